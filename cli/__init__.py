@@ -1,0 +1,1 @@
+"""The `stepmemo` command, on the same code as the webhook."""

@@ -1,0 +1,1 @@
+"""What memoization means: pure, standard library only, imports nothing of ours."""

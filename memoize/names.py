@@ -1,0 +1,134 @@
+"""Every name that more than one program, a user or Argo must agree on.
+
+This module is the manual of stepmemo's contract: annotations and labels, the files that the containers
+of one Pod share, the variables they read, and Argo's own names that we rely on (with their source).
+"""
+
+# --- What a person writes, on metadata ---------------------------------------------------------------
+
+DOMAIN = "stepmemo.dev"
+
+MEMOIZE = f"{DOMAIN}/memoize"
+"""`"true"` or `"false"`: opt in or out. Namespace label; annotation or label of a Workflow, WorkflowTemplate,
+ClusterWorkflowTemplate or CronWorkflow; annotation of a template. The nearest to the template wins."""
+
+KEY = f"{DOMAIN}/key"
+"""The memoize key. On a template (with Argo's `{{…}}` tags), and on the Pod (tags resolved by Argo)."""
+
+CACHE = f"{DOMAIN}/cache"
+"""Name of the ConfigMap, in the workflow's own namespace, that holds the entries."""
+
+MAX_AGE = f"{DOMAIN}/max-age"
+"""A Go duration (`90s`, `24h`); an older entry does not answer. Absent or empty: entries never expire."""
+
+MODE = f"{DOMAIN}/mode"
+"""`use`, `refresh`, `readonly` or `off`: annotation or label of a Workflow, annotation of a template.
+The run's word beats the template's."""
+
+VALIDATE = f"{DOMAIN}/validate"
+"""Namespace label `enforce`, `warn` or `off`: overrides the server's `--validate`."""
+
+# --- What stepmemo writes ----------------------------------------------------------------------------
+
+MANAGED = f"{DOMAIN}/managed"
+"""Template annotation beside annotations that the webhook made: a digest over them, so that an author's
+own edit is told from ours."""
+
+POSTED_FOR = f"{DOMAIN}/posted-for"
+"""Annotation of a WorkflowTaskResult that stepmemo posted: the UID of the Pod it answers. Capture never
+stores such a result again, and only its own Pod may retract it."""
+
+# --- Argo's names (workflow/common/common.go and pkg/apis/workflow/register.go, v3.5 to v4.1) ----------
+
+ARGO_DOMAIN = "workflows.argoproj.io"
+ARGO_API_VERSION = "argoproj.io/v1alpha1"
+
+CONFIGMAP_TYPE = f"{ARGO_DOMAIN}/configmap-type"
+"""Label of a cache ConfigMap …"""
+CONFIGMAP_TYPE_CACHE = "Cache"
+"""… and its value. Argo and stepmemo refuse a ConfigMap without it."""
+
+WORKFLOW_LABEL = f"{ARGO_DOMAIN}/workflow"
+"""Label of a step Pod and of a WorkflowTaskResult: the Workflow's name."""
+NODE_ID = f"{ARGO_DOMAIN}/node-id"
+"""Pod annotation: the node's id, which is the name of its WorkflowTaskResult."""
+INSTANCE_ID = f"{ARGO_DOMAIN}/controller-instanceid"
+"""Label on everything that a controller with an instanceID handles; a result without it is not seen."""
+OUTPUTS_COMPLETED = f"{ARGO_DOMAIN}/report-outputs-completed"
+"""WorkflowTaskResult label `"true"` or `"false"`: the controller waits for `"true"`."""
+ARTIFACT_GC_FINALIZER = f"{ARGO_DOMAIN}/artifact-gc"
+"""Finalizer of a Workflow some of whose artifacts Argo will delete (workflow/controller/artifact_gc.go)."""
+
+ENV_CONTAINER_NAME = "ARGO_CONTAINER_NAME"
+"""Set by Argo on every container that it manages."""
+ENV_TEMPLATE = "ARGO_TEMPLATE"
+"""The template as JSON: on every container in 3.5, on `init` alone from 3.6, on `supervisor` without it."""
+TEMPLATE_OFFLOADED = "offloaded"
+"""Value of ARGO_TEMPLATE above 128 KiB: the template then lies in a ConfigMap mounted at /argo/config."""
+ENV_INCLUDE_SCRIPT_OUTPUT = "ARGO_INCLUDE_SCRIPT_OUTPUT"
+"""`"true"` where some other step uses this one's `outputs.result`."""
+
+MAIN_CONTAINER = "main"
+WAIT_CONTAINER = "wait"
+SUPERVISOR_CONTAINER = "supervisor"
+"""Takes the place of `init` and `wait` in the init-less layout of 4.1."""
+INIT_CONTAINER = "init"
+
+# --- Containers, volumes and paths inside a step Pod -------------------------------------------------
+
+CHECK_CONTAINER = "stepmemo-check"
+"""Init container: puts the gate in place and looks the key up."""
+CAPTURE_CONTAINER = "stepmemo"
+"""Sidecar: stores the outputs of a step that ran and succeeded."""
+VOLUME = "stepmemo"
+"""emptyDir shared by the Pod's containers, mounted at SHARED_DIR."""
+SHARED_DIR = "/stepmemo"
+ARGO_DIR = "/var/run/argo"
+ARGO_VOLUME = "var-run-argo"
+ARGO_BIN_DIR = "/argo-bin"
+"""Argo's own binaries as an image volume, in the init-less layout of 4.1."""
+ARGO_CONFIG_DIR = "/argo/config"
+"""Mount of the offloaded template's ConfigMap in Argo's `init` or `supervisor`."""
+SERVICEACCOUNT_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+GATE = f"{SHARED_DIR}/gate"
+"""The static binary, once `stepmemo-check` has put it there."""
+IMAGE_GATE = "/opt/stepmemo/gate"
+"""The static binary inside our image."""
+SIDECAR_COMMAND = ("python3", "-S", "-E", "-B", "-m", "sidecar")
+"""What the gate runs, with the verb `check`, `retract` or `capture` appended; the image's working directory
+is where the packages lie. `-S`: site-packages are not needed and cost start-up time."""
+
+# --- Files in SHARED_DIR -----------------------------------------------------------------------------
+
+CLAIM_FILE = "claim"
+"""Created exclusively by whoever is about to decide: the checker before it posts anything, or a gate that
+has waited long enough. Who creates it owns the word."""
+DECISION_FILE = "decision"
+"""`hit` or `run`, created whole and once (written aside, then linked)."""
+EXIT_FILE_PREFIX = "exit-"
+"""`exit-wait`, `exit-supervisor`: the exit code of that container in decimal, written whole by its gate."""
+LOCK_FILE_PREFIX = "lock-"
+"""`lock-wait`, …: locked (flock) by that container's gate while it lives; free without an exit file
+means that the container was killed."""
+HIT = "hit"
+RUN = "run"
+
+# --- Variables the sidecar reads ---------------------------------------------------------------------
+
+ENV_STEP = "STEPMEMO_STEP"
+"""JSON of memoize.step.Step: what the webhook knows of the step. `$` is written `\\u0024`, since the
+kubelet expands `$(NAME)` in values."""
+ENV_POD_NAME = "STEPMEMO_POD_NAME"
+ENV_POD_UID = "STEPMEMO_POD_UID"
+ENV_NAMESPACE = "STEPMEMO_NAMESPACE"
+ENV_TIMEOUT_MS = "STEPMEMO_TIMEOUT_MS"
+"""Set by the gate for the process it runs: milliseconds until that process is killed."""
+ENV_SHARED_DIR = "STEPMEMO_SHARED_DIR"
+"""Stands in for SHARED_DIR where containers have no mount namespace of their own (the devcluster)."""
+ENV_ARGO_DIR = "STEPMEMO_ARGO_DIR"
+"""Likewise for ARGO_DIR."""
+ENV_ARGO_CONFIG_DIR = "STEPMEMO_ARGO_CONFIG_DIR"
+"""Likewise for ARGO_CONFIG_DIR."""
+ENV_SERVICEACCOUNT_DIR = "STEPMEMO_SERVICEACCOUNT_DIR"
+"""Likewise for SERVICEACCOUNT_DIR."""

@@ -1,0 +1,62 @@
+"""What the webhook tells the sidecar of a step, and how it travels: one JSON variable."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memoize.outputs import Declared
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step Pod's memoization, all tags resolved.
+
+    `declared` is None where Argo offloaded the template: the sidecar then reads it from the Pod's files.
+    `gc` says that Argo may delete artifacts of this workflow that do not say `Never` themselves.
+    """
+
+    key: str
+    cache: str
+    max_age: str
+    node_id: str
+    workflow: str
+    workflow_uid: str
+    instance_id: str
+    include_result: bool
+    gc: bool
+    declared: Declared | None
+
+    def to_json(self) -> str:
+        """The value of names.ENV_STEP: compact, and safe from the kubelet's `$(NAME)` expansion."""
+        fields: dict[str, Any] = {
+            "key": self.key,
+            "cache": self.cache,
+            "maxAge": self.max_age,
+            "nodeID": self.node_id,
+            "workflow": self.workflow,
+            "workflowUID": self.workflow_uid,
+            "instanceID": self.instance_id,
+            "includeResult": self.include_result,
+            "gc": self.gc,
+            "declared": self.declared.to_dict() if self.declared is not None else None,
+        }
+        return json.dumps(fields, separators=(",", ":"), sort_keys=True).replace("$", "\\u0024")
+
+    @classmethod
+    def from_json(cls, text: str) -> "Step":
+        """The inverse of to_json; KeyError, TypeError or ValueError for anything else."""
+        fields: Mapping[str, Any] = json.loads(text)
+        declared = fields["declared"]
+        return cls(
+            key=fields["key"],
+            cache=fields["cache"],
+            max_age=fields["maxAge"],
+            node_id=fields["nodeID"],
+            workflow=fields["workflow"],
+            workflow_uid=fields["workflowUID"],
+            instance_id=fields["instanceID"],
+            include_result=fields["includeResult"],
+            gc=fields["gc"],
+            declared=Declared.from_dict(declared) if declared is not None else None,
+        )

@@ -87,6 +87,8 @@ class Reason(StrEnum):
     # Either
     FORBIDDEN = "Forbidden"
     """The step's service account lacks a right (see manifests/components/direct)."""
+    STOPPED = "Stopped"
+    """The Pod was told to stop before the work was done."""
     API_UNAVAILABLE = "ApiUnavailable"
     """The API server did not answer in time, or with an error of its own."""
     INTERNAL_ERROR = "InternalError"

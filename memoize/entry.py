@@ -1,0 +1,207 @@
+"""One entry of a cache: the JSON that Argo keeps for a memoize key, and what it is worth to a step.
+
+Argo's fields are those of Entry in workflow/controller/cache/cache.go. Our own lie under one object,
+`stepmemo`; Argo drops it when it rewrites an entry on a hit of its own, so every field of it is optional.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from memoize import duration, strictjson
+from memoize.key import data_key, is_hashed
+from memoize.outputs import BrokenOutputsError, Declared, Outputs, missing, sound
+from memoize.reasons import Reason
+
+_NANOSECONDS = 1_000_000_000
+_OWN = "stepmemo"
+
+
+class BrokenEntry(ValueError):  # noqa: N818 - named as Reason.BROKEN_ENTRY, which it becomes
+    """Text that is not an entry as Argo or stepmemo would write it; the message never repeats a value."""
+
+
+class Memoized(Protocol):
+    """What a look-up must know of a step: a Memo, or the sidecar's Step."""
+
+    @property
+    def key(self) -> str:
+        """The memoize key, tags resolved."""
+
+    @property
+    def max_age(self) -> str:
+        """A Go duration, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry; `created` and `last_hit` are aware, None where Argo wrote null or nothing.
+
+    `key` and `max_age` are what the writing step said, `pod` and `workflow` who it was; empty where the entry
+    does not say. `extra` and `own_extra` hold fields we do not know, of the entry and of its `stepmemo`.
+    """
+
+    node_id: str
+    outputs: Outputs | None
+    created: datetime | None
+    last_hit: datetime | None
+    key: str = ""
+    max_age: str = ""
+    pod: str = ""
+    workflow: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    own_extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def parse(cls, text: str) -> "Entry":
+        """Read an entry; BrokenEntry for anything that Argo would not take for one (or for a hit)."""
+        try:
+            fields = _fields(strictjson.loads(text), "entry")
+            outputs = sound(fields.pop("outputs", None))
+        except BrokenEntry:
+            raise
+        except (BrokenOutputsError, ValueError) as error:
+            raise BrokenEntry(str(error)) from None
+        own = _fields(fields.pop(_OWN, None) or {}, _OWN)
+        node_id = _text(fields, "nodeID")
+        if not node_id:
+            raise BrokenEntry("nodeID is empty")
+        return cls(
+            node_id=node_id,
+            outputs=outputs,
+            created=_time(fields, "creationTimestamp"),
+            last_hit=_time(fields, "lastHitTimestamp"),
+            key=_text(own, "key"),
+            max_age=_text(own, "maxAge"),
+            pod=_text(own, "pod"),
+            workflow=_text(own, "workflow"),
+            extra=fields,
+            own_extra=own,
+        )
+
+    def dump(self) -> str:
+        """The entry's text, as short as JSON allows; ASCII, so that any client can carry it."""
+        own = {"key": self.key, "maxAge": self.max_age, "pod": self.pod, "workflow": self.workflow}
+        own = {**{name: value for name, value in own.items() if value}, **self.own_extra}
+        fields: dict[str, Any] = {
+            "nodeID": self.node_id,
+            "outputs": self.outputs,
+            "creationTimestamp": _timestamp(self.created),
+            "lastHitTimestamp": _timestamp(self.last_hit),
+            **self.extra,
+        }
+        if own:
+            fields[_OWN] = own
+        return json.dumps(fields, separators=(",", ":"))
+
+    def older_than(self, max_age: str, now: datetime) -> bool:
+        """Whether the entry is too old under `max_age`, a Go duration ("" never is); DurationError.
+
+        An entry from the future (a clock was wrong) is new. One without a creation time is older than
+        anything, as in Argo. A max_age of zero or less is never met.
+        """
+        if not max_age:
+            return False
+        limit = duration.parse(max_age)
+        if limit <= 0 or self.created is None:
+            return True
+        age = now - self.created
+        seconds = age.days * 86_400 + age.seconds
+        return seconds * _NANOSECONDS + age.microseconds * 1_000 > limit
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The entry answers the step."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """No entry answers the step, and why."""
+
+    reason: Reason
+    detail: str = ""
+
+
+def look_up(data: Mapping[str, str], memo: Memoized, declared: Declared, now: datetime) -> Hit | Miss:
+    """Say whether the cache's `data` answers a step that declares `declared`, at the time `now` (aware).
+
+    An entry answers when it is sound, of this very key, not older than max_age, and complete: Argo leaves
+    a node Running for ever, or loses an output, where a result lacks what the template declares.
+    """
+    place = data_key(memo.key)
+    text = data.get(place)
+    if not text:
+        return Miss(Reason.MISS)
+    try:
+        entry = Entry.parse(text)
+    except BrokenEntry as error:
+        return Miss(Reason.BROKEN_ENTRY, str(error))
+    if (entry.key or is_hashed(place)) and entry.key != memo.key:
+        return Miss(Reason.KEY_MISMATCH, "the entry is of another key")
+    try:
+        if entry.older_than(memo.max_age, now):
+            return Miss(Reason.EXPIRED, f"older than {memo.max_age}")
+    except duration.DurationError as error:
+        return Miss(Reason.INVALID_ANNOTATIONS, f"max-age {error}")
+    if lacks := missing(entry.outputs, declared):
+        return Miss(Reason.INCOMPLETE_ENTRY, f"without {', '.join(lacks)}")
+    return Hit(entry)
+
+
+def expired(data: Mapping[str, str], now: datetime) -> Iterator[str]:
+    """Yield the data keys of entries that are too old by their own word: they answer no step any more.
+
+    An entry that says nothing of an age, or is not an entry of ours, stays.
+    """
+    for place, text in data.items():
+        try:
+            entry = Entry.parse(text)
+            if entry.max_age and entry.older_than(entry.max_age, now):
+                yield place
+        except ValueError:
+            continue
+
+
+def _fields(value: object, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BrokenEntry(f"{name} is not an object")
+    return dict(value)
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    """Take a string out of `fields`; an absent one and null are empty."""
+    value = fields.pop(name, None)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BrokenEntry(f"{name} is not a string")
+    return value
+
+
+def _time(fields: dict[str, Any], name: str) -> datetime | None:
+    """Take a metav1.Time out of `fields`: RFC 3339, with any offset and fraction, or null."""
+    text = _text(fields, name)
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise BrokenEntry(f"{name} is not a time") from None
+    if time.tzinfo is None or text[10:11] not in ("T", "t"):
+        raise BrokenEntry(f"{name} is not a time")
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise BrokenEntry(f"{name} is not a time") from None
+
+
+def _timestamp(time: datetime | None) -> str | None:
+    """As metav1.Time writes it: UTC, whole seconds."""
+    if time is None:
+        return None
+    return time.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"

@@ -1,0 +1,32 @@
+"""From a memoize key to the key of the ConfigMap's data that holds its entry."""
+
+import hashlib
+import re
+
+_ARGO_ALLOWS = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*")
+"""Argo refuses other keys (cacheKeyRegex in workflow/controller/cache/cache.go)."""
+_LONGEST = 253
+"""Kubernetes allows no longer key in a ConfigMap's data (IsConfigMapKey in util/validation)."""
+_HASHED = re.compile(r"sha256-[0-9a-f]{64}")
+
+
+def is_hashed(data_key: str) -> bool:
+    """Say whether entries under `data_key` belong to a memoize key that the data key does not spell out."""
+    return _HASHED.fullmatch(data_key) is not None
+
+
+def data_key(key: str) -> str:
+    """Return where in the ConfigMap's data the entry for a memoize key lies: no two keys share a place.
+
+    A key that Argo allows stands for itself, so that Argo and stepmemo find each other's entries; any other
+    one becomes `sha256-` and the digest of its UTF-8 form. A key that looks like such a digest is hashed too:
+    otherwise it could take the place of the key that it is the digest of.
+    """
+    if len(key) <= _LONGEST and _ARGO_ALLOWS.fullmatch(key) and not is_hashed(key):
+        return key
+    return f"sha256-{digest(key)}"
+
+
+def digest(key: str) -> str:
+    """Return the SHA-256 of the key in hex: what a log may say of it. A lone surrogate counts as itself."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

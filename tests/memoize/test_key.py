@@ -1,0 +1,51 @@
+"""Where the entry for a memoize key lies."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memoize.key import data_key, is_hashed
+
+KUBERNETES_ALLOWS = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+
+
+@pytest.mark.parametrize("key", ["a", "hello-1", "A-", "0", "x" * 253, "sha256-abc", "sha256-" + "A" * 64])
+def test_a_key_that_argo_allows_stands_for_itself(key: str):
+    assert data_key(key) == key
+
+
+@pytest.mark.parametrize(
+    "key", ["", "-a", "a.b", "a b", "a\n", "é", "x" * 254, 'quote "', "sha256-" + "0" * 64, "٣"]
+)
+def test_any_other_key_is_hashed(key: str):
+    assert is_hashed(data_key(key))
+
+
+def test_the_digest_is_that_of_the_keys_utf8_form():
+    assert data_key("é") == "sha256-4a99557e4033c3539de2eb65472017cad5f9557f7a0625a09f1c3f6e2ba69c4c"
+
+
+@given(st.text(st.characters(), max_size=300))
+def test_kubernetes_takes_every_data_key(key: str):
+    assert KUBERNETES_ALLOWS.fullmatch(data_key(key))
+
+
+KEYS = st.one_of(
+    st.text("ab-.", max_size=4),
+    st.text(max_size=300),
+    st.text("ab-", max_size=260).map(data_key),
+    st.text(max_size=3).map(data_key),
+)
+
+
+@given(KEYS, KEYS)
+def test_two_keys_never_share_a_place(one: str, other: str):
+    assert (data_key(one) == data_key(other)) == (one == other)
+
+
+@given(st.text(max_size=3))
+def test_nobody_can_take_the_place_of_a_hashed_key_by_writing_its_digest(key: str):
+    place = data_key(key)
+    assert data_key(place) != place or not is_hashed(place)

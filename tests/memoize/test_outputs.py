@@ -1,0 +1,230 @@
+"""What a template declares, what an entry lacks, and what may be stored."""
+
+import json
+
+import pytest
+from hypothesis import given
+
+from memoize.outputs import (
+    BrokenOutputsError,
+    Declared,
+    DeclaredArtifact,
+    Refused,
+    declared,
+    lasting_outputs,
+    missing,
+    sound,
+    storable,
+)
+from memoize.reasons import Reason
+from tests.memoize.test_strictjson import VALUES
+
+S3 = {"endpoint": "minio:9000", "bucket": "b"}
+NEVER = {"strategy": "Never"}
+
+
+def artifact(name: str = "res", **fields: object) -> dict[str, object]:
+    return {"name": name, "s3": {"key": f"wf/{name}.tgz"}, **fields}
+
+
+class TestDeclared:
+    def test_a_containers_outputs_are_its_templates(self):
+        template = {
+            "container": {},
+            "outputs": {
+                "parameters": [{"name": "out", "valueFrom": {"path": "/x"}}],
+                "artifacts": [
+                    {"name": "a", "path": "/a"},
+                    {"name": "b", "optional": True, "artifactGC": {"strategy": "Never"}},
+                ],
+            },
+            "archiveLocation": {"archiveLogs": True, "s3": {**S3, "key": "wf/pod"}},
+        }
+        assert declared(template, include_result=False) == Declared(
+            parameters=("out",),
+            artifacts=(DeclaredArtifact("a"), DeclaredArtifact("b", optional=True, gc="Never")),
+            archive={"s3": S3},
+        )
+
+    @pytest.mark.parametrize("template", [{"script": {}}, {"container": {}}, {"data": {}}])
+    def test_a_result_is_declared_where_another_step_uses_it(self, template: dict[str, object]):
+        assert declared(template, include_result=True).result
+        assert not declared(template, include_result=False).result
+
+    @pytest.mark.parametrize(
+        "template", [{"resource": {"action": "get"}}, {"containerSet": {"containers": [{"name": "a"}]}}]
+    )
+    def test_a_step_that_never_reports_a_result_does_not_declare_one(self, template: dict[str, object]):
+        assert not declared(template, include_result=True).result
+
+    def test_the_containers_of_a_set_are_the_step(self):
+        template = {"containerSet": {"containers": [{"name": "a"}, {"name": "main"}]}}
+        found = declared(template, include_result=True)
+        assert found.mains == ("a", "main")
+        assert found.has_main
+        assert found.result
+
+    @pytest.mark.parametrize(
+        "template", [{}, {"outputs": None}, {"outputs": {"parameters": "x", "artifacts": [None, {}]}}]
+    )
+    def test_a_template_without_outputs_declares_none(self, template: dict[str, object]):
+        assert declared(template, include_result=False) == Declared()
+
+    @given(VALUES)
+    def test_no_template_is_an_error(self, value: object):
+        template = {"outputs": {"parameters": value, "artifacts": value}, "containerSet": value}
+        declared({**template, "archiveLocation": value}, include_result=True)
+        declared({"outputs": value, "archiveLocation": {"s3": value}}, include_result=True)
+
+
+class TestMissing:
+    WANTED = Declared(
+        parameters=("out",),
+        artifacts=(DeclaredArtifact("res"), DeclaredArtifact("log", optional=True)),
+        result=True,
+    )
+
+    def test_nothing_is_missing_from_complete_outputs(self):
+        outputs = {"parameters": [{"name": "out", "value": ""}], "artifacts": [artifact()], "result": ""}
+        assert missing(outputs, self.WANTED) == []
+
+    @pytest.mark.parametrize("outputs", [None, {}, {"parameters": None, "artifacts": None, "result": None}])
+    def test_everything_is_missing_from_none(self, outputs: dict[str, object] | None):
+        assert missing(outputs, self.WANTED) == ["parameter out", "artifact res", "result"]
+
+    def test_a_parameter_without_a_value_is_missing(self):
+        outputs = {"parameters": [{"name": "out", "valueFrom": {"path": "/x", "default": "d"}}]}
+        assert missing(outputs, Declared(parameters=("out",))) == ["parameter out"]
+
+    def test_an_artifact_that_argo_deleted_is_missing(self):
+        wanted = Declared(artifacts=(DeclaredArtifact("res"),))
+        assert missing({"artifacts": [artifact(deleted=True)]}, wanted) == ["artifact res"]
+
+    def test_a_step_without_outputs_lacks_nothing(self):
+        assert missing(None, Declared()) == []
+
+
+class TestStorable:
+    DECLARED = Declared(parameters=("out",), artifacts=(DeclaredArtifact("res"),), archive={"s3": S3})
+
+    def test_artifacts_get_their_full_location_and_are_never_deleted(self):
+        stored = storable({"artifacts": [artifact()]}, self.DECLARED, gc=False)
+        assert stored == {
+            "artifacts": [
+                {"name": "res", "s3": {**S3, "key": "wf/res.tgz"}, "artifactGC": {"strategy": "Never"}}
+            ],
+            "exitCode": "0",
+        }
+
+    @pytest.mark.parametrize("strategy", ["OnWorkflowCompletion", "OnWorkflowDeletion", "Later"])
+    def test_an_artifact_that_its_own_strategy_deletes_refuses_the_whole(self, strategy: str):
+        outputs = {"artifacts": [artifact(artifactGC={"strategy": strategy})]}
+        refused = storable(outputs, self.DECLARED, gc=False)
+        assert isinstance(refused, Refused)
+        assert refused.reason is Reason.ARTIFACT_GC
+
+    def test_the_strategy_that_the_template_declares_counts_as_well(self):
+        wanted = Declared(artifacts=(DeclaredArtifact("res", gc="OnWorkflowDeletion"),), archive={"s3": S3})
+        assert isinstance(storable({"artifacts": [artifact()]}, wanted, gc=False), Refused)
+
+    def test_under_a_workflow_that_deletes_only_artifacts_that_say_never_are_stored(self):
+        assert isinstance(storable({"artifacts": [artifact()]}, self.DECLARED, gc=True), Refused)
+        stored = storable({"artifacts": [artifact(artifactGC=NEVER)]}, self.DECLARED, gc=True)
+        assert not isinstance(stored, Refused)
+
+    def test_archived_logs_are_kept(self):
+        stored = storable({"artifacts": [artifact("main-logs")]}, self.DECLARED, gc=False)
+        assert isinstance(stored, dict)
+        assert [a["name"] for a in stored["artifacts"]] == ["main-logs"]
+
+    @pytest.mark.parametrize(("gc", "archive"), [(True, {"s3": S3}), (False, None)])
+    def test_archived_logs_that_will_be_deleted_or_lie_nowhere_are_left_out(
+        self, gc: bool, archive: dict[str, object] | None
+    ):
+        stored = storable({"artifacts": [artifact("main-logs")]}, Declared(archive=archive), gc=gc)
+        assert stored == {"artifacts": [], "exitCode": "0"}
+
+    def test_an_artifact_that_lies_nowhere_refuses_the_whole(self):
+        refused = storable(
+            {"artifacts": [artifact()]}, Declared(artifacts=(DeclaredArtifact("res"),)), gc=False
+        )
+        assert isinstance(refused, Refused)
+        assert refused.reason is Reason.OUTPUTS_INCOMPLETE
+        assert "wf/res.tgz" not in refused.detail
+
+    def test_a_set_without_a_main_has_no_exit_code(self):
+        assert storable(None, Declared(mains=("a",)), gc=False) == {}
+        assert storable(None, Declared(), gc=False) == {"exitCode": "0"}
+
+    def test_everything_else_stays(self):
+        outputs = {
+            "parameters": [{"name": "out", "value": "x", "globalName": "g"}],
+            "new": {"a": 1},
+            "result": None,
+        }
+        stored = storable(outputs, self.DECLARED, gc=True)
+        assert stored == {"parameters": outputs["parameters"], "new": {"a": 1}, "exitCode": "0"}
+
+
+class TestSound:
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            ("x", "x"),
+            (True, "true"),
+            (False, "false"),
+            (7, "7"),
+            (-0.5, "-0.5"),
+            (3.0, "3"),
+            (1e21, "1" + "0" * 21),
+            (1e-7, "0.0000001"),
+            (2**63 - 1, "9223372036854775807"[:-4] + "6000"),
+        ],
+    )
+    def test_a_parameters_value_becomes_the_string_that_argo_makes_of_it(self, value: object, text: str):
+        outputs = sound({"parameters": [{"name": "out", "value": value}]})
+        assert outputs is not None
+        assert outputs["parameters"][0]["value"] == text
+
+    @pytest.mark.parametrize(
+        ("value", "field"),
+        [
+            ("x", "outputs"),
+            ([], "outputs"),
+            ({"result": 1}, "outputs.result"),
+            ({"exitCode": 0}, "outputs.exitCode"),
+            ({"parameters": {}}, "outputs.parameters"),
+            ({"parameters": [1]}, "outputs.parameters[0]"),
+            ({"parameters": [{}]}, "outputs.parameters[0].name"),
+            ({"parameters": [{"name": ""}]}, "outputs.parameters[0].name"),
+            ({"parameters": [{"name": "out", "value": ["swordfish"]}]}, "outputs.parameters[0].value"),
+            ({"artifacts": [{"name": 1}]}, "outputs.artifacts[0].name"),
+            ({"artifacts": [{"name": "a", "s3": "swordfish"}]}, "outputs.artifacts[0].s3"),
+            ({"artifacts": [{"name": "a", "artifactGC": "Never"}]}, "outputs.artifacts[0].artifactGC"),
+            ({"artifacts": [{"name": "a", "path": 1}]}, "outputs.artifacts[0].path"),
+        ],
+    )
+    def test_a_wrong_type_is_named_by_its_field_and_not_by_its_value(self, value: object, field: str):
+        with pytest.raises(BrokenOutputsError) as caught:
+            sound(value)
+        assert str(caught.value).startswith(f"{field} is ")
+        assert "swordfish" not in str(caught.value)
+
+    @given(VALUES)
+    def test_what_is_sound_can_be_used_whatever_it_was(self, value: object):
+        for outputs in (value, {"parameters": value, "artifacts": value, "result": value}):
+            try:
+                found = sound(outputs)
+            except BrokenOutputsError:
+                continue
+            missing(found, Declared(parameters=("out",)))
+            kept = storable(found, Declared(archive={"s3": S3}), gc=False)
+            if not isinstance(kept, Refused):
+                assert sound(json.loads(json.dumps(kept))) == kept
+
+
+def test_outputs_that_last_are_those_that_no_workflow_deletes():
+    assert lasting_outputs({"artifacts": [artifact(artifactGC={"strategy": "OnWorkflowCompletion"})]}) == {
+        "artifacts": [artifact(artifactGC={"strategy": "Never"})]
+    }
+    assert lasting_outputs({"result": "x"}) == {"result": "x"}

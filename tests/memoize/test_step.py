@@ -1,0 +1,53 @@
+"""How the webhook tells the sidecar of a step."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memoize.outputs import Declared, DeclaredArtifact
+from memoize.step import Step
+
+NAMES = st.lists(st.text(max_size=5), max_size=2).map(tuple)
+DECLARED = st.builds(
+    Declared,
+    parameters=NAMES,
+    artifacts=st.lists(
+        st.builds(DeclaredArtifact, st.text(max_size=5), st.booleans(), st.text(max_size=5)), max_size=2
+    ).map(tuple),
+    result=st.booleans(),
+    mains=NAMES,
+    archive=st.none() | st.just({"s3": {"bucket": "b$(X)"}}),
+)
+TEXT = st.text(max_size=20)
+STEPS = st.builds(
+    Step, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, st.booleans(), st.booleans(), st.none() | DECLARED
+)
+
+
+@given(STEPS)
+def test_a_step_travels_whole(step: Step):
+    assert Step.from_json(step.to_json()) == step
+
+
+@given(STEPS)
+def test_the_kubelet_finds_nothing_to_expand(step: Step):
+    assert "$" not in step.to_json()
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"key": 1}', "1", '"x"'])
+def test_anything_else_is_an_error(text: str):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Step.from_json(text)
+
+
+def test_the_declared_outputs_are_readable_json():
+    declared = Declared(parameters=("out",), artifacts=(DeclaredArtifact("res", gc="Never"),))
+    assert json.loads(json.dumps(declared.to_dict())) == {
+        "parameters": ["out"],
+        "artifacts": [{"name": "res", "optional": False, "gc": "Never"}],
+        "result": False,
+        "mains": ["main"],
+        "archive": None,
+    }

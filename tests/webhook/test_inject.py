@@ -1,0 +1,347 @@
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonpatch
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memoize import names
+from memoize.reasons import Reason
+from memoize.step import Step
+from webhook import pods, qos
+from webhook.inject import InjectSettings, inject
+from webhook.pods import Inject
+
+Json = dict[str, Any]
+SETTINGS = InjectSettings(image="registry.test/stepmemo:1", pull_secrets=("ours",))
+RECORDED = Path(__file__).parents[1] / "data" / "pods"
+
+
+def decided(pod: Json) -> Inject:
+    decision = pods.decide(pod, "default", {}, {})
+    assert isinstance(decision, Inject), decision
+    return decision
+
+
+def mutate(pod: Json, chosen: InjectSettings = SETTINGS) -> Json:
+    before = deepcopy(pod)
+    ops = inject(pod, decided(pod).plan, chosen)
+    assert pod == before, "inject must leave its argument alone"
+    mutated: Json = jsonpatch.apply_patch(pod, json.loads(json.dumps(ops)))
+    return mutated
+
+
+def container(pod: Json, name: str) -> Json:
+    everything = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+    return next(c for c in everything if c["name"] == name)
+
+
+def option(command: list[str], letter: str) -> list[str]:
+    ours = command[: command.index("--")]
+    return [ours[i + 1] for i, word in enumerate(ours) if word == letter]
+
+
+def env(target: Json, name: str) -> Json:
+    return next(e for e in target["env"] if e["name"] == name)
+
+
+# --- The containers ----------------------------------------------------------------------------------
+
+
+def test_the_check_comes_first_and_the_capture_last(pod: Json) -> None:
+    spec = mutate(pod)["spec"]
+    assert [c["name"] for c in spec["initContainers"]] == ["stepmemo-check", "init"]
+    assert [c["name"] for c in spec["containers"]] == ["wait", "main", "stepmemo"]
+
+
+def test_each_command_is_wrapped_in_one_replace_operation(pod: Json) -> None:
+    ops = inject(pod, decided(pod).plan, SETTINGS)
+    assert [op["path"] for op in ops if op["op"] == "replace"] == [
+        "/spec/initContainers/0/command",
+        "/spec/containers/0/command",
+        "/spec/containers/1/command",
+    ]
+    assert {op["op"] for op in ops} == {"add", "replace"}
+
+
+def test_the_gate_goes_before_the_original_command_and_arguments_stay(pod: Json) -> None:
+    before, after = container(pod, "main"), container(mutate(pod), "main")
+    assert after["command"] == ["/stepmemo/gate", "--", *before["command"]]
+    assert after["args"] == before["args"]
+
+
+@pytest.mark.parametrize(("case", "name"), [("v4.1.2-legacy", "wait"), ("v4.1.2-initless", "supervisor")])
+def test_the_gate_of_the_auxiliary_container_records_how_it_ended(
+    load: Callable[[str], Json], case: str, name: str
+) -> None:
+    pod = load(f"{case}/container")
+    mutated = mutate(pod)
+    original = container(pod, name)["command"]
+    assert container(mutated, name)["command"] == ["/stepmemo/gate", "-r", name, "--", *original]
+    assert option(container(mutated, "stepmemo")["command"], "-w") == [name]
+
+
+def test_without_an_auxiliary_container_the_capture_awaits_main_alone(load: Callable[[str], Json]) -> None:
+    command = container(mutate(load("v3.5.15-legacy/resource")), "stepmemo")["command"]
+    assert option(command, "-M") == ["main"]
+    assert option(command, "-w") == []
+
+
+def test_the_capture_awaits_every_container_of_a_container_set(load: Callable[[str], Json]) -> None:
+    assert option(container(mutate(load("v4.1.2-legacy/container-set")), "stepmemo")["command"], "-M") == [
+        "a",
+        "main",
+    ]
+
+
+def test_time_outs_and_memory_come_from_the_settings(pod: Json) -> None:
+    mutated = mutate(
+        pod, replace(SETTINGS, check_timeout_ms=1500, capture_timeout_ms=7000, memory_limit="100Mi")
+    )
+    check, capture = (container(mutated, name)["command"] for name in ("stepmemo-check", "stepmemo"))
+    assert (check[:2], capture[:2]) == ([names.IMAGE_GATE, "check"], [names.IMAGE_GATE, "capture"])
+    assert (option(check, "-t"), option(capture, "-t")) == (["1500"], ["7000"])
+    assert option(check, "-m") == option(capture, "-m") == ["75"]
+    assert check[check.index("--") + 1 :] == capture[capture.index("--") + 1 :] == list(names.SIDECAR_COMMAND)
+
+
+def test_both_are_told_the_step_and_the_pod(pod: Json) -> None:
+    mutated, step = mutate(pod), decided(pod).plan.step
+    for name in ("stepmemo-check", "stepmemo"):
+        ours = container(mutated, name)
+        assert Step.from_json(env(ours, "STEPMEMO_STEP")["value"]) == step
+        assert env(ours, "STEPMEMO_POD_UID")["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
+
+
+def test_a_key_does_not_meet_the_kubelets_expansion_of_variables(pod: Json) -> None:
+    pod["metadata"]["annotations"][names.KEY] = "$(HOME) $$ ümlaut \n \" '"
+    value = env(container(mutate(pod), "stepmemo-check"), "STEPMEMO_STEP")["value"]
+    assert "$" not in value
+    assert Step.from_json(value).key == "$(HOME) $$ ümlaut \n \" '"
+
+
+def mounts(target: Json) -> dict[str, Json]:
+    return {mount["mountPath"]: mount for mount in target["volumeMounts"]}
+
+
+def test_the_check_gets_the_token_and_the_shared_files_alone(pod: Json) -> None:
+    found = mounts(container(mutate(pod), "stepmemo-check"))
+    assert set(found) == {"/stepmemo", names.SERVICEACCOUNT_DIR}
+    assert found["/stepmemo"] == {"name": "stepmemo", "mountPath": "/stepmemo"}
+
+
+def test_the_capture_reads_argos_files_besides(load: Callable[[str], Json]) -> None:
+    found = mounts(container(mutate(load("v4.1.2-initless/container")), "stepmemo"))
+    assert set(found) == {"/stepmemo", names.SERVICEACCOUNT_DIR, "/var/run/argo", "/argo-bin"}
+    assert all(mount["readOnly"] for path, mount in found.items() if path != "/stepmemo")
+
+
+def test_an_offloaded_template_can_be_read_by_both(load: Callable[[str], Json]) -> None:
+    mutated = mutate(load("v4.1.2-legacy/large-template"))
+    for name in ("stepmemo-check", "stepmemo"):
+        mount = mounts(container(mutated, name))["/argo/config"]
+        assert mount == {"name": "argo-env-config", "mountPath": "/argo/config", "readOnly": True}
+
+
+def test_the_token_is_the_executors_own_where_it_has_one(load: Callable[[str], Json]) -> None:
+    mutated = mutate(load("v4.1.2-legacy/executor-service-account"))
+    for name in ("stepmemo-check", "stepmemo"):
+        assert mounts(container(mutated, name))[names.SERVICEACCOUNT_DIR]["name"] == "exec-sa-token"
+
+
+# --- Modes -------------------------------------------------------------------------------------------
+
+
+def test_for_capture_alone_the_gate_is_delivered_and_records_but_nothing_is_looked_up(pod: Json) -> None:
+    pod["metadata"]["annotations"][names.MODE] = "refresh"
+    mutated = mutate(pod)
+    check = container(mutated, "stepmemo-check")
+    assert check["command"] == [names.IMAGE_GATE, "check"]
+    assert "env" not in check
+    assert set(mounts(check)) == {"/stepmemo"}
+    for name in ("init", "main"):
+        assert container(mutated, name) == container(pod, name)
+    assert container(mutated, "wait")["command"][:4] == ["/stepmemo/gate", "-r", "wait", "--"]
+    assert container(mutated, "stepmemo")
+
+
+def test_for_check_alone_nothing_is_captured_or_recorded(pod: Json) -> None:
+    pod["metadata"]["annotations"][names.MODE] = "readonly"
+    mutated = mutate(pod)
+    assert [c["name"] for c in mutated["spec"]["containers"]] == ["wait", "main"]
+    assert container(mutated, "wait")["command"][:2] == ["/stepmemo/gate", "--"]
+    assert "--" in container(mutated, "stepmemo-check")["command"]
+
+
+# --- The Pod's nature --------------------------------------------------------------------------------
+
+
+def test_our_containers_satisfy_pod_security_restricted(pod: Json) -> None:
+    for name in ("stepmemo-check", "stepmemo"):
+        assert container(mutate(pod), name)["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+
+
+@pytest.mark.parametrize(("pods_user", "ours"), [(None, None), (8737, None), (0, 65532)])
+def test_our_user_is_named_only_where_the_pod_would_make_us_root(
+    pod: Json, pods_user: int | None, ours: int | None
+) -> None:
+    if pods_user is not None:
+        pod["spec"]["securityContext"] = {"runAsUser": pods_user}
+    for name in ("stepmemo-check", "stepmemo"):
+        assert container(mutate(pod), name)["securityContext"].get("runAsUser") == ours
+
+
+FULL = {"cpu": "1", "memory": "1Gi"}
+REQUESTS = {"cpu": SETTINGS.cpu_request, "memory": SETTINGS.memory_request}
+LIMITS = {"cpu": SETTINGS.cpu_limit, "memory": SETTINGS.memory_limit}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ({}, None),
+        ({"requests": {"cpu": "1"}}, {"requests": REQUESTS, "limits": LIMITS}),
+        ({"requests": FULL, "limits": FULL}, {"requests": LIMITS, "limits": LIMITS}),
+    ],
+)
+def test_our_resources_keep_the_pods_qos_class(pod: Json, theirs: Json, ours: Json | None) -> None:
+    for kind in ("initContainers", "containers"):
+        for c in pod["spec"][kind]:
+            c["resources"] = theirs
+    mutated = mutate(pod)
+    for name in ("stepmemo-check", "stepmemo"):
+        assert container(mutated, name).get("resources") == ours
+    assert qos.qos_class(mutated["spec"]) == qos.qos_class(pod["spec"])
+
+
+def test_under_resources_of_the_whole_pod_ours_ask_for_nothing(pod: Json) -> None:
+    pod["spec"]["resources"] = {"requests": {"cpu": "1"}}
+    for name in ("stepmemo-check", "stepmemo"):
+        assert "resources" not in container(mutate(pod), name)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "both"),
+    [
+        (None, [{"name": "ours"}]),
+        ([{"name": "theirs"}], [{"name": "theirs"}, {"name": "ours"}]),
+        ([{"name": "ours"}], [{"name": "ours"}]),
+    ],
+)
+def test_our_pull_secret_is_added_once(pod: Json, theirs: list[Json] | None, both: list[Json]) -> None:
+    if theirs is not None:
+        pod["spec"]["imagePullSecrets"] = theirs
+    assert mutate(pod)["spec"]["imagePullSecrets"] == both
+
+
+def test_without_pull_secrets_of_ours_the_pods_stay_as_they_are(pod: Json) -> None:
+    assert "imagePullSecrets" not in mutate(pod, replace(SETTINGS, pull_secrets=()))["spec"]
+
+
+def test_lists_that_are_not_there_are_made(load: Callable[[str], Json]) -> None:
+    pod = load("v4.1.2-initless/container")
+    assert "initContainers" not in pod["spec"]
+    container(pod, "main")["volumeMounts"] = None
+    pod["spec"]["volumes"] = []
+    spec = mutate(pod)["spec"]
+    assert [c["name"] for c in spec["initContainers"]] == ["stepmemo-check"]
+    assert container({"spec": spec}, "main")["volumeMounts"] == [
+        {"name": "stepmemo", "mountPath": "/stepmemo"}
+    ]
+    assert spec["volumes"] == [{"name": "stepmemo", "emptyDir": {}}]
+
+
+# --- Any Pod -----------------------------------------------------------------------------------------
+
+QUANTITIES = st.sampled_from(["0", "10m", "1", "1e3", "64Mi", "0.5"])
+AMOUNTS = st.dictionaries(st.sampled_from(["cpu", "memory", "nvidia.com/gpu"]), QUANTITIES)
+RESOURCES = st.fixed_dictionaries({}, optional={"requests": AMOUNTS, "limits": AMOUNTS}) | st.builds(
+    lambda full: {"requests": dict(full), "limits": dict(full)}, st.just(FULL)
+)
+OTHERS = st.fixed_dictionaries(
+    {"name": st.sampled_from(["istio-proxy", "vault"]), "image": st.text(min_size=1), "resources": RESOURCES},
+    optional={
+        "command": st.lists(st.text(), max_size=2),
+        "lifecycle": st.just({"preStop": {"sleep": {"seconds": 1}}}),
+        "restartPolicy": st.just("Always"),
+        "volumeMounts": st.just([{"name": "certs", "mountPath": "/certs"}]),
+        "securityContext": st.just({"runAsUser": 0}),
+    },
+)
+BASES = [
+    json.loads((RECORDED / f"{case}.json").read_text(encoding="utf-8"))
+    for case in ("v3.5.15-legacy/data", "v4.1.2-legacy/sidecars-and-init", "v4.1.2-initless/container-set")
+]
+
+
+@st.composite
+def step_pods(draw: st.DrawFn) -> Json:
+    """Step Pods as Argo, podSpecPatch and other webhooks may leave them."""
+    pod: Json = deepcopy(draw(st.sampled_from(BASES)))
+    spec = pod["spec"]
+    same = draw(st.none() | RESOURCES)
+    for kind in ("initContainers", "containers"):
+        for c in spec.get(kind, ()):
+            c["resources"] = draw(RESOURCES) if same is None else same
+            c["command"] = c["command"] + draw(st.lists(st.text(), max_size=2))
+        for other in draw(st.lists(OTHERS, max_size=2, unique_by=lambda c: str(c["name"]))):
+            spec.setdefault(kind, []).insert(draw(st.integers(0, len(spec[kind]))), other)
+    spec |= draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "imagePullSecrets": st.lists(
+                    st.sampled_from([{"name": "ours"}, {"name": "theirs"}]), max_size=2
+                ),
+                "securityContext": st.sampled_from([{}, {"runAsUser": 0}, {"runAsUser": 7, "fsGroup": 7}]),
+                "resources": RESOURCES,
+            },
+        )
+    )
+    words = {
+        names.KEY: draw(st.text(min_size=1).filter(lambda t: t.strip() and "{{" not in t and "}}" not in t))
+    }
+    words |= {names.MODE: draw(st.sampled_from(["use", "refresh", "readonly"]))}
+    pod["metadata"]["annotations"] |= words
+    return pod
+
+
+@given(step_pods())
+@settings(max_examples=60, deadline=None)
+def test_any_step_pod_can_be_injected_once_and_keeps_its_nature(pod: Json) -> None:
+    mutated = mutate(pod)
+    assert qos.qos_class(mutated["spec"]) == qos.qos_class(pod["spec"])
+    assert pods.decide(mutated, "default", {}, {}) == pods.Skip(Reason.ALREADY_INJECTED)
+    assert taken_out(mutated, pod) == pod
+
+
+def taken_out(mutated: Json, pod: Json) -> Json:
+    """What is left without ours, all of which must be found where it belongs."""
+    spec = deepcopy(mutated["spec"])
+    assert spec["initContainers"].pop(0)["name"] == "stepmemo-check"
+    if pod["metadata"]["annotations"][names.MODE] != "readonly":
+        assert spec["containers"].pop()["name"] == "stepmemo"
+    assert spec["volumes"].pop()["name"] == "stepmemo"
+    if {"name": "ours"} not in pod["spec"].get("imagePullSecrets", ()):
+        assert spec["imagePullSecrets"].pop() == {"name": "ours"}
+    for kind in ("initContainers", "containers"):
+        for c in spec[kind]:
+            command = c.get("command") or [""]
+            if command[0] == names.GATE:
+                assert any(e["name"] == "ARGO_CONTAINER_NAME" for e in c["env"])
+                c["command"] = command[command.index("--") + 1 :]
+                assert c["volumeMounts"].pop() == {"name": "stepmemo", "mountPath": "/stepmemo"}
+    for absent in {"initContainers", "imagePullSecrets"} - pod["spec"].keys():
+        assert spec.pop(absent) == []
+    return {**mutated, "spec": spec}

@@ -1,0 +1,161 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from webhook import settings
+from webhook.inject import InjectSettings
+from webhook.settings import FLAGS, SettingsError
+
+IMAGE = ["--image", "registry.example/stepmemo:1"]
+
+
+def errors(*argv: str, **environ: str) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        settings.parse(argv, environ)
+    return caught.value.errors
+
+
+def test_an_image_is_all_that_has_to_be_said() -> None:
+    chosen = settings.parse(IMAGE, {})
+    assert (chosen.host, chosen.port) == ("", 8443)
+    assert chosen.certs == "cluster"
+    assert chosen.validate == "enforce"
+    assert chosen.inject == InjectSettings(image="registry.example/stepmemo:1")
+
+
+def test_every_flag_has_a_twin_in_the_environment() -> None:
+    values = {
+        "listen": "[::1]:9443",
+        "shutdown-delay": "1.5s",
+        "certs": "files",
+        "cert-dir": "/tmp/certs",
+        "namespace": "memo",
+        "service": "memo-webhook",
+        "secret": "memo.certs",
+        "webhook-configuration": "memo.example",
+        "image": "i:1",
+        "image-pull-policy": "Always",
+        "image-pull-secrets": "one, two",
+        "gate": "init",
+        "check-timeout": "1500ms",
+        "capture-timeout": "3s",
+        "requests": "cpu=5m,memory=16Mi",
+        "limits": "memory=1Gi,cpu=1",
+        "validate": "warn",
+        "log-format": "json",
+    }
+    assert set(values) == {flag.name for flag in FLAGS}
+    by_flags = settings.parse([f"--{name}={value}" for name, value in values.items()], {})
+    by_environment = settings.parse(
+        [], {"STEPMEMO_" + name.upper().replace("-", "_"): value for name, value in values.items()}
+    )
+    assert by_flags == by_environment
+    assert by_flags == settings.Settings(
+        host="::1",
+        port=9443,
+        shutdown_delay=1.5,
+        certs="files",
+        cert_dir=Path("/tmp/certs"),
+        namespace="memo",
+        service="memo-webhook",
+        secret="memo.certs",
+        webhook_configuration="memo.example",
+        validate="warn",
+        inject=InjectSettings(
+            image="i:1",
+            image_pull_policy="Always",
+            pull_secrets=("one", "two"),
+            check_timeout_ms=1500,
+            capture_timeout_ms=3000,
+            cpu_request="5m",
+            memory_request="16Mi",
+            cpu_limit="1",
+            memory_limit="1Gi",
+        ),
+        log_format="json",
+    )
+
+
+def test_the_flag_wins_over_the_environment() -> None:
+    chosen = settings.parse([*IMAGE, "--validate=off"], {"STEPMEMO_VALIDATE": "warn"})
+    assert chosen.validate == "off"
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    assert settings.parse(IMAGE, {"STEPMEMO_VALIDATE": ""}).validate == "enforce"
+    assert errors(STEPMEMO_IMAGE="") == errors()
+
+
+def test_everything_that_is_wrong_is_said_at_once_by_flag_and_variable() -> None:
+    found = errors(
+        "--listen=8443", "--check-timeout=2", STEPMEMO_VALIDATE="maybe", STEPMEMO_SERVICE="My_Service"
+    )
+    assert [line.partition(")")[0] + ")" for line in found] == [
+        "--listen (STEPMEMO_LISTEN)",
+        "--service (STEPMEMO_SERVICE)",
+        "--image (STEPMEMO_IMAGE)",
+        "--check-timeout (STEPMEMO_CHECK_TIMEOUT)",
+        "--validate (STEPMEMO_VALIDATE)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [
+        ("--listen=x", '"x" must be an address and a port'),
+        ("--listen=:99999", "must be an address and a port"),
+        ("--listen=:٣", "must be an address and a port"),
+        ("--listen=::1:8443", "brackets"),
+        ("--shutdown-delay=2m", "must be between 0s and 60s"),
+        ("--check-timeout=2", "lacks a unit"),
+        ("--check-timeout=1ms", "must be between 100ms and 60s"),
+        ("--capture-timeout=-2s", "must be between"),
+        ("--certs=vault", "must be one of cluster, files"),
+        ("--cert-dir= ", "must be a directory"),
+        ("--namespace=a.b", "DNS-1123 label"),
+        ("--secret=A", "DNS-1123 subdomain"),
+        ("--image=", "must be the name of an image"),
+        ("--image=a b", "without blanks"),
+        ("--image-pull-policy=Sometimes", "must be one of Always, IfNotPresent, Never"),
+        ("--image-pull-secrets=ok,Not_ok", "DNS-1123 subdomain"),
+        ("--gate=image-volume", "must be one of init"),
+        ("--requests=cpu=10m", "must name cpu and memory"),
+        ("--requests=cpu=10m,memory=1,gpu=1", "must name cpu and memory"),
+        ("--requests=cpu=ten,memory=1", "must hold quantities"),
+        ("--requests=cpu=0,memory=1", "must give cpu an amount above 0"),
+        ("--limits=cpu=1,memory=1Mi", "must leave Python at least memory=32Mi"),
+        ("--log-format=xml", "must be one of text, json"),
+    ],
+)
+def test_a_value_that_cannot_be_says_what_it_must_be(argument: str, text: str) -> None:
+    (line,) = errors(*IMAGE, argument) if not argument.startswith("--image=") else errors(argument)
+    flag = argument.partition("=")[0]
+    assert line.startswith(f"{flag} (STEPMEMO_")
+    assert text in line
+
+
+def test_requests_above_limits_name_both_flags() -> None:
+    found = errors(*IMAGE, "--requests=cpu=2,memory=128Mi")
+    both = "--requests (STEPMEMO_REQUESTS) and --limits (STEPMEMO_LIMITS)"
+    assert found == (
+        f"{both}: cpu: the request 2 is above the limit 250m",
+        f"{both}: memory: the request 128Mi is above the limit 64Mi",
+    )
+
+
+def test_an_unknown_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        settings.parse(["--imag", "x"], {})
+    assert caught.value.code == 2
+    assert "--imag" in capsys.readouterr().err
+
+
+def test_help_shows_every_flag_with_its_variable_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        settings.parse(["--help"], {})
+    assert caught.value.code == 0
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for flag in FLAGS:
+        default = "required" if flag.default is None else f"default {flag.default or 'none'}"
+        assert f"[{flag.env}; {default}]" in shown

@@ -1,0 +1,187 @@
+import pytest
+
+from memoize import names
+from webhook.workflows import review
+
+CACHE = {"configMap": {"name": "results"}}
+
+
+def warnings(template, kind="Workflow", metadata=None, **spec):
+    obj = {"kind": kind, "metadata": metadata or {}, "spec": {"templates": [template], **spec}}
+    verdict = review(kind, obj, None, "CREATE", {}, "enforce")
+    assert verdict.errors == []
+    return verdict.warnings
+
+
+def template(key="k", parameters=(), artifacts=(), max_age=None, type_="container", **fields):
+    block = {"key": key, "cache": CACHE} | ({} if max_age is None else {"maxAge": max_age})
+    inputs = {"parameters": [{"name": name} for name in parameters], "artifacts": list(artifacts)}
+    return {"name": "t", type_: {"x": 1}, "memoize": block, "inputs": inputs, **fields}
+
+
+def test_a_key_with_every_input_and_a_max_age_is_no_reason_to_warn():
+    assert warnings(template("{{inputs.parameters.a}}-{{=inputs.parameters.b}}", "ab", max_age="1h")) == []
+    assert warnings(template("constant")) == []
+
+
+def test_a_constant_key_though_there_are_inputs():
+    assert warnings(template("k", "ab")) == [
+        "spec.templates[0].memoize.key: is constant, though the template has inputs: a, b"
+    ]
+
+
+def test_inputs_that_the_key_does_not_mention():
+    assert warnings(template("{{inputs.parameters.a}}", "abcde", artifacts=[{"name": "data"}])) == [
+        "spec.templates[0].memoize.key: inputs missing from the key: b, c, d and 2 more"
+    ]
+
+
+def test_an_artifact_that_the_template_itself_locates_is_no_input():
+    artifacts = [{"name": "code", "raw": {"data": "x"}}, {"name": "data", "optional": True}]
+    assert warnings(template("{{inputs.parameters.a}}", "a", artifacts=artifacts)) == [
+        "spec.templates[0].memoize.key: inputs missing from the key: artifact data"
+    ]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "{{inputs.parameters}}",
+        "{{=sprig.sha256sum(toJson(inputs.parameters))}}",
+        "{{=toJson(inputs)}}",
+        "{{=inputs.parameters[workflow.parameters.which]}}",
+        "{{=join(map(['a'], {inputs.parameters[#]}), '-')}}",
+        "{{inputs.parameters.{{workflow.parameters.which}}}}",
+    ],
+)
+def test_a_key_that_may_mention_every_input_is_trusted(key):
+    assert warnings(template(key, "ab")) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "workflow.uid",
+            "workflow.name",
+            "workflow.creationTimestamp",
+            "workflow.creationTimestamp.RFC3339",
+        ),
+        *("workflow.scheduledTime", "pod.name", "node.name", "retries", "lastRetry.exitCode"),
+        *("steps.a.startedAt", "tasks.a.id"),
+    ],
+)
+def test_a_key_that_differs_in_every_run(name):
+    expected = [f"spec.templates[0].memoize.key: {name} differs in every run: the key never comes back"]
+    assert warnings(template("{{" + name + "}}")) == expected
+    assert warnings(template("{{=string(" + name + ")}}")) == expected
+
+
+@pytest.mark.parametrize("call", ["now()", "sprig.now()", "sprig.uuidv4()", "sprig.randAlphaNum(5)"])
+def test_a_key_from_a_clock_or_a_die(call):
+    name = call.partition("(")[0]
+    assert warnings(template("{{=" + call + "}}")) == [
+        f"spec.templates[0].memoize.key: {name} differs in every run: the key never comes back"
+    ]
+
+
+def test_a_key_that_changes_by_the_day_is_meant_so():
+    assert warnings(template("{{workflow.creationTimestamp.Y}}-{{workflow.creationTimestamp.d}}")) == []
+
+
+@pytest.mark.parametrize("max_age", ["0", "0s", "-1h"])
+def test_a_max_age_that_is_never_a_hit(max_age):
+    assert warnings(template(max_age=max_age)) == [
+        f'spec.templates[0].memoize: maxAge {max_age} never hits: use stepmemo.dev/mode: "refresh"'
+    ]
+
+
+@pytest.mark.parametrize("type_", ["steps", "dag", "http", "plugin", "suspend"])
+def test_templates_without_a_pod_of_their_own_are_left_to_argo(type_):
+    assert warnings(template(type_=type_)) == [
+        f"spec.templates[0].memoize: memoize on a {type_} template is left to Argo's controller"
+    ]
+
+
+def test_daemons_are_left_to_argo():
+    left = ["spec.templates[0].memoize: memoize on a daemon template is left to Argo's controller"]
+    assert warnings(template(daemon=True)) == left
+    assert warnings(template(), templateDefaults={"daemon": True}) == left
+
+
+def test_template_defaults_are_left_to_argo_and_take_every_block_of_the_spec_with_them():
+    block = {"key": "k", "cache": CACHE}
+    assert warnings({"container": {}}, templateDefaults={"memoize": block}) == [
+        "spec.templateDefaults.memoize: left to Argo's controller, and with it every block of this spec"
+    ]
+
+
+def test_annotations_on_a_template_without_a_pod_have_no_effect():
+    annotations = {names.KEY: "k", names.CACHE: "results"}
+    assert warnings({"dag": {"tasks": []}, "metadata": {"annotations": annotations}}) == [
+        "spec.templates[0].metadata.annotations[stepmemo.dev/key]: has no effect on a dag template"
+    ]
+
+
+def test_a_resource_whose_side_effect_will_not_happen():
+    assert warnings(template(type_="resource")) == [
+        "spec.templates[0].memoize: the resource's side effect will not happen on a hit"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "artifact", "warned"),
+    [
+        ("OnWorkflowDeletion", {}, True),
+        ("Never", {}, False),
+        (None, {}, False),
+        (None, {"artifactGC": {"strategy": "OnWorkflowCompletion"}}, True),
+        ("OnWorkflowDeletion", {"artifactGC": {"strategy": "Never"}}, False),
+        ("OnWorkflowDeletion", {"artifactGC": {"strategy": ""}}, True),
+    ],
+)
+def test_artifacts_that_argo_will_delete(spec, artifact, warned):
+    outputs = {"artifacts": [{"name": "report", "path": "/r", **artifact}]}
+    artifact_gc = {} if spec is None else {"artifactGC": {"strategy": spec}}
+    expected = ["spec.templates[0].memoize: artifactGC will delete what the cache points to: report"]
+    assert warnings(template(outputs=outputs), **artifact_gc) == (expected if warned else [])
+
+
+@pytest.mark.parametrize("key", ["a/b", "-{{item}}", "{{item}}_1", "{{item}} "])
+def test_a_key_that_argo_itself_would_fail_on_where_nobody_opted_in(key):
+    assert warnings(template(key)) == [
+        "spec.templates[0].memoize.key: without opt-in Argo takes letters, digits and '-' only"
+    ]
+    assert warnings(template(key), metadata={"labels": {names.MEMOIZE: "true"}}) == []
+
+
+def test_an_annotation_of_ours_that_does_not_exist():
+    annotations = {names.KEY: "k", names.CACHE: "results", f"{names.DOMAIN}/maxage": "1h"}
+    (warning,) = warnings({"container": {}, "metadata": {"annotations": annotations}})
+    assert warning.endswith(
+        ".annotations[stepmemo.dev/maxage]: is not known here: did you mean stepmemo.dev/max-age?"
+    )
+
+
+def test_words_on_a_cron_workflow_do_not_reach_its_runs():
+    obj = {"metadata": {"annotations": {names.MEMOIZE: "true"}}, "spec": {}}
+    assert review("CronWorkflow", obj, None, "CREATE", {}, "enforce").warnings == [
+        "metadata: stepmemo.dev words do not reach a CronWorkflow's runs: use spec.workflowMetadata"
+    ]
+
+
+def test_no_warning_is_longer_than_kubectl_shows_and_each_keeps_the_end_of_its_path():
+    inner = template(
+        "{{inputs.parameters." + "a" * 100 + "}}-{{workflow.uid}}/",
+        ["a" * 100, "b" * 100, "c" * 100],
+        max_age="-" + "1h" * 100,
+        outputs={"artifacts": [{"name": "d" * 100, "artifactGC": {"strategy": "OnWorkflowDeletion"}}]},
+        metadata={"annotations": {f"{names.DOMAIN}/{'x' * 60}": "y"}},
+    )
+    for _ in range(12):
+        inner = {"steps": [[{"inline": inner}]]}
+    found = warnings(inner)
+    assert len(found) == 6
+    assert max(map(len, found)) <= 120
+    assert all(warning.startswith("…") for warning in found)
+    assert sum("inline.memoize" in warning for warning in found) == 5

@@ -1,0 +1,65 @@
+"""Which step Pods must not be touched, whatever their author asked for."""
+
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+from memoize import names
+from memoize.reasons import Reason
+from webhook.layout import Layout
+
+_ARCHITECTURES = ("amd64", "arm64")
+"""What our image is built for. A container whose image does not start keeps its step Pending for ever."""
+_OURS = (names.CHECK_CONTAINER, names.CAPTURE_CONTAINER)
+
+
+def unfit(pod_spec: Mapping[str, Any], shape: Layout) -> tuple[Reason, str] | None:
+    """Why neither check nor capture may go into a Pod with this spec and layout; None: they may."""
+    if (platform := _foreign_platform(pod_spec)) is not None:
+        return Reason.UNSUPPORTED_TEMPLATE, platform
+    if shape.template is None and not shape.offloaded:
+        return Reason.NOT_A_STEP, f"no container has a readable {names.ENV_TEMPLATE}"
+    if shape.template is not None and shape.template.get("daemon"):
+        return Reason.UNSUPPORTED_TEMPLATE, "a daemon does not end"
+    if (clash := _clash(pod_spec)) is not None:
+        return Reason.NAME_CLASH, clash
+    if (obstacle := _obstacle(pod_spec, shape)) is not None:
+        return Reason.NOT_GATEABLE, obstacle
+    return None
+
+
+def _foreign_platform(pod_spec: Mapping[str, Any]) -> str | None:
+    selector = pod_spec.get("nodeSelector") or {}
+    if "windows" in ((pod_spec.get("os") or {}).get("name"), selector.get("kubernetes.io/os")):
+        return "a Windows Pod"
+    architecture = selector.get("kubernetes.io/arch", _ARCHITECTURES[0])
+    return None if architecture in _ARCHITECTURES else f"architecture {architecture}"
+
+
+def _clash(pod_spec: Mapping[str, Any]) -> str | None:
+    """What of the Pod's own has a name or a place that we need."""
+    for kind in ("initContainers", "containers"):
+        for container in pod_spec.get(kind) or ():
+            if container.get("name") in _OURS:
+                return f"container {container['name']}"
+            for mount in container.get("volumeMounts") or ():
+                path = posixpath.normpath(str(mount.get("mountPath", "")))
+                if path == names.SHARED_DIR or path.startswith(f"{names.SHARED_DIR}/"):
+                    return f"mount {path} of container {container.get('name')}"
+    if any(volume.get("name") == names.VOLUME for volume in pod_spec.get("volumes") or ()):
+        return f"volume {names.VOLUME}"
+    return None
+
+
+def _obstacle(pod_spec: Mapping[str, Any], shape: Layout) -> str | None:
+    """What keeps a container more from working here, or makes it change what the Pod does."""
+    if pod_spec.get("shareProcessNamespace") or pod_spec.get("hostPID"):
+        # Argo ends a container by a signal to PID 1, which here is the Pod's own or the node's.
+        return "its containers share a process namespace"
+    if pod_spec.get("restartPolicy", "Always") == "Always":
+        return "restartPolicy Always starts ended containers again"
+    if shape.token_mount is None:
+        return "no service account token is mounted"
+    if shape.argo_mount is None:
+        return f"{names.ARGO_DIR} is not mounted"
+    return None

@@ -1,0 +1,165 @@
+"""Reads a step Pod: the containers that Argo manages, its files, its token and its template.
+
+Four shapes are in use: `init` and `wait` around `main` (3.5 to 4.1), `supervisor` beside `main` (the
+init-less layout of 4.1), and either without that auxiliary container, for `data` and most `resource`
+templates (workflow/controller/workflowpod.go and workflowpod_layout.go).
+"""
+
+import json
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memoize import names
+
+_AUXILIARIES = (names.WAIT_CONTAINER, names.SUPERVISOR_CONTAINER)
+_PLUGIN_SIDECAR_PREFIX = "artifact-plugin-"
+_PLUGIN_INIT_PREFIX = "init-artifact-"
+
+
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """A container that Argo manages, and its place: `spec.<kind>[<index>]`."""
+
+    kind: str
+    index: int
+    container: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The container's name."""
+        return str(self.container.get("name", ""))
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why nothing may go before this container's command, in words that follow its name; None: it may.
+
+        Hooks and restarts belong to a process that runs. On a hit there is none: Kubernetes would fail a
+        postStart hook in a container that has ended, or start the container again.
+        """
+        if not self.container.get("command"):
+            return "has no command of its own"
+        if self.container.get("lifecycle"):
+            return "has lifecycle hooks"
+        if self.container.get("restartPolicy") == "Always":
+            return "has restartPolicy Always"
+        return None
+
+    def mount_at(self, path: str) -> Mapping[str, Any] | None:
+        """The container's volumeMount at exactly this path."""
+        mounts: list[Mapping[str, Any]] = self.container.get("volumeMounts") or []
+        return next((m for m in mounts if posixpath.normpath(str(m.get("mountPath", ""))) == path), None)
+
+    def env(self, name: str) -> str | None:
+        """The literal value of a variable; of several entries the last counts, as for the kubelet."""
+        return _env(self.container, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What injection needs to know of one step Pod.
+
+    `template` is None where Argo offloaded it (`offloaded`), and where there is none to be read.
+    `auxiliary` is `wait` or `supervisor`. The mounts are volumeMounts of containers that Argo manages.
+    """
+
+    managed: tuple[Managed, ...]
+    auxiliary: Managed | None
+    template: Mapping[str, Any] | None
+    offloaded: bool
+    include_result: bool
+    token_mount: Mapping[str, Any] | None
+    argo_mount: Mapping[str, Any] | None
+    argo_bin_mount: Mapping[str, Any] | None
+    config_mount: Mapping[str, Any] | None
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Names of the containers that do the step's work: main containers, and sidecars of the template.
+
+        Only the template tells the two apart.
+        """
+        return tuple(
+            m.name
+            for m in self.managed
+            if m.kind == "containers"
+            and m.name not in _AUXILIARIES
+            and not m.name.startswith(_PLUGIN_SIDECAR_PREFIX)
+        )
+
+
+def read(pod: Mapping[str, Any]) -> Layout:
+    """The layout of a Pod, whatever it is: what is not there is None or empty."""
+    everything = list(_places(pod.get("spec") or {}))
+    source = _template_source(everything)
+    text = source.env(names.ENV_TEMPLATE) if source is not None else None
+    offloaded = text == names.TEMPLATE_OFFLOADED
+    template = None if text is None or offloaded else _parse(text)
+    declared_inits = _names_of((template or {}).get("initContainers"))
+    managed = tuple(m for m in everything if _is_managed(m, declared_inits))
+    auxiliary = next((m for m in managed if m.kind == "containers" and m.name in _AUXILIARIES), None)
+    regular = [m for m in managed if m.kind == "containers"]
+    # The executor may have a service account of its own (executor.serviceAccountName): its token is the one
+    # that may write task results.
+    by_authority = sorted(regular, key=lambda m: (m is not auxiliary, m.name != names.MAIN_CONTAINER))
+    return Layout(
+        managed=managed,
+        auxiliary=auxiliary,
+        template=template,
+        offloaded=offloaded,
+        include_result=any(m.env(names.ENV_INCLUDE_SCRIPT_OUTPUT) == "true" for m in managed),
+        token_mount=_first_mount(by_authority, names.SERVICEACCOUNT_DIR),
+        argo_mount=_first_mount(by_authority, names.ARGO_DIR),
+        argo_bin_mount=_first_mount(regular, names.ARGO_BIN_DIR),
+        config_mount=source.mount_at(names.ARGO_CONFIG_DIR) if source is not None and offloaded else None,
+    )
+
+
+def _places(spec: Mapping[str, Any]) -> Iterator[Managed]:
+    for kind in ("initContainers", "containers"):
+        for index, container in enumerate(spec.get(kind) or ()):
+            yield Managed(kind, index, container)
+
+
+def _template_source(everything: list[Managed]) -> Managed | None:
+    """The container whose ARGO_TEMPLATE is Argo's own word.
+
+    From 3.6 on that is `init`, `supervisor`, or `main` where neither is there; in 3.5 every container has
+    one. The template's own init containers have a copy in all versions, and come last.
+    """
+    carriers = [m for m in everything if m.env(names.ENV_TEMPLATE) is not None]
+    argos = (names.INIT_CONTAINER, names.SUPERVISOR_CONTAINER, names.MAIN_CONTAINER)
+    return min(carriers, key=lambda m: m.name not in argos, default=None)
+
+
+def _is_managed(place: Managed, declared_inits: frozenset[str]) -> bool:
+    """Argo marks its containers with a variable; what a service mesh or another webhook adds has none."""
+    if place.env(names.ENV_CONTAINER_NAME) is not None:
+        return True
+    return place.kind == "initContainers" and (
+        place.name in declared_inits or place.name.startswith(_PLUGIN_INIT_PREFIX)
+    )
+
+
+def _first_mount(places: list[Managed], path: str) -> Mapping[str, Any] | None:
+    return next((mount for m in places if (mount := m.mount_at(path)) is not None), None)
+
+
+def _env(container: Mapping[str, Any], name: str) -> str | None:
+    values = [e.get("value") or "" for e in container.get("env") or () if e.get("name") == name]
+    return str(values[-1]) if values else None
+
+
+def _parse(text: str) -> Mapping[str, Any] | None:
+    try:
+        template = json.loads(text)
+    except ValueError:
+        return None
+    return template if isinstance(template, dict) else None
+
+
+def _names_of(containers: object) -> frozenset[str]:
+    if not isinstance(containers, list):
+        return frozenset()
+    return frozenset(str(c.get("name", "")) for c in containers if isinstance(c, dict))

@@ -1,0 +1,33 @@
+"""The three JSON Patch operations (RFC 6902) that the webhooks answer with.
+
+Operations are built one by one, where the decision is made, instead of by comparing two documents: what the
+webhook changes can then be read in the code that decides it, and nothing else can slip in.
+"""
+
+from typing import Any
+
+Op = dict[str, Any]
+"""One JSON Patch operation, ready for json.dumps."""
+
+END = "-"
+"""As the last part of a path: behind the last element of a list (RFC 6901, section 4)."""
+
+
+def pointer(*parts: str | int) -> str:
+    """The JSON Pointer (RFC 6901) to a place; no parts mean the whole document."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def add(parts: tuple[str | int, ...], value: Any) -> Op:
+    """Set a member of an object, or insert into a list before the index given (END appends)."""
+    return {"op": "add", "path": pointer(*parts), "value": value}
+
+
+def replace(parts: tuple[str | int, ...], value: Any) -> Op:
+    """Give a place that exists another value; the API server refuses the patch where it does not exist."""
+    return {"op": "replace", "path": pointer(*parts), "value": value}
+
+
+def remove(parts: tuple[str | int, ...]) -> Op:
+    """Take a place that exists away; the API server refuses the patch where it does not exist."""
+    return {"op": "remove", "path": pointer(*parts)}

@@ -1,0 +1,236 @@
+"""Decides what to do with a step Pod: leave it alone and say why, or inject check and capture.
+
+Pure: what has to be looked up, the metadata of the owning Workflow and the Namespace's labels, comes in as
+arguments. A Pod is never denied.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from memoize import names, outputs, spec
+from memoize.reasons import Reason
+from memoize.step import Step
+from webhook import fitness, layout, words
+from webhook.layout import Layout
+
+_WORKFLOW_GROUP = names.ARGO_API_VERSION.partition("/")[0]
+_COMPONENT = f"{names.ARGO_DOMAIN}/component"
+"""Label of the Pods that Argo makes beside steps (workflow/controller/agent.go and artifact_gc.go)."""
+_AGENT = "agent"
+_LONGEST_VARIABLE = 128 * 1024 - 1
+"""Bytes of `NAME=value` that Linux lets a program start with (MAX_ARG_STRLEN, its final NUL taken off)."""
+
+
+class Mode(StrEnum):
+    """The words of names.MODE."""
+
+    USE = "use"
+    REFRESH = "refresh"
+    READONLY = "readonly"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The Workflow that a step Pod belongs to."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Leave the Pod as it is. `detail` says more than the code does, but never a parameter's value."""
+
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to inject: the check (a gate before every managed command), the capture, or both."""
+
+    step: Step
+    layout: Layout
+    mains: tuple[str, ...]
+    check: bool
+    capture: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inject:
+    """Inject `plan`; `detail` says why it is less than check and capture, where it is."""
+
+    reason: Reason
+    plan: Plan
+    detail: str = ""
+
+
+def owner(pod: Mapping[str, Any], namespace: str) -> Owner | None:
+    """The Workflow that controls this Pod and that the Pod's label names too; None: not a Pod of Argo's."""
+    metadata = pod.get("metadata") or {}
+    for reference in metadata.get("ownerReferences") or ():
+        group = str(reference.get("apiVersion", "")).partition("/")[0]
+        if reference.get("controller") and reference.get("kind") == "Workflow" and group == _WORKFLOW_GROUP:
+            found = Owner(namespace, str(reference.get("name", "")), str(reference.get("uid", "")))
+            labelled = (metadata.get("labels") or {}).get(names.WORKFLOW_LABEL)
+            return found if found.name and found.uid and found.name == labelled else None
+    return None
+
+
+def screen(pod: Mapping[str, Any], namespace: str) -> Skip | Owner:
+    """What the Pod alone decides, so that nothing is looked up for a Pod that is left alone anyway.
+
+    An Owner means: look up its metadata and the Namespace's labels, then ask `decide`.
+    """
+    metadata = pod.get("metadata") or {}
+    annotations = metadata.get("annotations") or {}
+    workflow = owner(pod, namespace)
+    component = (metadata.get("labels") or {}).get(_COMPONENT)
+    if component == _AGENT:
+        return Skip(Reason.UNSUPPORTED_TEMPLATE, "an agent Pod answers many steps")
+    if workflow is None or component is not None or not _node_id(metadata):
+        return Skip(Reason.NOT_A_STEP)
+    if names.KEY not in annotations:
+        return Skip(Reason.NO_KEY)
+    if _is_injected(pod):
+        return Skip(Reason.ALREADY_INJECTED)
+    if words.of_template(annotations) is False:
+        return Skip(Reason.OPTED_OUT, "the template says so")
+    return workflow
+
+
+def decide(
+    pod: Mapping[str, Any],
+    namespace: str,
+    workflow_metadata: Mapping[str, Any] | None,
+    namespace_labels: Mapping[str, str] | None,
+) -> Skip | Inject:
+    """The whole decision. None for what could not be read, as opposed to empty for what says nothing."""
+    workflow = screen(pod, namespace)
+    if isinstance(workflow, Skip):
+        return workflow
+    if workflow_metadata is None or workflow_metadata.get("uid", workflow.uid) != workflow.uid:
+        return Skip(Reason.MODE_UNKNOWN, "the owning Workflow could not be read")
+    metadata = pod["metadata"]
+    annotations = metadata["annotations"]
+
+    opted_out = _opted_out(annotations, workflow_metadata, namespace_labels)
+    if opted_out is not None:
+        return opted_out
+    mode = _mode(annotations, workflow_metadata)
+    if mode is None:
+        return Skip(Reason.MODE_UNKNOWN, f"{names.MODE} must be one of {', '.join(Mode)}")
+    if mode is Mode.OFF:
+        return Skip(Reason.MODE_OFF)
+    memo = _memo(annotations)
+    if isinstance(memo, Skip):
+        return memo
+    shape = layout.read(pod)
+    unfit = fitness.unfit(pod["spec"], shape)
+    if unfit is not None:
+        return Skip(*unfit)
+
+    declared = None
+    if shape.template is not None:
+        declared = outputs.declared(shape.template, shape.include_result)
+    mains = declared.mains if declared is not None else _presumed_mains(shape)
+    if not mains or not set(mains) <= set(shape.workers):
+        return Skip(Reason.NOT_A_STEP, "a main container of the template is not in the Pod")
+    step = Step(
+        key=memo.key,
+        cache=memo.cache,
+        max_age=memo.max_age,
+        node_id=_node_id(metadata),
+        workflow=workflow.name,
+        workflow_uid=workflow.uid,
+        instance_id=(metadata.get("labels") or {}).get(names.INSTANCE_ID, ""),
+        include_result=shape.include_result,
+        gc=names.ARTIFACT_GC_FINALIZER in (workflow_metadata.get("finalizers") or ()),
+        declared=declared,
+    )
+    if len(f"{names.ENV_STEP}={step.to_json()}") > _LONGEST_VARIABLE:
+        return Skip(Reason.INVALID_ANNOTATIONS, f"{names.KEY} is too long to be handed to a container")
+    return _plan(step, shape, mains, mode)
+
+
+def _plan(step: Step, shape: Layout, mains: tuple[str, ...], mode: Mode) -> Skip | Inject:
+    """How much of check and capture this Pod can take, and its mode asks for."""
+    auxiliary = shape.auxiliary
+    if auxiliary is not None and auxiliary.obstacle is not None:
+        return Skip(Reason.NOT_GATEABLE, f"container {auxiliary.name} {auxiliary.obstacle}")
+    ungated = next((m for m in shape.managed if m.obstacle is not None), None)
+    obstacle = f"container {ungated.name} {ungated.obstacle}" if ungated is not None else ""
+    if mode is Mode.READONLY and obstacle:
+        return Skip(Reason.NOT_GATEABLE, obstacle)
+    if mode is Mode.READONLY:
+        plan = Plan(step, shape, mains, check=True, capture=False)
+        return Inject(Reason.INJECTED_CHECK, plan, f"mode {mode}")
+    if mode is Mode.REFRESH or obstacle:
+        plan = Plan(step, shape, mains, check=False, capture=True)
+        return Inject(Reason.INJECTED_CAPTURE, plan, f"mode {mode}" if mode is Mode.REFRESH else obstacle)
+    return Inject(Reason.INJECTED, Plan(step, shape, mains, check=True, capture=True))
+
+
+def _presumed_mains(shape: Layout) -> tuple[str, ...]:
+    """The main containers as far as the Pod shows them, for a template that is not in it.
+
+    Those of a containerSet look like sidecars. The capture reads the template and looks at each again.
+    """
+    return (names.MAIN_CONTAINER,) if names.MAIN_CONTAINER in shape.workers else shape.workers
+
+
+def _opted_out(
+    annotations: Mapping[str, Any],
+    workflow_metadata: Mapping[str, Any],
+    namespace_labels: Mapping[str, str] | None,
+) -> Skip | None:
+    """The nearest word says false. A key is an opt-in of its own, so no word at all means yes.
+
+    A key that the webhook made of a block was opted in at submit, by words nearer to the template than the
+    Workflow's and the Namespace's: a WorkflowTemplate's do not show on the Pod.
+    """
+    if words.of_template(annotations) is not None or names.MANAGED in annotations:
+        return None  # a template that says false ended in `screen`
+    holder = words.of_holder({"metadata": workflow_metadata})
+    if holder is not None:
+        return None if holder else Skip(Reason.OPTED_OUT, "the Workflow says so")
+    if namespace_labels is None:
+        return Skip(Reason.API_UNAVAILABLE, "the Namespace could not be read")
+    if words.of_labels(namespace_labels) is False:
+        return Skip(Reason.OPTED_OUT, "the Namespace says so")
+    return None
+
+
+def _memo(annotations: Mapping[str, Any]) -> Skip | spec.Memo:
+    for name in (names.KEY, names.CACHE, names.MAX_AGE):
+        if "{{" in str(annotations.get(name)):
+            return Skip(Reason.UNRESOLVED_TAG, name)
+    memo, errors = spec.from_annotations(annotations, "metadata")
+    if memo is None or errors:
+        return Skip(Reason.INVALID_ANNOTATIONS, "; ".join(f"{e.field}: {e.kind.text}" for e in errors))
+    return memo
+
+
+def _is_injected(pod: Mapping[str, Any]) -> bool:
+    return any(
+        container.get("name") == names.CHECK_CONTAINER
+        and (container.get("command") or [])[:1] == [names.IMAGE_GATE]
+        for container in (pod.get("spec") or {}).get("initContainers") or ()
+    )
+
+
+def _node_id(metadata: Mapping[str, Any]) -> str:
+    """The node's id; without the annotation it is the Pod's name (workflow/common/common.go)."""
+    annotation = (metadata.get("annotations") or {}).get(names.NODE_ID)
+    return str(annotation or metadata.get("name") or "")
+
+
+def _mode(annotations: Mapping[str, Any], workflow_metadata: Mapping[str, Any]) -> Mode | None:
+    """The run's mode, else the template's, else `use`; None for a word that is none."""
+    places = (workflow_metadata.get("annotations"), workflow_metadata.get("labels"), annotations)
+    word = next((place[names.MODE] for place in places if place and names.MODE in place), Mode.USE)
+    return Mode(word) if word in list(Mode) else None

@@ -1,0 +1,78 @@
+"""The words `stepmemo.dev/memoize` and `stepmemo.dev/mode`, wherever a person may write them.
+
+For one template the nearest word counts: its own annotation, then its holder's annotation or label, then the
+Namespace's label. Writing `stepmemo.dev/key` oneself is an opt-in where no word stands anywhere.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from memoize import names, tags
+from memoize.fields import FieldError, Kind
+from memoize.spec import did_you_mean
+from webhook.templates import mapping
+
+_MEMOIZE = {"true": True, "false": False}
+_MODES = ("use", "refresh", "readonly", "off")
+_VALIDATE = ("enforce", "warn", "off")
+_KNOWN = (names.MEMOIZE, names.KEY, names.CACHE, names.MAX_AGE, names.MODE, names.MANAGED)
+
+
+def of_template(annotations: Mapping[str, Any]) -> bool | None:
+    """The word in a template's annotations.
+
+    One with tags counts as true: what it turns into stands on the Pod, and is judged there.
+    """
+    word = annotations.get(names.MEMOIZE)
+    if isinstance(word, str) and tags.has_tags(word):
+        return True
+    return _MEMOIZE.get(word) if isinstance(word, str) else None
+
+
+def of_holder(obj: Mapping[str, Any]) -> bool | None:
+    """The word on the object that holds templates: an annotation counts before a label."""
+    metadata = mapping(obj.get("metadata"))
+    words = (of_labels(mapping(metadata.get(field))) for field in ("annotations", "labels"))
+    return next((word for word in words if word is not None), None)
+
+
+def of_labels(labels: Mapping[str, Any]) -> bool | None:
+    """The word among labels; anything but the two words is none."""
+    word = labels.get(names.MEMOIZE)
+    return _MEMOIZE.get(word) if isinstance(word, str) else None
+
+
+def validation(namespace_labels: Mapping[str, str] | None, default: str) -> str:
+    """`enforce`, `warn` or `off`: the Namespace's word, else the server's."""
+    word = (namespace_labels or {}).get(names.VALIDATE)
+    return word if word in _VALIDATE else default
+
+
+def opt_in_metadata(obj: Mapping[str, Any]) -> list[Any]:
+    """All that stands in an object's metadata about memoization, for comparing two versions of it."""
+    metadata = mapping(obj.get("metadata"))
+    fields = (mapping(metadata.get(field)) for field in ("annotations", "labels"))
+    return [field.get(name) for field in fields for name in (names.MEMOIZE, names.MODE)]
+
+
+def errors(annotations: Mapping[str, Any], path: str, *, may_hold_tags: bool) -> Iterator[FieldError]:
+    """Words in the annotations at `path` (`metadata.annotations`, `metadata.labels`) that mean nothing."""
+    for name, known in ((names.MEMOIZE, tuple(_MEMOIZE)), (names.MODE, _MODES)):
+        word = annotations.get(name)
+        if word is None or (
+            isinstance(word, str) and (word in known or (may_hold_tags and tags.has_tags(word)))
+        ):
+            continue
+        quoted = [f'"{choice}"' for choice in known]
+        detail = f"must be {', '.join(quoted[:-1])} or {quoted[-1]}"
+        if isinstance(word, str):
+            yield FieldError(f"{path}[{name}]", Kind.NOT_SUPPORTED, detail, word)
+        else:
+            yield FieldError(f"{path}[{name}]", Kind.TYPE_INVALID, f"{detail}, in quotes", word)
+
+
+def unknown(annotations: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Annotations of our domain that mean nothing on a template, each with what may have been meant."""
+    for name in annotations:
+        if name.startswith(f"{names.DOMAIN}/") and name not in _KNOWN:
+            yield name, did_you_mean(name, _KNOWN)

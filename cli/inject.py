@@ -1,0 +1,93 @@
+"""`stepmemo inject`: shows a step Pod as the Pod webhook would let it pass.
+
+Offline: nothing is asked of a cluster, so only the Pod's own words count, not those of its Workflow's
+metadata or its Namespace.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jsonpatch
+
+from cli import documents
+from memoize import names
+from webhook import pods
+from webhook.inject import InjectSettings, inject
+
+_IMAGE = "stepmemo:latest"
+_SKIPPED, _UNUSABLE = 1, 2
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the subcommand; `run` carries it out."""
+    parser = subparsers.add_parser(
+        "inject",
+        help="show a step Pod with check and capture injected",
+        description="Shows a step Pod as the Pod webhook would let it pass. "
+        "What was decided, and why, is on standard error. "
+        "Exit code 0: injected; 1: left alone; 2: wrong usage.",
+    )
+    parser.add_argument("file", metavar="FILE|-", help="the Pod, YAML or JSON; - is standard input")
+    parser.add_argument("-o", dest="output", choices=("yaml", "json"), help="default: yaml, for --patch json")
+    parser.add_argument("--capture-only", action="store_true", help=f"as under {names.MODE}: refresh")
+    parser.add_argument("--patch", action="store_true", help="show the JSON Patch instead of the Pod")
+    parser.add_argument(
+        "--image", default=_IMAGE, help="the injected containers' image (default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the Pod, or the operations, to standard output; returns the exit code."""
+    pod = _read_pod(args.file)
+    if isinstance(pod, documents.Unreadable):
+        return _unusable(args.file, pod.why)
+    namespace = pod["metadata"].get("namespace") or "default"
+    workflow = {"annotations": {names.MODE: pods.Mode.REFRESH}} if args.capture_only else {}
+    decision = pods.decide(pod, namespace, workflow, {})
+    _say(args.file, decision.reason, decision.detail)
+    if isinstance(decision, pods.Skip):
+        return _SKIPPED
+    try:
+        ops = inject(pod, decision.plan, InjectSettings(image=args.image))
+    except ValueError as e:
+        return _unusable(args.file, str(e))
+    if args.patch:
+        print(documents.dump([ops], args.output or "json"), end="")
+    else:
+        print(documents.dump([jsonpatch.apply_patch(pod, ops)], args.output or "yaml"), end="")
+    return 0
+
+
+def _unusable(source: str, why: str) -> int:
+    _say(source, why)
+    return _UNUSABLE
+
+
+def _say(*parts: str) -> None:
+    print(": ".join(filter(None, ("stepmemo inject", *parts))), file=sys.stderr)
+
+
+def _read_pod(source: str) -> Mapping[str, Any] | documents.Unreadable:
+    text = documents.read(source)
+    if isinstance(text, documents.Unreadable):
+        return text
+    found = list(documents.parse(text))
+    if len(found) != 1:
+        return documents.Unreadable(f"must hold one Pod, holds {len(found)} documents")
+    if isinstance(found[0], documents.Unreadable):
+        return found[0]
+    return found[0] if _is_pod(found[0]) else documents.Unreadable("must hold a Pod")
+
+
+def _is_pod(document: object) -> bool:
+    """Whether it has the shape of a Pod, as far as the API server has seen to it for the webhook."""
+    if not isinstance(document, dict) or document.get("kind") != "Pod":
+        return False
+    metadata, spec = document.get("metadata"), document.get("spec")
+    if not isinstance(metadata, dict) or not isinstance(spec, dict):
+        return False
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    return bool(containers) and all(isinstance(container, dict) for container in containers)

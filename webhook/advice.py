@@ -1,0 +1,126 @@
+"""What works but will not do what its author hopes: the warnings that go back with an admitted object."""
+
+import re
+from collections.abc import Iterator
+
+from memoize import duration, names, tags
+from memoize.tags import Tag
+from webhook import words
+from webhook.rules import Finding
+from webhook.takeover import Form
+from webhook.templates import POD_TYPES, Site, mapping, objects
+
+LONGEST = 120
+"""Characters of an admission warning: kubectl and the API server ask for no more, and cut at 256."""
+
+
+_PATH = 45
+"""Characters of a path that a long text leaves it."""
+
+
+def warning(path: str, text: str) -> str:
+    """`path: text` in no more than LONGEST characters: the path gives way at its front, then the text."""
+    room = max(_PATH, LONGEST - len(": ") - len(text))
+    path = path if len(path) <= room else f"…{path[len(path) - room + 1 :]}"
+    whole = f"{path}: {text}"
+    return whole if len(whole) <= LONGEST else f"{whole[: LONGEST - 1]}…"
+
+
+def advise(site: Site, finding: Finding, written: Form, artifact_gc: str) -> Iterator[str]:
+    """Warnings for one template; `artifact_gc` is the strategy of the spec that it stands in."""
+    for name, meant in words.unknown(written.annotations):
+        yield warning(f"{site.path}.metadata.annotations[{name}]", f"is not known here: {meant}")
+    memo = finding.memo
+    if memo is None:
+        return
+    where = finding.key_path
+    home = where.removesuffix(".key")
+    if left_to_argo := _left_to_argo(site, in_block=written.block is not None):
+        yield warning(home, left_to_argo)
+    if not site.is_defaults:
+        yield from (warning(where, text) for text in _inputs(site, memo.key))
+    yield from (warning(where, text) for text in _never_twice(memo.key))
+    if _always_expired(memo.max_age):
+        yield warning(home, f'maxAge {memo.max_age} never hits: use {names.MODE}: "refresh"')
+    if site.type == "resource":
+        yield warning(home, "the resource's side effect will not happen on a hit")
+    if deleted := _deleted_artifacts(site, artifact_gc):
+        yield warning(home, f"artifactGC will delete what the cache points to: {_some(deleted)}")
+
+
+def advise_unless_opted_in(finding: Finding) -> Iterator[str]:
+    """Warnings for a template whose block stays with Argo's own memoization."""
+    key = finding.memo.key if finding.memo is not None else ""
+    nested = any(tags.OPEN in tag.text for tag in tags.find(key))
+    if key and not nested and not _NATIVE_KEY.fullmatch(tags.filled(key, "0")):
+        yield warning(finding.key_path, "without opt-in Argo takes letters, digits and '-' only")
+
+
+_NATIVE_KEY = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*")
+"""workflow/controller/cache: a key of another form fails the step when it runs."""
+
+
+def _left_to_argo(site: Site, *, in_block: bool) -> str:
+    if site.is_defaults:
+        return "left to Argo's controller, and with it every block of this spec" if in_block else ""
+    if site.makes_cacheable_pod:
+        return ""
+    what = "daemon" if site.type in POD_TYPES else site.type or "typeless"
+    if in_block:
+        return f"memoize on a {what} template is left to Argo's controller"
+    return f"has no effect on a {what} template"
+
+
+def _inputs(site: Site, key: str) -> Iterator[str]:
+    """What the result may depend on and the key does not."""
+    artifacts = [f"artifact {name}" for name in site.artifacts]
+    everything = [*site.parameters, *artifacts]
+    found = tags.find(key)
+    if not found and everything:
+        yield f"is constant, though the template has inputs: {_some(everything)}"
+    if not found or any(_opaque(tag) for tag in found):
+        return
+    named = {name[:3] for tag in found for name in tag.names}
+    if named & {("inputs",), ("inputs", "parameters")}:
+        parameters = []
+    else:
+        parameters = [name for name in site.parameters if ("inputs", "parameters", name) not in named]
+    if parameters or artifacts:
+        yield f"inputs missing from the key: {_some([*parameters, *artifacts])}"
+
+
+def _opaque(tag: Tag) -> bool:
+    """Whether the tag may hold names that were not read."""
+    return tags.OPEN in tag.text or (tag.expression and not tag.names)
+
+
+_VARYING = re.compile(
+    r"workflow\.(uid|name|duration|scheduledTime|creationTimestamp(\.(RFC3339|s|S|L))?)|pod\.name|node\.name"
+    r"|retries|lastRetry(\..+)?|cronworkflow\.lastScheduledTime|now|sprig\.(now|uuidv4|rand\w+)"
+    r"|(steps|tasks)\.[^.]+\.(id|ip|startedAt|finishedAt|hostNodeName)"
+)
+"""Variables and functions with another value in every run, or in every attempt."""
+
+
+def _never_twice(key: str) -> Iterator[str]:
+    for tag in tags.find(key):
+        for dotted in map(".".join, tag.names):
+            if _VARYING.fullmatch(dotted):
+                yield f"{dotted} differs in every run: the key never comes back"
+
+
+def _always_expired(max_age: str) -> bool:
+    return bool(max_age) and not tags.has_tags(max_age) and duration.parse(max_age) <= 0
+
+
+def _deleted_artifacts(site: Site, artifact_gc: str) -> list[str]:
+    """Output artifacts that Argo's garbage collection takes (Workflow.GetArtifactGCStrategy)."""
+    return [
+        str(artifact.get("name"))
+        for artifact in objects(mapping(site.template.get("outputs")).get("artifacts"))
+        if (mapping(artifact.get("artifactGC")).get("strategy") or artifact_gc) not in ("", None, "Never")
+    ]
+
+
+def _some(found: list[str]) -> str:
+    return ", ".join(found) if len(found) <= 3 else f"{', '.join(found[:3])} and {len(found) - 3} more"

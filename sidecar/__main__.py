@@ -1,0 +1,87 @@
+"""`python3 -S -E -B -m sidecar check|retract|capture`: one verb of the sidecar, run by the gate.
+
+The exit code says nothing that the gate acts on: 0 when the run came to an outcome, 1 when it did not,
+2 for a wrong verb. The decision is a file, the story a line on stderr.
+"""
+
+import os
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from memoize.reasons import Reason
+from sidecar.cache import ConfigMapCache
+from sidecar.deadline import Deadline, process_age
+from sidecar.kube import Client, NoCredentialsError
+from sidecar.outcome import Outcome, say
+from sidecar.result import TaskResult
+from sidecar.settings import Settings, SettingsError
+
+_VERBS = ("check", "retract", "capture")
+_EVENT_SECONDS = 0.3
+"""Longest time for the Event, of what is left: the Pod waits for this process."""
+
+
+def main(arguments: list[str], age: float = 0) -> int:
+    """Run the verb and tell how it ended; `age` is how many seconds of its time are gone already.
+
+    No exception leaves: the gate is to see an end, not a traceback.
+    """
+    if len(arguments) != 1 or arguments[0] not in _VERBS:
+        print(f"usage: python3 -m sidecar {'|'.join(_VERBS)}", file=sys.stderr)
+        return 2
+    settings = None
+    start = time.monotonic() - age
+    try:
+        settings = Settings.from_environment()
+        # Older than it may get: the clock it was read from is not ours (a sandbox, a time namespace).
+        until = Deadline(settings.budget, start if age < settings.budget else None)
+        with closing(Client(settings.server)) as client:
+            outcome = run(arguments[0], settings, client, until)
+            say(outcome, settings, time.monotonic() - start)
+            _tell(outcome, settings, client, until)
+        return 0
+    except (SettingsError, NoCredentialsError) as error:
+        outcome = Outcome(Reason.INTERNAL_ERROR, str(error))
+    except Exception as error:  # whatever it is, the step must not notice
+        outcome = Outcome(Reason.INTERNAL_ERROR, _where(error))
+    say(outcome, settings, time.monotonic() - start)
+    return 1
+
+
+def run(verb: str, settings: Settings, client: Client, until: Deadline) -> Outcome:
+    """Carry out one verb; each imports no more than it needs, since the step waits."""
+    result = TaskResult(client, settings)
+    if verb == "retract":
+        from sidecar.check import retract
+
+        return retract(settings, result, until)
+    cache = ConfigMapCache(client, settings.namespace, settings.step.cache)
+    if verb == "check":
+        from sidecar.check import check
+
+        return check(settings, cache, result, until)
+    from sidecar.capture import capture
+
+    return capture(settings, cache, result, until)
+
+
+def _tell(outcome: Outcome, settings: Settings, client: Client, until: Deadline) -> None:
+    from sidecar.events import tell
+
+    tell(outcome, settings, client, Deadline(min(_EVENT_SECONDS, until.remaining)))
+
+
+def _where(error: Exception) -> str:
+    """Name an error of ours by type and place; its text could hold a value."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(error).__name__} at {place}"
+
+
+if __name__ == "__main__":
+    # Everything is written and flushed; to take the interpreter apart would only make the step wait.
+    os._exit(main(sys.argv[1:], process_age()))

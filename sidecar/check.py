@@ -1,0 +1,83 @@
+"""The check: look the key up before the step starts, and answer the step if the cache does.
+
+The order is the protocol. Only who holds the claim may post a result; only when the API server is known to
+hold it does the decision say `hit`; and it says `run` only when nothing of ours is there or on its way.
+Without a decision the gate retracts once more and then lets the step run.
+"""
+
+from datetime import UTC, datetime
+
+from memoize import names
+from memoize.entry import Hit, look_up
+from memoize.reasons import Reason
+from sidecar import files
+from sidecar.cache import Cache
+from sidecar.deadline import Deadline
+from sidecar.kube import Answer
+from sidecar.outcome import Outcome, refusal
+from sidecar.result import Posted, TaskResult
+from sidecar.settings import Settings
+
+_LOOKED_UP = 0.4
+_POSTED = 0.65
+"""Shares of the time by which each part ends; what is left is for a retraction."""
+_REFUSED_OUTPUTS = (400, 413, 422)
+_CONFLICT = 409
+_LONGEST_NAME = 253
+"""Of a node id that Argo made; an entry may hold anything."""
+
+
+def check(settings: Settings, cache: Cache, result: TaskResult, until: Deadline) -> Outcome:
+    """Decide whether the cache answers the step; write the decision unless it must be left to the gate."""
+    if files.decided(settings.shared_dir):
+        return Outcome(Reason.UNDECIDED, "decided before")
+    found = _find(settings, cache, until.part(_LOOKED_UP))
+    if not files.claim(settings.shared_dir):
+        return Outcome(Reason.UNDECIDED, "somebody else holds the claim")
+    if isinstance(found, Outcome):
+        files.decide(settings.shared_dir, names.RUN)
+        return found
+    posted, answer = result.post(found.entry.outputs, until.part(_POSTED))
+    if posted is Posted.THERE:
+        files.decide(settings.shared_dir, names.HIT)
+        return Outcome(Reason.HIT, f"from {found.entry.node_id[:_LONGEST_NAME]}")
+    outcome = _not_posted(answer)
+    if posted is Posted.UNKNOWN:
+        retracted = result.retract(until)
+        if not retracted.ok:
+            return Outcome(Reason.UNDECIDED, f"{outcome.detail}; could not {retracted}")
+    files.decide(settings.shared_dir, names.RUN)
+    return outcome
+
+
+def retract(settings: Settings, result: TaskResult, until: Deadline) -> Outcome:
+    """Take back what a checker that left no decision may have posted. The decision is the gate's to write."""
+    if files.decided(settings.shared_dir):
+        return Outcome(Reason.UNDECIDED, "decided before")
+    answer = result.retract(until)
+    if answer.ok:
+        return Outcome(Reason.UNDECIDED, "retracted what may have been posted")
+    return refusal(answer)
+
+
+def _find(settings: Settings, cache: Cache, until: Deadline) -> Hit | Outcome:
+    step = settings.step
+    try:
+        declared = step.declared or files.offloaded_template(
+            settings.argo_config_dir / names.ENV_TEMPLATE, step.include_result
+        )
+    except files.NoTemplateError as error:
+        return Outcome(Reason.UNDECIDED, str(error))
+    data = cache.load(until)
+    if isinstance(data, Outcome):
+        return data
+    found = look_up(data, step, declared, datetime.now(UTC))
+    return found if isinstance(found, Hit) else Outcome(found.reason, found.detail)
+
+
+def _not_posted(answer: Answer) -> Outcome:
+    if answer.status in _REFUSED_OUTPUTS:
+        return Outcome(Reason.BROKEN_ENTRY, f"its outputs are refused: {answer}")
+    if answer.status == _CONFLICT:
+        return Outcome(Reason.UNDECIDED, "the node has a result already")
+    return refusal(answer)

@@ -1,0 +1,9 @@
+/* `gate check`: the init container. */
+#ifndef STEPMEMO_CHECK_H
+#define STEPMEMO_CHECK_H
+
+#include "options.h"
+
+void check(const struct options *options);
+
+#endif

@@ -1,0 +1,85 @@
+"""What the sidecar is told: the step, its Pod, the API server, the paths, and how long it may take."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from memoize import names
+from memoize.step import Step
+
+_DEFAULT_TIMEOUT_MS = 2000
+_PLANNED = 0.9
+"""Share of the time until the gate kills us after which everything is said and done."""
+
+
+class SettingsError(ValueError):
+    """The environment is not the one that the webhook writes; the text names the variable, not its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The API server and how to speak to it, as the kubelet tells every container."""
+
+    host: str
+    port: int
+    credentials: Path
+    """Directory with `token` and `ca.crt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One run of the sidecar. `budget` is in seconds, less than what the gate allows."""
+
+    step: Step
+    namespace: str
+    pod_name: str
+    pod_uid: str
+    budget: float
+    server: Server
+    shared_dir: Path
+    argo_dir: Path
+    argo_config_dir: Path
+    termination_log: Path
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the variables of memoize.names; SettingsError when one is missing or not of its form."""
+
+        def required(name: str) -> str:
+            if value := environment.get(name):
+                return value
+            raise SettingsError(f"{name} is not set")
+
+        def path(name: str, default: str) -> Path:
+            return Path(environment.get(name) or default)
+
+        described = required(names.ENV_STEP)
+        try:
+            step = Step.from_json(described)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise SettingsError(f"{names.ENV_STEP} is not a step: {type(error).__name__}") from None
+        timeout_ms = _integer(environment, names.ENV_TIMEOUT_MS, str(_DEFAULT_TIMEOUT_MS))
+        return cls(
+            step=step,
+            namespace=required(names.ENV_NAMESPACE),
+            pod_name=required(names.ENV_POD_NAME),
+            pod_uid=required(names.ENV_POD_UID),
+            budget=_PLANNED * timeout_ms / 1000,
+            server=Server(
+                host=required("KUBERNETES_SERVICE_HOST").strip("[]"),
+                port=_integer(environment, "KUBERNETES_SERVICE_PORT", "443"),
+                credentials=path(names.ENV_SERVICEACCOUNT_DIR, names.SERVICEACCOUNT_DIR),
+            ),
+            shared_dir=path(names.ENV_SHARED_DIR, names.SHARED_DIR),
+            argo_dir=path(names.ENV_ARGO_DIR, names.ARGO_DIR),
+            argo_config_dir=path(names.ENV_ARGO_CONFIG_DIR, names.ARGO_CONFIG_DIR),
+            termination_log=path(names.ENV_TERMINATION_LOG, names.TERMINATION_LOG),
+        )
+
+
+def _integer(environment: Mapping[str, str], name: str, default: str) -> int:
+    try:
+        return int(environment.get(name) or default)
+    except ValueError:
+        raise SettingsError(f"{name} is not a number") from None

@@ -1,0 +1,36 @@
+"""A step Pod whose API server fails on demand."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sidecar import faults
+from tests.sidecar.steppod import Pod
+
+
+@pytest.fixture(scope="session")
+def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return faults.make_credentials(tmp_path_factory.mktemp("serviceaccount"))
+
+
+@pytest.fixture
+def api() -> faults.Api:
+    return faults.Api()
+
+
+@pytest.fixture
+def server(api: faults.Api, credentials: Path) -> Iterator[tuple[str, int]]:
+    with faults.serving(api, credentials) as address:
+        yield address
+
+
+@pytest.fixture
+def pod(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    server: tuple[str, int],
+    credentials: Path,
+) -> Pod:
+    return Pod(tmp_path, monkeypatch, capfd, server, credentials)

@@ -1,0 +1,304 @@
+"""The sidecar as the gate starts it, in a process of its own, with no more rights than a step's account has.
+
+The same tests run against the devcluster and a real kube-apiserver: they hold our picture of the API's
+answers (bare 422s, causes, preconditions) to the truth.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memoize import names
+from memoize.outputs import Declared
+from memoize.reasons import Reason
+from tests.cluster import DEVCLUSTER, Cluster
+from tests.sidecar.steppod import CACHE_LABELS, OUTPUTS, POD_UID, STEP, entry
+
+pytestmark = pytest.mark.contract
+
+ROOT = Path(__file__).parents[2]
+RESULTS = {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}
+CONFIG_MAPS = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "patch"]}
+
+
+class StepPod:
+    """A step Pod's shared files, and its sidecar run with the rights of the step's service account."""
+
+    def __init__(self, cluster: Cluster, directory: Path) -> None:
+        self.cluster, self.directory = cluster, directory
+        self.namespace = cluster.namespace()
+        self.step = replace(STEP, workflow_uid=self._workflow())
+        for path in ("shared", "serviceaccount", "argo/ctr/main"):
+            (directory / path).mkdir(parents=True)
+        (directory / "argo/ctr/main/exitcode").write_text("0")
+        (directory / "serviceaccount/ca.crt").write_bytes(cluster.ca_file.read_bytes())
+        self.may(RESULTS, CONFIG_MAPS)
+
+    def _workflow(self) -> str:
+        template = {"name": "a", "container": {"image": "x", "command": ["x"]}}
+        status, body = self.cluster.create(
+            {
+                "apiVersion": "argoproj.io/v1alpha1",
+                "kind": "Workflow",
+                "metadata": {"name": "wf", "namespace": self.namespace},
+                "spec": {"entrypoint": "a", "templates": [template]},
+            }
+        )
+        assert status == 201, body
+        uid: str = body["metadata"]["uid"]
+        return uid
+
+    def may(self, *rules: dict[str, Any]) -> None:
+        """Give the step's service account these rights and no others."""
+        token = self.cluster.service_account(self.namespace, "step", list(rules))
+        (self.directory / "serviceaccount/token").write_text(token)
+
+    def run(self, verb: str, **changes: Any) -> Reason:
+        """Run a verb to its end, for this step or one with some fields changed."""
+        step = replace(self.step, **changes)
+        host, _, port = self.cluster.url.rpartition("//")[2].rpartition(":")
+        environment = {
+            names.ENV_STEP: step.to_json(),
+            names.ENV_NAMESPACE: self.namespace,
+            names.ENV_POD_NAME: "wf-a-123",
+            names.ENV_POD_UID: POD_UID,
+            names.ENV_TIMEOUT_MS: "10000",
+            names.ENV_SHARED_DIR: str(self.directory / "shared"),
+            names.ENV_ARGO_DIR: str(self.directory / "argo"),
+            names.ENV_SERVICEACCOUNT_DIR: str(self.directory / "serviceaccount"),
+            "KUBERNETES_SERVICE_HOST": host,
+            "KUBERNETES_SERVICE_PORT": port,
+        }
+        ended = subprocess.run(
+            [sys.executable, *names.SIDECAR_COMMAND[1:], verb],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stderr.count("\n") == 1, ended.stderr
+        return Reason(ended.stderr.removeprefix("stepmemo: reason=").split()[0])
+
+    @property
+    def decision(self) -> str:
+        path = self.directory / "shared" / names.DECISION_FILE
+        return path.read_text() if path.exists() else ""
+
+    def config_map(self, **fields: Any) -> None:
+        """Have the ConfigMap, labelled unless `metadata` says otherwise."""
+        metadata = {**fields.pop("metadata", CACHE_LABELS), "name": "my-cache", "namespace": self.namespace}
+        status, body = self.cluster.create({"kind": "ConfigMap", "metadata": metadata, **fields})
+        assert status == 201, body
+
+    def data(self) -> dict[str, str]:
+        _, body = self.cluster.get("ConfigMap", self.namespace, "my-cache")
+        return body.get("data") or {}
+
+    def result(self, name: str = "wf-123") -> dict[str, Any]:
+        status, body = self.cluster.get("WorkflowTaskResult", self.namespace, name)
+        return body if status == 200 else {}
+
+    def reports(self, complete: str = "true", outputs: dict[str, Any] = OUTPUTS) -> None:
+        """Do as Argo's `wait` does."""
+        metadata = {
+            "name": self.step.node_id,
+            "namespace": self.namespace,
+            "labels": {names.WORKFLOW_LABEL: "wf", names.OUTPUTS_COMPLETED: complete},
+        }
+        status, body = self.cluster.create(
+            {
+                "apiVersion": "argoproj.io/v1alpha1",
+                "kind": "WorkflowTaskResult",
+                "metadata": metadata,
+                "outputs": outputs,
+            }
+        )
+        assert status == 201, body
+
+
+@pytest.fixture
+def step_pod(cluster: Cluster, tmp_path: Path) -> StepPod:
+    return StepPod(cluster, tmp_path)
+
+
+def test_what_one_step_stores_answers_the_next(step_pod: StepPod):
+    step_pod.reports()
+    assert step_pod.run("capture") is Reason.STORED
+    step_pod.step = replace(step_pod.step, node_id="wf-124")
+    assert step_pod.run("check") is Reason.HIT
+    assert step_pod.decision == names.HIT
+    posted = step_pod.result("wf-124")
+    assert posted["outputs"] == {**OUTPUTS, "exitCode": "0"}
+    assert posted["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "true"
+
+
+def test_a_first_step_finds_no_cache(step_pod: StepPod):
+    assert step_pod.run("check") is Reason.MISS
+    assert step_pod.decision == names.RUN
+
+
+def test_a_cache_made_by_hand_without_data_takes_an_entry(step_pod: StepPod):
+    step_pod.config_map()
+    step_pod.reports()
+    assert step_pod.run("capture") is Reason.STORED
+    assert step_pod.data().keys() == {"hello-1"}
+
+
+def test_other_entries_stay_as_they_are(step_pod: StepPod):
+    step_pod.config_map(data={"other": "x"})
+    step_pod.reports()
+    step_pod.run("capture")
+    assert step_pod.data()["other"] == "x"
+    assert step_pod.data().keys() == {"other", "hello-1"}
+
+
+def test_steps_that_end_at_the_same_moment_all_keep_their_entries(step_pod: StepPod):
+    step_pod.config_map()
+    step_pod.reports()
+    keys = [f"key-{number}" for number in range(6)]
+    with ThreadPoolExecutor(len(keys)) as pool:
+        reasons = list(pool.map(lambda key: step_pod.run("capture", key=key), keys))
+    assert set(reasons) == {Reason.STORED}
+    assert step_pod.data().keys() == set(keys)
+
+
+@pytest.mark.parametrize("labels", [{}, {names.CONFIGMAP_TYPE: "Parameter"}])
+def test_a_config_map_that_is_no_cache_is_neither_read_nor_written(step_pod: StepPod, labels: dict[str, str]):
+    step_pod.config_map(metadata={"labels": labels}, data={"hello-1": entry()})
+    step_pod.reports()
+    before = step_pod.data()
+    assert step_pod.run("check") is Reason.NOT_A_CACHE
+    assert step_pod.decision == names.RUN
+    assert step_pod.run("capture") is Reason.NOT_A_CACHE
+    assert step_pod.data() == before
+
+
+def test_an_immutable_cache_is_not_written(step_pod: StepPod):
+    if step_pod.cluster.tier == DEVCLUSTER:
+        pytest.skip("the devcluster lets an immutable ConfigMap be changed")
+    step_pod.config_map(data={"other": "x"}, immutable=True)
+    step_pod.reports()
+    assert step_pod.run("capture") is Reason.NOT_A_CACHE
+
+
+def test_a_full_cache_gives_up_expired_entries(step_pod: StepPod):
+    old = entry(creationTimestamp="2020-01-01T00:00:00Z", stepmemo={"maxAge": "1h", "pod": "p" * 1000})
+    step_pod.config_map(data={"old": old, "fill": "x" * ((1 << 20) - len(old))})
+    step_pod.reports()
+    assert step_pod.run("capture") is Reason.STORED
+    assert step_pod.data().keys() == {"fill", "hello-1"}
+
+
+def test_a_cache_that_stays_full_is_said_to_be(step_pod: StepPod):
+    step_pod.config_map(data={"fill": "x" * (1 << 20)})
+    step_pod.reports()
+    assert step_pod.run("capture") is Reason.CACHE_FULL
+
+
+def test_a_key_of_any_characters_is_stored_and_found(step_pod: StepPod):
+    step_pod.step = replace(step_pod.step, key='"quotes"\nand ünicode ' + "x" * 5000)
+    step_pod.reports()
+    assert step_pod.run("capture") is Reason.STORED
+    step_pod.step = replace(step_pod.step, node_id="wf-124")
+    assert step_pod.run("check") is Reason.HIT
+
+
+def test_a_result_that_is_there_already_is_not_answered_over(step_pod: StepPod):
+    step_pod.config_map(data={"hello-1": entry()})
+    step_pod.reports(complete="false", outputs={})
+    assert step_pod.run("check") is Reason.UNDECIDED
+    assert step_pod.decision == names.RUN
+    assert names.POSTED_FOR not in step_pod.result()["metadata"].get("annotations", {})
+
+
+def test_our_own_result_whose_fate_was_unknown_is_recognized(step_pod: StepPod):
+    step_pod.config_map(data={"hello-1": entry()})
+    step_pod.run("check")
+    for name in (names.CLAIM_FILE, names.DECISION_FILE):
+        (step_pod.directory / "shared" / name).unlink()
+    assert step_pod.run("check") is Reason.HIT
+
+
+def test_a_retraction_takes_the_outputs_back(step_pod: StepPod):
+    step_pod.config_map(data={"hello-1": entry()})
+    step_pod.run("check")
+    (step_pod.directory / "shared" / names.DECISION_FILE).unlink()
+    step_pod.run("retract")
+    result = step_pod.result()
+    assert not result.get("outputs")
+    assert result["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "false"
+    assert names.POSTED_FOR not in result["metadata"].get("annotations", {})
+
+
+def test_a_retraction_before_the_result_arrives_keeps_it_out(step_pod: StepPod):
+    step_pod.config_map(data={"hello-1": entry()})
+    step_pod.run("retract")
+    assert step_pod.run("check") is Reason.UNDECIDED
+    assert step_pod.decision == names.RUN
+    assert not step_pod.result().get("outputs")
+
+
+def without(rule: dict[str, Any], verb: str) -> dict[str, Any]:
+    return {**rule, "verbs": [v for v in rule["verbs"] if v != verb]}
+
+
+@pytest.mark.parametrize(
+    ("rules", "check", "capture"),
+    [
+        ((), Reason.FORBIDDEN, Reason.FORBIDDEN),
+        ((RESULTS, without(CONFIG_MAPS, "get")), Reason.FORBIDDEN, Reason.STORED),
+        ((RESULTS, without(CONFIG_MAPS, "patch")), Reason.HIT, Reason.FORBIDDEN),
+        ((without(RESULTS, "create"), CONFIG_MAPS), Reason.FORBIDDEN, Reason.STORED),
+        ((without(RESULTS, "patch"), CONFIG_MAPS), Reason.HIT, Reason.FORBIDDEN),
+    ],
+    ids=["none", "get-configmaps", "patch-configmaps", "create-results", "patch-results"],
+)
+def test_a_missing_right_is_said_and_costs_no_more_than_it_must(
+    step_pod: StepPod, rules: tuple[dict[str, Any], ...], check: Reason, capture: Reason
+):
+    step_pod.config_map(data={"hello-1": entry()})
+    step_pod.may(*rules)
+    assert step_pod.run("check") is check
+    assert step_pod.decision == (names.HIT if check is Reason.HIT else names.RUN)
+    step_pod.step = replace(step_pod.step, node_id="wf-124")
+    step_pod.reports()
+    assert step_pod.run("capture") is capture
+
+
+def test_without_the_right_to_create_config_maps_no_cache_is_made(step_pod: StepPod):
+    step_pod.may(RESULTS, without(CONFIG_MAPS, "create"))
+    step_pod.reports()
+    assert step_pod.run("capture") is Reason.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda outputs: {**outputs, "result": 7},
+        lambda outputs: {"parameters": [{"name": "out", "value": ["x"]}]},
+    ],
+)
+def test_an_entry_of_wrong_types_never_reaches_the_controller(
+    step_pod: StepPod, spoil: Callable[[dict[str, Any]], dict[str, Any]]
+):
+    step_pod.config_map(data={"hello-1": entry(outputs=spoil(OUTPUTS))})
+    assert step_pod.run("check") is Reason.BROKEN_ENTRY
+    assert not step_pod.result()
+
+
+def test_a_step_without_outputs_is_stored_and_answered(step_pod: StepPod):
+    step_pod.step = replace(step_pod.step, declared=Declared())
+    step_pod.reports(outputs={})
+    assert step_pod.run("capture") is Reason.STORED
+    assert json.loads(step_pod.data()["hello-1"])["outputs"] == {"exitCode": "0"}
+    step_pod.step = replace(step_pod.step, node_id="wf-124")
+    assert step_pod.run("check") is Reason.HIT

@@ -206,22 +206,27 @@ def grant(namespace: str, name: str, rules: list[dict[str, Any]]) -> None:
     kubectl("-n", namespace, "apply", "-f", "-", stdin={"apiVersion": "v1", "kind": "List", "items": items})
 
 
+def prepare(namespace: str) -> None:
+    """What steps need in a namespace: rights for the account `default`, and access to the artifact store."""
+    grant(namespace, "executor", ARGO_RULES)
+    grant(namespace, "stepmemo", direct_role())
+    store = {"accesskey": "admin", "secretkey": "password"}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "my-minio-cred"},
+        "stringData": store,
+    }
+    kubectl("-n", namespace, "apply", "-f", "-", stdin=secret)
+
+
 @contextlib.contextmanager
 def fresh_namespace(labels: dict[str, str] | None = None) -> Iterator[Namespace]:
     name = f"stepmemo-e2e-{uuid.uuid4().hex[:8]}"
     metadata = {"name": name, "labels": labels or {}}
     kubectl("create", "-f", "-", stdin={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     try:
-        grant(name, "executor", ARGO_RULES)
-        grant(name, "stepmemo", direct_role())
-        store = {"accesskey": "admin", "secretkey": "password"}
-        secret = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "my-minio-cred"},
-            "stringData": store,
-        }
-        kubectl("-n", name, "create", "-f", "-", stdin=secret)
+        prepare(name)
         wait_for(
             "default account", lambda: kubectl("-n", name, "get", "sa", "default", check=False).stdout or None
         )

@@ -9,8 +9,18 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.e2e.cluster import ARGO_RULES, Namespace, direct_role, fresh_namespace, grant, kubectl, wait_for
+from tests.e2e.cluster import Namespace, direct_role, fresh_namespace, grant, kubectl, prepare, wait_for
 from tests.e2e.steps import RANDOM, container, memo, opted_in, script, shell
+
+NOWHERE = {
+    "endpoint": "127.0.0.1:1",
+    "insecure": True,
+    "bucket": "no-such-bucket",
+    "key": "x",
+    "accessKeySecret": {"name": "my-minio-cred", "key": "accesskey"},
+    "secretKeySecret": {"name": "my-minio-cred", "key": "secretkey"},
+}
+"""A location in whole, so that Argo does not fill it in from its artifact repository."""
 
 
 def test_container_outputs_are_captured_then_answered(ns: Namespace) -> None:
@@ -109,18 +119,12 @@ def test_an_artifact_is_stored_by_its_full_location_and_read_by_the_next_step(ns
         pytest.param(
             container(
                 "echo x > /tmp/a",
-                outputs={
-                    "artifacts": [
-                        {"name": "a", "path": "/tmp/a", "s3": {"bucket": "no-such-bucket", "key": "a"}}
-                    ]
-                },
+                outputs={"artifacts": [{"name": "a", "path": "/tmp/a", "s3": NOWHERE}]},
             ),
             id="artifact upload fails",
         ),
         pytest.param(
-            container(
-                archiveLocation={"archiveLogs": True, "s3": {"bucket": "no-such-bucket", "key": "log"}}
-            ),
+            container(archiveLocation={"archiveLogs": True, "s3": NOWHERE}),
             id="log upload fails",
         ),
     ],
@@ -157,10 +161,11 @@ def test_a_killed_main_ends_the_pod_and_leaves_no_entry(ns: Namespace) -> None:
 
 def lacking(verb: str, resource: str) -> list[dict]:
     """The direct component's rules without one verb on one resource."""
-    return [
+    rules = [
         rule | {"verbs": [v for v in rule["verbs"] if v != verb]} if resource in rule["resources"] else rule
         for rule in direct_role()
     ]
+    return [rule for rule in rules if rule["verbs"]]
 
 
 RIGHTS = [(verb, name) for rule in direct_role() for name in rule["resources"] for verb in rule["verbs"]]
@@ -280,8 +285,7 @@ def test_a_controller_with_an_instance_id_sees_the_answer(ns: Namespace) -> None
 def home() -> Iterator[Namespace]:
     """The controller's own namespace, the only one where Argo's memoization keeps its caches."""
     namespace = Namespace("argo", cache=f"e2e-{time.time_ns()}")
-    grant("argo", "executor", ARGO_RULES)
-    grant("argo", "stepmemo", direct_role())
+    prepare("argo")
     yield namespace
     kubectl("-n", "argo", "delete", "configmap", namespace.cache, check=False)
 

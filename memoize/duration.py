@@ -54,9 +54,9 @@ def parse(text: str) -> int:
 
 def _nanoseconds(whole: str, fraction: str, unit: str) -> int:
     if not unit:
-        raise DurationError(f"lacks a unit after {whole or '.' + fraction}: {_EXAMPLE}")
+        raise DurationError(f"lacks a unit after {_shown(whole or '.' + fraction)}: {_EXAMPLE}")
     if unit not in _UNITS:
-        raise DurationError(f"has the unknown unit {unit!r}: use h, m, s, ms, us or ns{_hint(unit)}")
+        raise DurationError(f"has the unknown unit {_shown(unit)!r}: use h, m, s, ms, us or ns{_hint(unit)}")
     scale = _UNITS[unit]
     digits = whole.lstrip("0")
     if len(digits) > len(str(_LIMIT)) or (nanoseconds := int(digits or "0") * scale) > _LIMIT:
@@ -75,6 +75,10 @@ def _fraction(digits: str) -> tuple[int, float]:
             break
         numerator, denominator = grown, denominator * 10
     return numerator, denominator
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 20 else f"{text[:19]}…"
 
 
 def _hint(unit: str) -> str:

@@ -36,7 +36,7 @@ own edit is told from ours."""
 
 POSTED_FOR = f"{DOMAIN}/posted-for"
 """Annotation of a WorkflowTaskResult that stepmemo posted: the UID of the Pod it answers. Capture never
-stores such a result again, and only its own Pod may retract it."""
+stores such a result again, and only a Pod of the same node retracts it."""
 
 # --- Argo's names (workflow/common/common.go and pkg/apis/workflow/register.go, v3.5 to v4.1) ----------
 

@@ -13,7 +13,6 @@ from webhook.templates import POD_TYPES, Site, mapping, objects
 LONGEST = 120
 """Characters of an admission warning: kubectl and the API server ask for no more, and cut at 256."""
 
-
 _PATH = 45
 """Characters of a path that a long text leaves it."""
 
@@ -103,7 +102,7 @@ _VARYING = re.compile(
 
 
 def _never_twice(key: str) -> Iterator[str]:
-    for tag in tags.find(key):
+    for tag in dict.fromkeys(tags.find(key)):
         for dotted in map(".".join, tag.names):
             if _VARYING.fullmatch(dotted):
                 yield f"{dotted} differs in every run: the key never comes back"

@@ -58,6 +58,7 @@ REFUSED = [
     ),
     *("1h-2m", "--1s", "1d", "1w", "3m5", "٣s", "\uff12s", "1e3s", "infs"),
     *("3000000h", "9223372036854775808ns", "-9223372036854775809ns", "2562047h47m16.854775808s"),
+    *("9223372036854775807ns2ns", "2000000h2000000h"),
     "9" * 5_000 + "s",
 ]
 
@@ -80,6 +81,7 @@ def test_refuses_what_go_refuses(text):
         ("10", 'lacks a unit after 10: write a number with a unit, such as "90s", "30m" or "24h"'),
         ("7d", "has the unknown unit 'd': use h, m, s, ms, us or ns (a day is 24h)"),
         ("2weeks", "has the unknown unit 'weeks': use h, m, s, ms, us or ns (a week is 168h)"),
+        ("1" + "x" * 99, "has the unknown unit 'xxxxxxxxxxxxxxxxxxx…': use h, m, s, ms, us or ns"),
         ("soon", 'is not a Go duration: write a number with a unit, such as "90s", "30m" or "24h"'),
         ("3000000h", "is longer than a Go duration can be, about 292 years (2562047h47m16.854775807s)"),
     ],

@@ -1,0 +1,44 @@
+# Needs Python 3.11 or newer, git and make; everything else goes into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help lint format test gate demo clean
+
+help:
+	@echo 'make demo    run a workflow, run it again, see it answered from the cache'
+	@echo 'make test    lint, then every test that this machine can run, with coverage'
+	@echo 'make lint    ruff, mypy and the rules of who imports whom'
+	@echo 'make gate    build the static binary for x86-64 and arm64'
+	@echo 'make clean   remove what was built, .venv included'
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.13 …")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+lint: $(STAMP)
+	$(BIN)/ruff check . tools/control-plane
+	$(BIN)/ruff format --check . tools/control-plane
+	$(BIN)/mypy
+	$(BIN)/mypy tools/control-plane
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix . tools/control-plane
+	$(BIN)/ruff format . tools/control-plane
+
+gate: $(STAMP)
+	$(BIN)/python -m sidecar.gate.build
+
+test: lint gate
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+demo: $(STAMP)
+	@$(BIN)/python -m devcluster demo
+
+clean:
+	rm -rf .venv build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,88 @@
+"""The devcluster's images: what a container's root shows besides the host's own programs.
+
+There is no registry. Three images exist: stepmemo's (this checkout's packages and the gate, laid out as the
+Containerfile lays them out), Argo's executor (our stand-in, devcluster/argoexec.py), and every other name,
+which is simply the host: its /bin/sh and its tools.
+"""
+
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from memoize import names
+
+EXECUTOR_IMAGE = "argoexec"
+STEPMEMO_IMAGE = "stepmemo"
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+_TOOLS = "/opt/devcluster/bin"
+"""Where our images keep `python3` and `argoexec`."""
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PACKAGES = ("memoize", "sidecar")
+"""What the sidecar imports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A host path and where a container sees it."""
+
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What an image adds to the host's file system, its working directory and its PATH."""
+
+    binds: tuple[Bind, ...]
+    working_dir: str = "/"
+    path: str = _PATH
+
+
+class Images:
+    """The three images, their files prepared in `directory`; `gate` is the built static binary."""
+
+    def __init__(self, directory: Path, gate: Path) -> None:
+        self._gate = gate
+        self._tools = directory
+        _install_tools(directory)
+
+    def of(self, name: str) -> Image:
+        """The image a container names; registry, tag and digest do not matter."""
+        python = _python_binds()
+        tools = Bind(self._tools, _TOOLS)
+        repository = name.rpartition("/")[2].partition("@")[0].partition(":")[0]
+        if repository == STEPMEMO_IMAGE:
+            home = str(Path(names.IMAGE_GATE).parent)
+            packages = tuple(Bind(_CHECKOUT / package, f"{home}/{package}") for package in _PACKAGES)
+            gate = Bind(self._gate, names.IMAGE_GATE)
+            return Image((*python, tools, gate, *packages), home, f"{_TOOLS}:{_PATH}")
+        if repository == EXECUTOR_IMAGE:
+            return Image((*python, tools), path=f"{_TOOLS}:{_PATH}")
+        return Image(python)
+
+
+def interpreter() -> Path:
+    """The Python that runs this, without a virtual environment around it."""
+    return Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}").resolve()
+
+
+def _python_binds() -> tuple[Bind, ...]:
+    """Python's own files, where they do not lie in the parts of the host that every container sees."""
+    prefixes = {Path(sys.base_prefix).resolve(), Path(sys.base_exec_prefix).resolve()}
+    return tuple(Bind(prefix, str(prefix)) for prefix in sorted(prefixes) if prefix.parts[1] != "usr")
+
+
+def _install_tools(directory: Path) -> None:
+    """`python3`, and `argoexec` as a program that can be copied elsewhere together with its script."""
+    directory.mkdir(parents=True)
+    (directory / "python3").symlink_to(interpreter())
+    shutil.copy(_CHECKOUT / "devcluster" / "argoexec.py", directory / "argoexec.py")
+    launcher = directory / "argoexec"
+    launcher.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(str(interpreter()))} -S -E -B "$0.py" "$@"\n', encoding="utf-8"
+    )
+    launcher.chmod(0o755)

@@ -1,0 +1,97 @@
+"""Our real admission server, `python -m webhook`, as a process of the devcluster.
+
+It runs as the service account of the manifests, makes its own certificate, writes the caBundle, and is called
+by the API over TLS as the Service that the webhook configuration names.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+
+import aiohttp
+
+from devcluster import sandbox
+from devcluster.api import Api
+from devcluster.api.server import write_kubeconfig
+from devcluster.client import Client
+from devcluster.images import STEPMEMO_IMAGE
+from devcluster.installation import NAMESPACE, SERVICE, SERVICE_ACCOUNT
+from devcluster.process import ContainerProcess
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+_POLL_SECONDS = 0.02
+_START_SECONDS = 20
+
+
+class WebhookServer:
+    """The running server."""
+
+    def __init__(self, process: ContainerProcess, port: int, log: Path) -> None:
+        self._process = process
+        self._port = port
+        self._log = log
+
+    @classmethod
+    async def start(cls, client: Client, server: Api, directory: Path) -> "WebhookServer":
+        """Start it on a free port and make it known to the API as its Service; files go to `directory`."""
+        kubeconfig = directory / "kubeconfig"
+        token = await client.token(NAMESPACE, SERVICE_ACCOUNT)
+        write_kubeconfig(kubeconfig, server.url, server.ca_file, token)
+        port = _free_port()
+        flags = [f"--listen=127.0.0.1:{port}", f"--image={STEPMEMO_IMAGE}", "--shutdown-delay=0s"]
+        plan = {
+            "kubelet": os.getpid(),
+            "isolation": sandbox.NO_NAMESPACE,
+            "argv": [sys.executable, "-B", "-m", "webhook", f"--cert-dir={directory / 'certs'}", *flags],
+            "env": {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig)},
+            "cwd": str(_CHECKOUT),
+            "pidFile": str(directory / "pid"),
+        }
+        server.services[NAMESPACE, SERVICE] = ("127.0.0.1", port)
+        log = directory / "log"
+        process = await ContainerProcess.start(plan, directory / "plan.json", log)
+        return cls(process, port, log)
+
+    async def run(self) -> None:
+        """Until cancelled; RuntimeError with its log when the server ends by itself."""
+        try:
+            code = await self._process.wait()
+            raise RuntimeError(f"the webhook server ended with {code}:\n{self.log()}")
+        except asyncio.CancelledError:
+            self._process.terminate()
+            await self._process.wait()
+            raise
+
+    async def ready(self) -> None:
+        """Return once it says that reviews may come: it serves, and every webhook trusts its certificate.
+
+        RuntimeError with its log when that takes too long.
+        """
+        try:
+            async with asyncio.timeout(_START_SECONDS), aiohttp.ClientSession() as session:
+                while True:
+                    if await self._is_ready(session):
+                        return
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            raise RuntimeError(f"the webhook server does not get ready:\n{self.log()}") from None
+
+    async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
+        try:
+            async with session.get(f"https://127.0.0.1:{self._port}/readyz", ssl=False) as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    def log(self) -> str:
+        """What it has printed so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,76 @@
+"""The real tier: starts tools/control-plane for a session, or says why it cannot."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from devcluster.api.kinds import KINDS, Kind
+from tests.cluster import KUBE_APISERVER, Cluster, Object, wait_for
+
+TOOL = Path(__file__).parent.parent / "tools" / "control-plane"
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Cluster]:
+    """An empty control plane until the block ends.
+
+    Skips the test where nothing has been built, and fails it instead where STEPMEMO_REQUIRE_APISERVER is 1.
+    """
+    if subprocess.run([sys.executable, TOOL, "built"], check=False).returncode != 0:
+        missing = "no kube-apiserver and etcd: tools/control-plane build"
+        if os.environ.get("STEPMEMO_REQUIRE_APISERVER") == "1":
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
+    command = [sys.executable, str(TOOL), "run", str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            assert line, f"the control plane did not start: see {directory}"
+            ready = json.loads(line)
+            files = Path(ready["ca_file"]), Path(ready["kubeconfig"])
+            cluster = Cluster(KUBE_APISERVER, ready["url"], *files, ready["admin_token"])
+            _define_argo_kinds(cluster)
+            yield cluster
+        finally:
+            process.stdin.close()
+            process.wait(timeout=30)
+
+
+def _define_argo_kinds(cluster: Cluster) -> None:
+    """Our own definitions of Argo's kinds: their names, and any content, as Argo's minimal ones have it."""
+    for kind in (kind for kind in KINDS if kind.custom):
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        status, body, _ = cluster.request("POST", path, _definition(kind))
+        assert status == 201, body
+    for kind in (kind for kind in KINDS if kind.custom):
+        wait_for(lambda kind=kind: cluster.list(kind.name)[0] == 200, seconds=30)
+
+
+def _definition(kind: Kind) -> Object:
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": kind.version,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+    }
+    names = {"plural": kind.plural, "singular": kind.name.lower(), "kind": kind.name}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": kind.resource},
+        "spec": {
+            "group": kind.group,
+            "names": names,
+            "scope": "Namespaced" if kind.namespaced else "Cluster",
+            "versions": [version],
+        },
+    }

@@ -1,0 +1,165 @@
+"""A namespace of a running devcluster for tests, and steps that count how often they ran."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from devcluster.client import CONFIG_MAPS, PODS, ApiError, Client, Object
+from devcluster.cluster import DevCluster
+from memoize import names
+
+CACHE = "memo"
+RANDOM = "cat /proc/sys/kernel/random/uuid"
+
+
+class Space:
+    """One namespace of the cluster; `directory` is shared with the steps as /ran."""
+
+    def __init__(self, cluster: DevCluster, name: str, directory: Path) -> None:
+        self.cluster = cluster
+        self.client: Client = cluster.client
+        self.name = name
+        self._directory = directory
+
+    async def run(self, *templates: Object, **workflow: Any) -> Object:
+        """The finished Workflow whose entrypoint is the first template."""
+        return await self.cluster.run(self.workflow(*templates, **workflow), self.name)
+
+    async def submit(self, *templates: Object) -> Object:
+        """The Workflow, just created."""
+        return await self.cluster.submit(self.workflow(*templates), self.name)
+
+    def workflow(
+        self,
+        *templates: Object,
+        annotations: dict[str, str] | None = None,
+        parameters: dict[str, str] | None = None,
+    ) -> Object:
+        """An opted-in Workflow of these templates."""
+        arguments = [{"name": name, "value": value} for name, value in (parameters or {}).items()]
+        return {
+            "apiVersion": names.ARGO_API_VERSION,
+            "kind": "Workflow",
+            "metadata": {
+                "generateName": "run-",
+                "annotations": {"stepmemo.dev/memoize": "true"} | (annotations or {}),
+            },
+            "spec": {
+                "entrypoint": templates[0]["name"],
+                "arguments": {"parameters": arguments},
+                "volumes": [{"name": "ran", "hostPath": {"path": str(self._directory)}}],
+                "templates": list(templates),
+            },
+        }
+
+    def file(self, name: str) -> Path:
+        """A file that the steps see in /ran."""
+        return self._directory / name
+
+    async def until_ran(self, times: int) -> None:
+        """Wait until a step's own command has started so often."""
+        async with asyncio.timeout(20):
+            while self.times_ran() < times:  # noqa: ASYNC110 - a file is what there is to look at
+                await asyncio.sleep(0.01)
+
+    def kill(self, workflow: Object, container: str) -> None:
+        """End a container of a one-step Workflow as the kernel does when memory runs out."""
+        self.cluster.kill(self.name, workflow["metadata"]["name"], container)
+
+    def times_ran(self) -> int:
+        """How often a step's own command ran in this namespace."""
+        file = self._directory / "count"
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+    def said(self, pod: str, container: str) -> str:
+        """The last reason that stepmemo gave in a container's log."""
+        reasons = re.findall(r"reason=(\w+)", self.cluster.log(self.name, pod, container))
+        return reasons[-1] if reasons else ""
+
+    def decided(self, workflow: Object) -> str:
+        """What the check of a one-step Workflow decided."""
+        return self.said(workflow["metadata"]["name"], "stepmemo-check")
+
+    def kept(self, workflow: Object) -> str:
+        """What became of the capture of a one-step Workflow."""
+        return self.said(workflow["metadata"]["name"], "stepmemo")
+
+    async def entries(self) -> dict[str, Any]:
+        """The cache's entries, decoded; empty where there is no cache."""
+        try:
+            cache = await self.client.get(CONFIG_MAPS, self.name, CACHE)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            return {}
+        return {key: json.loads(value) for key, value in (cache.get("data") or {}).items()}
+
+    async def write(self, data: dict[str, str], labels: dict[str, str] | None = None) -> None:
+        """Make the cache, as somebody with kubectl would."""
+        await self.client.create(
+            CONFIG_MAPS, self.name, {"metadata": {"name": CACHE, "labels": labels or {}}, "data": data}
+        )
+
+    async def pod(self, name: str) -> Object:
+        return await self.client.get(PODS, self.name, name)
+
+
+def container(script: str = f"{RANDOM} > /tmp/out", *, key: str = "k", **template: Any) -> Object:
+    """A memoized step with the output `out`, which counts its runs."""
+    return {
+        "name": "step",
+        "memoize": memo(key),
+        "outputs": {"parameters": [{"name": "out", "valueFrom": {"path": "/tmp/out"}}]},
+        "container": {
+            "image": "busybox",
+            "command": ["sh", "-c", f"echo ran >> /ran/count; {script}"],
+            "volumeMounts": [{"name": "ran", "mountPath": "/ran"}],
+        },
+    } | template
+
+
+def script(source: str, *, key: str = "k", **template: Any) -> Object:
+    """A memoized script step."""
+    return {
+        "name": "step",
+        "memoize": memo(key),
+        "script": {
+            "image": "busybox",
+            "command": ["sh"],
+            "source": f"echo ran >> /ran/count\n{source}\n",
+            "volumeMounts": [{"name": "ran", "mountPath": "/ran"}],
+        },
+    } | template
+
+
+def memo(key: str) -> Object:
+    """Argo's own block."""
+    return {"key": key, "cache": {"configMap": {"name": CACHE}}}
+
+
+def steps(*groups: list[Object], **template: Any) -> Object:
+    """A `steps` template `main`."""
+    return {"name": "main", "steps": list(groups)} | template
+
+
+def phase(workflow: Object) -> str:
+    found: str = workflow["status"]["phase"]
+    return found
+
+
+def outputs(workflow: Object, node: str = "") -> Object:
+    """The outputs of the one node, or of the node with that display name."""
+    for status in workflow["status"]["nodes"].values():
+        if status["displayName"] == (node or workflow["metadata"]["name"]):
+            found: Object = status.get("outputs") or {}
+            return found
+    raise KeyError(node)
+
+
+def out(workflow: Object) -> str:
+    """The output parameter `out` of the one node."""
+    [parameter] = outputs(workflow)["parameters"]
+    value: str = parameter["value"]
+    return value

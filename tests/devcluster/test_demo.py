@@ -1,0 +1,158 @@
+"""The demo: it shows what it promises, says so when it does not, and leaves nothing behind."""
+
+import asyncio
+import io
+import os
+import re
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from devcluster import demo
+from devcluster.demo import BrokenPromiseError, Pace, kubectl_error
+from devcluster.terminal import Terminal
+from memoize import names
+from memoize.reasons import Reason
+
+ROOT = Path(__file__).parents[2]
+QUICK = Pace(step=0.5, max_age=6)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory for temporary files; the demo has to leave it empty."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_the_demo_shows_a_denial_and_four_runs_and_leaves_nothing(temporary: Path) -> None:
+    shown = io.StringIO()
+
+    await demo.run(Terminal(shown), QUICK)
+
+    text = shown.getvalue()
+    assert 'The Workflow "broken-" is invalid:\n     * spec.templates[0].memoize' in text
+    assert text.count("     * spec.templates[0].memoize") == 4
+    table = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()[-4:]]
+    assert [row[:3] for row in table] == [
+        ["first run", "Miss", "ran"],
+        ["same input again", "Hit", "not started"],
+        ["another input", "Miss", "ran"],
+        ["after maxAge", "Expired", "ran"],
+    ]
+    assert names.CONFIGMAP_TYPE in text
+    assert "\033" not in text
+    assert left_in(temporary) == []
+
+
+async def test_the_demo_fails_when_a_step_is_not_decided_as_promised(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = demo.greet(QUICK).replace('stepmemo.dev/memoize: "true"', 'stepmemo.dev/memoize: "false"')
+    monkeypatch.setattr(demo, "greet", lambda pace: never)
+
+    with pytest.raises(BrokenPromiseError, match="does not say reason=Miss"):
+        await demo.run(Terminal(io.StringIO()), QUICK)
+
+    assert left_in(temporary) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_the_demo_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "devcluster", "demo"),
+        cwd=ROOT,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        async for line in process.stdout:
+            if b"argo submit" in line:
+                break
+
+    process.send_signal(number)
+    await process.stdout.read()
+
+    assert await process.wait() == 128 + number
+    assert left_in(tmp_path) == []
+    assert running_below(tmp_path) == []
+
+
+def left_in(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+def running_below(directory: Path) -> list[str]:
+    """The processes that were told of a file below `directory`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            seen = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(directory).encode() in seen:
+            found.append(seen.decode(errors="replace"))
+    return found
+
+
+def test_the_example_is_the_workflow_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    block = readme.partition("```yaml\n")[2].partition("```")[0]
+
+    assert yaml.safe_load((demo.EXAMPLES / "greet.yaml").read_text()) == yaml.safe_load(block)
+
+
+def test_the_pace_changes_two_numbers_of_the_example_and_nothing_else() -> None:
+    example = (demo.EXAMPLES / "greet.yaml").read_text()
+
+    quick = demo.greet(Pace(step=0.25, max_age=7))
+
+    assert quick != example
+    assert quick.replace("sleep 0.25", "sleep 5").replace("maxAge: 7s", "maxAge: 24h") == example
+
+
+def test_a_denial_is_worded_as_kubectl_words_it() -> None:
+    cause = {"field": "spec.x", "message": "Required value: say x"}
+    status = {"details": {"kind": "Workflow", "name": "w", "causes": [cause]}}
+
+    assert kubectl_error(status) == 'The Workflow "w" is invalid: spec.x: Required value: say x'
+    status["details"]["causes"] = [cause, cause | {"field": "spec.y"}]
+    assert kubectl_error(status).splitlines()[1:] == [
+        "* spec.x: Required value: say x",
+        "* spec.y: Required value: say x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stream", "variables", "coloured"),
+    [
+        (Screen, {}, True),
+        (Screen, {"NO_COLOR": "1"}, False),
+        (Screen, {"NO_COLOR": ""}, True),
+        (Screen, {"TERM": "dumb"}, False),
+        (io.StringIO, {}, False),
+    ],
+)
+def test_colour_is_for_terminals_that_want_it(
+    stream: type[io.StringIO], variables: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ({"NO_COLOR": "", "TERM": "xterm"} | variables).items():
+        monkeypatch.setenv(name, value)
+    shown = stream()
+
+    Terminal(shown).good(Reason.HIT)
+
+    assert ("\033[" in shown.getvalue()) == coloured

@@ -8,19 +8,19 @@ from pathlib import Path
 
 from kubernetes_asyncio.client import ApiClient, Configuration
 
-from certs import bundle
+from certs import bundle, pki
 from certs.bundle import Bundle
 from tests.cluster import Cluster
 
 HOST = "stepmemo.test.svc"
 
 
-def certify(directory: Path, *, authority: Bundle | None = None) -> Bundle:
-    """Write a fresh certificate for HOST into the directory, by a new authority unless one is given."""
+def certify(directory: Path, *, host: str = HOST, authority: Bundle | None = None) -> Bundle:
+    """Write a fresh certificate for the host into the directory, by a new authority unless one is given."""
     now = datetime.now(UTC)
-    fresh = bundle.new([HOST], now)
+    fresh = bundle.new([host], now)
     if authority is not None:
-        fresh = Bundle(authority.ca, bundle.pki.new_server(authority.ca, [HOST], now))
+        fresh = Bundle(authority.ca, pki.new_server(authority.ca, [host], now))
     bundle.write(fresh, directory)
     return fresh
 

@@ -8,6 +8,7 @@ import pytest
 
 from memoize.reasons import Reason
 from tests.cluster import Cluster
+from tests.waiting import until
 from tests.webhook.serving import api_client
 from webhook.events import WAITING, Events, skip_event
 from webhook.pods import Owner
@@ -33,12 +34,13 @@ async def telling(cluster: Cluster, token: str | None = None) -> AsyncIterator[t
 
 async def told(cluster: Cluster, namespace: str, count: int) -> list[dict[str, Any]]:
     """The Namespace's Events, once there are that many."""
-    async with asyncio.timeout(10):
-        while True:
-            items: list[dict[str, Any]] = cluster.list("Event", namespace)[1]["items"]
-            if len(items) >= count:
-                return items
-            await asyncio.sleep(0.01)
+
+    def items() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = cluster.list("Event", namespace)[1]["items"]
+        return found
+
+    await until(lambda: len(items()) >= count)
+    return items()
 
 
 @pytest.mark.contract

@@ -1,0 +1,62 @@
+"""What kustomize makes of the manifests, as far as they use it: tests need no kustomize then."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2] / "manifests"
+BASE = ROOT / "base"
+DIRECT = ROOT / "components" / "direct"
+
+Json = dict[str, Any]
+CLUSTER_WIDE = ("Namespace", "ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration")
+
+
+def render(directory: Path, namespace: str = "") -> list[Json]:
+    """The objects of a kustomization with its images, its namespace and its one replacement applied."""
+    kustomization = yaml.safe_load((directory / "kustomization.yaml").read_text(encoding="utf-8"))
+    known = {"apiVersion", "kind", "namespace", "images", "replacements", "resources"}
+    assert set(kustomization) <= known, "this reader does not know all of it"
+    documents = [
+        deepcopy(document)  # YAML's anchors give one object to two places
+        for name in kustomization["resources"]
+        for document in yaml.safe_load_all((directory / name).read_text(encoding="utf-8"))
+    ]
+    namespace = namespace or kustomization.get("namespace", "")
+    images = {
+        image["name"]: f"{image['newName']}:{image['newTag']}" for image in kustomization.get("images", ())
+    }
+    for document in documents:
+        if document["kind"] not in CLUSTER_WIDE:
+            document["metadata"]["namespace"] = namespace
+        for subject in document.get("subjects", ()):
+            subject["namespace"] = namespace
+        if document["kind"] == "Deployment":
+            for container in document["spec"]["template"]["spec"]["containers"]:
+                container["image"] = images[container["image"]]
+    for replacement in kustomization.get("replacements", ()):
+        source, (target,) = replacement["source"], replacement["targets"]
+        (target_path,) = target["fieldPaths"]
+        value = _at(_named(documents, source), source["fieldPath"].split("."))
+        *parents, last = target_path.split(".")
+        _at(_named(documents, target["select"]), parents)[last] = value
+    return documents
+
+
+def _named(documents: list[Json], wanted: Json) -> Json:
+    (found,) = (
+        d for d in documents if (d["kind"], d["metadata"]["name"]) == (wanted["kind"], wanted["name"])
+    )
+    return found
+
+
+def _at(value: Any, path: list[str]) -> Any:
+    for part in path:
+        if part.startswith("["):
+            name = part.strip("[]").partition("=")[2]
+            (value,) = (item for item in value if item["name"] == name)
+        else:
+            value = value[part]
+    return value

@@ -1,0 +1,136 @@
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+from tests.cluster import Cluster, wait_for
+from tests.webhook.serving import certify
+
+ROOT = Path(__file__).parents[2]
+NOWHERE = {"PATH": os.defpath, "HOME": "/nonexistent"}
+
+
+def run(*argv: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-B", "-m", "webhook", *argv]
+    return subprocess.run(
+        command, cwd=ROOT, env={**NOWHERE, **environ}, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+class Process:
+    """A running server, and what it has logged so far."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.process, self._log = process, log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def get(self, path: str) -> tuple[int, str]:
+        found = re.search(r"listening\W+host\W+127\.0\.0\.1\W+port\W+(\d+)", self.log)
+        if not found:
+            return 0, "not listening"
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        url = f"https://127.0.0.1:{found[1]}{path}"
+        try:
+            with urllib.request.urlopen(url, context=context, timeout=10) as response:
+                return response.status, response.read().decode()
+        except HTTPError as refusal:
+            with refusal:
+                return refusal.code, refusal.read().decode()
+        except URLError as error:
+            return 0, str(error)
+
+
+@contextmanager
+def running(directory: Path, environ: Mapping[str, str], *argv: str) -> Iterator[Process]:
+    log = directory / "log"
+    command = [sys.executable, "-B", "-m", "webhook", "--listen=127.0.0.1:0", "--image=stepmemo:test", *argv]
+    environment = {**NOWHERE, **environ}
+    with log.open("wb") as out, subprocess.Popen(command, cwd=ROOT, env=environment, stderr=out) as process:
+        try:
+            yield Process(process, log)
+        finally:
+            process.kill()
+
+
+def test_settings_that_are_wrong_are_all_said_and_nothing_starts() -> None:
+    done = run("--listen=x", STEPMEMO_VALIDATE="maybe")
+    assert done.returncode == 2
+    assert [line.split()[:2] for line in done.stderr.splitlines()] == [
+        ["error:", "--listen"],
+        ["error:", "--image"],
+        ["error:", "--validate"],
+    ]
+
+
+def test_without_a_cluster_it_says_so(tmp_path: Path) -> None:
+    done = run("--image=x", f"--cert-dir={tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot serve: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_that_is_not_ours_is_said(cluster: Cluster, tmp_path: Path) -> None:
+    certify(tmp_path)
+    argv = ("--image=x", "--certs=files", f"--cert-dir={tmp_path}", "--listen=192.0.2.1:8443")
+    done = run(*argv, KUBECONFIG=str(cluster.kubeconfig))
+    assert done.returncode == 1
+    assert "error: cannot serve: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_it_serves_certificates_from_files_until_the_signal(cluster: Cluster, tmp_path: Path) -> None:
+    certify(tmp_path / "certs")
+    environ = {
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "STEPMEMO_SHUTDOWN_DELAY": "60s",
+        "STEPMEMO_LOG_FORMAT": "json",
+    }
+    with running(tmp_path, environ, "--certs=files", f"--cert-dir={tmp_path / 'certs'}") as server:
+        wait_for(lambda: server.get("/readyz") == (200, "ok\n"), 30)
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: server.get("/readyz") == (503, "shutting down\n"))
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) == 0
+    messages = [json.loads(line)["message"] for line in server.log.splitlines()]
+    assert messages[-1] == "shutting down"
+
+
+def test_files_that_come_later_are_served(cluster: Cluster, tmp_path: Path) -> None:
+    with running(
+        tmp_path, {"KUBECONFIG": str(cluster.kubeconfig)}, "--certs=files", f"--cert-dir={tmp_path / 'certs'}"
+    ) as server:
+        wait_for(lambda: "cannot serve" in server.log, 30)
+        certify(tmp_path / "certs")
+        wait_for(lambda: server.get("/readyz") == (200, "ok\n"), 30)
+
+
+def test_it_makes_its_own_certificate_and_waits_for_its_configuration(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    namespace = cluster.namespace()
+    with running(
+        tmp_path,
+        {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": namespace},
+        f"--cert-dir={tmp_path / 'certs'}",
+        "--webhook-configuration=nobody-made-it",
+        "--shutdown-delay=0s",
+    ) as server:
+        missing = "there is no MutatingWebhookConfiguration nobody-made-it\n"
+        wait_for(lambda: server.get("/readyz") == (503, missing), 30)
+        assert server.get("/healthz") == (200, "ok\n")
+        assert cluster.get("Secret", namespace, "stepmemo-certs")[0] == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+    assert "Traceback" not in server.log

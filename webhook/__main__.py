@@ -1,0 +1,104 @@
+"""`python -m webhook`: reads the settings, connects everything, serves until SIGTERM."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Sequence
+
+from kubernetes_asyncio.client import ApiClient
+from kubernetes_asyncio.config import ConfigException
+
+from certs import pki
+from certs.cluster import Certificates
+from webhook import kube, logs, settings
+from webhook.admission import Admission
+from webhook.events import Events
+from webhook.lookups import Lookups
+from webhook.metrics import Metrics
+from webhook.server import Server
+from webhook.settings import Settings
+from webhook.tls import ServingCertificate
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: 0 after a signal, 1 when it cannot serve, 2 for settings that are wrong."""
+    try:
+        chosen = settings.parse(sys.argv[1:] if argv is None else argv, os.environ)
+    except settings.SettingsError as error:
+        for line in error.errors:
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    logs.setup(chosen.log_format)
+    try:
+        asyncio.run(_serve(chosen))
+    except (ConfigException, OSError) as error:
+        print(f"error: cannot serve: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(chosen: Settings) -> None:
+    stop, hurry = _signals()
+    metrics = Metrics()
+    async with await kube.connect() as api:
+        events = Events(api, metrics.lost_event, socket.gethostname())
+        lookups = Lookups(api, metrics.unreadable)
+        admission = Admission(lookups, events, chosen.validate, chosen.inject)
+        certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
+        serving = ServingCertificate(chosen.cert_dir)
+        serving.reload()
+
+        def problem() -> str:
+            serving.reload()  # ready means: with what the Secret holds now, not a second later
+            if not serving.loaded:
+                return serving.problem
+            return certificates.problem if certificates else ""
+
+        server = Server(admission.workflow, admission.pod, metrics, problem)
+        background = [events.run(), serving.follow(), *([certificates.run()] if certificates else [])]
+        listening = server.run(chosen.host, chosen.port, serving.context, stop, hurry, chosen.shutdown_delay)
+        await _until_first_ends(listening, *background)
+
+
+def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Set by SIGTERM: stop when nobody calls any more. The second too by SIGINT (Ctrl-C): stop now."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, _set_all, stop, hurry)
+    return stop, hurry
+
+
+def _set_all(*events: asyncio.Event) -> None:
+    for event in events:
+        event.set()
+
+
+def _certificates(api: ApiClient, chosen: Settings) -> Certificates:
+    return Certificates(
+        api,
+        namespace=chosen.namespace,
+        secret=chosen.secret,
+        configuration=chosen.webhook_configuration,
+        names=pki.service_names(chosen.service, chosen.namespace),
+        directory=chosen.cert_dir,
+    )
+
+
+async def _until_first_ends(*work: Coroutine[None, None, None]) -> None:
+    """Run all side by side. The server's end is the program's; any other end is a bug, raised."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

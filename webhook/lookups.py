@@ -1,0 +1,120 @@
+"""What the webhooks have to know beyond the review: labels of a Namespace, metadata of a Workflow.
+
+A look-up never raises. What cannot be read in time is None, which the decision turns into a reason to leave
+things alone: memoization is not worth a step's delay.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from kubernetes_asyncio.client import ApiClient
+
+from memoize import names, spec
+from webhook import kube
+from webhook.logs import fields
+from webhook.pods import Owner
+
+_log = logging.getLogger(__name__)
+
+TIMEOUT = 1.0
+"""Seconds for one request: with two side by side well below the webhooks' time-out of 5 s."""
+FRESH = 5.0
+"""Seconds that an answer serves: a fan-out of hundreds of Pods then reads its Workflow once."""
+FRESH_NOTHING = 1.0
+"""Seconds that a failure serves: long enough to spare a struggling API server, short enough to be over."""
+MOST = 1000
+"""Answers kept; metadata is some kilobytes."""
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Cached(Generic[K, V]):
+    """Answers of `read` by key, for some seconds each; one read at a time for equal keys.
+
+    `read` returns None for what it could not read and does not raise. `clock` counts seconds.
+    """
+
+    def __init__(self, read: Callable[[K], Awaitable[V | None]], clock: Callable[[], float]) -> None:
+        self._read, self._clock = read, clock
+        self._answers: OrderedDict[K, tuple[float, V | None]] = OrderedDict()
+        self._reading: dict[K, asyncio.Task[V | None]] = {}
+
+    async def get(self, key: K) -> V | None:
+        """The answer, from memory where it is fresh."""
+        answer = self._answers.get(key)
+        if answer is not None and self._clock() < answer[0]:
+            return answer[1]
+        task = self._reading.get(key)
+        if task is None:
+            task = self._reading[key] = asyncio.ensure_future(self._answer(key))
+        # One caller that hangs up must not end the read that others wait for.
+        return await asyncio.shield(task)
+
+    async def _answer(self, key: K) -> V | None:
+        try:
+            value = await self._read(key)
+        finally:
+            del self._reading[key]
+        self._answers[key] = (self._clock() + (FRESH if value is not None else FRESH_NOTHING), value)
+        self._answers.move_to_end(key)
+        while len(self._answers) > MOST:
+            self._answers.popitem(last=False)
+        return value
+
+
+class Lookups:
+    """The two look-ups. `failed` is told which resource could not be read, for the metrics."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        failed: Callable[[str], None],
+        *,
+        seconds: float = TIMEOUT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api, self._failed, self._seconds = api, failed, seconds
+        self._namespaces: Cached[str, Mapping[str, Any]] = Cached(self._read_namespace, clock)
+        self._workflows: Cached[Owner, Mapping[str, Any]] = Cached(self._read_workflow, clock)
+
+    async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        """The labels of a Namespace; None where it could not be read."""
+        metadata = await self._namespaces.get(name)
+        return None if metadata is None else metadata.get("labels") or {}
+
+    async def workflow_metadata(self, owner: Owner) -> Mapping[str, Any] | None:
+        """The `metadata` of the Workflow with this name and UID; None where there is none to be read."""
+        return await self._workflows.get(owner)
+
+    async def _read_namespace(self, name: str) -> Mapping[str, Any] | None:
+        return await self._metadata("namespaces", f"/api/v1/namespaces/{quote(name, safe='')}")
+
+    async def _read_workflow(self, owner: Owner) -> Mapping[str, Any] | None:
+        if not spec.is_dns1123_subdomain(owner.name):
+            return None  # a tenant wrote the reference: it must not lead the request to another path
+        metadata = await self._metadata(
+            "workflows", f"/apis/{names.ARGO_API_VERSION}/namespaces/{owner.namespace}/workflows/{owner.name}"
+        )
+        return metadata if metadata is not None and metadata.get("uid") == owner.uid else None
+
+    async def _metadata(self, resource: str, path: str) -> Mapping[str, Any] | None:
+        try:
+            answer = await kube.request(
+                self._api, "GET", path, seconds=self._seconds, accept=kube.METADATA_ONLY
+            )
+        except kube.FAILURES as error:
+            problem = kube.explain(error)
+        else:
+            metadata = answer.get("metadata") if isinstance(answer, dict) else None
+            if isinstance(metadata, dict):
+                return metadata
+            problem = "the answer holds no metadata"
+        self._failed(resource)
+        _log.warning("cannot read %s", path, extra=fields(error=problem))
+        return None

@@ -1,0 +1,168 @@
+"""AdmissionReview, admission.k8s.io/v1: what the API server asks, and what it is answered.
+
+Two channels of error, never mixed: a body that is no review is a MalformedReviewError (HTTP 400, the caller's
+mistake); an object that cannot work is a denial inside a good answer (HTTP 200).
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from memoize.fields import FieldError
+from memoize.reasons import Reason
+from webhook.patch import Op
+
+API_VERSION = "admission.k8s.io/v1"
+_OPERATIONS = ("CREATE", "UPDATE", "DELETE", "CONNECT")
+
+
+class MalformedReviewError(ValueError):
+    """The body is no AdmissionReview v1; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The question. `object` and `old_object` are as the API server sent them, None where it sent none.
+
+    `name` is empty where the API server will make one from `generateName`.
+    """
+
+    uid: str
+    group: str
+    kind: str
+    subresource: str
+    operation: str
+    namespace: str
+    name: str
+    object: Mapping[str, Any] | None
+    old_object: Mapping[str, Any] | None
+    dry_run: bool
+
+    @property
+    def shown_name(self) -> str:
+        """The name, or the prefix that it will begin with."""
+        return self.name or str(_metadata(self.object).get("generateName") or "")
+
+
+def parse(body: bytes) -> Request:
+    """The question in a request's body; MalformedReviewError for anything else."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise MalformedReviewError(f"the body is not JSON: {error}") from None
+    review = _Reader(document, "the body")
+    version, kind = review.text("apiVersion"), review.text("kind")
+    if (version, kind) != (API_VERSION, "AdmissionReview"):
+        got = f"{kind or 'no kind'} of {version or 'no apiVersion'}"
+        raise MalformedReviewError(f"expected an AdmissionReview of {API_VERSION}, got {got}")
+    request = review.reader("request")
+    kind_of_object = request.reader("kind")
+    operation = request.text("operation")
+    if operation not in _OPERATIONS:
+        raise MalformedReviewError(f"request.operation must be one of {', '.join(_OPERATIONS)}")
+    uid = request.text("uid")
+    if not uid:
+        raise MalformedReviewError("request.uid is missing")
+    parsed = Request(
+        uid=uid,
+        group=kind_of_object.text("group"),
+        kind=kind_of_object.text("kind"),
+        subresource=request.text("subResource"),
+        operation=operation,
+        namespace=request.text("namespace"),
+        name=request.text("name"),
+        object=request.mapping("object"),
+        old_object=request.mapping("oldObject"),
+        dry_run=request.flag("dryRun"),
+    )
+    if parsed.object is None and operation in ("CREATE", "UPDATE"):
+        raise MalformedReviewError(f"request.object is missing from a {operation}")
+    if parsed.old_object is None and operation == "UPDATE":
+        raise MalformedReviewError("request.oldObject is missing from an UPDATE")
+    return parsed
+
+
+def allowed(
+    request: Request, reason: Reason, warnings: Sequence[str] = (), ops: Sequence[Op] = ()
+) -> dict[str, Any]:
+    """Let the object through, changed by `ops` where there are any."""
+    response: dict[str, Any] = {"allowed": True}
+    if ops:
+        patch = json.dumps(list(ops), separators=(",", ":")).encode()
+        response |= {"patchType": "JSONPatch", "patch": base64.b64encode(patch).decode()}
+    return _review(request, reason, warnings, response)
+
+
+def denied(
+    request: Request, reason: Reason, errors: Sequence[FieldError], warnings: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Refuse the object as the API server itself refuses an invalid one (apimachinery, errors.NewInvalid).
+
+    kubectl lists the causes; argo's command line shows the message alone, so all errors are there as well.
+    """
+    shown = f'{request.kind}.{request.group} "{request.shown_name}"'
+    said = ", ".join(str(error) for error in errors)
+    status = {
+        "status": "Failure",
+        "code": 422,
+        "reason": "Invalid",
+        "message": f"{shown} is invalid: " + (said if len(errors) == 1 else f"[{said}]"),
+        "details": {
+            "name": request.shown_name,
+            "group": request.group,
+            "kind": request.kind,
+            "causes": [
+                {"reason": error.kind.value, "message": error.message, "field": error.field}
+                for error in errors
+            ],
+        },
+    }
+    return _review(request, reason, warnings, {"allowed": False, "status": status})
+
+
+def _review(
+    request: Request, reason: Reason, warnings: Sequence[str], response: Mapping[str, Any]
+) -> dict[str, Any]:
+    said: dict[str, Any] = {"warnings": list(warnings)} if warnings else {}
+    # The API server puts the webhook's name before the key: pods.stepmemo.dev/reason.
+    annotations = {"auditAnnotations": {"reason": reason.value}}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "AdmissionReview",
+        "response": {"uid": request.uid, **response, **said, **annotations},
+    }
+
+
+def _metadata(document: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    metadata = (document or {}).get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+class _Reader:
+    """An object of the review; every mistake names the path it is at."""
+
+    def __init__(self, value: object, path: str) -> None:
+        if not isinstance(value, dict):
+            raise MalformedReviewError(f"{path} must be an object")
+        self._value, self._path = value, "" if path == "the body" else f"{path}."
+
+    def text(self, name: str) -> str:
+        return str(self._typed(name, str, "a string") or "")
+
+    def flag(self, name: str) -> bool:
+        return bool(self._typed(name, bool, "true or false"))
+
+    def mapping(self, name: str) -> Mapping[str, Any] | None:
+        found: Mapping[str, Any] | None = self._typed(name, dict, "an object")
+        return found
+
+    def reader(self, name: str) -> "_Reader":
+        return _Reader(self._value.get(name), f"{self._path}{name}")
+
+    def _typed(self, name: str, type_: type, called: str) -> Any:
+        value = self._value.get(name)
+        if value is not None and not isinstance(value, type_):
+            raise MalformedReviewError(f"{self._path}{name} must be {called}")
+        return value

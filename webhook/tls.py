@@ -1,0 +1,83 @@
+"""The serving certificate: read from files, swapped without a restart when they change.
+
+A context that is already serving must not be edited: loading a new certificate beside the old key fails and
+breaks later handshakes. So the server listens on an outer context that holds no certificate, and its
+`sni_callback` (OpenSSL calls it for clients without SNI as well) hands every connection the newest good one.
+"""
+
+import asyncio
+import hashlib
+import logging
+import ssl
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+CERTIFICATE_FILE = "tls.crt"
+KEY_FILE = "tls.key"
+"""Names of the files, as in a Secret of type kubernetes.io/tls, mounted or written by us."""
+POLL_SECONDS = 1.0
+"""A mounted Secret changes by a swap of symbolic links, which file events miss: contents are compared."""
+
+
+class ServingCertificate:
+    """What the server listens with: `context` for the socket, `reload` when the files may have changed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._certificate, self._key = directory / CERTIFICATE_FILE, directory / KEY_FILE
+        self._newest: ssl.SSLContext | None = None
+        self._seen = b""
+        self.problem = f"no certificate in {directory} yet"
+        """Why the files as they are now cannot be served; empty when they are."""
+        self.context = _context()
+        self.context.sni_callback = self._hand_over
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is a certificate to serve, be it an older one."""
+        return self._newest is not None
+
+    def reload(self) -> None:
+        """Take over what the files hold now; on any flaw the last good certificate stays.
+
+        The two files are not replaced in one step: a pair that does not match is read again at the next call.
+        """
+        try:
+            seen = hashlib.sha256(self._certificate.read_bytes() + b"\0" + self._key.read_bytes()).digest()
+            if seen == self._seen:
+                return
+            context = _context()
+            context.load_cert_chain(self._certificate, self._key, password=_no_password)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            self._flawed(f"cannot serve {self._certificate} with {self._key}: {error}")
+            return
+        self._newest, self._seen, self.problem = context, seen, ""
+        _log.info("serving the certificate in %s", self._certificate)
+
+    async def follow(self) -> None:
+        """Reload for ever, whenever the files have changed."""
+        while True:
+            self.reload()
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _flawed(self, problem: str) -> None:
+        if problem != self.problem:
+            _log.warning("%s", problem)
+        self.problem = problem
+
+    def _hand_over(self, connection: ssl.SSLObject | ssl.SSLSocket, *_: object) -> int | None:
+        if self._newest is None:
+            return ssl.AlertDescription.ALERT_DESCRIPTION_INTERNAL_ERROR
+        connection.context = self._newest
+        return None
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _no_password() -> str:
+    """Instead of OpenSSL's question on the terminal, when somebody puts an encrypted key there."""
+    raise ValueError("the private key is encrypted")

@@ -4,6 +4,7 @@ The API server trusts what `clientConfig.caBundle` of a webhook configuration ho
 authority is ours alone and signs one thing: a certificate for the names of our Service.
 """
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -52,7 +53,7 @@ def new_ca(now: datetime) -> Pair:
 
 
 def new_server(ca: Pair, names: Sequence[str], now: datetime) -> Pair:
-    """A serving certificate for `names` (at least one), signed by `ca` and never outliving it.
+    """A certificate for DNS names or IP addresses (at least one), signed by `ca` and never outliving it.
 
     ValueError where `ca` is not a certificate and a private key that can sign.
     """
@@ -65,7 +66,7 @@ def new_server(ca: Pair, names: Sequence[str], now: datetime) -> Pair:
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(map(_general_name, names)), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
         )
@@ -125,6 +126,13 @@ def _unsigned(
 def _name(common_name: str) -> x509.Name:
     # A common name holds 64 characters (RFC 5280, ub-common-name); clients read the alternative names.
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _usage(

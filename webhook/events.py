@@ -13,7 +13,7 @@ from typing import Any
 from kubernetes_asyncio.client import ApiClient
 from kubernetes_asyncio.client.exceptions import ApiException
 
-from memoize import names
+from memoize.event import event
 from memoize.reasons import Reason
 from webhook import kube
 from webhook.logs import fields
@@ -49,20 +49,20 @@ class Events:
 
     def skipped(self, owner: Owner, node: str, reason: Reason, detail: str) -> None:
         """Say on the Workflow that this step is not memoized and why. Returns at once."""
-        event = skip_event(owner, node, reason, detail, self._instance, datetime.now(UTC))
+        told = skip_event(owner, node, reason, detail, self._instance, datetime.now(UTC))
         try:
-            self._waiting.put_nowait(event)
+            self._waiting.put_nowait(told)
         except asyncio.QueueFull:
             self._lost()
 
     async def run(self) -> None:
         """Write what comes, for ever; what cannot be written is counted and forgotten."""
         while True:
-            event = await self._waiting.get()
-            namespace = event["metadata"]["namespace"]
+            told = await self._waiting.get()
+            namespace = told["metadata"]["namespace"]
             path = f"/api/v1/namespaces/{namespace}/events"
             try:
-                await kube.request(self._api, "POST", path, seconds=TIMEOUT, body=event)
+                await kube.request(self._api, "POST", path, seconds=TIMEOUT, body=told)
             except kube.FAILURES as error:
                 if isinstance(error, ApiException) and error.status == 409:
                     continue  # told before: a reinvocation, or another try of the same Pod
@@ -77,26 +77,14 @@ def skip_event(
 ) -> dict[str, Any]:
     """The Event (core/v1) for one skip. Its name follows from what it says, so that it is told once."""
     said = hashlib.sha256("\0".join((owner.uid, node, reason, detail)).encode()).hexdigest()[:16]
-    time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    message = f"step {node} is not memoized" + (f": {detail}" if detail else "")
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{owner.name[:200].rstrip('.-')}.{said}", "namespace": owner.namespace},
-        "involvedObject": {
-            "apiVersion": names.ARGO_API_VERSION,
-            "kind": "Workflow",
-            "namespace": owner.namespace,
-            "name": owner.name,
-            "uid": owner.uid,
-        },
-        "type": "Warning",
-        "reason": reason.value,
-        "message": message[:1024],
-        "source": {"component": _REPORTER, "host": instance},
-        "reportingComponent": _REPORTER,
-        "reportingInstance": instance,
-        "firstTimestamp": time,
-        "lastTimestamp": time,
-        "count": 1,
-    }
+    return event(
+        name=f"{owner.name[:200].rstrip('.-')}.{said}",
+        namespace=owner.namespace,
+        workflow=owner.name,
+        workflow_uid=owner.uid,
+        reason=reason,
+        text=f"step {node} is not memoized" + (f": {detail}" if detail else ""),
+        component=_REPORTER,
+        instance=instance,
+        now=now,
+    )

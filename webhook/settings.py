@@ -285,7 +285,7 @@ FLAGS = (
     _Flag(
         "requests", _resources, "cpu=10m,memory=32Mi", "cpu=…,memory=…", "what an injected container requests"
     ),
-    _Flag("limits", _limits, "cpu=250m,memory=64Mi", "cpu=…,memory=…", "what an injected container may use"),
+    _Flag("limits", _limits, "cpu=500m,memory=64Mi", "cpu=…,memory=…", "what an injected container may use"),
     _Flag(
         "validate",
         _one_of("enforce", "warn", "off"),

@@ -145,3 +145,11 @@ def test_keys_of_another_kind_or_encrypted_ones_are_a_flaw(ca: pki.Pair, server:
     )
     assert "elliptic" in pki.server_flaw(pki.Pair(server.certificate, rsa_key()), ca, NAMES, NOW)
     assert pki.server_flaw(pki.Pair(server.certificate, encrypted), ca, NAMES, NOW)
+
+
+def test_an_address_among_the_names_is_an_address_in_the_certificate() -> None:
+    server = pki.new_server(pki.new_ca(NOW), ("127.0.0.1", "localhost"), NOW)
+    held = x509.load_pem_x509_certificate(server.certificate).extensions
+    names = held.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+    assert names.get_values_for_type(x509.DNSName) == ["localhost"]

@@ -52,9 +52,9 @@ async def test_a_skip_is_told_on_the_workflow(cluster: Cluster) -> None:
     assert event["involvedObject"]["kind"] == "Workflow"
     assert event["involvedObject"]["name"] == "hello"
     assert event["involvedObject"]["uid"] == "u-1"
-    assert event["reason"] == "UnresolvedTag"
+    assert event["reason"] == "MemoizationSkipped"
     assert event["type"] == "Warning"
-    assert event["message"] == "step hello-12 is not memoized: stepmemo.dev/key"
+    assert event["message"] == "UnresolvedTag: step hello-12 is not memoized: stepmemo.dev/key"
     assert lost == []
 
 
@@ -66,7 +66,7 @@ async def test_the_same_skip_is_told_once_and_another_one_besides(cluster: Clust
             events.skipped(owner, "hello-12", Reason.NAME_CLASH, "volume stepmemo")
         events.skipped(owner, "hello-13", Reason.NAME_CLASH, "volume stepmemo")
         items = await told(cluster, owner.namespace, 2)
-    assert sorted(item["message"].split()[1] for item in items) == ["hello-12", "hello-13"]
+    assert sorted(item["message"].split()[2] for item in items) == ["hello-12", "hello-13"]
     assert lost == []
 
 

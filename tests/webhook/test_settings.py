@@ -139,7 +139,7 @@ def test_requests_above_limits_name_both_flags() -> None:
     found = errors(*IMAGE, "--requests=cpu=2,memory=128Mi")
     both = "--requests (STEPMEMO_REQUESTS) and --limits (STEPMEMO_LIMITS)"
     assert found == (
-        f"{both}: cpu: the request 2 is above the limit 250m",
+        f"{both}: cpu: the request 2 is above the limit 500m",
         f"{both}: memory: the request 128Mi is above the limit 64Mi",
     )
 

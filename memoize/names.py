@@ -65,6 +65,8 @@ ENV_TEMPLATE = "ARGO_TEMPLATE"
 """The template as JSON: on every container in 3.5, on `init` alone from 3.6, on `supervisor` without it."""
 TEMPLATE_OFFLOADED = "offloaded"
 """Value of ARGO_TEMPLATE above 128 KiB: the template then lies in a ConfigMap mounted at /argo/config."""
+ENV_DEADLINE = "ARGO_DEADLINE"
+"""RFC 3339: when Argo's `wait` ends the main containers. Year 1 (Go's zero time) where it never does."""
 ENV_INCLUDE_SCRIPT_OUTPUT = "ARGO_INCLUDE_SCRIPT_OUTPUT"
 """`"true"` where some other step uses this one's `outputs.result`."""
 
@@ -109,10 +111,11 @@ has waited long enough. Who creates it owns the word."""
 DECISION_FILE = "decision"
 """`hit` or `run`, created whole and once (written aside, then linked)."""
 EXIT_FILE_PREFIX = "exit-"
-"""`exit-wait`, `exit-supervisor`: the exit code of that container in decimal, written whole by its gate."""
+"""`exit-main`, `exit-wait`, …: the exit code of that container in decimal, with ` stopped` after it where it
+was told to stop before it ended; written whole by its gate."""
 LOCK_FILE_PREFIX = "lock-"
-"""`lock-wait`, …: locked (flock) by that container's gate while it lives; free without an exit file
-means that the container was killed."""
+"""`lock-main`, `lock-wait`, …: locked (flock) by that container's gate while it lives; free without an exit
+file means that the container was killed."""
 HIT = "hit"
 RUN = "run"
 

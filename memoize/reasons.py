@@ -70,7 +70,7 @@ class Reason(StrEnum):
     STORED = "Stored"
     """The outputs were stored."""
     STEP_FAILED = "StepFailed"
-    """A main container did not end with 0."""
+    """A main container or a sidecar of the template did not end with 0, or the step was told to stop."""
     OUTPUTS_FAILED = "OutputsFailed"
     """Argo's `wait` or `supervisor` did not end with 0, or its end could not be known."""
     OUTPUTS_INCOMPLETE = "OutputsIncomplete"

@@ -13,6 +13,7 @@ class Step:
     """One step Pod's memoization, all tags resolved.
 
     `declared` is None where Argo offloaded the template: the sidecar then reads it from the Pod's files.
+    `deadline` is when Argo ends the step (RFC 3339), "" without such a time.
     `gc` says that Argo may delete artifacts of this workflow that do not say `Never` themselves.
     """
 
@@ -26,6 +27,7 @@ class Step:
     include_result: bool
     gc: bool
     declared: Declared | None
+    deadline: str = ""
 
     def to_json(self) -> str:
         """The value of names.ENV_STEP: compact, and safe from the kubelet's `$(NAME)` expansion."""
@@ -40,6 +42,7 @@ class Step:
             "includeResult": self.include_result,
             "gc": self.gc,
             "declared": self.declared.to_dict() if self.declared is not None else None,
+            "deadline": self.deadline,
         }
         return json.dumps(fields, separators=(",", ":"), sort_keys=True).replace("$", "\\u0024")
 
@@ -59,4 +62,5 @@ class Step:
             include_result=fields["includeResult"],
             gc=fields["gc"],
             declared=Declared.from_dict(declared) if declared is not None else None,
+            deadline=fields["deadline"],
         )

@@ -35,6 +35,12 @@ def capture(settings: Settings, cache: Cache, result: TaskResult, until: Deadlin
         return Outcome(Reason.OUTPUTS_INCOMPLETE, str(error))
     if failed := files.failed_mains(settings.argo_dir, declared.mains):
         return Outcome(Reason.STEP_FAILED, f"did not end with 0: {', '.join(failed)}")
+    # Argo's `wait` ends a step that is late by a signal that only its emissary sees. One that ends with
+    # 0 then fails all the same, and what it reports is unfinished.
+    if step.deadline and not files.ended_by(
+        settings.argo_dir, declared.mains, datetime.fromisoformat(step.deadline)
+    ):
+        return Outcome(Reason.STEP_FAILED, "ended after its deadline")
     outputs = _reported(result, declared, until.part(_REPORTED))
     if isinstance(outputs, Outcome):
         return outputs

@@ -1,6 +1,6 @@
 """One Event on the Workflow for what an author wants to see beside it; best effort, and never waited for."""
 
-import secrets
+import os
 from datetime import UTC, datetime
 
 from memoize.event import event
@@ -27,7 +27,7 @@ def tell(outcome: Outcome, settings: Settings, client: Client, until: Deadline) 
         return
     step = settings.step
     told = event(
-        name=f"{step.workflow}.{secrets.token_hex(8)}",
+        name=f"{step.workflow}.{os.urandom(8).hex()}",
         namespace=settings.namespace,
         workflow=step.workflow,
         workflow_uid=step.workflow_uid,

@@ -6,6 +6,7 @@ Every file of ours appears whole or not at all, and is readable by any user, wha
 import json
 import os
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,11 @@ def failed_mains(argo_dir: Path, mains: Iterable[str]) -> list[str]:
     The file is made first and written later: an empty one, like an absent one, means not ended.
     """
     return [main for main in mains if _exit_code(argo_dir / "ctr" / main / "exitcode") != "0"]
+
+
+def ended_by(argo_dir: Path, mains: Iterable[str], moment: datetime) -> bool:
+    """Say whether all main containers had ended before `moment` (aware), by the time of what they left."""
+    return all((argo_dir / "ctr" / main / "exitcode").stat().st_mtime < moment.timestamp() for main in mains)
 
 
 def _exit_code(path: Path) -> str:

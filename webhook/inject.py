@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memoize import names
+from webhook.layout import Managed
 from webhook.patch import END, Op, add, replace
 from webhook.pods import Plan
 from webhook.qos import QoS, qos_class, quantity
@@ -33,7 +34,7 @@ class InjectSettings:
     capture_timeout_ms: int = 2000
     cpu_request: str = "10m"
     memory_request: str = "32Mi"
-    cpu_limit: str = "250m"
+    cpu_limit: str = "500m"
     memory_limit: str = "64Mi"
 
     @property
@@ -61,10 +62,10 @@ def inject(pod: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> list
 
 
 def _gate_commands(plan: Plan) -> list[Op]:
-    """The gate before every managed command; for capture alone, before the one whose end must be known."""
+    """The gate before every managed command; for capture alone, before those whose end must be known."""
     ops: list[Op] = []
     for place in plan.layout.managed:
-        records = plan.capture and place is plan.layout.auxiliary
+        records = plan.capture and place in plan.layout.recorded
         if not plan.check and not records:
             continue
         recording = ["-r", place.name] if records else []
@@ -96,9 +97,7 @@ def _check_container(base: Mapping[str, Any], plan: Plan, settings: InjectSettin
 def _capture_container(base: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> dict[str, Any]:
     """Waits for the step's end, then stores its outputs."""
     here = plan.layout
-    awaited = [word for main in plan.mains for word in ("-M", main)]
-    if here.auxiliary is not None:
-        awaited += ["-w", here.auxiliary.name]
+    awaited = [word for place in here.recorded for word in (_kind(place, plan), place.name)]
     bounds = _bounds(settings.capture_timeout_ms, settings)
     return {
         "name": names.CAPTURE_CONTAINER,
@@ -108,6 +107,13 @@ def _capture_container(base: Mapping[str, Any], plan: Plan, settings: InjectSett
         # Argo signals a container with a binary of its own, from /argo-bin or from /var/run/argo.
         "volumeMounts": _mounts(here.token_mount, here.argo_mount, here.argo_bin_mount, here.config_mount),
     }
+
+
+def _kind(place: Managed, plan: Plan) -> str:
+    """What the end of a container means to the gate: `-M` and `-w` must succeed, `-s` may be signalled."""
+    if place is plan.layout.auxiliary:
+        return "-w"
+    return "-M" if place.name in plan.mains else "-s"
 
 
 def _base(spec: Mapping[str, Any], settings: InjectSettings) -> dict[str, Any]:

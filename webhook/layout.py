@@ -13,6 +13,8 @@ from typing import Any
 
 from memoize import names
 
+_NO_TIME = "0001-01-01T"
+"""Go's zero time."""
 _AUXILIARIES = (names.WAIT_CONTAINER, names.SUPERVISOR_CONTAINER)
 _PLUGIN_SIDECAR_PREFIX = "artifact-plugin-"
 _PLUGIN_INIT_PREFIX = "init-artifact-"
@@ -61,7 +63,8 @@ class Layout:
     """What injection needs to know of one step Pod.
 
     `template` is None where Argo offloaded it (`offloaded`), and where there is none to be read.
-    `auxiliary` is `wait` or `supervisor`. The mounts are volumeMounts of containers that Argo manages.
+    `auxiliary` is `wait` or `supervisor`. `deadline` is when that ends the step, "" for never. The mounts are
+    volumeMounts of containers that Argo manages.
     """
 
     managed: tuple[Managed, ...]
@@ -69,10 +72,24 @@ class Layout:
     template: Mapping[str, Any] | None
     offloaded: bool
     include_result: bool
+    deadline: str
     token_mount: Mapping[str, Any] | None
     argo_mount: Mapping[str, Any] | None
     argo_bin_mount: Mapping[str, Any] | None
     config_mount: Mapping[str, Any] | None
+
+    @property
+    def recorded(self) -> tuple[Managed, ...]:
+        """The containers whose exit codes decide whether Argo takes the step for a success.
+
+        All that Argo runs side by side: `inferFailedReason` in workflow/controller/operator.go looks at each.
+        A main container may well fail after its exit code file says 0, while its outputs are packed.
+        """
+        return tuple(
+            m
+            for m in self.managed
+            if m.kind == "containers" and not m.name.startswith(_PLUGIN_SIDECAR_PREFIX)
+        )
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -80,13 +97,7 @@ class Layout:
 
         Only the template tells the two apart.
         """
-        return tuple(
-            m.name
-            for m in self.managed
-            if m.kind == "containers"
-            and m.name not in _AUXILIARIES
-            and not m.name.startswith(_PLUGIN_SIDECAR_PREFIX)
-        )
+        return tuple(m.name for m in self.recorded if m.name not in _AUXILIARIES)
 
 
 def read(pod: Mapping[str, Any]) -> Layout:
@@ -109,6 +120,7 @@ def read(pod: Mapping[str, Any]) -> Layout:
         template=template,
         offloaded=offloaded,
         include_result=any(m.env(names.ENV_INCLUDE_SCRIPT_OUTPUT) == "true" for m in managed),
+        deadline=_deadline(managed),
         token_mount=_first_mount(by_authority, names.SERVICEACCOUNT_DIR),
         argo_mount=_first_mount(by_authority, names.ARGO_DIR),
         argo_bin_mount=_first_mount(regular, names.ARGO_BIN_DIR),
@@ -140,6 +152,11 @@ def _is_managed(place: Managed, declared_inits: frozenset[str]) -> bool:
     return place.kind == "initContainers" and (
         place.name in declared_inits or place.name.startswith(_PLUGIN_INIT_PREFIX)
     )
+
+
+def _deadline(managed: tuple[Managed, ...]) -> str:
+    value = next((text for m in managed if (text := m.env(names.ENV_DEADLINE))), "")
+    return "" if value.startswith(_NO_TIME) else value
 
 
 def _first_mount(places: list[Managed], path: str) -> Mapping[str, Any] | None:

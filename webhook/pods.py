@@ -151,6 +151,7 @@ def decide(
         include_result=shape.include_result,
         gc=names.ARTIFACT_GC_FINALIZER in (workflow_metadata.get("finalizers") or ()),
         declared=declared,
+        deadline=shape.deadline,
     )
     if len(f"{names.ENV_STEP}={step.to_json()}") > _LONGEST_VARIABLE:
         return Skip(Reason.INVALID_ANNOTATIONS, f"{names.KEY} is too long to be handed to a container")
@@ -162,6 +163,9 @@ def _plan(step: Step, shape: Layout, mains: tuple[str, ...], mode: Mode) -> Skip
     auxiliary = shape.auxiliary
     if auxiliary is not None and auxiliary.obstacle is not None:
         return Skip(Reason.NOT_GATEABLE, f"container {auxiliary.name} {auxiliary.obstacle}")
+    unrecorded = next((m for m in shape.recorded if not m.container.get("command")), None)
+    if unrecorded is not None:
+        return Skip(Reason.NOT_GATEABLE, f"container {unrecorded.name} {unrecorded.obstacle}")
     ungated = next((m for m in shape.managed if m.obstacle is not None), None)
     obstacle = f"container {ungated.name} {ungated.obstacle}" if ungated is not None else ""
     if mode is Mode.READONLY and obstacle:

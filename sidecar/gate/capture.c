@@ -23,12 +23,12 @@ static enum asked who_asks(const struct signalfd_siginfo *signal)
 static struct verdict wait_for_the_end(const struct options *options)
 {
     int watch = watch_open();
+    bool watched = watch_directory(watch, options->shared_dir);
     long ended_at = -1;
     for (enum asked asked = NOT_ASKED;;) {
-        bool watched = step_watch(watch, options); /* before looking: what comes after it is news */
         struct step step = step_look(options);
         long now = now_ms();
-        if (step.mains == MAINS_SUCCEEDED && ended_at < 0)
+        if (step.mains == SUCCEEDED && ended_at < 0)
             ended_at = now;
         struct verdict verdict = judge(&step, ended_at < 0 ? 0 : now - ended_at, asked);
         if (verdict.act != STAY)

@@ -22,15 +22,16 @@ int become(char *const *command)
     return error == ENOENT || error == ENOTDIR ? 127 : 126;
 }
 
-pid_t child_fork(void)
+pid_t child_fork(enum group group)
 {
     signal(SIGCHLD, SIG_DFL); /* ignored, as a parent may leave it, no child would leave an exit code */
     pid_t parent = getpid(), pid = fork();
-    if (pid > 0)
+    if (pid > 0 && group == OWN_GROUP)
         setpgid(pid, pid); /* here and in the child: whoever comes first */
     if (pid != 0)
         return pid;
-    setpgid(0, 0);
+    if (group == OWN_GROUP)
+        setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) /* it died before the line above */
         _exit(128 + SIGKILL);
@@ -99,7 +100,7 @@ struct outcome work_run(const struct work *work)
 {
     struct outcome outcome = {.ending = WORK_ENDED};
     long until = now_ms() + work->timeout_ms;
-    pid_t pid = child_fork();
+    pid_t pid = child_fork(OWN_GROUP);
     if (pid < 0)
         return (struct outcome){.ending = WORK_NOT_STARTED, .code = errno};
     if (pid == 0)

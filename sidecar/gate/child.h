@@ -12,9 +12,11 @@
  * code that a shell gives for that: 127 not found, 126 not to be executed; the cause has been said. */
 int become(char *const *command);
 
-/* Forks. The child has a process group of its own, no held signals, and dies with this process. Like fork:
- * 0 in the child, -1 on failure. */
-pid_t child_fork(void);
+/* Forks. The child has no held signals and dies with this process; in a GROUP of its own it can be killed
+ * with what it starts, in OURS it has the terminal, where there is one. Like fork: 0 in the child, -1 on
+ * failure. */
+enum group { OWN_GROUP, OUR_GROUP };
+pid_t child_fork(enum group group);
 
 /* Collects every child that ended, orphans given to PID 1 included. True when `pid` was among them; its
  * exit code, 128+n if signal n ended it, then is in `*code`. */

@@ -49,7 +49,7 @@ static enum word wait_for_owner(const char *directory, int *stopped_by)
     if (!signals_hold())
         return WORD_RUN;
     int watch = watch_open();
-    bool watched = watch_directory(watch, directory) == WATCHED;
+    bool watched = watch_directory(watch, directory);
     long until = now_ms() + OWNER_MS;
     enum word word;
     while ((word = decision_read(directory)) == NO_WORD && now_ms() < until && !*stopped_by) {

@@ -7,9 +7,10 @@
  *       for MS at most, and `COMMAND… retract` when the check died half-way. A decision is there when it
  *       ends. Without a command: puts itself in place and decides `run`. Exits 0, always.
  *
- *   gate capture [-t MS] [-m MIB] [-M MAIN]… [-w WAIT] -- COMMAND…
- *       Sidecar. Waits until every container MAIN, and WAIT where it is given, ended with 0; then runs
- *       `COMMAND… capture` for MS at most. Leaves early where there is nothing to store. Exits 0, always.
+ *   gate capture [-t MS] [-m MIB] [-M MAIN]… [-w WAIT] [-s SIDECAR]… -- COMMAND…
+ *       Sidecar. Waits until every container MAIN, and WAIT where it is given, ended with 0, and every SIDECAR
+ *       with 0 or by a signal, as their gates record (`gate -r`); then runs `COMMAND… capture` for MS at most.
+ *       Leaves early where there is nothing to store. Exits 0, always.
  *
  *   gate [-r NAME] -- COMMAND…
  *       In front of a command. The step was answered from the cache: exits 0. Else becomes COMMAND, or with
@@ -17,8 +18,8 @@
  *
  * MS is in milliseconds (2000 unless said). MIB limits what COMMAND allocates, in mebibytes: below the
  * container's limit, so that too much is an error in COMMAND and not an OOM kill of the whole container.
- * The files are described in memoize/names.py; $STEPMEMO_SHARED_DIR and $STEPMEMO_ARGO_DIR stand in for
- * their directories where containers share one file system.
+ * The files are described in memoize/names.py; $STEPMEMO_SHARED_DIR stands in for their directory where
+ * containers share one file system.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +40,6 @@ int main(int argc, char **argv)
 {
     struct options options = {
         .shared_dir = setting("STEPMEMO_SHARED_DIR", "/stepmemo"),
-        .argo_dir = setting("STEPMEMO_ARGO_DIR", "/var/run/argo"),
         .timeout_ms = 2000,
     };
     const char *verb = argc > 1 ? argv[1] : "";
@@ -51,7 +51,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (!strcmp(verb, "capture")) {
-        if (options_parse(&options, "tmMw", argv + 2) && options.command)
+        if (options_parse(&options, "tmMws", argv + 2) && options.command)
             capture(&options);
         return 0;
     }

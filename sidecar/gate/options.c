@@ -15,18 +15,14 @@ static bool set(struct options *options, char letter, char *value)
     case 'r':
         options->record_as = value;
         return true;
-    case 'w':
-        options->wait_name = value;
-        return true;
-    default: /* 'M': collected at the front of the array, over words that were read before */
-        options->main_names[options->main_count++] = value;
+    default: /* a container that is awaited: read where it stands */
         return true;
     }
 }
 
 bool options_parse(struct options *options, const char *allowed, char **words)
 {
-    options->main_names = words;
+    options->awaited = words;
     for (; *words; words += 2) {
         if (!strcmp(*words, "--")) {
             options->command = words[1] ? words + 1 : NULL;

@@ -54,7 +54,7 @@ int record(const char *directory, const char *name, char *const *command)
     if (!signals_hold())
         return become(command);
     take_lock(directory, name);
-    pid_t pid = child_fork();
+    pid_t pid = child_fork(OUR_GROUP);
     if (pid < 0) {
         say(OUTPUTS_FAILED, " cannot record the end of ", name, ": ", strerror(errno), (char *)NULL);
         signals_release();
@@ -64,13 +64,18 @@ int record(const char *directory, const char *name, char *const *command)
         _exit(become(command));
 
     int code;
+    bool stopped = false; /* what it leaves then is not what it would have come to, even with exit code 0 */
     while (!child_ended(pid, &code)) {
         wait_for_news(-1, LONG_MAX);
-        for (struct signalfd_siginfo signal; signals_next(&signal);)
-            if (signal.ssi_signo != SIGCHLD)
+        for (struct signalfd_siginfo signal; signals_next(&signal);) {
+            stopped |= signal_asks_to_stop(&signal);
+            if (signal.ssi_signo != SIGCHLD && signal.ssi_code != SI_KERNEL) /* a terminal tells the group */
                 pass_on((int)signal.ssi_signo, pid);
+        }
     }
-    if (!file_write(directory, path_in(directory, "exit-", name).text, text_number(code).text, REPLACE))
+    char end[40];
+    text_join(end, sizeof end, text_number(code).text, stopped ? " stopped" : "", (char *)NULL);
+    if (!file_write(directory, path_in(directory, "exit-", name).text, end, REPLACE))
         say(OUTPUTS_FAILED, " cannot record the end of ", name, ": ", strerror(errno), (char *)NULL);
     return code;
 }

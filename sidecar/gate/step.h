@@ -1,26 +1,23 @@
-/* How far the step is, as the files of its containers tell. */
+/* How far the step is, as the gates of its containers tell. */
 #ifndef STEPMEMO_STEP_H
 #define STEPMEMO_STEP_H
 
 #include "decide.h"
 #include "options.h"
 
-/* The main containers together. A main container that was killed with its emissary never says so: it is
- * RUNNING. */
-enum mains { MAINS_RUNNING, MAINS_FAILED, MAINS_SUCCEEDED };
-
-/* `wait` or `supervisor`; ABSENT: it has not come, or could not leave a trace. */
-enum waiter { WAITER_NONE, WAITER_ABSENT, WAITER_RUNNING, WAITER_FAILED, WAITER_SUCCEEDED, WAITER_KILLED };
+/*
+ * How a container ended, by what its gate recorded; of several, the greatest counts. ABSENT: it has not come,
+ * or could not leave a trace. A sidecar also succeeds when it was ended by a signal, as Argo ends sidecars.
+ */
+enum ended { SUCCEEDED, RUNNING, ABSENT, KILLED, FAILED };
 
 struct step {
     enum word word;
-    enum mains mains;
-    enum waiter waiter;
+    enum ended mains;
+    enum ended waiter; /* `wait` or `supervisor`; SUCCEEDED where there is none */
+    enum ended sidecars;
 };
 
 struct step step_look(const struct options *options);
-
-/* Watches every directory that step_look reads. False when news may be missed. */
-bool step_watch(int watch, const struct options *options);
 
 #endif

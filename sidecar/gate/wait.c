@@ -1,6 +1,5 @@
 #include "wait.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <poll.h>
 #include <sys/inotify.h>
@@ -21,12 +20,10 @@ int watch_open(void)
     return inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 }
 
-enum watched watch_directory(int watch, const char *directory)
+bool watch_directory(int watch, const char *directory)
 {
     /* IN_CLOSE_WRITE tells of a lock as well: the kernel closes the files of a process that was killed. */
-    if (inotify_add_watch(watch, directory, IN_CREATE | IN_MOVED_TO | IN_CLOSE_WRITE | IN_ONLYDIR) >= 0)
-        return WATCHED;
-    return errno == ENOENT ? WATCH_ABSENT : WATCH_BROKEN;
+    return inotify_add_watch(watch, directory, IN_CREATE | IN_MOVED_TO | IN_CLOSE_WRITE | IN_ONLYDIR) >= 0;
 }
 
 void wait_for_news(int watch, long until)

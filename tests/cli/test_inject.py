@@ -60,11 +60,12 @@ def test_the_patch_alone_turns_the_pod_into_the_injected_one(capsys: pytest.Capt
     assert yaml.safe_load(capsys.readouterr().out) == ops
 
 
-def test_capture_only_leaves_the_commands_of_main_and_init_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_capture_only_records_how_main_ends_and_leaves_init_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inject", str(POD), "--capture-only", "-o", "json"]) == 0
     out, err = capsys.readouterr()
     spec, before = json.loads(out)["spec"], recorded()["spec"]
-    assert spec["containers"][1] == before["containers"][1]
+    recorded_main = ["/stepmemo/gate", "-r", "main", "--", *before["containers"][1]["command"]]
+    assert spec["containers"][1]["command"] == recorded_main
     assert spec["initContainers"][1] == before["initContainers"][0]
     assert "InjectedCapture: mode refresh" in err
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.e2e.cluster import Namespace, direct_role, fresh_namespace, grant, kubectl, prepare, wait_for
+from tests.e2e.cluster import Namespace, Run, direct_role, fresh_namespace, grant, kubectl, prepare, wait_for
 from tests.e2e.steps import RANDOM, container, memo, opted_in, script, shell
 
 NOWHERE = {
@@ -21,6 +21,10 @@ NOWHERE = {
     "secretKeySecret": {"name": "my-minio-cred", "key": "secretkey"},
 }
 """A location in whole, so that Argo does not fill it in from its artifact repository."""
+
+
+HALF = "trap 'echo half > /tmp/out; exit 0' TERM; while :; do sleep 0.1; done"
+"""Ends with 0 when it is told to stop, its work half done."""
 
 
 def test_container_outputs_are_captured_then_answered(ns: Namespace) -> None:
@@ -127,11 +131,37 @@ def test_an_artifact_is_stored_by_its_full_location_and_read_by_the_next_step(ns
             container(archiveLocation={"archiveLogs": True, "s3": NOWHERE}),
             id="log upload fails",
         ),
+        pytest.param(
+            container(
+                "dd if=/dev/zero of=/tmp/a bs=1M count=50; (while :; do echo x >> /tmp/a; done) & sleep 1",
+                outputs={"artifacts": [{"name": "a", "path": "/tmp/a"}]},
+            ),
+            id="artifact changes while it is packed",
+        ),
+        pytest.param(
+            container(f"{RANDOM} > /tmp/out; sleep 2", sidecars=[{"name": "db"} | shell("exit 3")]),
+            id="sidecar fails",
+        ),
+        pytest.param(container(HALF, activeDeadlineSeconds=8), id="template deadline"),
+        pytest.param(container(HALF, timeout="8s"), id="template timeout"),
     ],
 )
 def test_a_step_that_did_not_succeed_as_a_whole_leaves_no_entry(ns: Namespace, template: dict) -> None:
     run = ns.run(template)
     assert run.phase in ("Failed", "Error"), run.said()
+    assert ns.entries() == {}, run.said()
+
+
+@pytest.mark.parametrize("how", ["Stop", "Terminate"])
+def test_a_step_that_is_stopped_and_ends_with_0_leaves_no_entry(ns: Namespace, how: str) -> None:
+    name = ns.submit(container(HALF))
+    begun = Run(ns.name, {"metadata": {"name": name}})
+    wait_for("start of main", lambda: begun.executions() or None)
+    kubectl(
+        "-n", ns.name, "patch", "workflow", name, "--type=merge", "-p", f'{{"spec": {{"shutdown": "{how}"}}}}'
+    )
+    run = ns.finished(name)
+    wait_for("end of the Pod", lambda: all(p["status"]["phase"] == "Succeeded" for p in run.pods()) or None)
     assert ns.entries() == {}, run.said()
 
 

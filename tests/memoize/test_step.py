@@ -22,7 +22,7 @@ DECLARED = st.builds(
 )
 TEXT = st.text(max_size=20)
 STEPS = st.builds(
-    Step, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, st.booleans(), st.booleans(), st.none() | DECLARED
+    Step, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, st.booleans(), st.booleans(), st.none() | DECLARED, TEXT
 )
 
 

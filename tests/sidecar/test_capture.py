@@ -154,6 +154,19 @@ def test_a_step_that_did_not_end_with_0_is_not_stored(pod: Pod, api: faults.Api,
     assert api.requests == []
 
 
+@pytest.mark.parametrize(
+    ("deadline", "reason"),
+    [("2001-01-01T00:00:00+02:00", Reason.STEP_FAILED), ("2999-01-01T00:00:00Z", Reason.STORED)],
+)
+def test_a_step_that_ended_after_its_deadline_is_not_stored(
+    pod: Pod, api: faults.Api, deadline: str, reason: Reason
+):
+    """Argo's `wait` signals it then; a program that ends with 0 on SIGTERM has written half its outputs."""
+    pod.change(deadline=deadline)
+    have_result(api)
+    assert pod.run("capture").reason is reason
+
+
 def test_every_container_of_a_set_must_have_ended_with_0(pod: Pod, api: faults.Api):
     pod.change(declared=Declared(mains=("a", "b")))
     pod.main_ended(name="a")

@@ -71,7 +71,7 @@ def test_each_command_is_wrapped_in_one_replace_operation(pod: Json) -> None:
 
 def test_the_gate_goes_before_the_original_command_and_arguments_stay(pod: Json) -> None:
     before, after = container(pod, "main"), container(mutate(pod), "main")
-    assert after["command"] == ["/stepmemo/gate", "--", *before["command"]]
+    assert after["command"] == ["/stepmemo/gate", "-r", "main", "--", *before["command"]]
     assert after["args"] == before["args"]
 
 
@@ -97,6 +97,21 @@ def test_the_capture_awaits_every_container_of_a_container_set(load: Callable[[s
         "a",
         "main",
     ]
+
+
+def test_every_container_that_argo_judges_the_step_by_is_recorded_and_awaited(
+    load: Callable[[str], Json],
+) -> None:
+    pod = load("v4.1.2-legacy/sidecars-and-init")
+    plugin = container(pod, "db") | {"name": "artifact-plugin-x"}
+    pod["spec"]["containers"].append(plugin)
+    mutated = mutate(pod)
+    command = container(mutated, "stepmemo")["command"]
+    assert [option(command, letter) for letter in ("-M", "-w", "-s")] == [["main"], ["wait"], ["db"]]
+    recorded = [
+        c["name"] for c in mutated["spec"]["containers"] if c["command"][:2] == ["/stepmemo/gate", "-r"]
+    ]
+    assert sorted(recorded) == ["db", "main", "wait"]
 
 
 def test_time_outs_and_memory_come_from_the_settings(pod: Json) -> None:
@@ -164,9 +179,9 @@ def test_for_capture_alone_the_gate_is_delivered_and_records_but_nothing_is_look
     assert check["command"] == [names.IMAGE_GATE, "check"]
     assert "env" not in check
     assert set(mounts(check)) == {"/stepmemo"}
-    for name in ("init", "main"):
-        assert container(mutated, name) == container(pod, name)
-    assert container(mutated, "wait")["command"][:4] == ["/stepmemo/gate", "-r", "wait", "--"]
+    assert container(mutated, "init") == container(pod, "init")
+    for name in ("main", "wait"):
+        assert container(mutated, name)["command"][:4] == ["/stepmemo/gate", "-r", name, "--"]
     assert container(mutated, "stepmemo")
 
 

@@ -69,6 +69,18 @@ def test_the_step_says_all_that_pod_and_workflow_say(pod: Json) -> None:
     assert step.declared.parameters == ("out",)
 
 
+@pytest.mark.parametrize(
+    ("argos", "ours"),
+    [("0001-01-01T00:00:00Z", ""), ("2026-11-22T18:00:00+01:00", "2026-11-22T18:00:00+01:00")],
+)
+def test_the_step_says_when_argo_ends_it(pod: Json, argos: str, ours: str) -> None:
+    for c in [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]:
+        for variable in c["env"]:
+            if variable["name"] == "ARGO_DEADLINE":
+                variable["value"] = argos
+    assert plan(pod).step.deadline == ours
+
+
 def test_a_script_whose_result_is_used_declares_it(load: Callable[[str], Json]) -> None:
     pod = load("v4.1.2-legacy/script-result")
     for variable in container(pod, "wait")["env"]:
@@ -361,6 +373,8 @@ def take_argos_files_away(pod: Json) -> None:
         take_the_token_away,
         take_argos_files_away,
         lambda pod: container(pod, "wait").pop("command"),
+        lambda pod: container(pod, "main").pop("command"),
+        lambda pod: container(pod, "main").update(command=[]),
         lambda pod: container(pod, "wait").update(lifecycle={"preStop": {"sleep": {"seconds": 1}}}),
     ],
 )
@@ -382,8 +396,8 @@ def test_a_pod_that_neither_check_nor_capture_fit_into_is_not_gateable(
             {"lifecycle": {"postStart": {"exec": {"command": ["x"]}}}},
             "container main has lifecycle hooks",
         ),
-        ("main", {"command": None}, "container main has no command of its own"),
-        ("main", {"command": []}, "container main has no command of its own"),
+        ("init", {"command": None}, "container init has no command of its own"),
+        ("init", {"command": []}, "container init has no command of its own"),
         ("prep", {"restartPolicy": "Always"}, "container prep has restartPolicy Always"),
         ("db", {"restartPolicy": "Always"}, "container db has restartPolicy Always"),
         ("init", {"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}, "container init has lifecycle hooks"),

@@ -1,4 +1,4 @@
-"""A step Pod's shared directories and real gates in them; nothing of ours is replaced."""
+"""A step Pod's shared directory and real gates in it; nothing of ours is replaced."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ UNSHARE = ("unshare",) if os.geteuid() == 0 else ("unshare", "--user", "--map-ro
 
 @dataclass
 class StepPod:
-    """The two volumes of a step Pod, and the processes started in its containers."""
+    """Our volume of a step Pod, and the processes started in its containers."""
 
     root: Path
     gate: Path
@@ -31,16 +31,13 @@ class StepPod:
 
     def __post_init__(self) -> None:
         self.shared = self.root / "shared"
-        self.argo = self.root / "argo"
         self.shared.mkdir()
-        self.argo.mkdir()
-        for directory in (self.root, self.shared, self.argo):
+        for directory in (self.root, self.shared):
             directory.chmod(0o777)
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         """The variables of every container."""
-        shared = {"STEPMEMO_SHARED_DIR": str(self.shared), "STEPMEMO_ARGO_DIR": str(self.argo)}
-        return {"PATH": os.environ["PATH"], **shared, **more}
+        return {"PATH": os.environ["PATH"], "STEPMEMO_SHARED_DIR": str(self.shared), **more}
 
     def start(
         self, *arguments: object, prefix: tuple[str, ...] = (), **options: Any
@@ -130,15 +127,13 @@ class StepPod:
         return ("sh", str(path))
 
     def end_main(self, code: str, name: str = "main") -> None:
-        """Leaves an exit code as Argo's emissary does: the file is there before its content."""
-        directory = self.argo / "ctr" / name
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "exitcode").write_text(code)
+        """Leaves an exit code as the gate of a container does."""
+        (self.shared / ".exit").write_text(code)
+        (self.shared / ".exit").rename(self.shared / f"exit-{name}")
 
     def end_wait(self, code: str) -> None:
-        """Leaves an exit code as the gate of `wait` does."""
-        (self.shared / ".exit").write_text(code)
-        (self.shared / ".exit").rename(self.shared / "exit-wait")
+        """The same for `wait`."""
+        self.end_main(code, "wait")
 
     def leftovers(self) -> list[str]:
         """Files that a gate wrote aside and did not publish or remove."""
@@ -194,12 +189,12 @@ def own_inotify_limit() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def waiting_gate(pod: StepPod) -> Callable[[], subprocess.Popen[str]]:
-    """Starts a `wait` container that does not end."""
+def waiting_gate(pod: StepPod) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a container, `wait` unless named, that does not end."""
 
-    def start() -> subprocess.Popen[str]:
-        process = pod.start("-r", "wait", "--", "sleep", "600")
-        pod.wait_for("lock-wait")
+    def start(name: str = "wait") -> subprocess.Popen[str]:
+        process = pod.start("-r", name, "--", "sleep", "600")
+        pod.wait_for(f"lock-{name}")
         return pod.waiting(process)
 
     return start

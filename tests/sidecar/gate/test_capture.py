@@ -81,28 +81,50 @@ def test_it_waits_for_every_main_container(pod, stored) -> None:
     assert traces(pod) == ["capture"]
 
 
-def test_an_exit_code_that_is_not_written_yet_is_none(pod, stored) -> None:
+def test_it_waits_for_every_sidecar_of_the_step(pod, stored, waiting_gate) -> None:
+    """They fail the node too, and are there until Argo has seen main end."""
+    sidecar = waiting_gate("db")
+    process = start(pod, *WAITED, "-s", "db", command=stored)
     pod.end_wait("0")
-    process = start(pod, *WAITED, command=stored)
-    pod.end_main("")
-    pod.waiting(process)
-    assert process.poll() is None
     pod.end_main("0")
+    pod.waiting(process)
+    assert traces(pod) == []
+    sidecar.terminate()
+    assert pod.end(sidecar).returncode == 143
     assert pod.end(process).returncode == 0
     assert traces(pod) == ["capture"]
 
 
-@pytest.mark.parametrize("existing", ["", "ctr", "ctr/main"])
-def test_directories_may_come_at_any_time(pod, stored, existing: str) -> None:
-    (pod.argo / existing).mkdir(parents=True, exist_ok=True)
-    process = start(pod, "-M", "main", command=stored)
+@pytest.mark.parametrize("name", ["main", "wait", "db"])
+def test_only_main_must_not_have_been_told_to_stop(pod, stored, name: str) -> None:
+    """Argo signals what still runs after main; main itself only when the workflow is stopped."""
+    for other in ("main", "wait", "db"):
+        pod.end_main("0 stopped" if other == name else "0", other)
+    assert pod.run("capture", *WAITED, "-s", "db", "--", *stored).returncode == 0
+    assert traces(pod) == ([] if name == "main" else ["capture"])
+
+
+@pytest.mark.parametrize("code", ["0", "137", "143", "143 stopped"])
+def test_a_sidecar_may_be_ended_by_a_signal(pod, stored, code: str) -> None:
+    for name in ("main", "wait"):
+        pod.end_main("0", name)
+    pod.end_main(code, "db")
+    assert pod.run("capture", *WAITED, "-s", "db", "--", *stored).returncode == 0
+    assert traces(pod) == ["capture"]
+
+
+def test_a_sidecar_may_be_killed_with_its_gate(pod, stored, waiting_gate) -> None:
+    sidecar = waiting_gate("db")
+    process = start(pod, "-M", "main", "-s", "db", command=stored)
     pod.end_main("0")
+    pod.waiting(process)
+    sidecar.kill()
     assert pod.end(process).returncode == 0
     assert traces(pod) == ["capture"]
 
 
 def test_no_exit_code_is_ever_missed(pod, stored) -> None:
-    """The directories and the file appear while the sidecar is at any point of its start."""
+    """The file appears while the sidecar is at any point of its start."""
     for turn in range(60):
         process = pod.start("capture", "-M", f"main{turn}", "--", *stored)
         for _ in range(turn * 20):
@@ -134,7 +156,7 @@ def test_a_hit_that_is_decided_while_it_waits_is_nothing_to_store(pod, stored) -
     left(pod, process, "Hit")
 
 
-@pytest.mark.parametrize("code", ["1", "64", "137", "garbage"])
+@pytest.mark.parametrize("code", ["1", "64", "137", "garbage", "0 stopped"])
 def test_a_failed_main_container_ends_it_at_once(pod, stored, code: str) -> None:
     process = start(pod, "-M", "a", "-M", "b", "-w", "wait", command=stored)
     pod.end_main(code, "b")
@@ -146,6 +168,20 @@ def test_a_failed_wait_container_ends_it_at_once(pod, stored) -> None:
     process = start(pod, *WAITED, command=stored)
     pod.end_wait("64")
     left(pod, process, "OutputsFailed")
+
+
+@pytest.mark.parametrize("code", ["1", "2", "64", "139"])
+def test_a_failed_sidecar_of_the_step_ends_it_at_once(pod, stored, code: str) -> None:
+    process = start(pod, *WAITED, "-s", "db", command=stored)
+    pod.end_main(code, "db")
+    left(pod, process, "StepFailed")
+
+
+def test_a_killed_main_container_ends_it_at_once(pod, stored, waiting_gate) -> None:
+    main = waiting_gate("main")
+    process = start(pod, *WAITED, command=stored)
+    main.kill()
+    left(pod, process, "StepFailed")
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -174,8 +210,8 @@ def test_a_wait_container_that_ends_is_never_taken_for_killed(pod, stored) -> No
 # --- Signals --------------------------------------------------------------------------------------------
 
 
-def test_argo_is_obeyed_while_main_has_no_exit_code(pod, stored) -> None:
-    pod.end_main("")
+def test_argo_is_obeyed_while_main_has_no_exit_code(pod, stored, waiting_gate) -> None:
+    waiting_gate("main")
     process = start(pod, *WAITED, command=stored)
     process.terminate()
     left(pod, process, "StepFailed")

@@ -18,12 +18,8 @@ class Word(IntEnum):
     NONE, HIT, RUN = range(3)
 
 
-class Mains(IntEnum):
-    RUNNING, FAILED, SUCCEEDED = range(3)
-
-
-class Waiter(IntEnum):
-    NONE, ABSENT, RUNNING, FAILED, SUCCEEDED, KILLED = range(6)
+class Ended(IntEnum):
+    SUCCEEDED, RUNNING, ABSENT, KILLED, FAILED = range(5)
 
 
 class Asked(IntEnum):
@@ -35,7 +31,7 @@ class Act(IntEnum):
 
 
 class Step(ctypes.Structure):
-    _fields_ = [("word", ctypes.c_int), ("mains", ctypes.c_int), ("waiter", ctypes.c_int)]
+    _fields_ = [(name, ctypes.c_int) for name in ("word", "mains", "waiter", "sidecars")]
 
 
 class Verdict(ctypes.Structure):
@@ -72,69 +68,77 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
 
     def call(
         word: Word = Word.RUN,
-        mains: Mains = Mains.SUCCEEDED,
-        waiter: Waiter = Waiter.RUNNING,
+        mains: Ended = Ended.SUCCEEDED,
+        waiter: Ended = Ended.RUNNING,
+        sidecars: Ended = Ended.SUCCEEDED,
         ended_ms_ago: int = 0,
         asked: Asked = Asked.NOBODY,
     ) -> tuple[Act, str | None]:
-        verdict = function(ctypes.byref(Step(word, mains, waiter)), ended_ms_ago, asked)
+        step = Step(word, mains, waiter, sidecars)
+        verdict = function(ctypes.byref(step), ended_ms_ago, asked)
         return Act(verdict.act), verdict.reason.decode() if verdict.reason else None
 
     return call
 
 
-def test_a_step_is_stored_when_main_and_wait_ended_with_0(judge: Judge) -> None:
-    assert judge(waiter=Waiter.SUCCEEDED) == (Act.STORE, None)
+def test_a_step_is_stored_when_all_of_it_succeeded(judge: Judge) -> None:
+    assert judge(waiter=Ended.SUCCEEDED) == (Act.STORE, None)
 
 
-def test_a_step_without_wait_is_stored_when_main_ended_with_0(judge: Judge) -> None:
-    assert judge(waiter=Waiter.NONE) == (Act.STORE, None)
-
-
-def test_only_success_of_main_and_wait_is_ever_stored(judge: Judge) -> None:
-    for state in itertools.product(Word, Mains, Waiter, (0, 10**8), Asked):
-        word, mains, waiter, _, asked = state
+def test_only_success_of_all_is_ever_stored(judge: Judge) -> None:
+    for state in itertools.product(Word, Ended, Ended, Ended, (0, 10**8), Asked):
+        word, *ends, _, asked = state
         act, reason = judge(*state)
         if act is Act.STORE:
             assert word is not Word.HIT
-            assert mains is Mains.SUCCEEDED
-            assert waiter in (Waiter.SUCCEEDED, Waiter.NONE)
+            assert ends == [Ended.SUCCEEDED] * 3
             assert asked is not Asked.BY_RUNTIME
         assert (reason is None) == (act is not Act.LEAVE)
 
 
 def test_the_runtime_is_always_obeyed(judge: Judge) -> None:
-    for word, mains, waiter in itertools.product(Word, Mains, Waiter):
-        assert judge(word, mains, waiter, asked=Asked.BY_RUNTIME)[0] is Act.LEAVE
+    for state in itertools.product(Word, Ended, Ended, Ended):
+        assert judge(*state, asked=Asked.BY_RUNTIME)[0] is Act.LEAVE
 
 
 def test_argo_is_obeyed_unless_every_main_container_succeeded(judge: Judge) -> None:
-    for waiter in Waiter:
-        assert judge(mains=Mains.RUNNING, waiter=waiter, asked=Asked.BY_ARGO)[0] is Act.LEAVE
-        assert judge(waiter=waiter, asked=Asked.BY_ARGO) == judge(waiter=waiter)
+    for waiter, sidecars in itertools.product(Ended, Ended):
+        others = {"waiter": waiter, "sidecars": sidecars}
+        assert judge(mains=Ended.RUNNING, **others, asked=Asked.BY_ARGO)[0] is Act.LEAVE
+        assert judge(**others, asked=Asked.BY_ARGO) == judge(**others)
 
 
 def test_a_hit_ends_the_wait(judge: Judge) -> None:
-    for mains, waiter in itertools.product(Mains, Waiter):
-        assert judge(Word.HIT, mains, waiter) == (Act.LEAVE, "Hit")
+    for ends in itertools.product(Ended, Ended, Ended):
+        assert judge(Word.HIT, *ends) == (Act.LEAVE, "Hit")
 
 
-def test_a_failed_main_ends_the_wait_though_another_still_runs(judge: Judge) -> None:
-    assert judge(mains=Mains.FAILED) == (Act.LEAVE, "StepFailed")
+@pytest.mark.parametrize("mains", [Ended.FAILED, Ended.KILLED])
+def test_a_failed_or_killed_main_ends_the_wait(judge: Judge, mains: Ended) -> None:
+    assert judge(mains=mains) == (Act.LEAVE, "StepFailed")
 
 
-@pytest.mark.parametrize("mains", [Mains.RUNNING, Mains.SUCCEEDED])
-@pytest.mark.parametrize("waiter", [Waiter.FAILED, Waiter.KILLED])
-def test_a_failed_or_killed_wait_ends_the_wait(judge: Judge, mains: Mains, waiter: Waiter) -> None:
+@pytest.mark.parametrize("mains", [Ended.RUNNING, Ended.SUCCEEDED])
+def test_a_failed_sidecar_ends_the_wait(judge: Judge, mains: Ended) -> None:
+    assert judge(mains=mains, sidecars=Ended.FAILED) == (Act.LEAVE, "StepFailed")
+
+
+@pytest.mark.parametrize("mains", [Ended.RUNNING, Ended.SUCCEEDED])
+@pytest.mark.parametrize("waiter", [Ended.FAILED, Ended.KILLED])
+def test_a_failed_or_killed_wait_ends_the_wait(judge: Judge, mains: Ended, waiter: Ended) -> None:
     assert judge(mains=mains, waiter=waiter) == (Act.LEAVE, "OutputsFailed")
 
 
-def test_a_wait_that_never_comes_is_given_ten_seconds_after_main(judge: Judge) -> None:
-    assert judge(mains=Mains.RUNNING, waiter=Waiter.ABSENT) == (Act.STAY, None)
-    assert judge(waiter=Waiter.ABSENT, ended_ms_ago=9_999) == (Act.STAY, None)
-    assert judge(waiter=Waiter.ABSENT, ended_ms_ago=10_000) == (Act.LEAVE, "OutputsFailed")
+@pytest.mark.parametrize("kind", ["waiter", "sidecars"])
+def test_a_container_that_never_comes_is_given_ten_seconds_after_main(judge: Judge, kind: str) -> None:
+    ends = {"waiter": Ended.SUCCEEDED, kind: Ended.ABSENT}
+    assert judge(mains=Ended.RUNNING, **ends) == (Act.STAY, None)
+    assert judge(**ends, ended_ms_ago=9_999) == (Act.STAY, None)
+    assert judge(**ends, ended_ms_ago=10_000) == (Act.LEAVE, "OutputsFailed")
 
 
-def test_a_wait_that_uploads_is_given_an_hour_after_main(judge: Judge) -> None:
-    assert judge(ended_ms_ago=3_599_999) == (Act.STAY, None)
-    assert judge(ended_ms_ago=3_600_000) == (Act.LEAVE, "OutputsFailed")
+@pytest.mark.parametrize("kind", ["waiter", "sidecars"])
+def test_what_runs_on_is_given_an_hour_after_main(judge: Judge, kind: str) -> None:
+    ends = {"waiter": Ended.SUCCEEDED, kind: Ended.RUNNING}
+    assert judge(**ends, ended_ms_ago=3_599_999) == (Act.STAY, None)
+    assert judge(**ends, ended_ms_ago=3_600_000) == (Act.LEAVE, "OutputsFailed")

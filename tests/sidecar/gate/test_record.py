@@ -1,10 +1,12 @@
-"""`gate -r NAME -- COMMAND…`: staying the parent of `wait` or `supervisor`."""
+"""`gate -r NAME -- COMMAND…`: staying the parent of a container's command."""
 
 import fcntl
 import os
 import resource
 import signal
 import stat
+import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -72,7 +74,8 @@ def test_signals_are_passed_on(pod, name: str) -> None:
     process.send_signal(signal.Signals[f"SIG{name}"])
     done = pod.end(process)
     assert (done.returncode, done.stdout) == (9, "caught\n")
-    assert (pod.shared / "exit-wait").read_text() == "9"
+    stopped = " stopped" * (name in ("HUP", "INT", "QUIT", "TERM"))
+    assert (pod.shared / "exit-wait").read_text() == f"9{stopped}"
 
 
 def test_a_command_that_a_signal_ends_is_recorded_as_128_and_the_signal(pod) -> None:
@@ -80,7 +83,7 @@ def test_a_command_that_a_signal_ends_is_recorded_as_128_and_the_signal(pod) -> 
     pod.wait_for("ready")
     process.terminate()
     assert pod.end(process).returncode == 143
-    assert (pod.shared / "exit-wait").read_text() == "143"
+    assert (pod.shared / "exit-wait").read_text() == "143 stopped"
 
 
 def test_a_command_that_stops_and_goes_on_has_not_ended(pod) -> None:
@@ -103,6 +106,50 @@ def test_a_command_that_is_not_there_is_127(pod) -> None:
     done = pod.run("-r", "wait", "--", "/no/such/argoexec", "wait")
     assert (done.returncode, (pod.shared / "exit-wait").read_text()) == (127, "127")
     assert done.stderr.startswith("stepmemo: cannot run /no/such/argoexec: ")
+
+
+# --- At a terminal ---------------------------------------------------------------------------------------
+
+
+def at_a_terminal(pod, *command: str) -> tuple[int, subprocess.Popen[str]]:
+    """A container with `tty: true`: the gate leads the session, and its command may use the terminal."""
+    ours, theirs = os.openpty()
+    options = {"start_new_session": True, "preexec_fn": lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)}
+    process = subprocess.Popen(
+        [pod.gate, "-r", "main", "--", *command],
+        env=pod.environment({}),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+    os.close(theirs)
+    pod.processes.append(process)
+    return ours, process
+
+
+def test_the_command_may_set_and_read_the_terminal(pod) -> None:
+    ours, process = at_a_terminal(pod, "sh", "-c", 'stty -echo; read line; echo "got $line"; exit 3')
+    os.write(ours, b"hello\n")
+    done = pod.end(process)
+    os.close(ours)
+    assert (done.returncode, done.stdout) == (3, "got hello\n")
+
+
+def test_a_signal_of_the_terminal_reaches_the_command_once(pod) -> None:
+    count = (
+        "trap 'echo caught; n=x$n' INT; touch ready; while test -z $n || test ! -e go; do sleep 0.01; done"
+    )
+    ours, process = at_a_terminal(pod, "sh", "-c", f"cd {pod.shared}; {count}")
+    pod.wait_for("ready")
+    os.write(ours, b"\x03")
+    assert process.stdout.readline() == "caught\n"
+    pod.waiting(process)
+    (pod.shared / "go").touch()
+    done = pod.end(process)
+    os.close(ours)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 # --- As PID 1 ---------------------------------------------------------------------------------------------

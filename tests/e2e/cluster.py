@@ -103,6 +103,9 @@ class Run:
             "items"
         ]
 
+    def pods_are_over(self) -> bool:
+        return all(pod["status"]["phase"] in ("Failed", "Succeeded") for pod in self.pods())
+
     def executions(self) -> int:
         """How many of the workflow's Pods really ran their user's command."""
         return sum(RAN in self.logs(pod["metadata"]["name"], "main") for pod in self.pods())

@@ -161,7 +161,7 @@ def test_a_step_that_is_stopped_and_ends_with_0_leaves_no_entry(ns: Namespace, h
         "-n", ns.name, "patch", "workflow", name, "--type=merge", "-p", f'{{"spec": {{"shutdown": "{how}"}}}}'
     )
     run = ns.finished(name)
-    wait_for("end of the Pod", lambda: all(p["status"]["phase"] == "Succeeded" for p in run.pods()) or None)
+    wait_for("end of the Pod", lambda: run.pods_are_over() or None)
     assert ns.entries() == {}, run.said()
 
 
@@ -182,10 +182,7 @@ def test_a_killed_main_ends_the_pod_and_leaves_no_entry(ns: Namespace) -> None:
     run = ns.finished(name, 40)
     assert run.phase in ("Failed", "Error")
 
-    def over() -> bool | None:
-        return all(pod["status"]["phase"] in ("Failed", "Succeeded") for pod in run.pods()) or None
-
-    wait_for("end of the Pod", over, 40)
+    wait_for("end of the Pod", lambda: run.pods_are_over() or None, 40)
     assert ns.entries() == {}, run.said()
 
 

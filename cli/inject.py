@@ -13,7 +13,7 @@ import jsonpatch
 
 from cli import documents
 from memoize import names
-from webhook import pods
+from webhook import pods, words
 from webhook.inject import InjectSettings, inject
 
 _IMAGE = "stepmemo:latest"
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(pod, documents.Unreadable):
         return _unusable(args.file, pod.why)
     namespace = pod["metadata"].get("namespace") or "default"
-    workflow = {"annotations": {names.MODE: pods.Mode.REFRESH}} if args.capture_only else {}
+    workflow = {"annotations": {names.MODE: words.Mode.REFRESH}} if args.capture_only else {}
     decision = pods.decide(pod, namespace, workflow, {})
     _say(args.file, decision.reason, decision.detail)
     if isinstance(decision, pods.Skip):

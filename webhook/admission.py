@@ -81,7 +81,7 @@ class Admission:
         pod = request.object or {}
         decision = await self._decide(pod, request.namespace)
         owner = pods.owner(pod, request.namespace)
-        node = _node(pod)
+        node = pods.node_id(pod.get("metadata") or {})
         if isinstance(decision, pods.Skip) and decision.reason in TOLD and owner and not request.dry_run:
             self._events.skipped(owner, node, decision.reason, decision.detail)
         return Outcome(
@@ -100,8 +100,3 @@ class Admission:
             self._lookups.workflow_metadata(owner), self._lookups.namespace_labels(namespace)
         )
         return pods.decide(pod, namespace, metadata, labels)
-
-
-def _node(pod: Mapping[str, Any]) -> str:
-    metadata = pod.get("metadata") or {}
-    return str((metadata.get("annotations") or {}).get(names.NODE_ID) or metadata.get("name") or "")

@@ -6,7 +6,6 @@ arguments. A Pod is never denied.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from memoize import names, outputs, spec
@@ -14,6 +13,7 @@ from memoize.reasons import Reason
 from memoize.step import Step
 from webhook import fitness, layout, words
 from webhook.layout import Layout
+from webhook.words import Mode
 
 _WORKFLOW_GROUP = names.ARGO_API_VERSION.partition("/")[0]
 _COMPONENT = f"{names.ARGO_DOMAIN}/component"
@@ -21,15 +21,6 @@ _COMPONENT = f"{names.ARGO_DOMAIN}/component"
 _AGENT = "agent"
 _LONGEST_VARIABLE = 128 * 1024 - 1
 """Bytes of `NAME=value` that Linux lets a program start with (MAX_ARG_STRLEN, its final NUL taken off)."""
-
-
-class Mode(StrEnum):
-    """The words of names.MODE."""
-
-    USE = "use"
-    REFRESH = "refresh"
-    READONLY = "readonly"
-    OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +83,7 @@ def screen(pod: Mapping[str, Any], namespace: str) -> Skip | Owner:
     component = (metadata.get("labels") or {}).get(_COMPONENT)
     if component == _AGENT:
         return Skip(Reason.UNSUPPORTED_TEMPLATE, "an agent Pod answers many steps")
-    if workflow is None or component is not None or not _node_id(metadata):
+    if workflow is None or component is not None or not node_id(metadata):
         return Skip(Reason.NOT_A_STEP)
     if names.KEY not in annotations:
         return Skip(Reason.NO_KEY)
@@ -144,7 +135,7 @@ def decide(
         key=memo.key,
         cache=memo.cache,
         max_age=memo.max_age,
-        node_id=_node_id(metadata),
+        node_id=node_id(metadata),
         workflow=workflow.name,
         workflow_uid=workflow.uid,
         instance_id=(metadata.get("labels") or {}).get(names.INSTANCE_ID, ""),
@@ -227,8 +218,8 @@ def _is_injected(pod: Mapping[str, Any]) -> bool:
     )
 
 
-def _node_id(metadata: Mapping[str, Any]) -> str:
-    """The node's id; without the annotation it is the Pod's name (workflow/common/common.go)."""
+def node_id(metadata: Mapping[str, Any]) -> str:
+    """The node's id by a Pod's metadata; without the annotation the Pod's name (workflow/common/common.go)."""
     annotation = (metadata.get("annotations") or {}).get(names.NODE_ID)
     return str(annotation or metadata.get("name") or "")
 

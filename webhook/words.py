@@ -5,6 +5,7 @@ Namespace's label. Writing `stepmemo.dev/key` oneself is an opt-in where no word
 """
 
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from typing import Any
 
 from memoize import names, tags
@@ -13,9 +14,17 @@ from memoize.spec import did_you_mean
 from webhook.templates import mapping
 
 _MEMOIZE = {"true": True, "false": False}
-_MODES = ("use", "refresh", "readonly", "off")
 _VALIDATE = ("enforce", "warn", "off")
 _KNOWN = (names.MEMOIZE, names.KEY, names.CACHE, names.MAX_AGE, names.MODE, names.MANAGED)
+
+
+class Mode(StrEnum):
+    """The words of names.MODE."""
+
+    USE = "use"
+    REFRESH = "refresh"
+    READONLY = "readonly"
+    OFF = "off"
 
 
 def of_template(annotations: Mapping[str, Any]) -> bool | None:
@@ -57,7 +66,7 @@ def opt_in_metadata(obj: Mapping[str, Any]) -> list[Any]:
 
 def errors(annotations: Mapping[str, Any], path: str, *, may_hold_tags: bool) -> Iterator[FieldError]:
     """Words in the annotations at `path` (`metadata.annotations`, `metadata.labels`) that mean nothing."""
-    for name, known in ((names.MEMOIZE, tuple(_MEMOIZE)), (names.MODE, _MODES)):
+    for name, known in ((names.MEMOIZE, tuple(_MEMOIZE)), (names.MODE, tuple(Mode))):
         word = annotations.get(name)
         if word is None or (
             isinstance(word, str) and (word in known or (may_hold_tags and tags.has_tags(word)))

@@ -17,6 +17,7 @@ from devcluster.demo import BrokenPromiseError, Pace, kubectl_error
 from devcluster.terminal import Terminal
 from memoize import names
 from memoize.reasons import Reason
+from tests.devcluster.node import processes_with
 
 ROOT = Path(__file__).parents[2]
 QUICK = Pace(step=0.5, max_age=6)
@@ -88,24 +89,11 @@ async def test_a_signal_ends_the_demo_in_good_order(tmp_path: Path, number: sign
 
     assert await process.wait() == 128 + number
     assert left_in(tmp_path) == []
-    assert running_below(tmp_path) == []
+    assert processes_with(str(tmp_path)) == []
 
 
 def left_in(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
-
-
-def running_below(directory: Path) -> list[str]:
-    """The processes that were told of a file below `directory`."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            seen = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-        except OSError:
-            continue
-        if str(directory).encode() in seen:
-            found.append(seen.decode(errors="replace"))
-    return found
 
 
 def test_the_example_is_the_workflow_of_the_readme() -> None:

@@ -219,7 +219,7 @@ def _is_injected(pod: Mapping[str, Any]) -> bool:
 
 
 def node_id(metadata: Mapping[str, Any]) -> str:
-    """The node's id by a Pod's metadata; without the annotation the Pod's name (workflow/common/common.go)."""
+    """The node's id: an annotation, else the Pod's name (Argo's workflow/common/common.go)."""
     annotation = (metadata.get("annotations") or {}).get(names.NODE_ID)
     return str(annotation or metadata.get("name") or "")
 

@@ -14,7 +14,9 @@ import jsonpatch
 from cli import documents
 from memoize import names
 from webhook import pods, words
-from webhook.inject import InjectSettings, inject
+from webhook.containers import InjectSettings
+from webhook.delivery import Delivery
+from webhook.inject import inject
 
 _IMAGE = "stepmemo:latest"
 _SKIPPED, _UNUSABLE = 1, 2
@@ -32,6 +34,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("file", metavar="FILE|-", help="the Pod, YAML or JSON; - is standard input")
     parser.add_argument("-o", dest="output", choices=("yaml", "json"), help="default: yaml, for --patch json")
     parser.add_argument("--capture-only", action="store_true", help=f"as under {names.MODE}: refresh")
+    parser.add_argument(
+        "--gate",
+        choices=[word.value for word in Delivery],
+        default=Delivery.INIT.value,
+        help="how the gate gets into the Pod (default: %(default)s)",
+    )
     parser.add_argument("--patch", action="store_true", help="show the JSON Patch instead of the Pod")
     parser.add_argument(
         "--image", default=_IMAGE, help="the injected containers' image (default: %(default)s)"
@@ -46,12 +54,13 @@ def run(args: argparse.Namespace) -> int:
         return _unusable(args.file, pod.why)
     namespace = pod["metadata"].get("namespace") or "default"
     workflow = {"annotations": {names.MODE: words.Mode.REFRESH}} if args.capture_only else {}
-    decision = pods.decide(pod, namespace, workflow, {})
+    gate = Delivery(args.gate)
+    decision = pods.decide(pod, namespace, workflow, {}, gate)
     _say(args.file, decision.reason, decision.detail)
     if isinstance(decision, pods.Skip):
         return _SKIPPED
     try:
-        ops = inject(pod, decision.plan, InjectSettings(image=args.image))
+        ops = inject(pod, decision.plan, InjectSettings(image=args.image, gate=gate))
     except ValueError as e:
         return _unusable(args.file, str(e))
     if args.patch:

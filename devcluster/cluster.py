@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,12 +100,17 @@ class DevCluster:
 
 @asynccontextmanager
 async def start(
-    directory: Path, *, isolation: str = "", kill_seconds: float = runner.KILL_SECONDS
+    directory: Path,
+    *,
+    isolation: str = "",
+    kill_seconds: float = runner.KILL_SECONDS,
+    components: Sequence[str] = (),
 ) -> AsyncIterator[DevCluster]:
     """Start a devcluster with stepmemo installed; everything it keeps lies in `directory`, which is there.
 
-    `isolation` is one of devcluster.sandbox's three, without it what $DEVCLUSTER_ISOLATION says, without that
-    the strongest that works here. `kill_seconds`: see devcluster.execution.Surroundings.
+    `components` are folders of manifests/components that are installed with manifests/base. `isolation` is
+    one of devcluster.sandbox's three, without it what $DEVCLUSTER_ISOLATION says, without that the strongest
+    that works here. `kill_seconds`: see devcluster.execution.Surroundings.
     """
     gate = await asyncio.to_thread(build.path_for_host)
     isolation = (
@@ -121,14 +126,14 @@ async def start(
             "KUBERNETES_SERVICE_HOST": str(address.hostname),
             "KUBERNETES_SERVICE_PORT": str(address.port),
         }
-        images = Images(directory / "tools", gate)
-        kubelet = Kubelet(client, images, Volumes(client), directory / "node", isolation, variables)
+        images = Images(directory / "images", gate)
+        kubelet = Kubelet(client, images, Volumes(client, images), directory / "node", isolation, variables)
         cluster = DevCluster(client, kubelet, isolation, server.kubeconfig)
         stack.push_async_callback(cluster.stop)
         cluster.run_beside(kubelet.run())
         cluster.run_beside(runner.run(client, directory / "artifacts", kubelet.signal_inside, kill_seconds))
-        await installation.install(client)
-        webhook = await WebhookServer.start(client, server, directory / "webhook")
+        settings = await installation.install(client, components)
+        webhook = await WebhookServer.start(client, server, directory / "webhook", settings)
         cluster.run_beside(webhook.run())
         await cluster.unless_broken(webhook.ready())
         yield cluster

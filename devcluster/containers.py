@@ -52,8 +52,8 @@ def check_supported(pod: Mapping[str, Any]) -> None:
         raise UnsupportedPodError("the devcluster runs Pods with restartPolicy Never alone")
     for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
         name = container["name"]
-        if container.get("restartPolicy"):
-            raise UnsupportedPodError(f"container {name!r}: the devcluster has no native sidecars")
+        if container.get("restartPolicy", "Never") != "Never":
+            raise UnsupportedPodError(f"container {name!r}: no native sidecars, and no restarts but by rules")
         if container.get("lifecycle"):
             raise UnsupportedPodError(f"container {name!r}: the devcluster has no lifecycle hooks")
         if not container.get("command"):
@@ -72,7 +72,7 @@ def plan(
 
     Makes the directories that it mentions. The Pod has passed check_supported.
     """
-    mounts = [*image.binds, *_volume_mounts(container, place), _termination_log(container, place)]
+    mounts = [*image.binds, *_volume_mounts(container, pod, place), _termination_log(container, place)]
     base = {"PATH": image.path, "HOME": "/", "HOSTNAME": pod["metadata"]["name"], ENV_ROOT: ""}
     variables = environment(container, pod, base | dict(place.variables))
     command = [*container["command"], *(container.get("args") or [])]
@@ -150,7 +150,21 @@ class Rewriter:
         return self.text(value) if isinstance(value, str) else value
 
 
-def _volume_mounts(container: Mapping[str, Any], place: PodPlace) -> Iterable[Bind]:
+def starts_again(container: Mapping[str, Any], code: int) -> bool:
+    """Whether the container's restartPolicyRules want it started again after this exit code.
+
+    The first rule that fits decides, and `Restart` is the one action of a container's own (KEP-5307). The
+    kubelet would wait longer before each start after the second.
+    """
+    for rule in container.get("restartPolicyRules") or []:
+        wanted = rule["exitCodes"]
+        if (code in wanted["values"]) is (wanted["operator"] == "In"):
+            return bool(rule["action"] == "Restart")
+    return False
+
+
+def _volume_mounts(container: Mapping[str, Any], pod: Mapping[str, Any], place: PodPlace) -> Iterable[Bind]:
+    images = {volume["name"] for volume in pod["spec"].get("volumes") or [] if "image" in volume}
     for mount in container.get("volumeMounts") or []:
         source = place.volumes[mount["name"]]
         if sub_path := mount.get("subPath"):
@@ -158,7 +172,8 @@ def _volume_mounts(container: Mapping[str, Any], place: PodPlace) -> Iterable[Bi
             if not source.exists():
                 source.mkdir(parents=True)
                 source.chmod(0o777)
-        yield Bind(source, mount["mountPath"], read_only=bool(mount.get("readOnly")))
+        read_only = bool(mount.get("readOnly")) or mount["name"] in images
+        yield Bind(source, mount["mountPath"], read_only=read_only)
 
 
 def _termination_log(container: Mapping[str, Any], place: PodPlace) -> Bind:

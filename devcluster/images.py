@@ -2,7 +2,7 @@
 
 There is no registry. Three images exist: stepmemo's (this checkout's packages and the gate, laid out as the
 Containerfile lays them out), Argo's executor (our stand-in, devcluster/argoexec.py), and every other name,
-which is simply the host: its /bin/sh and its tools.
+which is simply the host: its /bin/sh and its tools. The first can be a volume too, which then holds the gate.
 """
 
 import shlex
@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from devcluster.environment import UnsupportedPodError
 from memoize import names
 
 EXECUTOR_IMAGE = "argoexec"
@@ -47,14 +48,18 @@ class Images:
 
     def __init__(self, directory: Path, gate: Path) -> None:
         self._gate = gate
-        self._tools = directory
-        _install_tools(directory)
+        self._tools = directory / "tools"
+        self._volume = directory / "volume"
+        _install_tools(self._tools)
+        in_volume = Path(f"{self._volume}{names.IMAGE_GATE}")
+        in_volume.parent.mkdir(parents=True)
+        shutil.copy(gate, in_volume)
 
     def of(self, name: str) -> Image:
         """The image a container names; registry, tag and digest do not matter."""
         python = _python_binds()
         tools = Bind(self._tools, _TOOLS)
-        repository = name.rpartition("/")[2].partition("@")[0].partition(":")[0]
+        repository = _repository(name)
         if repository == STEPMEMO_IMAGE:
             home = str(Path(names.IMAGE_GATE).parent)
             packages = tuple(Bind(_CHECKOUT / package, f"{home}/{package}") for package in _PACKAGES)
@@ -63,6 +68,19 @@ class Images:
         if repository == EXECUTOR_IMAGE:
             return Image((*python, tools), path=f"{_TOOLS}:{_PATH}")
         return Image(python)
+
+    def as_volume(self, name: str) -> Path:
+        """The directory that an image volume shows: one for all Pods, read-only in each.
+
+        UnsupportedPodError for any image but stepmemo's.
+        """
+        if _repository(name) != STEPMEMO_IMAGE:
+            raise UnsupportedPodError(f"image {name!r}: the devcluster has it not as a volume")
+        return self._volume
+
+
+def _repository(name: str) -> str:
+    return name.rpartition("/")[2].partition("@")[0].partition(":")[0]
 
 
 def interpreter() -> Path:

@@ -4,7 +4,8 @@ What a cluster's own controllers would make of a Deployment and a Service, the d
 server runs as a process, under the manifests' service account with the rights they give it.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -35,13 +36,18 @@ _CLUSTER_WIDE = {
 _NAMESPACED = {"ServiceAccount": SERVICE_ACCOUNTS, "Role": ROLES, "RoleBinding": ROLE_BINDINGS}
 
 
-async def install(client: Client) -> None:
-    """Create what manifests/base holds of the kinds that the devcluster's API has."""
-    for document in _documents(MANIFESTS / "base"):
+async def install(client: Client, components: Sequence[str]) -> dict[str, str]:
+    """Create what manifests/base and these components hold of the kinds that the devcluster's API has.
+
+    Returns the variables that the components add to the server's environment.
+    """
+    folders = [MANIFESTS / "components" / name for name in components]
+    for document in itertools.chain.from_iterable(map(_documents, (MANIFESTS / "base", *folders))):
         if resource := _CLUSTER_WIDE.get(document["kind"]):
             await client.create(resource, None, document)
         elif resource := _NAMESPACED.get(document["kind"]):
             await client.create(resource, NAMESPACE, document)
+    return {name: value for folder in folders for name, value in _variables(folder)}
 
 
 async def allow_steps(client: Client, namespace: str) -> None:
@@ -54,6 +60,18 @@ async def allow_steps(client: Client, namespace: str) -> None:
 
 def _documents(directory: Path) -> Iterator[Object]:
     """The objects of a kustomization, in the order that it names its files."""
-    kustomization = yaml.safe_load((directory / "kustomization.yaml").read_text(encoding="utf-8"))
-    for name in kustomization["resources"]:
+    for name in _kustomization(directory)["resources"]:
         yield from yaml.safe_load_all((directory / name).read_text(encoding="utf-8"))
+
+
+def _variables(directory: Path) -> Iterator[tuple[str, str]]:
+    """What a kustomization's JSON patches add to the variables of the Deployment's container."""
+    for patch in _kustomization(directory).get("patches", []):
+        for operation in yaml.safe_load(patch["patch"]):
+            if operation["path"] == "/spec/template/spec/containers/0/env/-":
+                yield operation["value"]["name"], operation["value"]["value"]
+
+
+def _kustomization(directory: Path) -> Object:
+    found: Object = yaml.safe_load((directory / "kustomization.yaml").read_text(encoding="utf-8"))
+    return found

@@ -1,11 +1,13 @@
 """The devcluster's node: watches Pods, runs their containers as processes, reports their status.
 
-Init containers run one after the other, then all other containers side by side, once each. There is no
-scheduler: a Pod runs as soon as it is there and has no scheduling gate. Left out: probes, lifecycle hooks,
-resource limits, users and capabilities, native sidecars, restarts, networks.
+Init containers run one after the other, then all other containers side by side, once each unless a rule of
+their own says to start them again. There is no scheduler: a Pod runs as soon as it is there and has no
+scheduling gate. Left out: probes, lifecycle hooks, resource limits, users and capabilities, native sidecars,
+other restarts, networks.
 """
 
 import asyncio
+import collections
 import contextlib
 import os
 import shutil
@@ -118,6 +120,7 @@ class PodWorker:
         self._kubelet = kubelet
         self.running: dict[str, ContainerProcess] = {}
         self._states: dict[str, dict[str, Any]] = {}
+        self._restarts: collections.Counter[str] = collections.Counter()
         self._stopping = False
         self._last_resort: asyncio.TimerHandle | None = None
         self._reporting = asyncio.Lock()
@@ -164,17 +167,27 @@ class PodWorker:
         """Init containers in their order, then the others at once; the Pod's last phase."""
         spec = self._pod["spec"]
         for container in spec.get("initContainers") or []:
-            if await self._run_container(container, place, "Pending") != 0:
+            if await self._run_to_the_end(container, place, "Pending") != 0:
                 return "Failed"
         codes = await asyncio.gather(
-            *(self._run_container(container, place, "Running") for container in spec["containers"])
+            *(self._run_to_the_end(container, place, "Running") for container in spec["containers"])
         )
         return "Failed" if any(codes) else "Succeeded"
+
+    async def _run_to_the_end(
+        self, container: Mapping[str, Any], place: containers.PodPlace, phase: str
+    ) -> int:
+        """Run one container as often as its rules want; its last exit code."""
+        while True:
+            code = await self._run_container(container, place, phase)
+            if self._stopping or not containers.starts_again(container, code):
+                return code
+            self._restarts[container["name"]] += 1
 
     async def _run_container(
         self, container: Mapping[str, Any], place: containers.PodPlace, phase: str
     ) -> int:
-        """Run one container to its end and report both; its exit code."""
+        """Start one container, wait for its end and report both; its exit code."""
         name = container["name"]
         if self._stopping:
             return 128 + 15
@@ -223,7 +236,7 @@ class PodWorker:
                 "image": container["image"],
                 "imageID": "",
                 "ready": "running" in self._states.get(container["name"], waiting),
-                "restartCount": 0,
+                "restartCount": self._restarts[container["name"]],
                 "state": self._states.get(container["name"], waiting),
             }
             for container in among

@@ -6,21 +6,25 @@ from typing import Any
 
 from devcluster.client import CONFIG_MAPS, ApiError, Client
 from devcluster.environment import UnsupportedPodError, field
+from devcluster.images import Images
 
 
 class Volumes:
     """Makes volumes; ConfigMaps and service-account tokens come from the API that `client` speaks to."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, images: Images) -> None:
         self._client = client
+        self._images = images
 
     async def prepare(self, pod: Mapping[str, Any], directory: Path) -> dict[str, Path]:
-        """Every volume of `pod`, by name; directories below `directory`, except for a hostPath."""
+        """Every volume of `pod`, by name; below `directory`, except for a hostPath and an image."""
         prepared = {}
         for volume in pod["spec"].get("volumes") or []:
             path = directory / volume["name"]
             if "hostPath" in volume:
                 path = Path(volume["hostPath"]["path"])
+            elif "image" in volume:
+                path = self._images.as_volume(volume["image"]["reference"])
             else:
                 path.mkdir(parents=True)
                 path.chmod(0o777)

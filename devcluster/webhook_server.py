@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
@@ -34,8 +35,13 @@ class WebhookServer:
         self._log = log
 
     @classmethod
-    async def start(cls, client: Client, server: Api, directory: Path) -> "WebhookServer":
-        """Start it on a free port and make it known to the API as its Service; files go to `directory`."""
+    async def start(
+        cls, client: Client, server: Api, directory: Path, settings: Mapping[str, str]
+    ) -> "WebhookServer":
+        """Start it on a free port and make it known to the API as its Service.
+
+        Files go to `directory`; `settings` are variables of its environment.
+        """
         kubeconfig = directory / "kubeconfig"
         token = await client.token(NAMESPACE, SERVICE_ACCOUNT)
         write_kubeconfig(kubeconfig, server.url, server.ca_file, token)
@@ -45,7 +51,7 @@ class WebhookServer:
             "kubelet": os.getpid(),
             "isolation": sandbox.NO_NAMESPACE,
             "argv": [sys.executable, "-B", "-m", "webhook", f"--cert-dir={directory / 'certs'}", *flags],
-            "env": {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig)},
+            "env": {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig), **settings},
             "cwd": str(_CHECKOUT),
             "pidFile": str(directory / "pid"),
         }

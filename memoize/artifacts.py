@@ -6,16 +6,14 @@ own template's repository, which need not be the same one: an entry must hold al
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 Location = Mapping[str, Any]
 """The driver's object: what stands under `s3`, `gcs`, …"""
 
 
-@dataclass(frozen=True, slots=True)
-class _Driver:
+class _Driver(NamedTuple):
     """How one artifact driver keeps its key, and when its location is whole."""
 
     field: str

@@ -5,10 +5,11 @@ Argo's fields are those of Entry in workflow/controller/cache/cache.go. Our own 
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from memoize import duration, strictjson
 from memoize.key import data_key, is_hashed
@@ -17,6 +18,9 @@ from memoize.reasons import Reason
 
 _NANOSECONDS = 1_000_000_000
 _OWN = "stepmemo"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}([.,][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
+"""RFC 3339 as metav1.Time reads it; Python alone would take more of ISO 8601."""
 
 
 class BrokenEntry(ValueError):  # noqa: N818 - named as Reason.BROKEN_ENTRY, which it becomes
@@ -35,8 +39,7 @@ class Memoized(Protocol):
         """A Go duration, or empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An entry; `created` and `last_hit` are aware, None where Argo wrote null or nothing.
 
     `key` and `max_age` are what the writing step said, `pod` and `workflow` who it was; empty where the entry
@@ -51,8 +54,8 @@ class Entry:
     max_age: str = ""
     pod: str = ""
     workflow: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    own_extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    extra: Mapping[str, Any] = _NOTHING
+    own_extra: Mapping[str, Any] = _NOTHING
 
     @classmethod
     def parse(cls, text: str) -> "Entry":
@@ -112,15 +115,13 @@ class Entry:
         return seconds * _NANOSECONDS + age.microseconds * 1_000 > limit
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """The entry answers the step."""
 
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
+class Miss(NamedTuple):
     """No entry answers the step, and why."""
 
     reason: Reason
@@ -185,19 +186,15 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 def _time(fields: dict[str, Any], name: str) -> datetime | None:
     """Take a metav1.Time out of `fields`: RFC 3339, with any offset and fraction, or null."""
-    text = _text(fields, name)
-    if not text:
+    value = fields.pop(name, None)
+    if value is None:
         return None
     try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise BrokenEntry(f"{name} is not a time") from None
-    if time.tzinfo is None or text[10:11] not in ("T", "t"):
-        raise BrokenEntry(f"{name} is not a time")
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise BrokenEntry(f"{name} is not a time") from None
+        if isinstance(value, str) and _TIME.fullmatch(value):
+            return datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise BrokenEntry(f"{name} is not a time")
 
 
 def _timestamp(time: datetime | None) -> str | None:

@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from memoize import artifacts
+from memoize import shape
 from memoize.names import MAIN_CONTAINER
 from memoize.reasons import Reason
 
@@ -23,8 +22,7 @@ class BrokenOutputsError(ValueError):
     """Not the outputs of a step as Argo would write them; the text names the field, never its value."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredArtifact:
+class DeclaredArtifact(NamedTuple):
     """One output artifact that a template declares; `gc` is its own artifactGC strategy, "" without one."""
 
     name: str
@@ -32,8 +30,7 @@ class DeclaredArtifact:
     gc: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(NamedTuple):
     """What a template promises, as far as memoization must know it."""
 
     parameters: tuple[str, ...] = ()
@@ -42,7 +39,7 @@ class Declared:
     """Another step uses `outputs.result`."""
     mains: tuple[str, ...] = (MAIN_CONTAINER,)
     """Names of the containers that are the step (Template.GetMainContainerNames in Argo)."""
-    archive: Mapping[str, Any] | None = field(default=None, hash=False)
+    archive: Mapping[str, Any] | None = None
     """The template's archiveLocation without the key, which is its Pod's own: `{driver: location}`."""
 
     @property
@@ -72,8 +69,7 @@ class Declared:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """Outputs that must not be stored, and why."""
 
     reason: Reason
@@ -86,6 +82,8 @@ def declared(template: Mapping[str, Any], include_result: bool) -> Declared:
     `include_result` is ARGO_INCLUDE_SCRIPT_OUTPUT. It counts only where Argo then reports a result
     (Template.HasOutput): a `resource`, or a containerSet without `main`, has none to report.
     """
+    from memoize import artifacts  # with all that it imports: of no use to a look-up, for which a step waits
+
     outputs = _mapping(template.get("outputs"))
     container_set = template.get("containerSet")
     mains = _names(_mapping(container_set).get("containers")) if container_set else (MAIN_CONTAINER,)
@@ -124,6 +122,8 @@ def storable(outputs: Mapping[str, Any] | None, declared: Declared, gc: bool) ->
     that it will delete are left out; any other such artifact refuses the whole, since an entry without it
     would be incomplete and one with it would point nowhere. Artifacts come out with their full location.
     """
+    from memoize import artifacts  # see `declared`
+
     kept = {name: value for name, value in (outputs or {}).items() if value is not None}
     strategies = {artifact.name: artifact.gc for artifact in declared.artifacts}
     logs = {f"{main}{_LOGS_SUFFIX}" for main in declared.mains} - strategies.keys()
@@ -168,35 +168,27 @@ def sound(value: object) -> Outputs | None:
     """
     if value is None:
         return None
-    outputs = dict(_object(value, "outputs"))
-    for name in ("result", "exitCode"):
-        if outputs.get(name) is not None and not isinstance(outputs[name], str):
-            raise BrokenOutputsError(f"outputs.{name} is not a string")
-    for name, check in (("parameters", _sound_parameter), ("artifacts", _sound_artifact)):
-        if outputs.get(name) is not None:
-            items = _list(outputs[name], f"outputs.{name}")
-            outputs[name] = [check(item, f"outputs.{name}[{i}]") for i, item in enumerate(items)]
+    try:
+        shape.check(value, shape.OUTPUTS, "outputs")
+    except shape.ShapeError as error:
+        raise BrokenOutputsError(str(error)) from None
+    outputs = dict(_mapping(value))
+    for kind in ("parameters", "artifacts"):
+        for i, item in enumerate(outputs.get(kind) or ()):
+            if not item or not item.get("name"):
+                raise BrokenOutputsError(f"outputs.{kind}[{i}].name is empty")
+    if outputs.get("parameters"):
+        outputs["parameters"] = [
+            _sound_parameter(parameter, f"outputs.parameters[{i}]")
+            for i, parameter in enumerate(outputs["parameters"])
+        ]
     return outputs
 
 
-def _sound_parameter(value: object, path: str) -> dict[str, Any]:
-    parameter = dict(_object(value, path))
-    _name(parameter, path)
-    if parameter.get("value") is not None:
-        parameter["value"] = _any_string(parameter["value"], f"{path}.value")
-    return parameter
-
-
-def _sound_artifact(value: object, path: str) -> dict[str, Any]:
-    artifact = dict(_object(value, path))
-    _name(artifact, path)
-    for name in (*artifacts.DRIVERS, "archive", "artifactGC"):
-        if artifact.get(name) is not None:
-            _object(artifact[name], f"{path}.{name}")
-    for name in ("path", "from", "globalName", "subPath", "fromExpression"):
-        if artifact.get(name) is not None:
-            _string(artifact[name], f"{path}.{name}")
-    return artifact
+def _sound_parameter(parameter: Mapping[str, Any], path: str) -> dict[str, Any]:
+    if parameter.get("value") is None:
+        return dict(parameter)
+    return {**parameter, "value": _any_string(parameter["value"], f"{path}.value")}
 
 
 def _any_string(value: object, path: str) -> str:
@@ -233,26 +225,3 @@ def _named(items: object) -> list[Mapping[str, Any]]:
 
 def _names(items: object) -> tuple[str, ...]:
     return tuple(str(item["name"]) for item in _named(items))
-
-
-def _object(value: object, path: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise BrokenOutputsError(f"{path} is not an object")
-    return value
-
-
-def _list(value: object, path: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise BrokenOutputsError(f"{path} is not a list")
-    return value
-
-
-def _string(value: object, path: str) -> None:
-    if not isinstance(value, str):
-        raise BrokenOutputsError(f"{path} is not a string")
-
-
-def _name(item: Mapping[str, Any], path: str) -> None:
-    _string(item.get("name"), f"{path}.name")
-    if not item["name"]:
-        raise BrokenOutputsError(f"{path}.name is empty")

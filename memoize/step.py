@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from memoize.outputs import Declared
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step Pod's memoization, all tags resolved.
 
     `declared` is None where Argo offloaded the template: the sidecar then reads it from the Pod's files.

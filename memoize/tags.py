@@ -58,12 +58,16 @@ def has_tags(text: str) -> bool:
 
 def is_unbalanced(text: str) -> bool:
     """Whether a `{{` is never closed; a `}}` without one is plain text to Argo."""
+    if not has_tags(text):
+        return False
     *_, end = _spans(text)
     return OPEN in text[end[1] :]
 
 
 def find(text: str) -> list[Tag]:
     """The closed tags in their order."""
+    if not has_tags(text):  # like most texts
+        return []
     *spans, _ = _spans(text)
     return [_tag(text[start + len(OPEN) : end - len(CLOSE)]) for start, end in spans]
 

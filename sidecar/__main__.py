@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from contextlib import closing
-from pathlib import Path
 
 from memoize.reasons import Reason
 from sidecar.cache import ConfigMapCache
@@ -77,7 +76,7 @@ def _where(error: Exception) -> str:
     """Name an error of ours by type and place; its text could hold a value."""
     place, trace = "", error.__traceback__
     while trace is not None:
-        place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
         trace = trace.tb_next
     return f"{type(error).__name__} at {place}"
 

@@ -6,6 +6,7 @@ that no entry is kept; the step itself is over.
 
 from datetime import UTC, datetime
 
+from memoize import names
 from memoize.entry import Entry
 from memoize.key import data_key, is_hashed
 from memoize.outputs import BrokenOutputsError, Declared, Outputs, Refused, missing, sound, storable
@@ -29,7 +30,9 @@ def capture(settings: Settings, cache: Cache, result: TaskResult, until: Deadlin
     step = settings.step
     try:
         declared = step.declared or files.offloaded_template(
-            settings.argo_dir / "template", step.include_result
+            step.include_result,
+            f"{settings.argo_dir}/template",
+            f"{settings.argo_config_dir}/{names.ENV_TEMPLATE}",
         )
     except files.NoTemplateError as error:
         return Outcome(Reason.OUTPUTS_INCOMPLETE, str(error))

@@ -15,13 +15,15 @@ from sidecar.cache import Cache
 from sidecar.deadline import Deadline
 from sidecar.kube import Answer
 from sidecar.outcome import Outcome, refusal
-from sidecar.result import Posted, TaskResult
+from sidecar.result import Posted, TaskResult, posted_by_us
 from sidecar.settings import Settings
 
 _LOOKED_UP = 0.4
 _POSTED = 0.65
 """Shares of the time by which each part ends; what is left is for a retraction."""
 _REFUSED_OUTPUTS = (400, 413, 422)
+_CREATED = 201
+_NOT_FOUND = 404
 _CONFLICT = 409
 _LONGEST_NAME = 253
 """Of a node id that Argo made; an entry may hold anything."""
@@ -39,11 +41,12 @@ def check(settings: Settings, cache: Cache, result: TaskResult, until: Deadline)
         return found
     posted, answer = result.post(found.entry.outputs, until.part(_POSTED))
     if posted is Posted.THERE:
-        files.decide(settings.shared_dir, names.HIT)
-        return Outcome(Reason.HIT, f"from {found.entry.node_id[:_LONGEST_NAME]}")
+        if files.decide(settings.shared_dir, names.HIT):
+            return Outcome(Reason.HIT, f"from {found.entry.node_id[:_LONGEST_NAME]}")
+        return _too_late(result, answer, until)
     outcome = _not_posted(answer)
     if posted is Posted.UNKNOWN:
-        retracted = result.retract(until)
+        retracted = _retract(settings, result, until)
         if not retracted.ok:
             return Outcome(Reason.UNDECIDED, f"{outcome.detail}; could not {retracted}")
     files.decide(settings.shared_dir, names.RUN)
@@ -54,17 +57,47 @@ def retract(settings: Settings, result: TaskResult, until: Deadline) -> Outcome:
     """Take back what a checker that left no decision may have posted. The decision is the gate's to write."""
     if files.decided(settings.shared_dir):
         return Outcome(Reason.UNDECIDED, "decided before")
-    answer = result.retract(until)
+    answer = _retract(settings, result, until)
     if answer.ok:
         return Outcome(Reason.UNDECIDED, "retracted what may have been posted")
     return refusal(answer)
+
+
+def _retract(settings: Settings, result: TaskResult, until: Deadline) -> Answer:
+    """Take back what was posted, or keep it from getting there; a success says that it is done.
+
+    A result of ours becomes one that was not reported yet. Where none is, an empty one takes its place: a
+    POST of ours that is still on its way then meets a conflict. If it arrives between the two requests, the
+    empty one meets the conflict, and the next round finds it.
+
+    Once the decision is there (a gate does not wait for ever) the step itself may report, and what it reports
+    must never be taken back: a version that was seen before the decision is ours alone, and the request to
+    change it fails on any other.
+    """
+    while True:
+        seen = result.read(until)
+        if seen.status == _NOT_FOUND:
+            answer = result.keep_out(until)
+        elif not seen.ok or not posted_by_us(seen.body) or files.decided(settings.shared_dir):
+            return seen
+        else:
+            answer = result.take_back(seen, until)
+        if answer.status != _CONFLICT:
+            return answer
+
+
+def _too_late(result: TaskResult, posted: Answer, until: Deadline) -> Outcome:
+    """A gate waited for us in vain: the step runs. The version that our POST made is nobody else's yet."""
+    if posted.status == _CREATED:
+        result.take_back(posted, until)
+    return Outcome(Reason.UNDECIDED, "the step runs already")
 
 
 def _find(settings: Settings, cache: Cache, until: Deadline) -> Hit | Outcome:
     step = settings.step
     try:
         declared = step.declared or files.offloaded_template(
-            settings.argo_config_dir / names.ENV_TEMPLATE, step.include_result
+            step.include_result, f"{settings.argo_config_dir}/{names.ENV_TEMPLATE}"
         )
     except files.NoTemplateError as error:
         return Outcome(Reason.UNDECIDED, str(error))

@@ -2,7 +2,6 @@
 
 import os
 import time
-from pathlib import Path
 
 
 def process_age() -> float:
@@ -12,7 +11,8 @@ def process_age() -> float:
     come up. The kernel's clock ticks make it wrong by up to 10 ms.
     """
     try:
-        after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        with open("/proc/self/stat") as file:
+            after_name = file.read().rpartition(")")[2].split()
         started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
         return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
     except (OSError, ValueError, IndexError):

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from memoize import names
@@ -18,76 +17,103 @@ class NoTemplateError(Exception):
     """The step's template is not where Argo puts it."""
 
 
-def claim(shared: Path) -> bool:
+def claim(shared: str) -> bool:
     """Take the right to decide; False when somebody else has it. Raises OSError.
 
     Whoever holds the claim alone may post a result or write the decision.
     """
     try:
-        _write_new(shared / names.CLAIM_FILE, "")
+        _write_new(f"{shared}/{names.CLAIM_FILE}", "")
     except FileExistsError:
         return False
     return True
 
 
-def decided(shared: Path) -> bool:
-    """Whether the decision is there."""
-    return (shared / names.DECISION_FILE).exists()
+def decided(shared: str) -> bool:
+    """Whether the decision is there. Raises OSError where that cannot be told."""
+    try:
+        os.stat(f"{shared}/{names.DECISION_FILE}")
+    except FileNotFoundError:
+        return False
+    return True
 
 
-def decide(shared: Path, word: str) -> None:
-    """Write the decision, `names.HIT` or `names.RUN`, once; the first word stands. Raises OSError.
+def decide(shared: str, word: str) -> bool:
+    """Write the decision, `names.HIT` or `names.RUN`; say whether it stands. Raises OSError.
 
-    It is written aside and linked: a gate that sees the file sees all of it.
+    The first word stands: a gate that waited for the owner of the claim in vain writes one too. It is written
+    aside and linked: a gate that sees the file sees all of it.
     """
-    aside = shared / f".{names.DECISION_FILE}.{os.getpid()}"
-    aside.unlink(missing_ok=True)
+    decision = f"{shared}/{names.DECISION_FILE}"
+    aside = f"{shared}/.{names.DECISION_FILE}.{os.getpid()}"
+    _remove(aside)
     _write_new(aside, word)
     try:
-        os.link(aside, shared / names.DECISION_FILE)
+        os.link(aside, decision)
     except FileExistsError:
-        return
+        return _read(decision) == word
     finally:
-        aside.unlink(missing_ok=True)
+        _remove(aside)
+    return True
 
 
-def offloaded_template(path: Path, include_result: bool) -> Declared:
-    """Read what a template declares from the file that Argo put it into; NoTemplateError.
+def offloaded_template(include_result: bool, *paths: str) -> Declared:
+    """Read what a template declares from the first of the files that holds one; NoTemplateError.
 
     A template above 128 KiB is not in the Pod's environment but in a ConfigMap, mounted with ARGO_TEMPLATE as
-    the file's name (workflow/common/common.go, ResolveTemplateEnvValue); `init` or `supervisor` then writes
-    it to `template` beside the exit codes.
+    the file's name (workflow/common/common.go, ResolveTemplateEnvValue); Argo's `init`, where there is one,
+    then writes it to `template` beside the exit codes.
     """
-    try:
-        template: Any = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise NoTemplateError(f"no template in {path.name}: {type(error).__name__}") from None
-    if not isinstance(template, Mapping):
-        raise NoTemplateError(f"no template in {path.name}: not an object")
-    return declared(template, include_result)
+    wrong = []
+    for path in paths:
+        try:
+            template: Any = json.loads(_read(path))
+        except (OSError, ValueError, RecursionError) as error:
+            wrong.append(f"{os.path.basename(path)}: {type(error).__name__}")
+            continue
+        if isinstance(template, Mapping):
+            return declared(template, include_result)
+        wrong.append(f"{os.path.basename(path)}: not an object")
+    raise NoTemplateError(f"no template in {', '.join(wrong)}")
 
 
-def failed_mains(argo_dir: Path, mains: Iterable[str]) -> list[str]:
+def failed_mains(argo_dir: str, mains: Iterable[str]) -> list[str]:
     """Return the main containers that did not end with 0, as far as Argo's executor recorded it.
 
     The file is made first and written later: an empty one, like an absent one, means not ended.
     """
-    return [main for main in mains if _exit_code(argo_dir / "ctr" / main / "exitcode") != "0"]
+    return [main for main in mains if _exit_code(_exit_file(argo_dir, main)) != "0"]
 
 
-def ended_by(argo_dir: Path, mains: Iterable[str], moment: datetime) -> bool:
+def ended_by(argo_dir: str, mains: Iterable[str], moment: datetime) -> bool:
     """Say whether all main containers had ended before `moment` (aware), by the time of what they left."""
-    return all((argo_dir / "ctr" / main / "exitcode").stat().st_mtime < moment.timestamp() for main in mains)
+    return all(os.stat(_exit_file(argo_dir, main)).st_mtime < moment.timestamp() for main in mains)
 
 
-def _exit_code(path: Path) -> str:
+def _exit_file(argo_dir: str, main: str) -> str:
+    return f"{argo_dir}/ctr/{main}/exitcode"
+
+
+def _exit_code(path: str) -> str:
     try:
-        return path.read_text().strip()
+        return _read(path).strip()
     except (OSError, ValueError):
         return ""
 
 
-def _write_new(path: Path, text: str) -> None:
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _write_new(path: str, text: str) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
     with os.fdopen(descriptor, "w") as file:
         os.fchmod(descriptor, 0o644)

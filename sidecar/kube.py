@@ -4,14 +4,14 @@ Importing an installed client costs more than the whole look-up may take, so thi
 standard library. It knows nothing of the objects it carries.
 """
 
-import http.client
 import json
-import random
 import ssl
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from sidecar.deadline import Deadline
+from sidecar.http1 import BrokenReplyError, Connection
 from sidecar.settings import Server
 
 JSON = "application/json"
@@ -45,8 +45,7 @@ class NoAnswerError(Exception):
         self.sent = sent
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A status, and the JSON object that came with it (None: it was something else, or broke off)."""
 
     status: int
@@ -59,8 +58,7 @@ class Reply:
         return self.status < 500 and self.status not in (408, 429)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What insisting on a request came to.
 
     `doing` is the request in the words of RBAC (`get configmaps`). `status` is the last one that came, 0 if
@@ -70,7 +68,7 @@ class Answer:
 
     doing: str
     status: int = 0
-    body: dict[str, Any] = field(default_factory=dict)
+    body: Mapping[str, Any] = MappingProxyType({})
     uncertain: bool = False
     cause: str = "no time left"
 
@@ -96,12 +94,13 @@ class Client:
     def __init__(self, server: Server) -> None:
         """Read token and CA; NoCredentialsError. Connects with the first request."""
         self._server = server
-        self._connection: http.client.HTTPSConnection | None = None
+        self._connection: Connection | None = None
         # Not ssl.create_default_context: its strict checks refuse CAs that many clusters were made with.
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
-            self._tls.load_verify_locations(server.credentials / "ca.crt")
-            token = (server.credentials / "token").read_text().strip()
+            self._tls.load_verify_locations(f"{server.credentials}/ca.crt")
+            with open(f"{server.credentials}/token") as file:
+                token = file.read().strip()
         except (OSError, ValueError) as error:
             raise NoCredentialsError(f"no service account credentials: {type(error).__name__}") from None
         self._headers = {"Authorization": f"Bearer {token}", "User-Agent": "stepmemo"}
@@ -141,7 +140,7 @@ class Client:
                     wait = reply.retry_after
                     if reply.final:
                         break
-            if not until.pause(wait if wait is not None else pause * random.uniform(0.5, 1)):
+            if not until.pause(wait if wait is not None else _somewhat_less(pause)):
                 break
             pause = min(2 * pause, _LONGEST_PAUSE)
         return answer
@@ -164,18 +163,14 @@ class Client:
             content = json.dumps(body, separators=(",", ":")).encode()
             headers["Content-Type"] = content_type
         try:
-            _limit(connection, until)
-            connection.request(method, path, content, headers)
-            _limit(connection, until)
-            response = connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
+            response = connection.request(method, path, headers, content, until)
+        except (OSError, BrokenReplyError) as error:
             self.close()
             raise NoAnswerError(sent=True, cause=_name(error)) from None
-        return Reply(
-            status=response.status,
-            body=self._body(connection, response, until),
-            retry_after=_seconds(response.getheader("Retry-After")),
-        )
+        if response.last:
+            self.close()
+        retry_after = _seconds(response.headers.get("retry-after"))
+        return Reply(response.status, _object(response.content), retry_after)
 
     def close(self) -> None:
         """Drop the connection; the next request makes another one."""
@@ -183,56 +178,32 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    def _connected(self, until: Deadline) -> http.client.HTTPSConnection:
-        if self._connection is not None:
-            return self._connection
-        connection = http.client.HTTPSConnection(
-            self._server.host,
-            self._server.port,
-            context=self._tls,
-            timeout=max(0.001, until.remaining * _CONNECT_SHARE),
-        )
-        try:
-            connection.connect()
-        except OSError as error:
-            connection.close()
-            raise NoAnswerError(sent=False, cause=_name(error)) from None
-        self._connection = connection
-        return connection
-
-    def _body(
-        self,
-        connection: http.client.HTTPSConnection,
-        response: http.client.HTTPResponse,
-        until: Deadline,
-    ) -> dict[str, Any] | None:
-        """Read the body as a JSON object; whatever keeps us from it does not change the status."""
-        content = bytearray()
-        try:
-            while chunk := response.read1(1 << 16):
-                content += chunk
-                if len(content) > _LARGEST_REPLY:
-                    raise http.client.HTTPException("too long")  # noqa: TRY301
-                _limit(connection, until)
-            if response.length:
-                raise http.client.IncompleteRead(b"")
-            response.close()
-        except (OSError, http.client.HTTPException):
-            self.close()
-            return None
-        if response.will_close:
-            self.close()
-        try:
-            value = json.loads(content)
-        except (ValueError, RecursionError):
-            return None
-        return value if isinstance(value, dict) else None
+    def _connected(self, until: Deadline) -> Connection:
+        if self._connection is None:
+            host, port, _ = self._server
+            try:
+                self._connection = Connection(
+                    host, port, self._tls, until.remaining * _CONNECT_SHARE, _LARGEST_REPLY
+                )
+            except OSError as error:
+                raise NoAnswerError(sent=False, cause=_name(error)) from None
+        return self._connection
 
 
-def _limit(connection: http.client.HTTPSConnection, until: Deadline) -> None:
-    """Bind the connection's next wait to the time left."""
-    if connection.sock is not None:
-        connection.sock.settimeout(max(0.001, until.remaining))
+def _object(content: bytes | None) -> dict[str, Any] | None:
+    """Read a reply's content as a JSON object."""
+    try:
+        value = json.loads(content or b"")
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _somewhat_less(pause: float) -> float:
+    """Vary a pause: clients that met the same error are not to come back together."""
+    import random  # who asks once has no use for it
+
+    return pause * random.uniform(0.5, 1)
 
 
 def _doing(method: str, path: str) -> str:
@@ -250,4 +221,6 @@ def _seconds(retry_after: str | None) -> float | None:
 
 def _name(error: Exception) -> str:
     """Name a failed connection without what a peer may have put into its text."""
+    if isinstance(error, BrokenReplyError):
+        return str(error)
     return error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from memoize.key import digest
 from memoize.reasons import Reason
@@ -14,8 +14,7 @@ _SHOWN = 12
 """Digits of the key's digest in a log line: enough to find it again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A reason code, and what a person should know besides; never a key, a parameter or an output."""
 
     reason: Reason

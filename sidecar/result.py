@@ -15,8 +15,9 @@ from sidecar.kube import JSON, MERGE_PATCH, METADATA_ONLY, Answer, Client
 from sidecar.settings import Settings
 
 _CREATED = 201
-_NOT_FOUND = 404
 _CONFLICT = 409
+_NO_VERSION = "unseen"
+"""A resourceVersion that no object has: a null would not be compared at all."""
 
 
 class Posted(Enum):
@@ -51,7 +52,8 @@ class TaskResult:
         if answer.status == _CREATED:
             return Posted.THERE, answer
         if answer.status != _CONFLICT:
-            settled = not answer.uncertain
+            # Any other success is not an API server's word on a create.
+            settled = not answer.uncertain and not answer.ok
             return (Posted.NOT_THERE if settled else Posted.UNKNOWN), answer
         found = self.read(until)
         if not found.ok:
@@ -67,29 +69,29 @@ class TaskResult:
             "PATCH", self._self, {}, content_type=MERGE_PATCH, until=until, needs_body=True
         )
 
-    def retract(self, until: Deadline) -> Answer:
-        """Take back what was posted, or keep it from getting there; a success says that it is done.
+    def take_back(self, seen: Answer, until: Deadline) -> Answer:
+        """Make the result one that was not reported yet, if it still is the version in `seen`; else 409.
 
-        A result that is there becomes one that was not reported yet. Where none is, an empty one takes its
-        place: a POST of ours that is still on its way then meets a conflict. If it arrives between the two
-        requests, the empty one meets the conflict, and the next round finds it.
+        However late the request arrives, it cannot touch what the step has reported since.
         """
         taken_back = {
             "metadata": {
                 "labels": {names.OUTPUTS_COMPLETED: "false"},
                 "annotations": {names.POSTED_FOR: None},
+                "resourceVersion": _metadata(seen.body).get("resourceVersion") or _NO_VERSION,
             },
             "outputs": None,
         }
-        while True:
-            answer = self._client.insist(
-                "PATCH", self._self, taken_back, content_type=MERGE_PATCH, accept=METADATA_ONLY, until=until
-            )
-            if answer.status != _NOT_FOUND:
-                return answer
-            answer = self._create("false", {}, None, until)
-            if answer.status != _CONFLICT:
-                return answer
+        return self._client.insist(
+            "PATCH", self._self, taken_back, content_type=MERGE_PATCH, accept=METADATA_ONLY, until=until
+        )
+
+    def keep_out(self, until: Deadline) -> Answer:
+        """Create an empty result, not reported yet, for a late POST of ours to meet a conflict.
+
+        The step's own containers report into it as readily as they create one (Argo's upsertTaskResult).
+        """
+        return self._create("false", {}, None, until)
 
     def _create(
         self, complete: str, annotations: dict[str, str], outputs: Outputs | None, until: Deadline
@@ -123,15 +125,17 @@ class TaskResult:
 
 def posted_by_us(result: Mapping[str, Any]) -> str:
     """Return the UID of the Pod for which stepmemo posted a result, "" where Argo reported it."""
-    return str(_metadata(result, "annotations").get(names.POSTED_FOR) or "")
+    return str(_mapping(_metadata(result).get("annotations")).get(names.POSTED_FOR) or "")
 
 
 def completed(result: Mapping[str, Any]) -> bool:
     """Whether all outputs were reported (which is not to say that there are any)."""
-    return _metadata(result, "labels").get(names.OUTPUTS_COMPLETED) == "true"
+    return _mapping(_metadata(result).get("labels")).get(names.OUTPUTS_COMPLETED) == "true"
 
 
-def _metadata(result: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    metadata = result.get("metadata")
-    values = metadata.get(part) if isinstance(metadata, Mapping) else None
-    return values if isinstance(values, Mapping) else {}
+def _metadata(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _mapping(result.get("metadata"))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

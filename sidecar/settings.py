@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 from memoize import names
 from memoize.step import Step
@@ -17,18 +16,16 @@ class SettingsError(ValueError):
     """The environment is not the one that the webhook writes; the text names the variable, not its value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     """The API server and how to speak to it, as the kubelet tells every container."""
 
     host: str
     port: int
-    credentials: Path
+    credentials: str
     """Directory with `token` and `ca.crt`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """One run of the sidecar. `budget` is in seconds, less than what the gate allows."""
 
     step: Step
@@ -37,10 +34,10 @@ class Settings:
     pod_uid: str
     budget: float
     server: Server
-    shared_dir: Path
-    argo_dir: Path
-    argo_config_dir: Path
-    termination_log: Path
+    shared_dir: str
+    argo_dir: str
+    argo_config_dir: str
+    termination_log: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -51,8 +48,8 @@ class Settings:
                 return value
             raise SettingsError(f"{name} is not set")
 
-        def path(name: str, default: str) -> Path:
-            return Path(environment.get(name) or default)
+        def path(name: str, default: str) -> str:
+            return environment.get(name) or default
 
         described = required(names.ENV_STEP)
         try:

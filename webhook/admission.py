@@ -3,7 +3,6 @@
 Answer, log line, metric and Event are made from the outcome (server.py); nothing here knows HTTP.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 from memoize import names
 from memoize.fields import FieldError
 from memoize.reasons import Reason
-from webhook import pods, templates, workflows
+from webhook import artifactgc, pods, templates, workflows
+from webhook.containers import InjectSettings
 from webhook.events import TOLD, Events
-from webhook.inject import InjectSettings, inject
+from webhook.inject import inject
 from webhook.lookups import Lookups
 from webhook.patch import Op
 from webhook.review import Request
@@ -96,7 +96,16 @@ class Admission:
         owner = pods.screen(pod, namespace)
         if isinstance(owner, pods.Skip):
             return owner
-        metadata, labels = await asyncio.gather(
-            self._lookups.workflow_metadata(owner), self._lookups.namespace_labels(namespace)
-        )
-        return pods.decide(pod, namespace, metadata, labels)
+        metadata, labels = await self._lookups.of_step(owner)
+        decision = pods.decide(pod, namespace, metadata, labels, self._settings.gate)
+        if isinstance(decision, pods.Skip) or metadata is None or not _must_ask(decision, metadata):
+            return decision
+        # What could not be read may well be deleted; an entry that points nowhere is worse than none.
+        deleted = await self._lookups.deletes_artifacts(owner) is not False
+        return decision.of_deleted_artifacts() if deleted else decision
+
+
+def _must_ask(decision: pods.Inject, metadata: Mapping[str, Any]) -> bool:
+    """Whether it matters that Argo may delete artifacts of the workflow, and its metadata cannot tell."""
+    plan = decision.plan
+    return plan.capture and artifactgc.concerns(plan.step) and artifactgc.told_by(metadata) is None

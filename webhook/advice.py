@@ -1,7 +1,7 @@
 """What works but will not do what its author hopes: the warnings that go back with an admitted object."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from memoize import duration, names, tags
 from memoize.tags import Tag
@@ -37,8 +37,8 @@ def advise(site: Site, finding: Finding, written: Form, artifact_gc: str) -> Ite
     if left_to_argo := _left_to_argo(site, in_block=written.block is not None):
         yield warning(home, left_to_argo)
     if not site.is_defaults:
-        yield from (warning(where, text) for text in _inputs(site, memo.key))
-    yield from (warning(where, text) for text in _never_twice(memo.key))
+        yield from (warning(where, text) for text in _inputs(site, finding.key_tags))
+    yield from (warning(where, text) for text in _never_twice(finding.key_tags))
     if _always_expired(memo.max_age):
         yield warning(home, f'maxAge {memo.max_age} never hits: use {names.MODE}: "refresh"')
     if site.type == "resource":
@@ -50,7 +50,7 @@ def advise(site: Site, finding: Finding, written: Form, artifact_gc: str) -> Ite
 def advise_unless_opted_in(finding: Finding) -> Iterator[str]:
     """Warnings for a template whose block stays with Argo's own memoization."""
     key = finding.memo.key if finding.memo is not None else ""
-    nested = any(tags.OPEN in tag.text for tag in tags.find(key))
+    nested = any(tags.OPEN in tag.text for tag in finding.key_tags)
     if key and not nested and not _NATIVE_KEY.fullmatch(tags.filled(key, "0")):
         yield warning(finding.key_path, "without opt-in Argo takes letters, digits and '-' only")
 
@@ -70,11 +70,10 @@ def _left_to_argo(site: Site, *, in_block: bool) -> str:
     return f"has no effect on a {what} template"
 
 
-def _inputs(site: Site, key: str) -> Iterator[str]:
+def _inputs(site: Site, found: Sequence[Tag]) -> Iterator[str]:
     """What the result may depend on and the key does not."""
     artifacts = [f"artifact {name}" for name in site.artifacts]
     everything = [*site.parameters, *artifacts]
-    found = tags.find(key)
     if not found and everything:
         yield f"is constant, though the template has inputs: {_some(everything)}"
     if not found or any(_opaque(tag) for tag in found):
@@ -101,8 +100,8 @@ _VARYING = re.compile(
 """Variables and functions with another value in every run, or in every attempt."""
 
 
-def _never_twice(key: str) -> Iterator[str]:
-    for tag in dict.fromkeys(tags.find(key)):
+def _never_twice(found: Sequence[Tag]) -> Iterator[str]:
+    for tag in dict.fromkeys(found):
         for dotted in map(".".join, tag.names):
             if _VARYING.fullmatch(dotted):
                 yield f"{dotted} differs in every run: the key never comes back"

@@ -1,6 +1,5 @@
 """Which step Pods must not be touched, whatever their author asked for."""
 
-import posixpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,8 @@ from webhook.layout import Layout
 
 _ARCHITECTURES = ("amd64", "arm64")
 """What our image is built for. A container whose image does not start keeps its step Pending for ever."""
-_OURS = (names.CHECK_CONTAINER, names.CAPTURE_CONTAINER)
+_VOLUMES = (names.VOLUME, names.IMAGE_VOLUME)
+_INSIDE = (f"{names.SHARED_DIR}/", f"{names.IMAGE_DIR}/")
 
 
 def unfit(pod_spec: Mapping[str, Any], shape: Layout) -> tuple[Reason, str] | None:
@@ -21,7 +21,7 @@ def unfit(pod_spec: Mapping[str, Any], shape: Layout) -> tuple[Reason, str] | No
         return Reason.NOT_A_STEP, f"no container has a readable {names.ENV_TEMPLATE}"
     if shape.template is not None and shape.template.get("daemon"):
         return Reason.UNSUPPORTED_TEMPLATE, "a daemon does not end"
-    if (clash := _clash(pod_spec)) is not None:
+    if (clash := _clash(pod_spec, shape)) is not None:
         return Reason.NAME_CLASH, clash
     if (obstacle := _obstacle(pod_spec, shape)) is not None:
         return Reason.NOT_GATEABLE, obstacle
@@ -36,19 +36,20 @@ def _foreign_platform(pod_spec: Mapping[str, Any]) -> str | None:
     return None if architecture in _ARCHITECTURES else f"architecture {architecture}"
 
 
-def _clash(pod_spec: Mapping[str, Any]) -> str | None:
-    """What of the Pod's own has a name or a place that we need."""
-    for kind in ("initContainers", "containers"):
-        for container in pod_spec.get(kind) or ():
-            if container.get("name") in _OURS:
-                return f"container {container['name']}"
-            for mount in container.get("volumeMounts") or ():
-                path = posixpath.normpath(str(mount.get("mountPath", "")))
-                if path == names.SHARED_DIR or path.startswith(f"{names.SHARED_DIR}/"):
-                    return f"mount {path} of container {container.get('name')}"
-    if any(volume.get("name") == names.VOLUME for volume in pod_spec.get("volumes") or ()):
-        return f"volume {names.VOLUME}"
-    return None
+def _clash(pod_spec: Mapping[str, Any], shape: Layout) -> str | None:
+    """What of the Pod's own has a name or a place that we need.
+
+    All our names are kept free, whichever way the gate is delivered: another `--gate` must not change which
+    steps are memoized.
+    """
+    for place in shape.places:
+        if place.name in names.CONTAINERS:
+            return f"container {place.name}"
+        for path in place.mounts:
+            if f"{path}/".startswith(_INSIDE):
+                return f"mount {path} of container {place.name}"
+    clashing = next((v for v in pod_spec.get("volumes") or () if v.get("name") in _VOLUMES), None)
+    return None if clashing is None else f"volume {clashing['name']}"
 
 
 def _obstacle(pod_spec: Mapping[str, Any], shape: Layout) -> str | None:

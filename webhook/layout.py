@@ -9,6 +9,7 @@ import json
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from memoize import names
@@ -21,17 +22,19 @@ _PLUGIN_INIT_PREFIX = "init-artifact-"
 
 
 @dataclass(frozen=True, slots=True)
-class Managed:
-    """A container that Argo manages, and its place: `spec.<kind>[<index>]`."""
+class Place:
+    """A container, and where it stands: `spec.<kind>[<index>]`.
+
+    Read once, since much is asked of it: `variables` is its literal environment, `mounts` are its
+    volumeMounts by their path, normalized.
+    """
 
     kind: str
     index: int
+    name: str
     container: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The container's name."""
-        return str(self.container.get("name", ""))
+    variables: Mapping[str, Any]
+    mounts: Mapping[str, Mapping[str, Any]]
 
     @property
     def obstacle(self) -> str | None:
@@ -46,29 +49,24 @@ class Managed:
             return "has lifecycle hooks"
         if self.container.get("restartPolicy") == "Always":
             return "has restartPolicy Always"
+        if self.container.get("restartPolicyRules"):
+            return "has restartPolicyRules"
         return None
 
-    def mount_at(self, path: str) -> Mapping[str, Any] | None:
-        """The container's volumeMount at exactly this path."""
-        mounts: list[Mapping[str, Any]] = self.container.get("volumeMounts") or []
-        return next((m for m in mounts if posixpath.normpath(str(m.get("mountPath", ""))) == path), None)
 
-    def env(self, name: str) -> str | None:
-        """The literal value of a variable; of several entries the last counts, as for the kubelet."""
-        return _env(self.container, name)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """What injection needs to know of one step Pod.
 
-    `template` is None where Argo offloaded it (`offloaded`), and where there is none to be read.
+    `places` are all containers, `managed` those that Argo manages. `template` is None where Argo offloaded it
+    (`offloaded`), and where there is none to be read.
     `auxiliary` is `wait` or `supervisor`. `deadline` is when that ends the step, "" for never. The mounts are
-    volumeMounts of containers that Argo manages.
+    volumeMounts of containers that Argo manages. `restarts`: a container that failed is started again.
     """
 
-    managed: tuple[Managed, ...]
-    auxiliary: Managed | None
+    places: tuple[Place, ...]
+    managed: tuple[Place, ...]
+    auxiliary: Place | None
     template: Mapping[str, Any] | None
     offloaded: bool
     include_result: bool
@@ -77,9 +75,10 @@ class Layout:
     argo_mount: Mapping[str, Any] | None
     argo_bin_mount: Mapping[str, Any] | None
     config_mount: Mapping[str, Any] | None
+    restarts: bool
 
-    @property
-    def recorded(self) -> tuple[Managed, ...]:
+    @cached_property
+    def recorded(self) -> tuple[Place, ...]:
         """The containers whose exit codes decide whether Argo takes the step for a success.
 
         All that Argo runs side by side: `inferFailedReason` in workflow/controller/operator.go looks at each.
@@ -89,6 +88,18 @@ class Layout:
             m
             for m in self.managed
             if m.kind == "containers" and not m.name.startswith(_PLUGIN_SIDECAR_PREFIX)
+        )
+
+    @property
+    def template_inits(self) -> tuple[Place, ...]:
+        """The init containers that the template declares: all but Argo's own and its artifact plugins'."""
+        declared = _names_of((self.template or {}).get("initContainers"))
+        return tuple(
+            m
+            for m in self.managed
+            if m.kind == "initContainers"
+            and m.name != names.INIT_CONTAINER
+            and (m.name in declared or not m.name.startswith(_PLUGIN_INIT_PREFIX))
         )
 
     @property
@@ -102,70 +113,80 @@ class Layout:
 
 def read(pod: Mapping[str, Any]) -> Layout:
     """The layout of a Pod, whatever it is: what is not there is None or empty."""
-    everything = list(_places(pod.get("spec") or {}))
-    source = _template_source(everything)
-    text = source.env(names.ENV_TEMPLATE) if source is not None else None
+    places = tuple(_places(pod.get("spec") or {}))
+    source = _template_source(places)
+    text = str(source.variables[names.ENV_TEMPLATE]) if source is not None else None
     offloaded = text == names.TEMPLATE_OFFLOADED
     template = None if text is None or offloaded else _parse(text)
     declared_inits = _names_of((template or {}).get("initContainers"))
-    managed = tuple(m for m in everything if _is_managed(m, declared_inits))
+    managed = tuple(m for m in places if _is_managed(m, declared_inits))
     auxiliary = next((m for m in managed if m.kind == "containers" and m.name in _AUXILIARIES), None)
     regular = [m for m in managed if m.kind == "containers"]
     # The executor may have a service account of its own (executor.serviceAccountName): its token is the one
     # that may write task results.
     by_authority = sorted(regular, key=lambda m: (m is not auxiliary, m.name != names.MAIN_CONTAINER))
     return Layout(
+        places=places,
         managed=managed,
         auxiliary=auxiliary,
         template=template,
         offloaded=offloaded,
-        include_result=any(m.env(names.ENV_INCLUDE_SCRIPT_OUTPUT) == "true" for m in managed),
+        include_result=any(m.variables.get(names.ENV_INCLUDE_SCRIPT_OUTPUT) == "true" for m in managed),
         deadline=_deadline(managed),
         token_mount=_first_mount(by_authority, names.SERVICEACCOUNT_DIR),
         argo_mount=_first_mount(by_authority, names.ARGO_DIR),
         argo_bin_mount=_first_mount(regular, names.ARGO_BIN_DIR),
-        config_mount=source.mount_at(names.ARGO_CONFIG_DIR) if source is not None and offloaded else None,
+        config_mount=source.mounts.get(names.ARGO_CONFIG_DIR) if source is not None and offloaded else None,
+        restarts=(pod.get("spec") or {}).get("restartPolicy") != "Never",
     )
 
 
-def _places(spec: Mapping[str, Any]) -> Iterator[Managed]:
+def _places(spec: Mapping[str, Any]) -> Iterator[Place]:
     for kind in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(kind) or ()):
-            yield Managed(kind, index, container)
+            name = str(container.get("name", ""))
+            yield Place(kind, index, name, container, _variables(container), _mounts(container))
 
 
-def _template_source(everything: list[Managed]) -> Managed | None:
+def _variables(container: Mapping[str, Any]) -> dict[str, str]:
+    """Of several entries for one name the last counts, as for the kubelet."""
+    return {entry.get("name"): entry.get("value") or "" for entry in container.get("env") or ()}
+
+
+def _mounts(container: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {
+        posixpath.normpath(str(mount.get("mountPath", ""))): mount
+        for mount in container.get("volumeMounts") or ()
+    }
+
+
+def _template_source(places: tuple[Place, ...]) -> Place | None:
     """The container whose ARGO_TEMPLATE is Argo's own word.
 
     From 3.6 on that is `init`, `supervisor`, or `main` where neither is there; in 3.5 every container has
     one. The template's own init containers have a copy in all versions, and come last.
     """
-    carriers = [m for m in everything if m.env(names.ENV_TEMPLATE) is not None]
+    carriers = [m for m in places if names.ENV_TEMPLATE in m.variables]
     argos = (names.INIT_CONTAINER, names.SUPERVISOR_CONTAINER, names.MAIN_CONTAINER)
     return min(carriers, key=lambda m: m.name not in argos, default=None)
 
 
-def _is_managed(place: Managed, declared_inits: frozenset[str]) -> bool:
+def _is_managed(place: Place, declared_inits: frozenset[str]) -> bool:
     """Argo marks its containers with a variable; what a service mesh or another webhook adds has none."""
-    if place.env(names.ENV_CONTAINER_NAME) is not None:
+    if names.ENV_CONTAINER_NAME in place.variables:
         return True
     return place.kind == "initContainers" and (
         place.name in declared_inits or place.name.startswith(_PLUGIN_INIT_PREFIX)
     )
 
 
-def _deadline(managed: tuple[Managed, ...]) -> str:
-    value = next((text for m in managed if (text := m.env(names.ENV_DEADLINE))), "")
+def _deadline(managed: tuple[Place, ...]) -> str:
+    value = str(next((text for m in managed if (text := m.variables.get(names.ENV_DEADLINE))), ""))
     return "" if value.startswith(_NO_TIME) else value
 
 
-def _first_mount(places: list[Managed], path: str) -> Mapping[str, Any] | None:
-    return next((mount for m in places if (mount := m.mount_at(path)) is not None), None)
-
-
-def _env(container: Mapping[str, Any], name: str) -> str | None:
-    values = [e.get("value") or "" for e in container.get("env") or () if e.get("name") == name]
-    return str(values[-1]) if values else None
+def _first_mount(places: list[Place], path: str) -> Mapping[str, Any] | None:
+    return next((mount for m in places if (mount := m.mounts.get(path)) is not None), None)
 
 
 def _parse(text: str) -> Mapping[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What the webhooks have to know beyond the review: labels of a Namespace, metadata of a Workflow.
+"""What the webhooks have to know beyond the review: of a Namespace, of a Workflow.
 
 A look-up never raises. What cannot be read in time is None, which the decision turns into a reason to leave
 things alone: memoization is not worth a step's delay.
@@ -15,14 +15,14 @@ from urllib.parse import quote
 from kubernetes_asyncio.client import ApiClient
 
 from memoize import names, spec
-from webhook import kube
+from webhook import artifactgc, kube
 from webhook.logs import fields
 from webhook.pods import Owner
 
 _log = logging.getLogger(__name__)
 
 TIMEOUT = 1.0
-"""Seconds for one request: with two side by side well below the webhooks' time-out of 5 s."""
+"""Seconds for one request: with three in a row well below the webhooks' time-out of 5 s."""
 FRESH = 5.0
 """Seconds that an answer serves: a fan-out of hundreds of Pods then reads its Workflow once."""
 FRESH_NOTHING = 1.0
@@ -47,14 +47,24 @@ class Cached(Generic[K, V]):
 
     async def get(self, key: K) -> V | None:
         """The answer, from memory where it is fresh."""
+        answer = self._fresh(key)
+        # One caller that hangs up must not end the read that others wait for.
+        return answer[1] if answer is not None else await asyncio.shield(self._read_once(key))
+
+    def begin(self, key: K) -> None:
+        """Read what `get` would have to wait for, beside whatever the caller does before it asks."""
+        if self._fresh(key) is None:
+            self._read_once(key)
+
+    def _fresh(self, key: K) -> tuple[float, V | None] | None:
         answer = self._answers.get(key)
-        if answer is not None and self._clock() < answer[0]:
-            return answer[1]
+        return answer if answer is not None and self._clock() < answer[0] else None
+
+    def _read_once(self, key: K) -> asyncio.Task[V | None]:
         task = self._reading.get(key)
         if task is None:
             task = self._reading[key] = asyncio.ensure_future(self._answer(key))
-        # One caller that hangs up must not end the read that others wait for.
-        return await asyncio.shield(task)
+        return task
 
     async def _answer(self, key: K) -> V | None:
         try:
@@ -69,7 +79,7 @@ class Cached(Generic[K, V]):
 
 
 class Lookups:
-    """The two look-ups. `failed` is told which resource could not be read, for the metrics."""
+    """The look-ups. `failed` is told which resource could not be read, for the metrics."""
 
     def __init__(
         self,
@@ -82,39 +92,77 @@ class Lookups:
         self._api, self._failed, self._seconds = api, failed, seconds
         self._namespaces: Cached[str, Mapping[str, Any]] = Cached(self._read_namespace, clock)
         self._workflows: Cached[Owner, Mapping[str, Any]] = Cached(self._read_workflow, clock)
+        self._deletions: Cached[Owner, bool] = Cached(self._read_deletion, clock)
 
     async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         """The labels of a Namespace; None where it could not be read."""
         metadata = await self._namespaces.get(name)
         return None if metadata is None else metadata.get("labels") or {}
 
+    async def of_step(self, owner: Owner) -> tuple[Mapping[str, Any] | None, Mapping[str, str] | None]:
+        """The `metadata` of a step's Workflow and the labels of its Namespace, read side by side."""
+        self._namespaces.begin(owner.namespace)
+        return await self.workflow_metadata(owner), await self.namespace_labels(owner.namespace)
+
     async def workflow_metadata(self, owner: Owner) -> Mapping[str, Any] | None:
         """The `metadata` of the Workflow with this name and UID; None where there is none to be read."""
         return await self._workflows.get(owner)
+
+    async def deletes_artifacts(self, owner: Owner) -> bool | None:
+        """Whether the specs of the Workflow and of the template it refers to have its artifacts deleted.
+
+        None where one could not be read. This reads whole objects: ask where the metadata do not tell.
+        """
+        return await self._deletions.get(owner)
 
     async def _read_namespace(self, name: str) -> Mapping[str, Any] | None:
         return await self._metadata("namespaces", f"/api/v1/namespaces/{quote(name, safe='')}")
 
     async def _read_workflow(self, owner: Owner) -> Mapping[str, Any] | None:
-        if not spec.is_dns1123_subdomain(owner.name):
-            return None  # a tenant wrote the reference: it must not lead the request to another path
-        metadata = await self._metadata(
-            "workflows", f"/apis/{names.ARGO_API_VERSION}/namespaces/{owner.namespace}/workflows/{owner.name}"
-        )
+        metadata = await self._metadata("workflows", _argo(owner.namespace, "workflows", owner.name))
         return metadata if metadata is not None and metadata.get("uid") == owner.uid else None
 
-    async def _metadata(self, resource: str, path: str) -> Mapping[str, Any] | None:
+    async def _read_deletion(self, owner: Owner) -> bool | None:
+        workflow = await self._read("workflows", _argo(owner.namespace, "workflows", owner.name))
+        if workflow is None or workflow["metadata"].get("uid") != owner.uid:
+            return None
+        own = artifactgc.strategy(workflow)
+        template = artifactgc.reference(workflow)
+        if own or template is None:
+            return artifactgc.deletes(own)
+        resource = "clusterworkflowtemplates" if template.cluster else "workflowtemplates"
+        path = _argo("" if template.cluster else owner.namespace, resource, template.name)
+        holder = await self._read(resource, path)
+        return None if holder is None else artifactgc.deletes(artifactgc.strategy(holder))
+
+    async def _metadata(self, resource: str, path: str | None) -> Mapping[str, Any] | None:
+        found = await self._read(resource, path, kube.METADATA_ONLY)
+        return None if found is None else found["metadata"]
+
+    async def _read(
+        self, resource: str, path: str | None, accept: str = kube.JSON
+    ) -> Mapping[str, Any] | None:
+        if path is None:
+            return None
         try:
-            answer = await kube.request(
-                self._api, "GET", path, seconds=self._seconds, accept=kube.METADATA_ONLY
-            )
+            answer = await kube.request(self._api, "GET", path, seconds=self._seconds, accept=accept)
         except kube.FAILURES as error:
             problem = kube.explain(error)
         else:
-            metadata = answer.get("metadata") if isinstance(answer, dict) else None
-            if isinstance(metadata, dict):
-                return metadata
+            if isinstance(answer, dict) and isinstance(answer.get("metadata"), dict):
+                return answer
             problem = "the answer holds no metadata"
         self._failed(resource)
         _log.warning("cannot read %s", path, extra=fields(error=problem))
         return None
+
+
+def _argo(namespace: str, resource: str, name: str) -> str | None:
+    """The path of an object of Argo's; None for a name that is none.
+
+    A tenant wrote it, and it must not lead the request elsewhere.
+    """
+    if not spec.is_dns1123_subdomain(name):
+        return None
+    within = f"namespaces/{namespace}/" if namespace else ""
+    return f"/apis/{names.ARGO_API_VERSION}/{within}{resource}/{name}"

@@ -15,7 +15,7 @@ END = "-"
 
 def pointer(*parts: str | int) -> str:
     """The JSON Pointer (RFC 6901) to a place; no parts mean the whole document."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    return "".join(["/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts])
 
 
 def add(parts: tuple[str | int, ...], value: Any) -> Op:

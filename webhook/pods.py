@@ -5,20 +5,23 @@ arguments. A Pod is never denied.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from memoize import names, outputs, spec
 from memoize.reasons import Reason
 from memoize.step import Step
-from webhook import fitness, layout, words
-from webhook.layout import Layout
+from webhook import artifactgc, delivery, fitness, layout, words
+from webhook.delivery import Delivery
+from webhook.layout import Layout, Place
 from webhook.words import Mode
 
 _WORKFLOW_GROUP = names.ARGO_API_VERSION.partition("/")[0]
 _COMPONENT = f"{names.ARGO_DOMAIN}/component"
 """Label of the Pods that Argo makes beside steps (workflow/controller/agent.go and artifact_gc.go)."""
 _AGENT = "agent"
+_MODES = {mode.value: mode for mode in Mode}
 _LONGEST_VARIABLE = 128 * 1024 - 1
 """Bytes of `NAME=value` that Linux lets a program start with (MAX_ARG_STRLEN, its final NUL taken off)."""
 
@@ -40,24 +43,39 @@ class Skip:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
-    """What to inject: the check (a gate before every managed command), the capture, or both."""
+    """What to inject: the check, the capture, or both, and how the gate gets there."""
 
     step: Step
     layout: Layout
     mains: tuple[str, ...]
     check: bool
     capture: bool
+    delivery: Delivery
+
+    @cached_property
+    def variable(self) -> str:
+        """The value of names.ENV_STEP."""
+        return self.step.to_json()
+
+    @property
+    def gated(self) -> tuple[Place, ...]:
+        """The containers that get a gate: all that a hit keeps from running, else those to be recorded."""
+        return delivery.gateable(self.delivery, self.layout) if self.check else self.layout.recorded
 
 
 @dataclass(frozen=True, slots=True)
 class Inject:
-    """Inject `plan`; `detail` says why it is less than check and capture, where it is."""
+    """Inject `plan`; `detail` says why it is less than check and capture, or delivered in another way."""
 
     reason: Reason
     plan: Plan
     detail: str = ""
+
+    def of_deleted_artifacts(self) -> "Inject":
+        """The same, for a workflow whose artifacts Argo will delete."""
+        return replace(self, plan=replace(self.plan, step=self.plan.step._replace(gc=True)))
 
 
 def owner(pod: Mapping[str, Any], namespace: str) -> Owner | None:
@@ -99,8 +117,12 @@ def decide(
     namespace: str,
     workflow_metadata: Mapping[str, Any] | None,
     namespace_labels: Mapping[str, str] | None,
+    gate: Delivery = Delivery.INIT,
 ) -> Skip | Inject:
-    """The whole decision. None for what could not be read, as opposed to empty for what says nothing."""
+    """The whole decision. None for what could not be read, as opposed to empty for what says nothing.
+
+    `gate` is the delivery that the server was told; a Pod that cannot take it gets the other one.
+    """
     workflow = screen(pod, namespace)
     if isinstance(workflow, Skip):
         return workflow
@@ -140,16 +162,17 @@ def decide(
         workflow_uid=workflow.uid,
         instance_id=(metadata.get("labels") or {}).get(names.INSTANCE_ID, ""),
         include_result=shape.include_result,
-        gc=names.ARTIFACT_GC_FINALIZER in (workflow_metadata.get("finalizers") or ()),
+        gc=artifactgc.told_by(workflow_metadata) is True,
         declared=declared,
         deadline=shape.deadline,
     )
-    if len(f"{names.ENV_STEP}={step.to_json()}") > _LONGEST_VARIABLE:
+    decision = _plan(step, shape, mains, mode, gate)
+    if isinstance(decision, Inject) and len(f"{names.ENV_STEP}={decision.plan.variable}") > _LONGEST_VARIABLE:
         return Skip(Reason.INVALID_ANNOTATIONS, f"{names.KEY} is too long to be handed to a container")
-    return _plan(step, shape, mains, mode)
+    return decision
 
 
-def _plan(step: Step, shape: Layout, mains: tuple[str, ...], mode: Mode) -> Skip | Inject:
+def _plan(step: Step, shape: Layout, mains: tuple[str, ...], mode: Mode, gate: Delivery) -> Skip | Inject:
     """How much of check and capture this Pod can take, and its mode asks for."""
     auxiliary = shape.auxiliary
     if auxiliary is not None and auxiliary.obstacle is not None:
@@ -157,17 +180,21 @@ def _plan(step: Step, shape: Layout, mains: tuple[str, ...], mode: Mode) -> Skip
     unrecorded = next((m for m in shape.recorded if not m.container.get("command")), None)
     if unrecorded is not None:
         return Skip(Reason.NOT_GATEABLE, f"container {unrecorded.name} {unrecorded.obstacle}")
-    ungated = next((m for m in shape.managed if m.obstacle is not None), None)
+    way, otherwise = delivery.for_check(gate, shape)
+    ungated = next((m for m in delivery.gateable(way, shape) if m.obstacle is not None), None)
     obstacle = f"container {ungated.name} {ungated.obstacle}" if ungated is not None else ""
     if mode is Mode.READONLY and obstacle:
         return Skip(Reason.NOT_GATEABLE, obstacle)
     if mode is Mode.READONLY:
-        plan = Plan(step, shape, mains, check=True, capture=False)
-        return Inject(Reason.INJECTED_CHECK, plan, f"mode {mode}")
+        plan = Plan(step, shape, mains, check=True, capture=False, delivery=way)
+        detail = f"mode {mode}, {otherwise}" if otherwise else f"mode {mode}"
+        return Inject(Reason.INJECTED_CHECK, plan, detail)
     if mode is Mode.REFRESH or obstacle:
-        plan = Plan(step, shape, mains, check=False, capture=True)
+        # Nothing is answered, so nothing has to be decided before the template's init containers.
+        plan = Plan(step, shape, mains, check=False, capture=True, delivery=gate)
         return Inject(Reason.INJECTED_CAPTURE, plan, f"mode {mode}" if mode is Mode.REFRESH else obstacle)
-    return Inject(Reason.INJECTED, Plan(step, shape, mains, check=True, capture=True))
+    plan = Plan(step, shape, mains, check=True, capture=True, delivery=way)
+    return Inject(Reason.INJECTED, plan, otherwise)
 
 
 def _presumed_mains(shape: Layout) -> tuple[str, ...]:
@@ -211,10 +238,13 @@ def _memo(annotations: Mapping[str, Any]) -> Skip | spec.Memo:
 
 
 def _is_injected(pod: Mapping[str, Any]) -> bool:
+    """Whether a container of ours is there, whichever way the gate was delivered."""
+    spec = pod.get("spec") or {}
     return any(
-        container.get("name") == names.CHECK_CONTAINER
+        container.get("name") in names.CONTAINERS
         and (container.get("command") or [])[:1] == [names.IMAGE_GATE]
-        for container in (pod.get("spec") or {}).get("initContainers") or ()
+        for kind in ("initContainers", "containers")
+        for container in spec.get(kind) or ()
     )
 
 
@@ -228,4 +258,4 @@ def _mode(annotations: Mapping[str, Any], workflow_metadata: Mapping[str, Any]) 
     """The run's mode, else the template's, else `use`; None for a word that is none."""
     places = (workflow_metadata.get("annotations"), workflow_metadata.get("labels"), annotations)
     word = next((place[names.MODE] for place in places if place and names.MODE in place), Mode.USE)
-    return Mode(word) if word in list(Mode) else None
+    return _MODES.get(str(word))

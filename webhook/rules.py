@@ -1,7 +1,7 @@
 """What cannot work in a template's memoization: the rules whose breach is a denial."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from memoize import names, spec, tags
@@ -18,12 +18,14 @@ _FLAT = (names.KEY, names.CACHE, names.MAX_AGE)
 class Finding:
     """What a template says of memoization, and what is wrong with it.
 
-    `memo` is None where it says nothing, or nothing sound. `key_path` is the field that the key stands in.
+    `memo` is None where it says nothing, or nothing sound. `key_path` is the field that the key stands in,
+    `key_tags` are the tags in it.
     """
 
     memo: Memo | None
     key_path: str
     errors: list[FieldError]
+    key_tags: Sequence[Tag] = ()
 
     @property
     def silent(self) -> bool:
@@ -47,17 +49,19 @@ def judge(site: Site, own: Mapping[str, Any]) -> Finding:
         texts = _texts_of_block(block)
         errors += [*found, *_contradictions(site, fields, texts, own)]
     elif any(name in site.annotations for name in _FLAT):
-        fields = _Fields(*(annotation(metadata, name) for name in _FLAT))
-        annotations = site.default_annotations | site.annotations
+        fields = _Fields(*map(site.annotation_path, _FLAT))
+        annotations = {**site.default_annotations, **site.annotations}
         memo, found = spec.from_annotations(annotations, metadata)
         texts = [annotations.get(name) for name in _FLAT]
-        errors += found
+        stands_at = {annotation(metadata, name): site.annotation_path(name) for name in _FLAT}
+        errors += [replace(error, field=stands_at[error.field]) for error in found]
     else:
         return Finding(None, "", errors)
+    found_tags = [tags.find(text) if isinstance(text, str) else [] for text in texts]
     if not site.is_defaults:
-        for field, text in zip(fields, texts, strict=True):
-            errors += _input_errors(site, field, text)
-    return Finding(memo if not errors else None, fields.key, errors)
+        for field, text, tags_in_it in zip(fields, texts, found_tags, strict=True):
+            errors += _input_errors(site, field, text, tags_in_it)
+    return Finding(memo if not errors else None, fields.key, errors, found_tags[0])
 
 
 class _Fields(NamedTuple):
@@ -87,13 +91,11 @@ def _contradictions(
             yield FieldError(where, Kind.INVALID, detail, own[name])
 
 
-def _input_errors(site: Site, path: str, text: object) -> Iterator[FieldError]:
+def _input_errors(site: Site, path: str, text: object, found: Sequence[Tag]) -> Iterator[FieldError]:
     """Tags that name an input which the template does not have."""
-    if not isinstance(text, str):
-        return
     own = site.parameters
     known = site.enclosing.union(own)
-    for tag in dict.fromkeys(tags.find(text)):
+    for tag in dict.fromkeys(found):
         for name in tag.certain:
             if name[0] != "inputs" or len(name) < 2:
                 continue
@@ -101,7 +103,8 @@ def _input_errors(site: Site, path: str, text: object) -> Iterator[FieldError]:
                 detail = f"{tag}: {did_you_mean(name[1], _INPUTS)}"
             elif name[1] == "parameters" and len(name) > 2 and not _resolves(tag, name[2:], known):
                 there_are = did_you_mean(name[2], own) if own else "it has none"
-                detail = f"{tag} names no input parameter of this template: {there_are}"
+                whose = "this template" if path.startswith(f"{site.path}.") else site.path
+                detail = f"{tag} names no input parameter of {whose}: {there_are}"
             else:
                 continue
             yield FieldError(path, Kind.INVALID, detail, text)

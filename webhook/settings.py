@@ -5,20 +5,15 @@ Everything is checked before anything starts, and everything that is wrong is sa
 
 import argparse
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memoize import duration, spec
-from webhook.inject import InjectSettings
+from webhook import values
+from webhook.containers import InjectSettings
+from webhook.delivery import Delivery
 from webhook.qos import quantity
-
-_LEAST_MEMORY = "32Mi"
-"""Less than this does not start Python; the step would run, and nothing would ever be looked up or stored."""
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_MILLISECOND = 1_000_000
 
 
 class SettingsError(ValueError):
@@ -75,7 +70,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     SettingsError with everything that is wrong. --help and an unknown flag end the program, as argparse does.
     """
     given = vars(_parser().parse_args(argv))
-    values: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     errors: list[str] = []
     for flag in FLAGS:
         text = given[flag.attribute]
@@ -85,40 +80,41 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             errors.append(f"{flag} is required: {flag.help}")
             continue
         try:
-            values[flag.attribute] = flag.read(text)
+            chosen[flag.attribute] = flag.read(text)
         except ValueError as error:
             errors.append(f"{flag}: {json.dumps(text, ensure_ascii=False)} {error}")
-    errors += _beyond_limits(values.get("requests"), values.get("limits"))
+    errors += _beyond_limits(chosen.get("requests"), chosen.get("limits"))
     if errors:
         raise SettingsError(errors)
-    return _settings(values)
+    return _settings(chosen)
 
 
-def _settings(values: Mapping[str, Any]) -> Settings:
-    host, port = values["listen"]
+def _settings(chosen: Mapping[str, Any]) -> Settings:
+    host, port = chosen["listen"]
     return Settings(
         host=host,
         port=port,
-        shutdown_delay=values["shutdown_delay"] / 1000,
-        certs=values["certs"],
-        cert_dir=values["cert_dir"],
-        namespace=values["namespace"],
-        service=values["service"],
-        secret=values["secret"],
-        webhook_configuration=values["webhook_configuration"],
-        validate=values["validate"],
+        shutdown_delay=chosen["shutdown_delay"] / 1000,
+        certs=chosen["certs"],
+        cert_dir=chosen["cert_dir"],
+        namespace=chosen["namespace"],
+        service=chosen["service"],
+        secret=chosen["secret"],
+        webhook_configuration=chosen["webhook_configuration"],
+        validate=chosen["validate"],
         inject=InjectSettings(
-            image=values["image"],
-            image_pull_policy=values["image_pull_policy"],
-            pull_secrets=values["image_pull_secrets"],
-            check_timeout_ms=values["check_timeout"],
-            capture_timeout_ms=values["capture_timeout"],
-            cpu_request=values["requests"]["cpu"],
-            memory_request=values["requests"]["memory"],
-            cpu_limit=values["limits"]["cpu"],
-            memory_limit=values["limits"]["memory"],
+            image=chosen["image"],
+            image_pull_policy=chosen["image_pull_policy"],
+            pull_secrets=chosen["image_pull_secrets"],
+            gate=Delivery(chosen["gate"]),
+            check_timeout_ms=chosen["check_timeout"],
+            capture_timeout_ms=chosen["capture_timeout"],
+            cpu_request=chosen["requests"]["cpu"],
+            memory_request=chosen["requests"]["memory"],
+            cpu_limit=chosen["limits"]["cpu"],
+            memory_limit=chosen["limits"]["memory"],
         ),
-        log_format=values["log_format"],
+        log_format=chosen["log_format"],
     )
 
 
@@ -138,85 +134,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _one_of(*words: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
-        return text
-
-    return read
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError('must be an address and a port, such as ":8443", "127.0.0.1:8443" or "[::1]:8443"')
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError('must have an IPv6 address in brackets, such as "[::1]:8443"')
-    return host, int(port)
-
-
-def _milliseconds(least: str, most: str) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        nanoseconds = duration.parse(text)
-        if not duration.parse(least) <= nanoseconds <= duration.parse(most):
-            raise ValueError(f"must be between {least} and {most}")
-        return nanoseconds // _MILLISECOND
-
-    return read
-
-
-def _image(text: str) -> str:
-    if not re.fullmatch(r"\S+", text):
-        raise ValueError("must be the name of an image, without blanks")
-    return text
-
-
-def _label(text: str) -> str:
-    if not _LABEL.fullmatch(text):
-        raise ValueError("must be lower-case letters, digits and dashes, 63 at most (a DNS-1123 label)")
-    return text
-
-
-def _subdomain(text: str) -> str:
-    if not spec.is_dns1123_subdomain(text):
-        raise ValueError("must be lower-case letters, digits, dashes and dots (a DNS-1123 subdomain)")
-    return text
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(_subdomain(name.strip()) for name in text.split(",") if name.strip())
-
-
-def _directory(text: str) -> Path:
-    if not text.strip():
-        raise ValueError("must be a directory")
-    return Path(text)
-
-
-def _resources(text: str) -> dict[str, str]:
-    """`cpu=10m,memory=32Mi` as a mapping of exactly these two."""
-    pairs = dict(pair.strip().partition("=")[::2] for pair in text.split(","))
-    if sorted(pairs) != ["cpu", "memory"]:
-        raise ValueError('must name cpu and memory, such as "cpu=10m,memory=32Mi"')
-    try:
-        zeros = [name for name, amount in pairs.items() if quantity(amount) <= 0]
-    except ValueError as error:
-        raise ValueError(f"must hold quantities: {error}") from None
-    if zeros:
-        raise ValueError(f"must give {' and '.join(zeros)} an amount above 0")
-    return pairs
-
-
-def _limits(text: str) -> dict[str, str]:
-    limits = _resources(text)
-    if quantity(limits["memory"]) < quantity(_LEAST_MEMORY):
-        raise ValueError(f"must leave Python at least memory={_LEAST_MEMORY}")
-    return limits
-
-
 def _beyond_limits(requests: Mapping[str, str] | None, limits: Mapping[str, str] | None) -> list[str]:
     """The API server refuses a container that requests more than its limit: every injected Pod, that is."""
     flags = " and ".join(str(flag) for flag in FLAGS if flag.name in ("requests", "limits"))
@@ -227,72 +144,94 @@ def _beyond_limits(requests: Mapping[str, str] | None, limits: Mapping[str, str]
     ]
 
 
-_TIME_OUT = _milliseconds("100ms", "60s")
+_TIME_OUT = values.milliseconds("100ms", "60s")
 
 FLAGS = (
-    _Flag("listen", _address, ":8443", "HOST:PORT", "where to serve; without a host, on every address"),
+    _Flag("listen", values.address, ":8443", "HOST:PORT", "where to serve; without a host, on every address"),
     _Flag(
         "shutdown-delay",
-        _milliseconds("0s", "60s"),
+        values.milliseconds("0s", "60s"),
         "5s",
         "DURATION",
         "how long to go on serving after SIGTERM, until no endpoint names this Pod any more",
     ),
     _Flag(
         "certs",
-        _one_of("cluster", "files"),
+        values.one_of("cluster", "files"),
         "cluster",
         "cluster|files",
         "cluster: keep a certificate in a Secret, and caBundle written; files: serve what --cert-dir holds",
     ),
     _Flag(
         "cert-dir",
-        _directory,
+        values.directory,
         "/run/stepmemo/certs",
         "DIR",
         "where tls.crt and tls.key are, or are written to",
     ),
-    _Flag("namespace", _label, "stepmemo", "NAME", "the Namespace of the Service and the Secret"),
-    _Flag("service", _label, "stepmemo", "NAME", "the Service that the certificate is for"),
-    _Flag("secret", _subdomain, "stepmemo-certs", "NAME", "the Secret that holds the certificate"),
+    _Flag("namespace", values.label, "stepmemo", "NAME", "the Namespace of the Service and the Secret"),
+    _Flag("service", values.label, "stepmemo", "NAME", "the Service that the certificate is for"),
+    _Flag("secret", values.subdomain, "stepmemo-certs", "NAME", "the Secret that holds the certificate"),
     _Flag(
         "webhook-configuration",
-        _subdomain,
+        values.subdomain,
         "stepmemo",
         "NAME",
         "the MutatingWebhookConfiguration whose caBundle is kept",
     ),
-    _Flag("image", _image, None, "IMAGE", "the image of the injected containers, which is the server's own"),
+    _Flag(
+        "image",
+        values.image,
+        None,
+        "IMAGE",
+        "the image of the injected containers, which is the server's own",
+    ),
     _Flag(
         "image-pull-policy",
-        _one_of("Always", "IfNotPresent", "Never"),
+        values.one_of("Always", "IfNotPresent", "Never"),
         "IfNotPresent",
         "POLICY",
         "Always, IfNotPresent or Never, for the injected containers",
     ),
     _Flag(
         "image-pull-secrets",
-        _names,
+        values.subdomains,
         "",
         "NAME,…",
         "Secrets in the workflows' own namespaces, added to the Pods' imagePullSecrets",
     ),
-    _Flag("gate", _one_of("init"), "init", "init", "how the gate gets into a Pod: by an init container"),
+    _Flag(
+        "gate",
+        values.one_of(*Delivery),
+        "init",
+        "init|image-volume",
+        "how the gate gets into a Pod: by an init container, or by the image as a volume (Kubernetes 1.35)",
+    ),
     _Flag(
         "check-timeout", _TIME_OUT, "2s", "DURATION", "how long a step waits for its look-up before it runs"
     ),
     _Flag("capture-timeout", _TIME_OUT, "2s", "DURATION", "how long storing a step's outputs may take"),
     _Flag(
-        "requests", _resources, "cpu=10m,memory=32Mi", "cpu=…,memory=…", "what an injected container requests"
+        "requests",
+        values.resources,
+        "cpu=10m,memory=32Mi",
+        "cpu=…,memory=…",
+        "what an injected container requests",
     ),
-    _Flag("limits", _limits, "cpu=500m,memory=64Mi", "cpu=…,memory=…", "what an injected container may use"),
+    _Flag(
+        "limits",
+        values.limits,
+        "cpu=500m,memory=64Mi",
+        "cpu=…,memory=…",
+        "what an injected container may use",
+    ),
     _Flag(
         "validate",
-        _one_of("enforce", "warn", "off"),
+        values.one_of("enforce", "warn", "off"),
         "enforce",
         "enforce|warn|off",
         "what happens to a workflow whose memoize block cannot work; a Namespace label says otherwise",
     ),
-    _Flag("log-format", _one_of("text", "json"), "text", "text|json", "how log lines look"),
+    _Flag("log-format", values.one_of("text", "json"), "text", "text|json", "how log lines look"),
 )
 """Every setting, in the order of --help."""

@@ -32,7 +32,7 @@ class Form:
     """
 
     block: Any
-    annotations: dict[str, Any]
+    annotations: Mapping[str, Any]
     made: Mapping[str, Any] = field(default_factory=dict)
     edited: bool = False
 
@@ -53,11 +53,11 @@ class Nearby:
 
 def authored(site: Site) -> Form:
     """The template as its author wrote it; a block counts before annotations made from an older one."""
-    annotations = site.annotations
     block = site.template.get("memoize")
-    if names.MANAGED not in annotations:
-        return Form(block, annotations)
-    digest = annotations.pop(names.MANAGED)
+    if names.MANAGED not in site.annotations:
+        return Form(block, site.annotations)
+    annotations = {name: value for name, value in site.annotations.items() if name != names.MANAGED}
+    digest = site.annotations[names.MANAGED]
     for made in _MADE:
         ours = {name: annotations[name] for name in made if name in annotations}
         if ours and digest == _digest(ours):
@@ -66,14 +66,13 @@ def authored(site: Site) -> Form:
     return Form(block, annotations, edited=True)
 
 
-def wanted(site: Site, nearby: Nearby) -> Form:
-    """The template as the words around it ask for; defined for one without errors.
+def wanted(site: Site, written: Form, nearby: Nearby) -> Form:
+    """The template, authored so, as the words around it ask for; defined for one without errors.
 
     Where the Namespace counts and is not known, what was taken over before stays as it is.
     """
-    written = authored(site)
     namespace = nearby.namespace if nearby.namespace_known else _as_it_was(written.made)
-    seen_by_argo = site.default_annotations | written.annotations
+    seen_by_argo = {**site.default_annotations, **written.annotations}
     word = words.of_template(seen_by_argo)
     nearest = next((w for w in (word, nearby.holder, namespace) if w is not None), None)
     keyed = names.KEY in seen_by_argo
@@ -83,14 +82,14 @@ def wanted(site: Site, nearby: Nearby) -> Form:
         flat = _as_annotations(block, site.default_annotations)
         block = None
         if names.KEY in annotations:  # the author says the same twice; what he wrote flat stays his
-            annotations = annotations | flat
+            annotations = {**annotations, **flat}
         else:
             made = flat
     if (made or keyed) and site.makes_cacheable_pod and word is None:
         made = made | _holders_word(nearby.holder, namespace)
     if made:
         made = made | {names.MANAGED: _digest(made)}
-    return Form(block, annotations | made)
+    return Form(block, {**annotations, **made})
 
 
 def _as_it_was(made: Mapping[str, Any]) -> bool | None:
@@ -144,7 +143,7 @@ def _block_changes(site: Site, block: Any) -> Iterator[Op]:
     yield add(parts, block) if block is not None else remove(parts)
 
 
-def _annotation_changes(site: Site, after: dict[str, Any]) -> Iterator[Op]:
+def _annotation_changes(site: Site, after: Mapping[str, Any]) -> Iterator[Op]:
     """Annotation by annotation, so that other webhooks' stay; what we leave empty goes with the last one."""
     before = site.annotations
     if after == before:

@@ -6,9 +6,11 @@ validation tells the author of it.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from memoize import names
+from memoize.fields import annotation
 
 Parts = tuple[str | int, ...]
 """A place in an object, from its root."""
@@ -37,9 +39,9 @@ POD_TYPES = frozenset({"container", "containerSet", "script", "resource", "data"
 """Types for which Argo makes a Pod of the template's own."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Site:
-    """One template where it stands.
+    """One template where it stands, and what it says; each is read once, since a large object has hundreds.
 
     `defaults` is the `templateDefaults` that Argo merges under it, empty if there is none; `enclosing` holds
     the input parameters of the templates around an inline one, whose tags Argo resolves in it as well.
@@ -50,7 +52,7 @@ class Site:
     defaults: Mapping[str, Any]
     enclosing: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
     def path(self) -> str:
         """The place in the words of the Kubernetes API: `spec.templates[0]`."""
         return dotted(self.parts)
@@ -60,7 +62,7 @@ class Site:
         """Whether this is `templateDefaults`, which is no template but a part of all."""
         return self.template is self.defaults
 
-    @property
+    @cached_property
     def type(self) -> str:
         """Which of TYPES this template is, or empty; `templateDefaults` cannot change it."""
         return next((field for field in TYPES if self.template.get(field) is not None), "")
@@ -75,17 +77,27 @@ class Site:
         """Whether a Pod of this template's own comes to an end with outputs."""
         return self.type in POD_TYPES and not self.daemon
 
-    @property
-    def annotations(self) -> dict[str, Any]:
+    @cached_property
+    def annotations(self) -> Mapping[str, Any]:
         """The template's own annotations."""
-        return dict(mapping(mapping(self.template.get("metadata")).get("annotations")))
+        return mapping(mapping(self.template.get("metadata")).get("annotations"))
 
-    @property
-    def default_annotations(self) -> dict[str, Any]:
+    @cached_property
+    def default_annotations(self) -> Mapping[str, Any]:
         """Annotations that Argo merges under the template's own."""
-        return dict(mapping(mapping(self.defaults.get("metadata")).get("annotations")))
+        return mapping(mapping(self.defaults.get("metadata")).get("annotations"))
 
-    @property
+    def annotation_path(self, name: str) -> str:
+        """Where an annotation stands that Argo will see: the template's own, else that of `templateDefaults`.
+
+        The template's own place for one that stands nowhere.
+        """
+        holder = self.parts
+        if name not in self.annotations and name in self.default_annotations:
+            holder = (*holder[: holder.index("templates")], "templateDefaults")
+        return annotation(f"{dotted(holder)}.metadata", name)
+
+    @cached_property
     def parameters(self) -> list[str]:
         """Names of the template's input parameters, those of `templateDefaults` included."""
         return _names(
@@ -94,7 +106,7 @@ class Site:
             for item in objects(mapping(source.get("inputs")).get("parameters"))
         )
 
-    @property
+    @cached_property
     def artifacts(self) -> list[str]:
         """Names of the input artifacts whose location the template leaves to its caller."""
         return _names(
@@ -139,7 +151,7 @@ def sites(kind: str, obj: Mapping[str, Any]) -> Iterator[Site]:
 def _with_inline(
     parts: Parts, template: object, defaults: Mapping[str, Any], enclosing: frozenset[str]
 ) -> Iterator[Site]:
-    if not isinstance(template, Mapping):
+    if not isinstance(template, dict):
         return
     site = Site(parts, template, defaults, enclosing)
     yield site
@@ -166,7 +178,7 @@ def dotted(parts: Parts) -> str:
 
 def mapping(value: object) -> Mapping[str, Any]:
     """The value if it is an object, else an empty one."""
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def items(value: object) -> list[Any]:
@@ -176,4 +188,4 @@ def items(value: object) -> list[Any]:
 
 def objects(value: object) -> list[Mapping[str, Any]]:
     """The objects in the value if it is a list, else none."""
-    return [item for item in items(value) if isinstance(item, Mapping)]
+    return [item for item in items(value) if isinstance(item, dict)]

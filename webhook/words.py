@@ -27,6 +27,9 @@ class Mode(StrEnum):
     OFF = "off"
 
 
+_CHOICES = ((names.MEMOIZE, tuple(_MEMOIZE)), (names.MODE, tuple(Mode)))
+
+
 def of_template(annotations: Mapping[str, Any]) -> bool | None:
     """The word in a template's annotations.
 
@@ -66,7 +69,7 @@ def opt_in_metadata(obj: Mapping[str, Any]) -> list[Any]:
 
 def errors(annotations: Mapping[str, Any], path: str, *, may_hold_tags: bool) -> Iterator[FieldError]:
     """Words in the annotations at `path` (`metadata.annotations`, `metadata.labels`) that mean nothing."""
-    for name, known in ((names.MEMOIZE, tuple(_MEMOIZE)), (names.MODE, tuple(Mode))):
+    for name, known in _CHOICES:
         word = annotations.get(name)
         if word is None or (
             isinstance(word, str) and (word in known or (may_hold_tags and tags.has_tags(word)))

@@ -58,12 +58,14 @@ def review(
         warnings += advice.advise(site, finding, written, artifact_gc)
         if finding.errors or site.is_defaults or kind == CRON_WORKFLOW:
             continue
-        form = takeover.wanted(site, nearby)
+        form = takeover.wanted(site, written, nearby)
         ops += takeover.changes(site, form)
         if form.block is not None:
             warnings += advice.advise_unless_opted_in(finding)
     silent = silent and not ops
-    return _verdict(words.validation(namespace_labels, validate), silent, errors, warnings, ops)
+    # What several templates inherit from templateDefaults is wrong once.
+    distinct = list({str(error): error for error in errors}.values())
+    return _verdict(words.validation(namespace_labels, validate), silent, distinct, warnings, ops)
 
 
 def restore(kind: str, obj: Mapping[str, Any]) -> list[Op]:

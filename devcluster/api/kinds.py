@@ -47,6 +47,7 @@ SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 SECRET = Kind("", "v1", "Secret", "secrets")
 POD = Kind("", "v1", "Pod", "pods", status_subresource=True)
+POD_TEMPLATE = Kind("", "v1", "PodTemplate", "podtemplates")
 EVENT = Kind("", "v1", "Event", "events")
 ROLE = Kind(RBAC, "v1", "Role", "roles")
 ROLE_BINDING = Kind(RBAC, "v1", "RoleBinding", "rolebindings")
@@ -66,6 +67,7 @@ KINDS = (
     CONFIG_MAP,
     SECRET,
     POD,
+    POD_TEMPLATE,
     EVENT,
     ROLE,
     ROLE_BINDING,

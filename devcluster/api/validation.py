@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from devcluster.api import errors, kinds
+from devcluster.api import errors, kinds, podspec
 from devcluster.api.errors import Cause, invalid_value, required, too_long
 from devcluster.api.kinds import Kind, Object
 
@@ -71,6 +71,9 @@ def normalize(kind: Kind, obj: Object) -> Object:
                 normal.pop(field, None)
     for field in ("labels", "annotations"):
         _check_strings(kind, f"metadata.{field}", metadata.get(field))
+    if (spec := podspec.of(kind, normal)) is not None:
+        there = {"spec": podspec.normal(spec)}
+        normal |= {"template": {**normal["template"], **there}} if kind is kinds.POD_TEMPLATE else there
     return normal
 
 
@@ -174,14 +177,21 @@ def _check_event(obj: Object) -> Iterable[Cause]:
 
 
 def _check_pod(obj: Object) -> Iterable[Cause]:
-    spec = obj.get("spec") or {}
+    return _check_pod_spec(podspec.of(kinds.POD, obj) or {}, "spec")
+
+
+def _check_pod_template(obj: Object) -> Iterable[Cause]:
+    return _check_pod_spec(podspec.of(kinds.POD_TEMPLATE, obj) or {}, "template.spec")
+
+
+def _check_pod_spec(spec: Object, path: str) -> Iterable[Cause]:
     volumes = {volume.get("name") for volume in spec.get("volumes") or []}
     seen: set[str] = set()
     if not spec.get("containers"):
-        yield required("spec.containers")
+        yield required(f"{path}.containers")
     for field in ("containers", "initContainers"):
         for index, container in enumerate(spec.get(field) or []):
-            where = f"spec.{field}[{index}]"
+            where = f"{path}.{field}[{index}]"
             name = container.get("name", "")
             if not name:
                 yield required(f"{where}.name")
@@ -203,4 +213,5 @@ _CHECKS: dict[Kind, Callable[[Object], Iterable[Cause]]] = {
     kinds.SECRET: _check_secret,
     kinds.EVENT: _check_event,
     kinds.POD: _check_pod,
+    kinds.POD_TEMPLATE: _check_pod_template,
 }

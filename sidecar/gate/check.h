@@ -4,6 +4,6 @@
 
 #include "options.h"
 
-void check(const struct options *options);
+void check(struct options *options);
 
 #endif

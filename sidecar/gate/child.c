@@ -110,8 +110,10 @@ struct outcome work_run(const struct work *work)
         wait_for_news(-1, until);
         enum ending ending = now_ms() >= until ? WORK_TIMED_OUT : WORK_ENDED;
         for (struct signalfd_siginfo signal; signals_next(&signal);)
-            if (work->stops(&signal))
-                ending = WORK_STOPPED;
+            if (signal_asks(&signal) > outcome.asked)
+                outcome.asked = signal_asks(&signal);
+        if (work->heeds && outcome.asked >= work->heeds)
+            ending = WORK_STOPPED;
         if (ending != WORK_ENDED && outcome.ending == WORK_ENDED) {
             outcome.ending = ending;
             kill(-pid, SIGKILL);

@@ -28,12 +28,13 @@ struct work {
     const char *verb; /* appended to the command */
     long timeout_ms;  /* it is killed then, and told so beforehand in $STEPMEMO_TIMEOUT_MS */
     long memory_mib;  /* 0: no limit */
-    bool (*stops)(const struct signalfd_siginfo *signal); /* does this signal end the work? */
+    enum asked heeds; /* whoever of this weight asks us to stop ends the work; NOT_ASKED: nobody does */
 };
 
 struct outcome {
     enum ending { WORK_ENDED, WORK_TIMED_OUT, WORK_STOPPED, WORK_NOT_STARTED } ending;
-    int code; /* of WORK_ENDED */
+    int code;         /* of WORK_ENDED */
+    enum asked asked; /* who asked us to stop meanwhile, heeded or not */
 };
 
 /* Runs it to its end, which is bounded whatever it does. Signals are held. */

@@ -19,12 +19,13 @@ enum claim { CLAIM_WON, CLAIM_LOST, CLAIM_BROKEN };
 /* Tries to take the claim; BROKEN when the directory cannot be used, which has been said. */
 enum claim claim_take(const char *directory);
 
-/* Writes `run`, for the owner of the claim; a failure is said. */
-void decide_run(const char *directory);
+/* Writes `run`; a failure is said. The first word stands: returns the one that does. For the owner of the
+ * claim, and for who has waited in vain for one. */
+enum word decide_run(const char *directory);
 
-/* The word for a command about to start: takes the claim where there is no word yet, and waits for its
- * owner where somebody else has it. Never NO_WORD: files that cannot be read or written mean `run`. A
- * signal that asked us to stop while we waited stands in `*stopped_by`, else 0. */
-enum word decide(const char *directory, int *stopped_by);
+/* The word for a command about to start: waits for one as long as `patience_ms`, then takes the claim, or
+ * waits for its owner where somebody else has it. Never NO_WORD: files that cannot be read or written mean
+ * `run`. A signal that asked us to stop while we waited stands in `*stopped_by`, else 0. */
+enum word decide(const char *directory, long patience_ms, int *stopped_by);
 
 #endif

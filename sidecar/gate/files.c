@@ -77,6 +77,12 @@ void aside_end(struct aside *aside)
     aside->fd = -1;
 }
 
+bool file_make(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    return fd >= 0 && close(fd) == 0;
+}
+
 bool file_write(const char *directory, const char *final, const char *text, enum publish how)
 {
     struct aside aside = aside_open(directory, 0644);

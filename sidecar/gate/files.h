@@ -27,6 +27,8 @@ bool aside_publish(const struct aside *aside, const char *final, enum publish ho
 /* Closes it, and removes it unless it was published. */
 void aside_end(struct aside *aside);
 
+/* Makes an empty file; false with EEXIST where somebody was first, or with what else stands in the way. */
+bool file_make(const char *path);
 /* Writes a small file whole, readable by all. False on failure, with errno. */
 bool file_write(const char *directory, const char *final, const char *text, enum publish how);
 /* Reads at most size-1 bytes as a string without blanks at its end; -1 with errno, else the length. */

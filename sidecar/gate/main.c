@@ -7,17 +7,21 @@
  *       for MS at most, and `COMMAND… retract` when the check died half-way. A decision is there when it
  *       ends. Without a command: puts itself in place and decides `run`. Exits 0, always.
  *
- *   gate capture [-t MS] [-m MIB] [-M MAIN]… [-w WAIT] [-s SIDECAR]… -- COMMAND…
- *       Sidecar. Waits until every container MAIN, and WAIT where it is given, ended with 0, and every SIDECAR
- *       with 0 or by a signal, as their gates record (`gate -r`); then runs `COMMAND… capture` for MS at most.
- *       Leaves early where there is nothing to store. Exits 0, always.
+ *   gate capture [-c CHECK_MS] [-t MS] [-m MIB] [-M MAIN]… [-w WAIT] [-s SIDECAR]… -- COMMAND…
+ *       Sidecar. With -c it first does what `check` does, for CHECK_MS at most, beside the step's own
+ *       containers, and leaves where the step was answered or no MAIN is named; started again after a kill it
+ *       only sees to it that there is a decision. Waits until every container MAIN, and WAIT where it is
+ *       given, ended with 0, and every SIDECAR with 0 or by a signal, as their gates record (`gate -r`); then
+ *       runs `COMMAND… capture` for MS at most. Leaves early where there is nothing to store. Exits 0, always.
  *
- *   gate [-r NAME] -- COMMAND…
- *       In front of a command. The step was answered from the cache: exits 0. Else becomes COMMAND, or with
- *       -r stays its parent, passes signals on, records its exit code as NAME's and exits with the same.
+ *   gate [-t MS] [-r NAME] -- COMMAND…
+ *       In front of a command. Waits for a decision, for MS at most (not at all unless said); where none came
+ *       it decides `run`, or waits for whoever is about to decide. The step was answered from the cache: exits
+ *       0. Else becomes COMMAND, or with -r stays its parent, passes signals on, records its exit code as
+ *       NAME's and exits with the same.
  *
- * MS is in milliseconds (2000 unless said). MIB limits what COMMAND allocates, in mebibytes: below the
- * container's limit, so that too much is an error in COMMAND and not an OOM kill of the whole container.
+ * MS is in milliseconds (2000 unless said otherwise). MIB limits what COMMAND allocates, in mebibytes: below
+ * the container's limit, so that too much is an error in COMMAND and not an OOM kill of the whole container.
  * The files are described in memoize/names.py; $STEPMEMO_SHARED_DIR stands in for their directory where
  * containers share one file system.
  */
@@ -51,12 +55,13 @@ int main(int argc, char **argv)
         return 0;
     }
     if (!strcmp(verb, "capture")) {
-        if (options_parse(&options, "tmMws", argv + 2) && options.command)
+        if (options_parse(&options, "ctmMws", argv + 2) && options.command)
             capture(&options);
         return 0;
     }
-    if (argc > 1 && options_parse(&options, "r", argv + 1) && options.command)
+    options.timeout_ms = 0;
+    if (argc > 1 && options_parse(&options, "tr", argv + 1) && options.command)
         return enter(&options);
-    say_plain("usage: gate check|capture [OPTIONS] -- COMMAND… or gate [-r NAME] -- COMMAND…", (char *)NULL);
+    say_plain("usage: gate [check|capture] [OPTIONS] -- COMMAND…", (char *)NULL);
     return 2;
 }

@@ -10,6 +10,8 @@ static bool set(struct options *options, char letter, char *value)
     switch (letter) {
     case 't':
         return text_parse(value, &options->timeout_ms);
+    case 'c':
+        return text_parse(value, &options->check_ms);
     case 'm':
         return text_parse(value, &options->memory_mib);
     case 'r':

@@ -11,6 +11,7 @@ enum { MAIN = 'M', WAITER = 'w', SIDECAR = 's' };
 struct options {
     const char *shared_dir; /* of all containers of the Pod */
     long timeout_ms;        /* -t */
+    long check_ms;          /* -c; 0: no look-up */
     long memory_mib;        /* -m; 0: no limit */
     const char *record_as;  /* -r; NULL: become the command */
     char **awaited;         /* the words before `--`: letter and name of each container waited for */

@@ -27,6 +27,11 @@ static void take_lock(const char *directory, const char *name)
         aside_end(&aside);
 }
 
+bool record_begun(const char *directory, const char *name)
+{
+    return access(path_in(directory, "lock-", name).text, F_OK) == 0;
+}
+
 /* The mask of signals that the process handles; all of them when that cannot be known. */
 static unsigned long long handled_by(pid_t pid)
 {
@@ -47,6 +52,14 @@ static void pass_on(int signal, pid_t pid)
     if (getpid() == 1 && !(handled_by(pid) >> (signal - 1) & 1))
         return;
     kill(pid, signal);
+}
+
+void record_end(const char *directory, const char *name, int code, bool stopped)
+{
+    char end[40];
+    text_join(end, sizeof end, text_number(code).text, stopped ? " stopped" : "", (char *)NULL);
+    if (!file_write(directory, path_in(directory, "exit-", name).text, end, REPLACE))
+        say(OUTPUTS_FAILED, " cannot record the end of ", name, ": ", strerror(errno), (char *)NULL);
 }
 
 int record(const char *directory, const char *name, char *const *command)
@@ -73,9 +86,6 @@ int record(const char *directory, const char *name, char *const *command)
                 pass_on((int)signal.ssi_signo, pid);
         }
     }
-    char end[40];
-    text_join(end, sizeof end, text_number(code).text, stopped ? " stopped" : "", (char *)NULL);
-    if (!file_write(directory, path_in(directory, "exit-", name).text, end, REPLACE))
-        say(OUTPUTS_FAILED, " cannot record the end of ", name, ": ", strerror(errno), (char *)NULL);
+    record_end(directory, name, code, stopped);
     return code;
 }

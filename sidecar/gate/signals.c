@@ -62,6 +62,13 @@ bool signal_asks_to_stop(const struct signalfd_siginfo *signal)
     }
 }
 
+enum asked signal_asks(const struct signalfd_siginfo *signal)
+{
+    if (!signal_asks_to_stop(signal))
+        return NOT_ASKED;
+    return signal->ssi_pid == 0 ? ASKED_BY_RUNTIME : ASKED_BY_ARGO;
+}
+
 int signals_asked_to_stop(void)
 {
     int asked = 0;

@@ -20,8 +20,18 @@ int signals_fd(void);
 /* Takes the next one; false when there is none. One that we raised ourselves (SIGPIPE) is passed over. */
 bool signals_next(struct signalfd_siginfo *signal);
 
+/*
+ * Who asks us to stop; the greater one outweighs the other. The container runtime's signal comes from outside
+ * the Pod's PID namespace, so its sender has PID 0 here; Argo's comes from an `argoexec kill` inside a
+ * container. That holds with shareProcessNamespace too (Argo's then hits the pause container and never us).
+ * With hostPID the runtime looks like Argo, which costs at most the Pod's grace period, after main containers
+ * that succeeded.
+ */
+enum asked { NOT_ASKED, ASKED_BY_ARGO, ASKED_BY_RUNTIME };
+
 /* SIGTERM and the others that ask a program to end. */
 bool signal_asks_to_stop(const struct signalfd_siginfo *signal);
+enum asked signal_asks(const struct signalfd_siginfo *signal);
 /* Takes all that are there; the number of one that asks to stop, or 0. */
 int signals_asked_to_stop(void);
 

@@ -42,13 +42,25 @@ static enum ended look_at(const struct options *options, char letter, const char
     return lock == LOCK_HELD ? RUNNING : ABSENT;
 }
 
+/* The next container of a kind, at or after `words`; NULL when there is no more. */
+static char **next(char **words, char letter)
+{
+    for (; *words && strcmp(*words, "--"); words += 2)
+        if (words[0][1] == letter)
+            return words;
+    return NULL;
+}
+
+bool step_has_mains(const struct options *options)
+{
+    return next(options->awaited, MAIN) != NULL;
+}
+
 /* All containers of one kind: what one of them has come to decides for all, by the order of `enum ended`. */
 static enum ended look_at_all(const struct options *options, char letter)
 {
     enum ended worst = SUCCEEDED;
-    for (char **words = options->awaited; *words && strcmp(*words, "--"); words += 2) {
-        if (words[0][1] != letter)
-            continue;
+    for (char **words = options->awaited; (words = next(words, letter)); words += 2) {
         enum ended ended = look_at(options, letter, words[1]);
         if (ended > worst)
             worst = ended;

@@ -18,6 +18,9 @@ struct step {
     enum ended sidecars;
 };
 
+/* Is there any main container to wait for? */
+bool step_has_mains(const struct options *options);
+
 struct step step_look(const struct options *options);
 
 #endif

@@ -34,12 +34,12 @@ class Stepmemo:
 
 
 @contextmanager
-def installed(cluster: Cluster, directory: Path) -> Iterator[Stepmemo]:
-    """Run the server under the manifests' rights until the block ends."""
+def installed(cluster: Cluster, directory: Path, *components: str) -> Iterator[Stepmemo]:
+    """Run the server under the manifests' rights until the block ends; `image-volume` is a component."""
     namespace = cluster.namespace()
     label = {"test.stepmemo.dev/installation": namespace}
     port = _free_port()
-    token = _grant(cluster, namespace)
+    token = _grant(cluster, namespace, components)
     kubeconfig = directory / "kubeconfig"
     write_kubeconfig(kubeconfig, cluster.url, cluster.ca_file, token)
     _make_reachable(cluster, namespace, port)
@@ -51,6 +51,7 @@ def installed(cluster: Cluster, directory: Path) -> Iterator[Stepmemo]:
         "namespace": namespace,
         "webhook-configuration": namespace,
         "shutdown-delay": "0s",
+        "gate": "image-volume" if "image-volume" in components else "init",
     }
     command = [sys.executable, "-m", "webhook", *(f"--{name}={value}" for name, value in flags.items())]
     environment = {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig)}
@@ -71,14 +72,17 @@ def installed(cluster: Cluster, directory: Path) -> Iterator[Stepmemo]:
             cluster.delete("MutatingWebhookConfiguration", "", namespace)
 
 
-def documents(name: str) -> list[Object]:
-    """The objects of one file of manifests/base."""
-    return list(yaml.safe_load_all((BASE / name).read_text(encoding="utf-8")))
+def documents(name: str, directory: Path = BASE) -> list[Object]:
+    """The objects of one file of manifests/base, or of another folder."""
+    return list(yaml.safe_load_all((directory / name).read_text(encoding="utf-8")))
 
 
-def _grant(cluster: Cluster, namespace: str) -> str:
-    """The manifests' Role and ClusterRole for the account `stepmemo` of this namespace; its token."""
+def _grant(cluster: Cluster, namespace: str, components: tuple[str, ...]) -> str:
+    """The manifests' Roles and ClusterRole for the account `stepmemo` of this namespace; its token."""
     rules = {obj["kind"]: obj["rules"] for obj in documents("rbac.yaml") if "rules" in obj}
+    for name in components:
+        for obj in documents("rbac.yaml", BASE.parent / "components" / name):
+            rules[obj["kind"]] = [*rules.get(obj["kind"], ()), *obj.get("rules", ())]
     for rule in rules["ClusterRole"]:
         if "resourceNames" in rule:
             rule["resourceNames"] = [namespace]

@@ -82,9 +82,34 @@ def test_a_namespace_can_ask_for_warnings_instead(cluster: Cluster, stepmemo: St
 
 
 def test_a_step_pod_is_injected(cluster: Cluster, stepmemo: Stepmemo) -> None:
+    golden = recording("container.golden")
+    created = created_step(cluster, stepmemo)
+    for field in ("initContainers", "containers"):
+        assert commands(created, field) == commands(golden, field)
+    assert [v["name"] for v in created["spec"]["volumes"]] == [v["name"] for v in golden["spec"]["volumes"]]
+
+
+def test_a_step_pod_is_injected_with_our_image_as_a_volume(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    golden = recording("container.image-volume.golden")
+    with installed(cluster, tmp_path_factory.mktemp("stepmemo"), "image-volume") as stepmemo:
+        created = created_step(cluster, stepmemo)
+    for field in ("initContainers", "containers"):
+        assert commands(created, field) == commands(golden, field)
+    assert created["spec"]["volumes"] == golden["spec"]["volumes"]
+    assert created["spec"]["containers"][0]["restartPolicyRules"]
+
+
+def recording(case: str) -> Object:
+    found: Object = json.loads((RECORDED / "v4.1.2-legacy" / f"{case}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def created_step(cluster: Cluster, stepmemo: Stepmemo) -> Object:
+    """The recorded Pod of a step, created for a Workflow in a namespace of the installation."""
     namespace = stepmemo.namespace({names.MEMOIZE: "true"})
-    recorded = json.loads((RECORDED / "v4.1.2-legacy" / "container.json").read_text(encoding="utf-8"))
-    golden = json.loads((RECORDED / "v4.1.2-legacy" / "container.golden.json").read_text(encoding="utf-8"))
+    recorded = recording("container")
     recorded["metadata"]["namespace"] = namespace
     (owner,) = recorded["metadata"]["ownerReferences"]
     owning = workflow(namespace) | {"metadata": {"name": owner["name"], "namespace": namespace}}
@@ -94,10 +119,8 @@ def test_a_step_pod_is_injected(cluster: Cluster, stepmemo: Stepmemo) -> None:
     cluster.create({"kind": "ServiceAccount", "metadata": {"name": account, "namespace": namespace}})
     status, created = cluster.create(recorded)
     assert status == 201, created
-    for field in ("initContainers", "containers"):
-        assert commands(created, field) == commands(golden, field)
-    volumes = [volume["name"] for volume in created["spec"]["volumes"]]
-    assert names.VOLUME in volumes
+    pod: Object = created
+    return pod
 
 
 def commands(pod: Object, field: str) -> dict[str, list[str]]:

@@ -31,6 +31,28 @@ async def plain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCl
         yield cluster
 
 
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=["", sandbox.NO_NAMESPACE], ids=["strongest", "plain"]
+)
+async def image_volume(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[DevCluster]:
+    """Either cluster, installed with manifests/components/image-volume: the test runs twice."""
+    async with start(
+        tmp_path_factory.mktemp("devcluster"),
+        isolation=request.param,
+        kill_seconds=_KILL_SECONDS,
+        components=["image-volume"],
+    ) as cluster:
+        yield cluster
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def volume_space(image_volume: DevCluster, tmp_path: Path) -> Space:
+    """A namespace of one's own there."""
+    return await _space(image_volume, tmp_path)
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def space(strongest: DevCluster, tmp_path: Path) -> Space:
     """A namespace of one's own in the strongest cluster."""

@@ -73,18 +73,19 @@ class Space:
         file = self._directory / "count"
         return len(file.read_text().splitlines()) if file.exists() else 0
 
-    def said(self, pod: str, container: str) -> str:
-        """The last reason that stepmemo gave in a container's log."""
-        reasons = re.findall(r"reason=(\w+)", self.cluster.log(self.name, pod, container))
-        return reasons[-1] if reasons else ""
+    def reasons(self, workflow: Object, container: str) -> list[str]:
+        """The reasons that stepmemo gave in the log of a container of a one-step Workflow."""
+        return re.findall(
+            r"reason=(\w+)", self.cluster.log(self.name, workflow["metadata"]["name"], container)
+        )
 
     def decided(self, workflow: Object) -> str:
         """What the check of a one-step Workflow decided."""
-        return self.said(workflow["metadata"]["name"], "stepmemo-check")
+        return "".join(self.reasons(workflow, "stepmemo-check")[-1:])
 
     def kept(self, workflow: Object) -> str:
         """What became of the capture of a one-step Workflow."""
-        return self.said(workflow["metadata"]["name"], "stepmemo")
+        return "".join(self.reasons(workflow, "stepmemo")[-1:])
 
     async def entries(self) -> dict[str, Any]:
         """The cache's entries, decoded; empty where there is no cache."""

@@ -48,9 +48,9 @@ async def node(
         api.serve(directory / "api") as server,
         Client(server.url, str(server.ca_file), server.admin_token) as client,
     ):
-        images = Images(directory / "tools", gate)
+        images = Images(directory / "images", gate)
         variables = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}
-        kubelet = Kubelet(client, images, Volumes(client), directory / "node", isolation, variables)
+        kubelet = Kubelet(client, images, Volumes(client, images), directory / "node", isolation, variables)
         running = asyncio.create_task(kubelet.run())
         yield Node(client, kubelet, isolation)
         running.cancel()
@@ -177,6 +177,60 @@ async def test_volumes_hold_what_kubernetes_puts_there(node: Node) -> None:
     )
 
     assert node.log(pod) == "122\ndefault\n1\ntoken\n"
+
+
+async def test_our_image_is_a_volume_that_shows_the_gate(node: Node) -> None:
+    pod = await node.run(
+        shell("cd /img/opt/stepmemo; ls", volumeMounts=mounted("/img", "img")),
+        volumes=[volume("img", image={"reference": "registry.test/stepmemo:1@sha256:0"})],
+    )
+
+    assert node.log(pod) == "gate\n"
+
+
+async def test_an_image_volume_cannot_be_written_whatever_its_mount_says(apart: Node) -> None:
+    pod = await apart.run(
+        shell("cd /img; touch x || echo refused", volumeMounts=mounted("/img", "img")),
+        volumes=[volume("img", image={"reference": "stepmemo"})],
+    )
+
+    assert apart.log(pod).endswith("refused\n")
+
+
+async def test_another_image_is_no_volume_here(node: Node) -> None:
+    pod = await node.run(shell("true"), volumes=[volume("img", image={"reference": "busybox"})])
+
+    assert pod["status"]["reason"] == "UnsupportedPodError"
+    assert "busybox" in pod["status"]["message"]
+
+
+def on(operator: str, *values: int) -> Object:
+    return {"action": "Restart", "exitCodes": {"operator": operator, "values": list(values)}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "ends_after"),
+    [
+        ([on("In", 137)], [1]),
+        ([on("In", 7, 137)], [7, 1]),
+        ([on("NotIn", 1)], [7, 1]),
+        ([on("In", 2), on("In", 7)], [7, 1]),
+    ],
+)
+async def test_a_container_is_started_again_as_its_own_rules_say(
+    node: Node, rules: list[Object], ends_after: list[int]
+) -> None:
+    first = ends_after[0]
+    script = f"test -e /shared/again && exit 1; touch /shared/again; echo once; exit {first}"
+    pod = await node.run(
+        shell(script, volumeMounts=mounted("/shared"), restartPolicy="Never", restartPolicyRules=rules),
+        volumes=[volume("shared")],
+    )
+
+    [status] = pod["status"]["containerStatuses"]
+    assert status["restartCount"] == len(ends_after) - 1
+    assert codes(pod) == {"main": ends_after[-1]}
+    assert node.log(pod) == "once\n"
 
 
 async def test_a_sub_path_is_made_where_it_is_missing_and_may_be_a_file(node: Node) -> None:

@@ -4,11 +4,13 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import jsonpatch
 import yaml
 
 ROOT = Path(__file__).parents[2] / "manifests"
 BASE = ROOT / "base"
 DIRECT = ROOT / "components" / "direct"
+IMAGE_VOLUME = ROOT / "components" / "image-volume"
 
 Json = dict[str, Any]
 CLUSTER_WIDE = ("Namespace", "ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration")
@@ -42,6 +44,19 @@ def render(directory: Path, namespace: str = "") -> list[Json]:
         value = _at(_named(documents, source), source["fieldPath"].split("."))
         *parents, last = target_path.split(".")
         _at(_named(documents, target["select"]), parents)[last] = value
+    return documents
+
+
+def overlay(component: Path) -> list[Json]:
+    """The objects of a kustomization that consists of the base and of this component."""
+    documents = render(BASE)
+    kustomization = yaml.safe_load((component / "kustomization.yaml").read_text(encoding="utf-8"))
+    assert set(kustomization) == {"apiVersion", "kind", "patches", "resources"}
+    for name in kustomization["resources"]:
+        documents += yaml.safe_load_all((component / name).read_text(encoding="utf-8"))
+    for patch in kustomization["patches"]:
+        patched = _named(documents, patch["target"])
+        jsonpatch.apply_patch(patched, yaml.safe_load(patch["patch"]), in_place=True)
     return documents
 
 

@@ -179,7 +179,7 @@ def test_rights_are_those_that_are_used_and_no_others() -> None:
 
     assert rights("ClusterRole") == {
         "/namespaces": ["get"],
-        "argoproj.io/workflows": ["get"],
+        "argoproj.io/workflows/workflowtemplates/clusterworkflowtemplates": ["get"],
         "/events": ["create"],
         "admissionregistration.k8s.io/mutatingwebhookconfigurations/stepmemo": ["list", "watch", "patch"],
     }

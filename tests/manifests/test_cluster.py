@@ -14,9 +14,11 @@ from aiohttp import web
 
 from memoize.reasons import Reason
 from tests.cluster import Cluster
-from tests.manifests.rendering import BASE, CLUSTER_WIDE, DIRECT, render
+from tests.manifests.rendering import BASE, CLUSTER_WIDE, DIRECT, IMAGE_VOLUME, overlay, render
 from tests.waiting import until
 from tests.webhook.serving import api_client, certify
+from webhook import trial
+from webhook.containers import InjectSettings
 from webhook.events import Events
 from webhook.lookups import Lookups
 from webhook.pods import Owner
@@ -38,12 +40,24 @@ PLURALS = {
 }
 
 
-@pytest.mark.parametrize("directory", [BASE, DIRECT], ids=["base", "direct"])
-def test_the_api_server_takes_every_object_and_knows_every_field(
-    kube_apiserver: Cluster, directory: Path
-) -> None:
+INSTALLED = {
+    "base": lambda namespace: render(BASE, namespace),
+    "direct": lambda namespace: render(DIRECT, namespace),
+    "image-volume": lambda namespace: relocated(overlay(IMAGE_VOLUME), namespace),
+}
+
+
+def relocated(documents: list[Json], namespace: str) -> list[Json]:
+    for document in documents:
+        if document["kind"] not in CLUSTER_WIDE:
+            document["metadata"]["namespace"] = namespace
+    return documents
+
+
+@pytest.mark.parametrize("what", INSTALLED)
+def test_the_api_server_takes_every_object_and_knows_every_field(kube_apiserver: Cluster, what: str) -> None:
     namespace = kube_apiserver.namespace()
-    for document in render(directory, namespace):
+    for document in INSTALLED[what](namespace):
         version, plural = document["apiVersion"], PLURALS[document["kind"]]
         inside = "" if document["kind"] in CLUSTER_WIDE else f"/namespaces/{namespace}"
         path = f"/{'apis' if '/' in version else 'api'}/{version}{inside}/{plural}"
@@ -87,6 +101,17 @@ async def test_the_servers_account_may_look_up_and_tell(cluster: Cluster) -> Non
         await until(lambda: cluster.list("Event", namespace)[1]["items"])
         telling.cancel()
     assert lost == []
+
+
+@pytest.mark.contract
+async def test_with_the_component_it_may_try_image_volumes(cluster: Cluster) -> None:
+    namespace = cluster.namespace()
+    (role,) = (
+        d for d in overlay(IMAGE_VOLUME) if d["kind"] == "Role" and d["metadata"]["name"] != "stepmemo"
+    )
+    token = cluster.service_account(namespace, "stepmemo", role["rules"])
+    async with api_client(cluster, token=token) as api:
+        await trial.require_image_volumes(api, namespace, InjectSettings(image="stepmemo:test"))
 
 
 def _rules(kind: str) -> list[Json]:

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -67,6 +70,20 @@ REFUSED = [
 def test_reads_and_prints_what_go_reads_and_prints(text, nanoseconds, printed):
     assert duration.parse(text) == nanoseconds
     assert duration.format(nanoseconds) == printed
+
+
+def test_generated_texts_are_read_and_printed_as_go_did_it():
+    """Each row: a text, and what time.ParseDuration and Duration.String of Go 1.26 made of it."""
+    recorded = json.loads((Path(__file__).parents[1] / "data" / "durations.json").read_text())
+    assert [[text, *outcome(text)] for text, *_ in recorded] == recorded
+
+
+def outcome(text):
+    try:
+        nanoseconds = duration.parse(text)
+    except duration.DurationError:
+        return None, None
+    return nanoseconds, duration.format(nanoseconds)
 
 
 @pytest.mark.parametrize("text", REFUSED)

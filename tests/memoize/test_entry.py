@@ -1,6 +1,8 @@
 """Entries: Argo's own form, what they are worth to a step, and what hostile ones do."""
 
 import json
+import re
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -25,6 +27,44 @@ ARGO_WROTE = json.dumps(
         "lastHitTimestamp": "2026-01-02T03:01:05Z",
     }
 )
+WHOLE = {
+    "nodeID": "n",
+    "outputs": {
+        "parameters": [
+            {"name": "out", "value": "x", "valueFrom": {"path": "/x", "configMapKeyRef": {"key": "k"}}},
+        ],
+        "artifacts": [
+            {
+                "name": "res",
+                "mode": 420,
+                "archive": {"tar": {"compressionLevel": 1}},
+                "artifactGC": {"strategy": "Never", "podMetadata": {}},
+                "s3": {"key": "k", "insecure": True, "accessKeySecret": {"name": "s", "key": "k"}},
+            },
+            {"name": "web", "http": {"url": "u", "headers": [{"name": "h", "value": "v"}]}},
+        ],
+        "result": "r",
+        "exitCode": "0",
+    },
+    "creationTimestamp": "2026-01-02T03:00:05Z",
+    "lastHitTimestamp": "2026-01-02T03:01:05Z",
+    "stepmemo": {"key": "hello-1", "maxAge": "1h", "pod": "p", "workflow": "w", "later": {"x": 1}},
+    "later": {"x": [{"y": 1}]},
+}
+"""An entry with something at every level."""
+HOSTILE = (
+    *("NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, str(1 << 63), "01", "0x1", "'x'", "undefined", ""),
+    *(
+        r'"\ud800"',
+        r'"\udc00\ud800"',
+        '"\x00"',
+        '"\\x"',
+        '{"a": 1, "a": 2}',
+        "[" * 100_000,
+        "[" * 70 + "]" * 70,
+    ),
+)
+"""What is no JSON, or is not the same to every reader."""
 WANTED = Declared(parameters=("out",))
 MEMO = Memo(key="hello-1", cache="c")
 
@@ -40,6 +80,18 @@ def found(text: str, memo: Memo = MEMO, wanted: Declared = WANTED, now: datetime
 def reason(*args: Any, **kwargs: Any) -> Reason:
     result = found(*args, **kwargs)
     return Reason.HIT if isinstance(result, Hit) else result.reason
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """Every object within a value, itself included."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [*([value] if isinstance(value, dict) and value else []), *(o for v in inner for o in objects(v))]
+
+
+def lists(value: Any) -> list[list[Any]]:
+    """Every list within a value."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [*([value] if isinstance(value, list) else []), *(found for v in inner for found in lists(v))]
 
 
 class TestForm:
@@ -82,6 +134,8 @@ class TestForm:
             max_age=st.text(),
             pod=st.text(),
             workflow=st.text(),
+            extra=st.just({}),
+            own_extra=st.just({}),
         )
     )
     def test_what_is_written_is_read_again(self, written: Entry):
@@ -119,10 +173,18 @@ class TestForm:
             entry(outputs=[]),
             entry(outputs={"parameters": [{"name": "out", "value": {}}]}),
             entry(creationTimestamp=1),
+            entry(creationTimestamp=""),
             entry(creationTimestamp="yesterday"),
             entry(creationTimestamp="2026-01-02"),
             entry(creationTimestamp="2026-01-02 03:04:05Z"),
             entry(creationTimestamp="2026-01-02T03:04:05"),
+            entry(creationTimestamp="2026-01-02t03:04:05Z"),
+            entry(creationTimestamp="2026-01-02T03:04Z"),
+            entry(creationTimestamp="2026-01-02T030405Z"),
+            entry(creationTimestamp="2026-W01-5T03:04:05Z"),
+            entry(creationTimestamp="2026-01-02T03:04:05+0100"),
+            entry(creationTimestamp="2026-01-02T03:04:05+01:00:30"),
+            entry(creationTimestamp="2026-02-30T03:04:05Z"),
             entry(creationTimestamp="0001-01-01T00:00:00+14:00"),
             entry(stepmemo=[1]),
             entry(stepmemo={"key": 1}),
@@ -139,6 +201,47 @@ class TestForm:
             Entry.parse(text)
         if text:
             assert reason(text) is Reason.BROKEN_ENTRY
+
+    @given(st.data())
+    def test_fields_that_we_do_not_know_survive_at_every_level(self, data: st.DataObject):
+        whole = deepcopy(WHOLE)
+        for holder in data.draw(st.lists(st.sampled_from(objects(whole)), min_size=1, max_size=4)):
+            holder[data.draw(st.text(max_size=5).map("x-{}".format))] = data.draw(VALUES)
+        assert json.loads(Entry.parse(json.dumps(whole)).dump()) == whole
+
+    @given(st.data())
+    def test_a_value_of_any_type_anywhere_is_an_answer_or_a_miss(self, data: st.DataObject):
+        whole = deepcopy(WHOLE)
+        holder = data.draw(st.sampled_from([*objects(whole), *lists(whole)]))
+        place = data.draw(st.sampled_from(sorted(holder) if isinstance(holder, dict) else range(len(holder))))
+        holder[place] = data.draw(VALUES)
+        result = found(json.dumps(whole))
+        if isinstance(result, Hit):
+            again = Entry.parse(result.entry.dump())
+            assert again.outputs == result.entry.outputs
+            assert again.created == result.entry.created
+        else:
+            assert result.reason in (Reason.BROKEN_ENTRY, Reason.INCOMPLETE_ENTRY, Reason.KEY_MISMATCH)
+
+    @given(st.data())
+    def test_text_that_readers_take_differently_is_a_miss_wherever_it_stands(self, data: st.DataObject):
+        text = json.dumps(WHOLE)
+        values = list(re.finditer(r'(?<=: )("[^"]*"|[0-9]+|true)', text))
+        at = data.draw(st.sampled_from(values))
+        hostile = data.draw(st.sampled_from(HOSTILE))
+        assert reason(text[: at.start()] + hostile + text[at.end() :]) is Reason.BROKEN_ENTRY
+
+    @given(st.integers(0, len(json.dumps(json.loads(ARGO_WROTE))) - 1))
+    def test_an_entry_that_was_cut_off_is_a_miss(self, length: int):
+        assert reason(ARGO_WROTE[:length]) is (Reason.BROKEN_ENTRY if length else Reason.MISS)
+
+    @given(st.data())
+    def test_a_field_that_stands_twice_is_a_miss_at_every_level(self, data: st.DataObject):
+        whole = deepcopy(WHOLE)
+        holder = data.draw(st.sampled_from(objects(whole)))
+        field = data.draw(st.sampled_from(sorted(holder)))
+        holder["twice"] = holder[field]
+        assert reason(json.dumps(whole).replace('"twice"', json.dumps(field))) is Reason.BROKEN_ENTRY
 
     @given(st.text(max_size=20) | VALUES.map(json.dumps) | VALUES.map(lambda v: entry(outputs=v, stepmemo=v)))
     def test_no_text_is_more_than_a_miss(self, text: str):
@@ -183,6 +286,13 @@ class TestLookUp:
         assert (
             reason(entry(creationTimestamp="2026-01-02T04:04:05Z"), Memo("hello-1", "c", "1s")) is Reason.HIT
         )
+
+    @pytest.mark.parametrize("max_age", ["0", "-1h"])
+    @pytest.mark.parametrize("made", ["2026-01-02T03:04:05Z", "2026-01-02T04:04:05Z"])
+    def test_under_an_age_of_nothing_or_less_not_even_an_entry_of_now_or_later_answers(
+        self, made: str, max_age: str
+    ):
+        assert reason(entry(creationTimestamp=made), Memo("hello-1", "c", max_age)) is Reason.EXPIRED
 
     def test_the_clocks_time_zone_does_not_matter(self):
         elsewhere = NOW.astimezone(timezone(timedelta(hours=-9)))

@@ -1,6 +1,7 @@
 """Where the entry for a memoize key lies."""
 
 import re
+import string
 
 import pytest
 from hypothesis import given
@@ -30,6 +31,17 @@ def test_the_digest_is_that_of_the_keys_utf8_form():
 @given(st.text(st.characters(), max_size=300))
 def test_kubernetes_takes_every_data_key(key: str):
     assert KUBERNETES_ALLOWS.fullmatch(data_key(key))
+
+
+def argo_takes(key: str) -> bool:
+    """Argo's cacheKeyRegex, spelt out: ASCII letters and digits, and after the first one a dash."""
+    letters = frozenset(string.ascii_letters + string.digits)
+    return bool(key) and key[0] in letters and letters.issuperset(key[1:].replace("-", ""))
+
+
+@given(st.text("aZ09-._ \n٣é", max_size=8) | st.text("a-", min_size=250, max_size=256))
+def test_a_key_is_its_own_place_where_argo_takes_it_and_it_is_not_too_long(key: str):
+    assert (data_key(key) == key) == (argo_takes(key) and len(key) <= 253)
 
 
 KEYS = st.one_of(

@@ -1,9 +1,11 @@
 """What a template declares, what an entry lacks, and what may be stored."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from memoize.outputs import (
     BrokenOutputsError,
@@ -221,6 +223,84 @@ class TestSound:
             kept = storable(found, Declared(archive={"s3": S3}), gc=False)
             if not isinstance(kept, Refused):
                 assert sound(json.loads(json.dumps(kept))) == kept
+
+
+NAMES = st.sampled_from("abcd")
+REPORTED = st.fixed_dictionaries(
+    {},
+    optional={
+        "parameters": st.lists(
+            st.fixed_dictionaries({"name": NAMES}, optional={"value": st.none() | st.text(max_size=3)}),
+            max_size=4,
+        ),
+        "artifacts": st.lists(
+            st.fixed_dictionaries(
+                {"name": NAMES, "s3": st.fixed_dictionaries({}, optional={"key": st.text("k", max_size=1)})},
+                optional={"deleted": st.booleans(), "artifactGC": st.just(NEVER)},
+            ),
+            max_size=4,
+        ),
+        "result": st.none() | st.text(max_size=3),
+    },
+)
+PROMISED = st.builds(
+    Declared,
+    parameters=st.lists(NAMES, unique=True).map(tuple),
+    artifacts=st.lists(st.builds(DeclaredArtifact, NAMES, st.booleans()), unique_by=lambda a: a.name).map(
+        tuple
+    ),
+    result=st.booleans(),
+    mains=st.sampled_from([("main",), ("a",), ("a", "main")]),
+    archive=st.none() | st.just({"s3": S3}),
+)
+
+
+class TestMonotonic:
+    @given(REPORTED, REPORTED, PROMISED)
+    def test_more_outputs_never_lack_more(
+        self, some: dict[str, Any], others: dict[str, Any], wanted: Declared
+    ):
+        more = {
+            "parameters": [*some.get("parameters", ()), *others.get("parameters", ())],
+            "artifacts": [*some.get("artifacts", ()), *others.get("artifacts", ())],
+            "result": others.get("result") if some.get("result") is None else some["result"],
+        }
+        assert set(missing(more, wanted)) <= set(missing(some, wanted))
+
+    @given(REPORTED, PROMISED, PROMISED)
+    def test_who_wants_more_lacks_no_less(self, outputs: dict[str, Any], some: Declared, others: Declared):
+        wanted = {a.name: a for a in others.artifacts if not a.optional} | {a.name: a for a in some.artifacts}
+        more = some._replace(
+            parameters=tuple(dict.fromkeys((*some.parameters, *others.parameters))),
+            artifacts=tuple(wanted.values()),
+            result=some.result or others.result,
+        )
+        assert set(missing(outputs, some)) <= set(missing(outputs, more))
+
+    @given(REPORTED, PROMISED, st.booleans())
+    def test_what_is_stored_answers_whatever_the_step_itself_answered(
+        self, outputs: dict[str, Any], promised: Declared, gc: bool
+    ):
+        stored = storable(sound(outputs), promised, gc)
+        if not isinstance(stored, Refused):
+            assert missing(stored, promised) == missing(outputs, promised)
+
+    @given(REPORTED, PROMISED, st.booleans())
+    def test_what_was_stored_is_stored_again_as_it_is(
+        self, outputs: dict[str, Any], promised: Declared, gc: bool
+    ):
+        """A step that was answered by an entry and whose outputs were stored under another key, say."""
+        stored = storable(sound(outputs), promised, gc)
+        if not isinstance(stored, Refused):
+            assert storable(stored, promised, gc) == stored
+
+    @given(REPORTED, PROMISED)
+    def test_what_may_be_stored_where_artifacts_are_deleted_may_be_stored_where_they_are_not(
+        self, outputs: dict[str, Any], promised: Declared
+    ):
+        if not isinstance(storable(outputs, promised, gc=True), Refused):
+            kept = storable(outputs, promised, gc=False)
+            assert not isinstance(kept, Refused)
 
 
 def test_outputs_that_last_are_those_that_no_workflow_deletes():

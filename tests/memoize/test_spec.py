@@ -172,6 +172,22 @@ def test_anything_is_a_memo_or_errors_below_its_path(block):
     assert all(error.field.startswith("path.to.it") for error in errors)
 
 
+@given(ANYTHING)
+def test_every_error_names_a_field_of_the_block_or_one_missing_from_it(block):
+    _, errors = spec.from_block(block, "memoize")
+    for error in errors:
+        *parents, last = error.field.split(".")
+        holder = {"memoize": block}
+        for name in parents:
+            # What is required may be missing together with the objects that would hold it.
+            holder = (holder or {}).get(name) if error.kind is Kind.REQUIRED else holder[name]
+        if error.kind is Kind.REQUIRED:
+            assert not str((holder or {}).get(last) or "").strip()
+        else:
+            found = holder[last]
+            assert error.kind is Kind.UNKNOWN or found == error.value or found != found
+
+
 @given(st.dictionaries(st.sampled_from([names.KEY, names.CACHE, names.MAX_AGE]), ANYTHING))
 def test_any_annotations_are_a_memo_or_errors_or_nothing(annotations):
     memo, errors = spec.from_annotations(annotations, "metadata")

@@ -9,18 +9,16 @@ from hypothesis import strategies as st
 from memoize.outputs import Declared, DeclaredArtifact
 from memoize.step import Step
 
-NAMES = st.lists(st.text(max_size=5), max_size=2).map(tuple)
+TEXT = st.text(st.sampled_from("$()\\u0024AX{}\"' \n\x00é😀") | st.characters(), max_size=20)
+NAMES = st.lists(TEXT, max_size=2).map(tuple)
 DECLARED = st.builds(
     Declared,
     parameters=NAMES,
-    artifacts=st.lists(
-        st.builds(DeclaredArtifact, st.text(max_size=5), st.booleans(), st.text(max_size=5)), max_size=2
-    ).map(tuple),
+    artifacts=st.lists(st.builds(DeclaredArtifact, TEXT, st.booleans(), TEXT), max_size=2).map(tuple),
     result=st.booleans(),
     mains=NAMES,
-    archive=st.none() | st.just({"s3": {"bucket": "b$(X)"}}),
+    archive=st.none() | st.fixed_dictionaries({"s3": st.dictionaries(TEXT, TEXT, max_size=2)}),
 )
-TEXT = st.text(max_size=20)
 STEPS = st.builds(
     Step, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, st.booleans(), st.booleans(), st.none() | DECLARED, TEXT
 )

@@ -9,12 +9,14 @@ import ipaddress
 import json
 import socket
 import ssl
+import struct
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,49 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from memoize import names
+
 CONFIGMAPS = "configmaps"
 RESULTS = "workflowtaskresults"
 EVENTS = "events"
 LIMIT = 1 << 20
+TOO_MUCH = 17 << 20
+"""Bytes: more than the sidecar reads of any reply."""
+
+
+class Call(StrEnum):
+    """Every request that the sidecar makes, by what it is for. One that is none of these fails the test."""
+
+    READ_CACHE = "read-cache"
+    ADD_ENTRY = "add-entry"
+    MERGE_ENTRY = "merge-entry"
+    CREATE_CACHE = "create-cache"
+    POST_RESULT = "post-result"
+    READ_RESULT = "read-result"
+    TAKE_BACK = "take-back"
+    KEEP_OUT = "keep-out"
+    TELL = "tell"
+
+
+def call_of(method: str, resource: str, content_type: str, body: Any) -> Call:
+    """Tell what a request is for; ValueError for one that the matrix of faults does not know."""
+    match method, resource, content_type:
+        case "GET", "configmaps", "":
+            return Call.READ_CACHE
+        case "PATCH", "configmaps", "application/json-patch+json":
+            return Call.ADD_ENTRY
+        case "PATCH", "configmaps", "application/merge-patch+json":
+            return Call.MERGE_ENTRY
+        case "POST", "configmaps", "application/json":
+            return Call.CREATE_CACHE
+        case "POST", "workflowtaskresults", "application/json":
+            complete = body["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "true"
+            return Call.POST_RESULT if complete else Call.KEEP_OUT
+        case "PATCH", "workflowtaskresults", "application/merge-patch+json":
+            return Call.TAKE_BACK if body else Call.READ_RESULT
+        case "POST", "events", "application/json":
+            return Call.TELL
+    raise ValueError(f"{method} {resource} {content_type}")
 
 
 @dataclass(frozen=True)
@@ -36,8 +77,10 @@ class Fault:
     """What happens to one request.
 
     `applied` says whether it takes effect; `late` lets it do so only when that many further ones were served.
-    `seen` is what comes back: a status (0: the reply that it has earned), or "reset" before any byte, "hang"
-    until the client is gone, "garbage" instead of HTTP, "cut" in the middle of the body, "text" for no JSON.
+    `seen` is what comes back: a status (0: the reply that it has earned); or "reset" before any byte,
+    "refused" which also takes no further connection, "hang" until the client is gone, "garbage" instead of
+    HTTP, "slow" headers that never end; or, after the status that it has earned, a body that is "cut" in the
+    middle, is "text", a "list", of "other" fields, nested too "deep" or "huge".
     """
 
     seen: int | str = 0
@@ -48,6 +91,16 @@ class Fault:
 
 
 OK = Fault(applied=True)
+_BODIES = {
+    "text": lambda _: b"<html>",
+    "list": lambda _: b"[]",
+    "other": lambda _: (
+        b'{"metadata": {"labels": 7, "annotations": []}, "data": [1], "details": "x", "outputs": 1}'
+    ),
+    "deep": lambda _: b'{"metadata":' * 100_000,
+    "huge": lambda answer: answer + b" " * TOO_MUCH,
+}
+"""Bodies instead of the one that belongs to the reply."""
 
 
 class Api:
@@ -56,15 +109,30 @@ class Api:
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
         self.requests: list[tuple[str, str]] = []
+        self.calls: list[Call] = []
+        self.unknown: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.late_statuses: list[int] = []
         self._faults: dict[tuple[str, str], deque[Fault]] = defaultdict(deque)
         self._always: dict[tuple[str, str], Fault] = {}
+        self._calls_once: dict[Call, deque[Fault]] = defaultdict(deque)
+        self._calls_always: dict[Call, Fault] = {}
         self._late: list[tuple[int, tuple[str, str, str, str, Any]]] = []
         self._others: dict[tuple[str, str], deque[Callable[[], object]]] = defaultdict(deque)
         self._lock = threading.RLock()
         self._version = 0
         self.closing = threading.Event()
+        self.before: Callable[[int], object] = lambda number: None
+        self.after: Callable[[int], object] = lambda number: None
+        """Called with a request's number, from 1, when it has come and when it has taken effect."""
+
+    def on(self, call: Call, fault: Fault) -> None:
+        """Every request for this meets this fault …"""
+        self._calls_always[call] = fault
+
+    def on_next(self, call: Call, *faults: Fault) -> None:
+        """… and the next ones meet these, one each."""
+        self._calls_once[call].extend(faults)
 
     def once(self, method: str, resource: str, *faults: Fault) -> None:
         """The next requests of this kind meet these faults, one each."""
@@ -93,10 +161,12 @@ class Api:
         resource, name = self._where(path)
         with self._lock:
             self.requests.append((method, resource))
-            queue = self._faults[method, resource]
-            fault = queue.popleft() if queue else self._always.get((method, resource), OK)
+            number = len(self.requests)
+            self.before(number)
+            fault = self._fault(method, resource, content_type, body)
             request = (method, resource, name, content_type, body)
             status, reply = self._apply(*request) if fault.applied else (500, {})
+            self.after(number)
             if others := self._others[method, resource]:
                 others.popleft()()
             due = [waiting for left, waiting in self._late if left == 1]
@@ -107,6 +177,21 @@ class Api:
         if isinstance(fault.seen, int) and fault.seen:
             return fault, fault.seen, fault.body
         return fault, status, reply
+
+    def _fault(self, method: str, resource: str, content_type: str, body: Any) -> Fault:
+        try:
+            call = call_of(method, resource, content_type, body)
+        except ValueError as error:
+            self.unknown.append(str(error))
+        else:
+            self.calls.append(call)
+            if queue := self._calls_once[call]:
+                return queue.popleft()
+            if call in self._calls_always:
+                return self._calls_always[call]
+        if others := self._faults[method, resource]:
+            return others.popleft()
+        return self._always.get((method, resource), OK)
 
     def _where(self, path: str) -> tuple[str, str]:
         parts = path.partition("?")[0].partition("/namespaces/")[2].split("/")
@@ -198,8 +283,11 @@ class _Handler(BaseHTTPRequestHandler):
         fault, code, reply = self.api.serve(
             self.command, self.path, self.headers.get("Content-Type", ""), body
         )
-        if fault.seen == "reset":
-            self.close_connection = True
+        if fault.seen in ("reset", "refused"):
+            if fault.seen == "refused":
+                self.server.shutdown()
+                self.server.server_close()
+            self._break_off()
             return
         if fault.seen == "hang":
             self.api.closing.wait(10)
@@ -209,17 +297,34 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"\x00\x01 not HTTP\r\n\r\n")
             self.close_connection = True
             return
-        answer = b"<html>" if fault.seen == "text" else json.dumps(reply).encode()
+        if fault.seen == "slow":
+            self._never_end()
+            return
+        answer = json.dumps(reply).encode()
+        if fault.seen in _BODIES:
+            answer = _BODIES[str(fault.seen)](answer)
         self.send_response(code)
+        self.send_header("Content-Type", "text/html" if fault.seen == "text" else "application/json")
         self.send_header("Content-Length", str(len(answer)))
         for name, value in fault.headers:
             self.send_header(name, value)
         self.end_headers()
         if fault.seen == "cut":
             self.wfile.write(answer[: len(answer) // 2])
-            self.close_connection = True
+            self._break_off()
             return
         self.wfile.write(answer)
+
+    def _break_off(self) -> None:
+        """Have the client see a reset instead of an end."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+
+    def _never_end(self) -> None:
+        """Send headers, a few bytes at a time: no single wait of the client is long."""
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while not self.api.closing.wait(0.02):
+            self.wfile.write(b"x")
 
     do_GET = do_POST = do_PATCH = _serve  # noqa: N815
 
@@ -255,8 +360,11 @@ def serving(api: Api, credentials: Path, host: str = "127.0.0.1") -> Iterator[tu
         thread.join()
 
 
-def make_credentials(directory: Path) -> Path:
-    """Write a service account's directory: a token, a CA that is also the server's certificate, its key."""
+def make_credentials(directory: Path, valid_in: datetime.timedelta = -datetime.timedelta(days=1)) -> Path:
+    """Write a service account's directory: a token, a CA that is also the server's certificate, its key.
+
+    `valid_in` is the time from now on from which the certificate is valid.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "faults")])
     now = datetime.datetime.now(datetime.UTC)
@@ -267,8 +375,8 @@ def make_credentials(directory: Path) -> Path:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now + valid_in)
+        .not_valid_after(now + datetime.timedelta(days=2))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(address) for address in addresses]), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         .sign(key, hashes.SHA256())

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -44,17 +44,10 @@ class Ended:
     code: int
 
 
-class Pod:
-    """One step Pod: its files, and the sidecar run in it."""
+class Files:
+    """What the containers of one step Pod find in their file systems and environments."""
 
-    def __init__(
-        self,
-        directory: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        capfd: pytest.CaptureFixture[str],
-        server: tuple[str, int],
-        credentials: Path,
-    ) -> None:
+    def __init__(self, directory: Path, server: tuple[str, int], credentials: Path) -> None:
         self.shared, self.argo = directory / "stepmemo", directory / "argo"
         self.config, self.termination_log = directory / "config", directory / "termination-log"
         for path in (self.shared, self.argo, self.config):
@@ -62,7 +55,6 @@ class Pod:
         self.termination_log.touch()
         self.step = STEP
         self.timeout_ms = 4000
-        self._monkeypatch, self._capfd = monkeypatch, capfd
         self.environment = {
             names.ENV_NAMESPACE: "ns",
             names.ENV_POD_NAME: "wf-step-123",
@@ -78,7 +70,7 @@ class Pod:
 
     def change(self, **fields: Any) -> None:
         """Make it a Pod of another step."""
-        self.step = replace(self.step, **fields)
+        self.step = self.step._replace(**fields)
 
     def main_ended(self, code: str = "0", name: str = "main") -> None:
         """Have Argo's executor record a container's exit code."""
@@ -94,22 +86,6 @@ class Pod:
             names.ENV_TIMEOUT_MS: str(self.timeout_ms),
         }
 
-    def run(self, verb: str) -> Ended:
-        """Run a verb to its end."""
-        self._capfd.readouterr()
-        with self._monkeypatch.context() as patched:
-            for name, value in self.variables().items():
-                patched.setenv(name, value)
-            start = time.monotonic()
-            code = main([verb])
-            seconds = time.monotonic() - start
-        log = self._capfd.readouterr().err
-        match = re.match(r"stepmemo: reason=(\w+) ", log)
-        assert match, log
-        assert log.count("\n") == 1
-        assert "secret-value" not in log
-        return Ended(Reason(match[1]), log, seconds, code)
-
     @property
     def decision(self) -> str:
         """What the gates would read; empty without a decision."""
@@ -121,6 +97,37 @@ class Pod:
         """The termination message."""
         message: dict[str, Any] = json.loads(self.termination_log.read_text())
         return message
+
+
+class Pod(Files):
+    """One step Pod, and the sidecar run in it without a gate."""
+
+    def __init__(
+        self,
+        directory: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+        server: tuple[str, int],
+        credentials: Path,
+    ) -> None:
+        super().__init__(directory, server, credentials)
+        self._monkeypatch, self._capfd = monkeypatch, capfd
+
+    def run(self, verb: str, age: float = 0) -> Ended:
+        """Run a verb to its end; `age` is how many seconds of its time are gone already."""
+        self._capfd.readouterr()
+        with self._monkeypatch.context() as patched:
+            for name, value in self.variables().items():
+                patched.setenv(name, value)
+            start = time.monotonic()
+            code = main([verb], age)
+            seconds = time.monotonic() - start
+        log = self._capfd.readouterr().err
+        match = re.match(r"stepmemo: reason=(\w+) ", log)
+        assert match, log
+        assert log.count("\n") == 1
+        assert "secret-value" not in log
+        return Ended(Reason(match[1]), log, seconds, code)
 
 
 def entry(**fields: Any) -> str:

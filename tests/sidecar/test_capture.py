@@ -248,6 +248,19 @@ def test_an_offloaded_template_is_read_from_argos_directory(pod: Pod, api: fault
     assert pod.run("capture").reason is Reason.STORED
 
 
+@pytest.mark.parametrize("beside", [None, "", "[]"])
+def test_an_offloaded_template_is_read_from_its_config_map_where_argos_init_wrote_none(
+    pod: Pod, api: faults.Api, beside: str | None
+):
+    pod.change(declared=None)
+    if beside is not None:
+        (pod.argo / "template").write_text(beside)
+    template = {"data": {}, "outputs": {"parameters": [{"name": "out"}]}}
+    (pod.config / names.ENV_TEMPLATE).write_text(json.dumps(template))
+    have_result(api)
+    assert pod.run("capture").reason is Reason.STORED
+
+
 def test_without_the_offloaded_template_nothing_is_stored(pod: Pod, api: faults.Api):
     pod.change(declared=None)
     have_result(api)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ class StepPod:
     def __init__(self, cluster: Cluster, directory: Path) -> None:
         self.cluster, self.directory = cluster, directory
         self.namespace = cluster.namespace()
-        self.step = replace(STEP, workflow_uid=self._workflow())
+        self.step = STEP._replace(workflow_uid=self._workflow())
         for path in ("shared", "serviceaccount", "argo/ctr/main"):
             (directory / path).mkdir(parents=True)
         (directory / "argo/ctr/main/exitcode").write_text("0")
@@ -62,7 +61,7 @@ class StepPod:
 
     def run(self, verb: str, **changes: Any) -> Reason:
         """Run a verb to its end, for this step or one with some fields changed."""
-        step = replace(self.step, **changes)
+        step = self.step._replace(**changes)
         host, _, port = self.cluster.url.rpartition("//")[2].rpartition(":")
         environment = {
             names.ENV_STEP: step.to_json(),
@@ -133,7 +132,7 @@ def step_pod(cluster: Cluster, tmp_path: Path) -> StepPod:
 def test_what_one_step_stores_answers_the_next(step_pod: StepPod):
     step_pod.reports()
     assert step_pod.run("capture") is Reason.STORED
-    step_pod.step = replace(step_pod.step, node_id="wf-124")
+    step_pod.step = step_pod.step._replace(node_id="wf-124")
     assert step_pod.run("check") is Reason.HIT
     assert step_pod.decision == names.HIT
     posted = step_pod.result("wf-124")
@@ -205,10 +204,10 @@ def test_a_cache_that_stays_full_is_said_to_be(step_pod: StepPod):
 
 
 def test_a_key_of_any_characters_is_stored_and_found(step_pod: StepPod):
-    step_pod.step = replace(step_pod.step, key='"quotes"\nand ünicode ' + "x" * 5000)
+    step_pod.step = step_pod.step._replace(key='"quotes"\nand ünicode ' + "x" * 5000)
     step_pod.reports()
     assert step_pod.run("capture") is Reason.STORED
-    step_pod.step = replace(step_pod.step, node_id="wf-124")
+    step_pod.step = step_pod.step._replace(node_id="wf-124")
     assert step_pod.run("check") is Reason.HIT
 
 
@@ -269,7 +268,7 @@ def test_a_missing_right_is_said_and_costs_no_more_than_it_must(
     step_pod.may(*rules)
     assert step_pod.run("check") is check
     assert step_pod.decision == (names.HIT if check is Reason.HIT else names.RUN)
-    step_pod.step = replace(step_pod.step, node_id="wf-124")
+    step_pod.step = step_pod.step._replace(node_id="wf-124")
     step_pod.reports()
     assert step_pod.run("capture") is capture
 
@@ -296,9 +295,9 @@ def test_an_entry_of_wrong_types_never_reaches_the_controller(
 
 
 def test_a_step_without_outputs_is_stored_and_answered(step_pod: StepPod):
-    step_pod.step = replace(step_pod.step, declared=Declared())
+    step_pod.step = step_pod.step._replace(declared=Declared())
     step_pod.reports(outputs={})
     assert step_pod.run("capture") is Reason.STORED
     assert json.loads(step_pod.data()["hello-1"])["outputs"] == {"exitCode": "0"}
-    step_pod.step = replace(step_pod.step, node_id="wf-124")
+    step_pod.step = step_pod.step._replace(node_id="wf-124")
     assert step_pod.run("check") is Reason.HIT

@@ -11,8 +11,8 @@ import pytest
 from memoize import names
 from memoize.reasons import Reason
 from tests.sidecar import faults
-from tests.sidecar.faults import CONFIGMAPS, EVENTS, RESULTS, Fault
-from tests.sidecar.steppod import CACHE_LABELS, Ended, Pod, cached, have_entry, have_result
+from tests.sidecar.faults import CONFIGMAPS, EVENTS, RESULTS, Call, Fault
+from tests.sidecar.steppod import CACHE_LABELS, POD_UID, Ended, Pod, cached, entry, have_entry, have_result
 
 SHORT = 400
 """Milliseconds for a run whose fault lasts."""
@@ -30,6 +30,11 @@ UNSURE = [
 
 def name(fault: Fault) -> str:
     return f"{fault.seen}{'-applied' * fault.applied}{f'-late{fault.late}' * bool(fault.late)}"
+
+
+def time_for(fault: Fault) -> int:
+    """Milliseconds for a run that meets the fault again and again: few where it lasts until they are over."""
+    return 4000 if fault.seen in REFUSALS and fault.seen != 409 else SHORT
 
 
 def answered(api: faults.Api) -> bool:
@@ -61,7 +66,7 @@ def the_gate_retracts(pod: Pod, api: faults.Api) -> None:
 
 @pytest.mark.parametrize("fault", LASTING + UNREADABLE, ids=name)
 def test_a_look_up_that_never_succeeds_lets_the_step_run(pod: Pod, api: faults.Api, fault: Fault):
-    pod.timeout_ms = SHORT
+    pod.timeout_ms = time_for(fault)
     have_entry(api)
     api.always("GET", CONFIGMAPS, fault)
     ended = pod.run("check")
@@ -79,6 +84,38 @@ def test_a_look_up_that_fails_once_is_repeated(pod: Pod, api: faults.Api, fault:
     assert pod.run("check").reason is Reason.HIT
 
 
+@pytest.mark.parametrize(
+    ("verb", "call"), [("check", Call.READ_CACHE), ("check", Call.POST_RESULT), ("capture", Call.READ_RESULT)]
+)
+def test_a_part_of_the_work_that_hangs_leaves_time_for_what_comes_after_it(
+    pod: Pod, api: faults.Api, verb: str, call: Call
+):
+    pod.timeout_ms = 1500
+    pod.main_ended()
+    have_entry(api)
+    api.on(call, Fault("hang"))
+    assert pod.run(verb).seconds < 0.75 * pod.timeout_ms / 1000
+
+
+@pytest.mark.parametrize(("age", "reason"), [(0, Reason.HIT), (3, Reason.API_UNAVAILABLE), (5, Reason.HIT)])
+def test_the_time_that_python_took_to_come_up_counts_unless_it_cannot_be_true(
+    pod: Pod, api: faults.Api, age: float, reason: Reason
+):
+    pod.timeout_ms = 4000
+    have_entry(api)
+    assert pod.run("check", age).reason is reason
+
+
+@pytest.mark.parametrize("verb", ["check", "capture"])
+def test_a_server_that_is_away_is_not_asked_to_take_an_event(pod: Pod, api: faults.Api, verb: str):
+    pod.timeout_ms = SHORT
+    pod.main_ended()
+    for call in (Call.READ_CACHE, Call.READ_RESULT):
+        api.on(call, Fault(500))
+    assert pod.run(verb).reason is Reason.API_UNAVAILABLE
+    assert api.count("POST", EVENTS) == 0
+
+
 def test_a_server_that_nobody_listens_for_lets_the_step_run(pod: Pod):
     pod.timeout_ms = SHORT
     pod.environment["KUBERNETES_SERVICE_PORT"] = "1"
@@ -88,7 +125,7 @@ def test_a_server_that_nobody_listens_for_lets_the_step_run(pod: Pod):
 
 @pytest.mark.parametrize("fault", LASTING, ids=name)
 def test_a_result_that_is_refused_lets_the_step_run(pod: Pod, api: faults.Api, fault: Fault):
-    pod.timeout_ms = SHORT
+    pod.timeout_ms = time_for(fault)
     have_entry(api)
     api.always("POST", RESULTS, fault)
     ended = pod.run("check")
@@ -104,6 +141,29 @@ def test_a_created_result_whose_reply_is_unreadable_is_there_all_the_same(
     api.always("POST", RESULTS, fault)
     assert pod.run("check").reason is Reason.HIT
     assert api.count("POST", RESULTS) == 1
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(code, applied) for code in (200, 202, 204) for applied in (True, False)], ids=name
+)
+def test_a_success_that_is_not_an_api_servers_word_on_a_create_is_no_answer(
+    pod: Pod, api: faults.Api, fault: Fault
+):
+    have_entry(api)
+    api.always("POST", RESULTS, fault)
+    api.on(Call.KEEP_OUT, faults.OK)
+    ended = pod.run("check")
+    holds(pod, api, ended)
+    assert pod.decision == names.RUN
+
+
+def test_a_result_for_this_pod_that_is_not_reported_complete_answers_nothing(pod: Pod, api: faults.Api):
+    have_entry(api)
+    have_result(api, complete="false", annotations={names.POSTED_FOR: POD_UID})
+    ended = pod.run("check")
+    assert pod.decision == names.RUN
+    holds(pod, api, ended)
+    assert names.POSTED_FOR not in api.objects[RESULTS]["wf-123"]["metadata"]["annotations"]
 
 
 @pytest.mark.parametrize("fault", [f for f in UNSURE if f.seen != "hang"] + [Fault(429)], ids=name)
@@ -156,7 +216,7 @@ def test_a_result_that_arrives_while_it_is_retracted_never_answers_the_step(
 def test_a_retraction_that_does_not_succeed_leaves_the_word_to_the_gate(
     pod: Pod, api: faults.Api, post: Fault, retraction: Fault
 ):
-    pod.timeout_ms = SHORT
+    pod.timeout_ms = 2 * SHORT
     have_entry(api)
     api.once("POST", RESULTS, post)
     api.always("PATCH", RESULTS, retraction)
@@ -190,7 +250,7 @@ def test_after_a_retraction_a_late_result_meets_a_conflict(pod: Pod, api: faults
 
 @pytest.mark.parametrize("fault", LASTING + UNREADABLE, ids=name)
 def test_a_result_that_cannot_be_read_is_not_stored(pod: Pod, api: faults.Api, fault: Fault):
-    pod.timeout_ms = SHORT
+    pod.timeout_ms = time_for(fault)
     pod.main_ended()
     have_result(api)
     have_entry(api, "another")
@@ -206,7 +266,7 @@ def test_a_result_that_cannot_be_read_is_not_stored(pod: Pod, api: faults.Api, f
 def test_a_cache_that_cannot_be_written_costs_the_entry_alone(
     pod: Pod, api: faults.Api, method: str, fault: Fault
 ):
-    pod.timeout_ms = SHORT
+    pod.timeout_ms = time_for(fault)
     pod.main_ended()
     have_result(api)
     if method == "PATCH":
@@ -244,3 +304,16 @@ def test_a_cache_that_fails_once_gets_the_entry(pod: Pod, api: faults.Api, metho
     api.once(method, CONFIGMAPS, fault)
     assert pod.run("capture").reason is Reason.STORED
     assert cached(api).keys() == {"hello-1"} | ({"another"} if method == "PATCH" else set())
+
+
+def test_a_cache_that_is_not_full_keeps_what_has_expired(pod: Pod, api: faults.Api):
+    """Its data came while we looked why a cache without any took no entry."""
+    pod.main_ended()
+    have_result(api)
+    data = {"old": entry(creationTimestamp="2020-01-01T00:00:00Z", stepmemo={"maxAge": "1h"})}
+    api.put(CONFIGMAPS, "my-cache", metadata=CACHE_LABELS)
+    api.meanwhile(
+        "PATCH", CONFIGMAPS, lambda: api.put(CONFIGMAPS, "my-cache", metadata=CACHE_LABELS, data=data)
+    )
+    assert pod.run("capture").reason is Reason.STORED
+    assert cached(api).keys() == {"hello-1", "old"}

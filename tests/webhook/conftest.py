@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from webhook.inject import InjectSettings
+from webhook.containers import InjectSettings
 
 PODS = Path(__file__).parents[1] / "data" / "pods"
 

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from memoize import names
 from memoize.reasons import Reason
 from webhook import pods, qos
-from webhook.inject import InjectSettings, inject
+from webhook.containers import InjectSettings
+from webhook.delivery import Delivery
+from webhook.inject import inject
 
 Json = dict[str, Any]
 
@@ -27,15 +30,30 @@ LEFT_ALONE = {case: Reason.UNSUPPORTED_TEMPLATE for case in RECORDED if case.end
 INJECTED = [case for case in RECORDED if case not in LEFT_ALONE]
 
 
-def decided(pod: Json) -> pods.Inject | pods.Skip:
-    return pods.decide(pod, pod["metadata"]["namespace"], {}, {})
+TWINS = [(case, gate) for case in INJECTED for gate in Delivery]
+SUFFIXES = {Delivery.INIT: "golden", Delivery.IMAGE_VOLUME: "image-volume.golden"}
+GATES = {
+    names.GATE: [{"name": "stepmemo", "mountPath": "/stepmemo"}],
+    names.VOLUME_GATE: [
+        {"name": "stepmemo", "mountPath": "/stepmemo"},
+        {"name": "stepmemo-image", "mountPath": "/stepmemo-image", "readOnly": True},
+    ],
+}
+
+
+def decided(pod: Json, gate: Delivery) -> pods.Inject | pods.Skip:
+    return pods.decide(pod, pod["metadata"]["namespace"], {}, {}, gate)
 
 
 def injected(pod: Json, settings: InjectSettings) -> Json:
-    decision = decided(pod)
+    decision = decided(pod, settings.gate)
     assert isinstance(decision, pods.Inject), decision
     mutated: Json = jsonpatch.apply_patch(deepcopy(pod), inject(pod, decision.plan, settings))
     return mutated
+
+
+def twin(case: str, gate: Delivery) -> str:
+    return f"{case}.{SUFFIXES[gate]}"
 
 
 def test_every_version_and_layout_is_recorded() -> None:
@@ -48,67 +66,89 @@ def test_every_version_and_layout_is_recorded() -> None:
     assert len(RECORDED) > 50
 
 
-@pytest.mark.parametrize("case", INJECTED)
+@pytest.mark.parametrize(("case", "gate"), TWINS)
 def test_a_recorded_pod_becomes_its_golden_twin(
-    case: str, load: Callable[[str], Json], settings: InjectSettings
+    case: str, gate: Delivery, load: Callable[[str], Json], settings: InjectSettings
 ) -> None:
-    mutated = injected(load(case), settings)
-    golden = PODS / f"{case}.golden.json"
+    mutated = injected(load(case), replace(settings, gate=gate))
+    golden = PODS / f"{twin(case, gate)}.json"
     if os.environ.get("STEPMEMO_UPDATE_GOLDEN"):
         golden.write_text(json.dumps(mutated, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     assert mutated == json.loads(golden.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("gate", Delivery)
 @pytest.mark.parametrize("case", LEFT_ALONE)
-def test_a_recorded_pod_that_is_left_alone_has_no_twin(case: str, load: Callable[[str], Json]) -> None:
-    decision = decided(load(case))
+def test_a_recorded_pod_that_is_left_alone_has_no_twin(
+    case: str, gate: Delivery, load: Callable[[str], Json]
+) -> None:
+    decision = decided(load(case), gate)
     assert isinstance(decision, pods.Skip)
     assert decision.reason == LEFT_ALONE[case]
-    assert not (PODS / f"{case}.golden.json").exists()
+    assert not (PODS / f"{twin(case, gate)}.json").exists()
 
 
-@pytest.mark.parametrize("case", INJECTED)
-def test_a_second_pass_leaves_a_golden_twin_alone(case: str, load: Callable[[str], Json]) -> None:
-    decision = decided(load(f"{case}.golden"))
+@pytest.mark.parametrize("now", Delivery)
+@pytest.mark.parametrize(("case", "then"), TWINS)
+def test_a_second_pass_leaves_a_golden_twin_alone_whatever_the_server_is_told_by_then(
+    case: str, then: Delivery, now: Delivery, load: Callable[[str], Json]
+) -> None:
+    decision = decided(load(twin(case, then)), now)
     assert isinstance(decision, pods.Skip)
     assert decision.reason == Reason.ALREADY_INJECTED
 
 
-@pytest.mark.parametrize("case", INJECTED)
+@pytest.mark.parametrize(("case", "gate"), TWINS)
 def test_what_was_put_in_can_be_taken_out_and_leaves_the_recorded_pod(
-    case: str, load: Callable[[str], Json]
+    case: str, gate: Delivery, load: Callable[[str], Json]
 ) -> None:
-    assert without_ours(load(f"{case}.golden")) == load(case)
+    assert without_ours(load(twin(case, gate))) == load(case)
 
 
-@pytest.mark.parametrize("case", INJECTED)
-def test_the_qos_class_stays(case: str, load: Callable[[str], Json]) -> None:
-    assert qos.qos_class(load(case)["spec"]) == qos.qos_class(load(f"{case}.golden")["spec"])
+@pytest.mark.parametrize(("case", "gate"), TWINS)
+def test_the_qos_class_stays(case: str, gate: Delivery, load: Callable[[str], Json]) -> None:
+    assert qos.qos_class(load(case)["spec"]) == qos.qos_class(load(twin(case, gate))["spec"])
 
 
-@pytest.mark.parametrize("case", INJECTED)
-def test_every_mount_of_ours_has_its_volume(case: str, load: Callable[[str], Json]) -> None:
-    spec = load(f"{case}.golden")["spec"]
+@pytest.mark.parametrize(("case", "gate"), TWINS)
+def test_every_mount_of_ours_has_its_volume(case: str, gate: Delivery, load: Callable[[str], Json]) -> None:
+    spec = load(twin(case, gate))["spec"]
     volumes = {volume["name"] for volume in spec["volumes"]}
-    ours = [spec["initContainers"][0], spec["containers"][-1]]
-    assert [c["name"] for c in ours] == [names.CHECK_CONTAINER, names.CAPTURE_CONTAINER]
-    for container in ours:
+    everything = [*spec.get("initContainers", ()), *spec["containers"]]
+    ours = [c for c in everything if c["name"] in names.CONTAINERS]
+    gated = [c for c in everything if c["command"][0] in GATES]
+    assert ours
+    assert gated
+    for container in [*ours, *gated]:
         paths = [mount["mountPath"] for mount in container["volumeMounts"]]
         assert len(paths) == len(set(paths))
         assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
 
 
+@pytest.mark.parametrize("case", INJECTED)
+def test_with_the_image_volume_no_init_container_is_ours_unless_the_template_has_some(
+    case: str, load: Callable[[str], Json]
+) -> None:
+    spec, before = load(twin(case, Delivery.IMAGE_VOLUME))["spec"], load(case)["spec"]
+    if case.endswith("/sidecars-and-init"):
+        assert load(twin(case, Delivery.IMAGE_VOLUME)) == load(twin(case, Delivery.INIT))
+        return
+    assert spec.get("initContainers") == before.get("initContainers")
+    assert [c["name"] for c in spec["containers"]] == ["stepmemo", *(c["name"] for c in before["containers"])]
+
+
 def without_ours(pod: Json) -> Json:
     """The inverse of injection, written without its code."""
     spec = pod["spec"]
-    spec["volumes"] = [v for v in spec["volumes"] if v["name"] != "stepmemo"]
+    spec["volumes"] = [v for v in spec["volumes"] if v["name"] not in ("stepmemo", "stepmemo-image")]
     for kind in ("initContainers", "containers"):
-        spec[kind] = [c for c in spec[kind] if c["name"] not in ("stepmemo", "stepmemo-check")]
+        spec[kind] = [c for c in spec.get(kind, ()) if c["name"] not in ("stepmemo", "stepmemo-check")]
         for container in spec[kind]:
             command = container["command"]
-            if command[0] == "/stepmemo/gate":
+            if (mounts := GATES.get(command[0])) is not None:
                 container["command"] = command[command.index("--") + 1 :]
-                assert container["volumeMounts"].pop() == {"name": "stepmemo", "mountPath": "/stepmemo"}
+                assert container["volumeMounts"][-len(mounts) :] == mounts
+                del container["volumeMounts"][-len(mounts) :]
     if not spec["initContainers"]:
         del spec["initContainers"]  # the init-less layout has none
     return pod

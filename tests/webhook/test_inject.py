@@ -2,24 +2,20 @@ import json
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jsonpatch
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from memoize import names
-from memoize.reasons import Reason
 from memoize.step import Step
 from webhook import pods, qos
-from webhook.inject import InjectSettings, inject
+from webhook.containers import InjectSettings
+from webhook.inject import inject
 from webhook.pods import Inject
 
 Json = dict[str, Any]
 SETTINGS = InjectSettings(image="registry.test/stepmemo:1", pull_secrets=("ours",))
-RECORDED = Path(__file__).parents[1] / "data" / "pods"
 
 
 def decided(pod: Json) -> Inject:
@@ -275,88 +271,3 @@ def test_lists_that_are_not_there_are_made(load: Callable[[str], Json]) -> None:
         {"name": "stepmemo", "mountPath": "/stepmemo"}
     ]
     assert spec["volumes"] == [{"name": "stepmemo", "emptyDir": {}}]
-
-
-# --- Any Pod -----------------------------------------------------------------------------------------
-
-QUANTITIES = st.sampled_from(["0", "10m", "1", "1e3", "64Mi", "0.5"])
-AMOUNTS = st.dictionaries(st.sampled_from(["cpu", "memory", "nvidia.com/gpu"]), QUANTITIES)
-RESOURCES = st.fixed_dictionaries({}, optional={"requests": AMOUNTS, "limits": AMOUNTS}) | st.builds(
-    lambda full: {"requests": dict(full), "limits": dict(full)}, st.just(FULL)
-)
-OTHERS = st.fixed_dictionaries(
-    {"name": st.sampled_from(["istio-proxy", "vault"]), "image": st.text(min_size=1), "resources": RESOURCES},
-    optional={
-        "command": st.lists(st.text(), max_size=2),
-        "lifecycle": st.just({"preStop": {"sleep": {"seconds": 1}}}),
-        "restartPolicy": st.just("Always"),
-        "volumeMounts": st.just([{"name": "certs", "mountPath": "/certs"}]),
-        "securityContext": st.just({"runAsUser": 0}),
-    },
-)
-BASES = [
-    json.loads((RECORDED / f"{case}.json").read_text(encoding="utf-8"))
-    for case in ("v3.5.15-legacy/data", "v4.1.2-legacy/sidecars-and-init", "v4.1.2-initless/container-set")
-]
-
-
-@st.composite
-def step_pods(draw: st.DrawFn) -> Json:
-    """Step Pods as Argo, podSpecPatch and other webhooks may leave them."""
-    pod: Json = deepcopy(draw(st.sampled_from(BASES)))
-    spec = pod["spec"]
-    same = draw(st.none() | RESOURCES)
-    for kind in ("initContainers", "containers"):
-        for c in spec.get(kind, ()):
-            c["resources"] = draw(RESOURCES) if same is None else same
-            c["command"] = c["command"] + draw(st.lists(st.text(), max_size=2))
-        for other in draw(st.lists(OTHERS, max_size=2, unique_by=lambda c: str(c["name"]))):
-            spec.setdefault(kind, []).insert(draw(st.integers(0, len(spec[kind]))), other)
-    spec |= draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "imagePullSecrets": st.lists(
-                    st.sampled_from([{"name": "ours"}, {"name": "theirs"}]), max_size=2
-                ),
-                "securityContext": st.sampled_from([{}, {"runAsUser": 0}, {"runAsUser": 7, "fsGroup": 7}]),
-                "resources": RESOURCES,
-            },
-        )
-    )
-    words = {
-        names.KEY: draw(st.text(min_size=1).filter(lambda t: t.strip() and "{{" not in t and "}}" not in t))
-    }
-    words |= {names.MODE: draw(st.sampled_from(["use", "refresh", "readonly"]))}
-    pod["metadata"]["annotations"] |= words
-    return pod
-
-
-@given(step_pods())
-@settings(max_examples=60, deadline=None)
-def test_any_step_pod_can_be_injected_once_and_keeps_its_nature(pod: Json) -> None:
-    mutated = mutate(pod)
-    assert qos.qos_class(mutated["spec"]) == qos.qos_class(pod["spec"])
-    assert pods.decide(mutated, "default", {}, {}) == pods.Skip(Reason.ALREADY_INJECTED)
-    assert taken_out(mutated, pod) == pod
-
-
-def taken_out(mutated: Json, pod: Json) -> Json:
-    """What is left without ours, all of which must be found where it belongs."""
-    spec = deepcopy(mutated["spec"])
-    assert spec["initContainers"].pop(0)["name"] == "stepmemo-check"
-    if pod["metadata"]["annotations"][names.MODE] != "readonly":
-        assert spec["containers"].pop()["name"] == "stepmemo"
-    assert spec["volumes"].pop()["name"] == "stepmemo"
-    if {"name": "ours"} not in pod["spec"].get("imagePullSecrets", ()):
-        assert spec["imagePullSecrets"].pop() == {"name": "ours"}
-    for kind in ("initContainers", "containers"):
-        for c in spec[kind]:
-            command = c.get("command") or [""]
-            if command[0] == names.GATE:
-                assert any(e["name"] == "ARGO_CONTAINER_NAME" for e in c["env"])
-                c["command"] = command[command.index("--") + 1 :]
-                assert c["volumeMounts"].pop() == {"name": "stepmemo", "mountPath": "/stepmemo"}
-    for absent in {"initContainers", "imagePullSecrets"} - pod["spec"].keys():
-        assert spec.pop(absent) == []
-    return {**mutated, "spec": spec}

@@ -48,6 +48,24 @@ def test_init_containers_that_the_template_declares_or_a_plugin_needs_are_manage
     assert managed(pod) == ["init", "prep", "init-artifact-mine", "wait", "main", "db"]
 
 
+def test_init_containers_of_the_template_are_told_from_argos_own(load: Callable[[str], Json]) -> None:
+    pod = load("v4.1.2-legacy/sidecars-and-init")
+    plugin = container(pod, "init") | {"name": "init-artifact-mine"}
+    pod["spec"]["initContainers"].append(plugin)
+    pod["spec"]["initContainers"].append({"name": "istio-init", "command": ["x"]})
+    assert [place.name for place in layout.read(pod).template_inits] == ["prep"]
+
+
+def test_an_init_container_that_the_template_names_like_a_plugins_is_the_templates(
+    load: Callable[[str], Json],
+) -> None:
+    pod = load("v4.1.2-legacy/sidecars-and-init")
+    template = json.loads(layout.read(pod).managed[0].variables["ARGO_TEMPLATE"])
+    container(pod, "prep")["name"] = template["initContainers"][0]["name"] = "init-artifact-prep"
+    set_env(container(pod, "init"), "ARGO_TEMPLATE", json.dumps(template))
+    assert [place.name for place in layout.read(pod).template_inits] == ["init-artifact-prep"]
+
+
 def test_the_template_is_argos_own_copy_before_that_of_the_templates_init_containers(
     load: Callable[[str], Json],
 ) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -66,6 +67,16 @@ async def test_equal_questions_at_once_are_asked_once() -> None:
     assert source.reads == ["a", "b"]
 
 
+async def test_a_read_that_was_begun_is_the_one_that_is_waited_for() -> None:
+    source = Source()
+    cached = Cached(source.read, Clock())
+    cached.begin("a")
+    cached.begin("a")
+    assert await cached.get("a") == "a 1"
+    cached.begin("a")
+    assert await cached.get("a") == "a 1"
+
+
 async def test_one_that_hangs_up_does_not_end_the_read_for_the_others() -> None:
     source = Source()
     source.open.clear()
@@ -113,7 +124,7 @@ async def looking(cluster: Cluster, token: str | None = None) -> AsyncIterator[t
         yield Lookups(api, failed.append, seconds=10), failed
 
 
-def workflow(cluster: Cluster, namespace: str, name: str) -> Owner:
+def workflow(cluster: Cluster, namespace: str, name: str, spec: dict[str, Any] | None = None) -> Owner:
     status, body = cluster.create(
         {
             "apiVersion": "argoproj.io/v1alpha1",
@@ -124,7 +135,7 @@ def workflow(cluster: Cluster, namespace: str, name: str) -> Owner:
                 "labels": {"stepmemo.dev/mode": "refresh"},
                 "annotations": {"note": "long"},
             },
-            "spec": {"entrypoint": "main"},
+            "spec": {"entrypoint": "main"} if spec is None else spec,
         }
     )
     assert status == 201, body
@@ -175,6 +186,66 @@ async def test_what_is_forbidden_is_nothing(cluster: Cluster) -> None:
         assert await lookups.workflow_metadata(owner) is None
         assert await lookups.namespace_labels(owner.namespace) is None
     assert failed == ["workflows", "namespaces"]
+
+
+COLLECTED = {"artifactGC": {"strategy": "OnWorkflowDeletion"}}
+KEPT = {"artifactGC": {"strategy": "Never"}}
+REFERENCE = {"workflowTemplateRef": {"name": "template"}}
+
+
+def template(cluster: Cluster, namespace: str | None, spec: dict[str, Any]) -> None:
+    """A WorkflowTemplate, or without a namespace a ClusterWorkflowTemplate, called `template`."""
+    metadata = {"name": "template"} | ({"namespace": namespace} if namespace else {})
+    kind = "WorkflowTemplate" if namespace else "ClusterWorkflowTemplate"
+    body = {"apiVersion": "argoproj.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
+    status, said = cluster.create(body)
+    assert status in (201, 409), said
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize(
+    ("own", "referenced", "deleted"),
+    [
+        ({}, None, False),
+        (KEPT, None, False),
+        (COLLECTED, None, True),
+        (REFERENCE, {}, False),
+        (REFERENCE, COLLECTED, True),
+        (REFERENCE | KEPT, COLLECTED, False),
+        (REFERENCE | COLLECTED, KEPT, True),
+    ],
+)
+async def test_the_specs_tell_whether_artifacts_will_be_deleted(
+    cluster: Cluster, own: dict[str, Any], referenced: dict[str, Any] | None, deleted: bool
+) -> None:
+    namespace = cluster.namespace()
+    if referenced is not None:
+        template(cluster, namespace, referenced)
+    owner = workflow(cluster, namespace, "hello", own)
+    async with looking(cluster) as (lookups, failed):
+        assert await lookups.deletes_artifacts(owner) is deleted
+    assert failed == []
+
+
+@pytest.mark.contract
+async def test_a_cluster_workflow_template_tells_it_too(cluster: Cluster) -> None:
+    template(cluster, None, COLLECTED)
+    spec = {"workflowTemplateRef": {"name": "template", "clusterScope": True}}
+    owner = workflow(cluster, cluster.namespace(), "hello", spec)
+    async with looking(cluster) as (lookups, _):
+        assert await lookups.deletes_artifacts(owner) is True
+
+
+@pytest.mark.contract
+async def test_whether_artifacts_will_be_deleted_is_unknown_where_a_spec_cannot_be_read(
+    cluster: Cluster,
+) -> None:
+    owner = workflow(cluster, cluster.namespace(), "hello", REFERENCE)
+    another = Owner(owner.namespace, owner.name, "another")
+    async with looking(cluster) as (lookups, failed):
+        assert await lookups.deletes_artifacts(owner) is None
+        assert await lookups.deletes_artifacts(another) is None
+    assert failed == ["workflowtemplates"]
 
 
 @pytest.mark.parametrize("name", ["..", "../../../../v1/secrets", "a/b", "a?b=c", "UPPER", "", "x" * 254])
@@ -250,6 +321,18 @@ async def test_metadata_alone_is_asked_for(cluster: Cluster) -> None:
             "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
         )
     ]
+
+
+async def test_a_steps_workflow_and_namespace_are_read_side_by_side(cluster: Cluster) -> None:
+    both = asyncio.Barrier(2)
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        await both.wait()
+        return web.json_response({"metadata": {"uid": "u", "labels": {"a": "b"}}})
+
+    async with answering(answer) as url, api_client(cluster, url=url) as api:
+        found = await Lookups(api, [].append).of_step(Owner("work", "hello", "u"))
+    assert found == ({"uid": "u", "labels": {"a": "b"}}, {"a": "b"})
 
 
 async def test_an_api_server_that_is_not_there_means_nothing(cluster: Cluster) -> None:

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
+from devcluster.api.server import write_kubeconfig
 from tests.cluster import Cluster, wait_for
 from tests.webhook.serving import certify
 
@@ -79,6 +81,41 @@ def test_without_a_cluster_it_says_so(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: cannot serve: ")
     assert "Traceback" not in done.stderr
+
+
+def test_an_image_volume_that_may_not_be_tried_is_a_setting_that_is_wrong(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    namespace = cluster.namespace()
+    kubeconfig = tmp_path / "kubeconfig"
+    write_kubeconfig(
+        kubeconfig, cluster.url, cluster.ca_file, cluster.service_account(namespace, "powerless", [])
+    )
+    done = run("--image=x", "--gate=image-volume", KUBECONFIG=str(kubeconfig), STEPMEMO_NAMESPACE=namespace)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('error: --gate (STEPMEMO_GATE): "image-volume" may not be tried: 403 ')
+
+
+def test_a_signal_ends_the_wait_for_an_api_server(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and never listens
+        write_kubeconfig(kubeconfig, f"http://127.0.0.1:{nobody.getsockname()[1]}", Path(os.devnull), "token")
+        with running(tmp_path, {"KUBECONFIG": str(kubeconfig)}, "--gate=image-volume") as server:
+            wait_for(lambda: "cannot try image volumes yet" in server.log, 30)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(20) == 0
+    assert "listening" not in server.log
+
+
+def test_an_image_volume_that_is_taken_is_served(cluster: Cluster, tmp_path: Path) -> None:
+    certify(tmp_path / "certs")
+    environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": cluster.namespace()}
+    argv = ("--gate=image-volume", "--certs=files", f"--cert-dir={tmp_path / 'certs'}")
+    with running(tmp_path, environ, *argv) as server:
+        wait_for(lambda: server.get("/readyz") == (200, "ok\n"), 30)
+    assert "the API server takes image volumes" in server.log
 
 
 def test_an_address_that_is_not_ours_is_said(cluster: Cluster, tmp_path: Path) -> None:

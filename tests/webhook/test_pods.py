@@ -336,18 +336,21 @@ def test_a_container_with_one_of_our_names_is_a_clash(pod: Json, name: str, kind
     assert decide(pod) == Skip(Reason.NAME_CLASH, f"container {name}")
 
 
-def test_a_volume_with_our_name_is_a_clash(pod: Json) -> None:
-    pod["spec"]["volumes"].append({"name": "stepmemo", "emptyDir": {}})
-    assert decide(pod) == Skip(Reason.NAME_CLASH, "volume stepmemo")
+@pytest.mark.parametrize("name", ["stepmemo", "stepmemo-image"])
+def test_a_volume_with_one_of_our_names_is_a_clash(pod: Json, name: str) -> None:
+    pod["spec"]["volumes"].append({"name": name, "emptyDir": {}})
+    assert decide(pod) == Skip(Reason.NAME_CLASH, f"volume {name}")
 
 
-@pytest.mark.parametrize("path", ["/stepmemo", "/stepmemo/", "/stepmemo/data", "/x/../stepmemo"])
+@pytest.mark.parametrize(
+    "path", ["/stepmemo", "/stepmemo/", "/stepmemo/data", "/x/../stepmemo", "/stepmemo-image/opt"]
+)
 def test_a_mount_at_our_place_or_below_is_a_clash(pod: Json, path: str) -> None:
     container(pod, "main")["volumeMounts"].append({"name": "tmp-dir-argo", "mountPath": path})
     assert skipped(decide(pod)) == Reason.NAME_CLASH
 
 
-@pytest.mark.parametrize("path", ["/stepmemory", "/data/stepmemo"])
+@pytest.mark.parametrize("path", ["/stepmemory", "/data/stepmemo", "/stepmemo-images"])
 def test_a_mount_with_a_similar_path_is_none(pod: Json, path: str) -> None:
     container(pod, "main")["volumeMounts"].append({"name": "tmp-dir-argo", "mountPath": path})
     assert decide(pod).reason == Reason.INJECTED
@@ -400,6 +403,7 @@ def test_a_pod_that_neither_check_nor_capture_fit_into_is_not_gateable(
         ("init", {"command": []}, "container init has no command of its own"),
         ("prep", {"restartPolicy": "Always"}, "container prep has restartPolicy Always"),
         ("db", {"restartPolicy": "Always"}, "container db has restartPolicy Always"),
+        ("main", {"restartPolicyRules": [{}]}, "container main has restartPolicyRules"),
         ("init", {"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}, "container init has lifecycle hooks"),
     ],
 )

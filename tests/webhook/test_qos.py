@@ -29,6 +29,7 @@ FULL = {"cpu": "1", "memory": "1Gi"}
         ("12e-1", Fraction(6, 5)),
         (2, 2),
         (0.5, Fraction(1, 2)),
+        ("0" * 40 + "1", 1),
     ],
 )
 def test_a_quantity_is_read_exactly(text: object, number: Fraction) -> None:

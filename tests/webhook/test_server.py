@@ -3,7 +3,7 @@ import base64
 import io
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -19,8 +19,8 @@ from tests.cluster import Cluster
 from tests.waiting import until
 from tests.webhook.serving import HOST, api_client, certify, trusting
 from webhook.admission import Admission, Outcome
+from webhook.containers import InjectSettings
 from webhook.events import Events
-from webhook.inject import InjectSettings
 from webhook.lookups import Lookups
 from webhook.metrics import Metrics
 from webhook.patch import remove
@@ -151,11 +151,13 @@ def workflow(namespace: str, **memoize: Any) -> Json:
     }
 
 
-def step_pod(pod: Json, cluster: Cluster, namespace: str, **labels: str) -> Json:
-    """The recorded Pod as one of a Workflow that really is in the cluster."""
+def step_pod(pod: Json, cluster: Cluster, namespace: str, changes: Json | None = None, **labels: str) -> Json:
+    """The recorded Pod as one of a Workflow, changed by a merge-patch, that really is in the cluster."""
     wanted = workflow(namespace)
     wanted["metadata"]["name"] = name = pod["metadata"]["labels"]["workflows.argoproj.io/workflow"]
     wanted["metadata"]["labels"] = labels
+    for part, fields in (changes or {}).items():
+        wanted[part] |= fields
     status, body = cluster.create(wanted)
     assert status == 201, body
     own = deepcopy(pod)
@@ -272,6 +274,48 @@ async def test_the_mode_of_the_run_is_read_from_its_workflow(
         answer = await served.review("/mutate/pods", ask(own, namespace))
     assert answer["auditAnnotations"] == {"reason": "ModeOff"}
     assert "patch" not in answer
+
+
+GC = {"spec": {"artifactGC": {"strategy": "OnPodDeletion"}}}
+WRITTEN = {"metadata": {"labels": {"workflows.argoproj.io/phase": "Running"}}}
+FINALIZER = {"metadata": {"finalizers": ["workflows.argoproj.io/artifact-gc"]}}
+UNREADABLE = {"spec": {"workflowTemplateRef": {"name": "nowhere"}}}
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "deleted"),
+    [
+        ("artifacts-in-out", {}, False),
+        ("artifacts-in-out", GC, True),
+        ("artifacts-in-out", UNREADABLE, True),
+        ("artifacts-in-out", FINALIZER, True),
+        ("artifacts-in-out", WRITTEN | UNREADABLE, False),
+        ("container", GC, False),
+    ],
+    ids=[
+        "kept",
+        "the spec says so",
+        "nobody can tell",
+        "the finalizer says so",
+        "no finalizer by now",
+        "no artifacts",
+    ],
+)
+async def test_a_step_of_the_first_reconcile_is_told_whether_its_artifacts_will_be_deleted(
+    cluster: Cluster,
+    tmp_path: Path,
+    load: Callable[[str], Json],
+    case: str,
+    changes: Json,
+    deleted: bool,
+) -> None:
+    namespace = cluster.namespace()
+    own = step_pod(load(f"v4.1.2-legacy/{case}"), cluster, namespace, changes)
+    async with installed(cluster, tmp_path) as served:
+        answer = await served.review("/mutate/pods", ask(own, namespace))
+    sidecar = patched(own, answer)["spec"]["containers"][-1]
+    step = next(variable["value"] for variable in sidecar["env"] if variable["name"] == "STEPMEMO_STEP")
+    assert json.loads(step)["gc"] is deleted
 
 
 async def test_a_pod_of_a_workflow_that_is_not_there_is_left_alone(

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from webhook import settings
-from webhook.inject import InjectSettings
+from webhook.containers import InjectSettings
+from webhook.delivery import Delivery
 from webhook.settings import FLAGS, SettingsError
 
 IMAGE = ["--image", "registry.example/stepmemo:1"]
@@ -37,7 +38,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "image": "i:1",
         "image-pull-policy": "Always",
         "image-pull-secrets": "one, two",
-        "gate": "init",
+        "gate": "image-volume",
         "check-timeout": "1500ms",
         "capture-timeout": "3s",
         "requests": "cpu=5m,memory=16Mi",
@@ -66,6 +67,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
             image="i:1",
             image_pull_policy="Always",
             pull_secrets=("one", "two"),
+            gate=Delivery.IMAGE_VOLUME,
             check_timeout_ms=1500,
             capture_timeout_ms=3000,
             cpu_request="5m",
@@ -119,7 +121,7 @@ def test_everything_that_is_wrong_is_said_at_once_by_flag_and_variable() -> None
         ("--image=a b", "without blanks"),
         ("--image-pull-policy=Sometimes", "must be one of Always, IfNotPresent, Never"),
         ("--image-pull-secrets=ok,Not_ok", "DNS-1123 subdomain"),
-        ("--gate=image-volume", "must be one of init"),
+        ("--gate=image_volume", "must be one of init, image-volume"),
         ("--requests=cpu=10m", "must name cpu and memory"),
         ("--requests=cpu=10m,memory=1,gpu=1", "must name cpu and memory"),
         ("--requests=cpu=ten,memory=1", "must hold quantities"),

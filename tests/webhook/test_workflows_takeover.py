@@ -34,6 +34,9 @@ def admit(obj, namespace=None, *, known=True, **review_of):
     labels = (namespace or {}) if known else None
     verdict = review(obj["kind"], obj, None, "CREATE", labels, "enforce", **review_of)
     assert verdict.errors == []
+    paths = [op["path"] for op in verdict.ops]
+    nested = [path for at, path in enumerate(paths) if any(path.startswith(f"{p}/") for p in paths[:at])]
+    assert nested == [], "the server's own check leaves the values out"
     stored = jsonpatch.apply_patch(obj, verdict.ops)
     assert review(obj["kind"], stored, None, "CREATE", labels, "enforce").ops == []
     return stored

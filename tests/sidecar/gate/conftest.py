@@ -82,10 +82,13 @@ class StepPod:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:"))
 
+    def blocks_signals(self, pid: int) -> bool:
+        """The gate has blocked SIGTERM: none is lost from here on."""
+        return bool(int(self.status(pid, "SigBlk"), 16) >> (signal.SIGTERM - 1) & 1)
+
     def holds_signals(self, pid: int) -> bool:
         """The gate has blocked SIGTERM and sleeps: it waits for news."""
-        blocked = int(self.status(pid, "SigBlk"), 16) >> (signal.SIGTERM - 1) & 1
-        return bool(blocked) and self.status(pid, "State").startswith("S")
+        return self.blocks_signals(pid) and self.status(pid, "State").startswith("S")
 
     def waiting(self, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
         """The process, once it has read all news and waits for more: what we did before woke it at once."""
@@ -106,6 +109,11 @@ class StepPod:
             lambda: str(self.gate) in Path(f"/proc/{pid}/cmdline").read_text()[:200], "unshare to exec"
         )
         return pid
+
+    @staticmethod
+    def children(pid: int) -> list[str]:
+        """The PIDs of a process's children."""
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
     @property
     def word(self) -> str | None:

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import sys
+import time
 
 import pytest
 
@@ -294,6 +295,7 @@ def test_a_signal_from_inside_the_container_is_argos(pod, stored, own_namespace,
     [
         ("raise SystemExit(1)", "InternalError the capture ended with exit code 1"),
         ("import os; os.kill(os.getpid(), 11)", "InternalError the capture ended with exit code 139"),
+        ("import os; os.kill(os.getpid(), 9)", "InternalError the capture ended with exit code 137"),
         ("while True: pass", "ApiUnavailable the capture took too long"),
         (
             "x = []\nwhile True: x.append(bytearray(1 << 20))",
@@ -330,7 +332,31 @@ def test_a_wrong_command_line_exits_0(pod, arguments) -> None:
 # --- What it costs ------------------------------------------------------------------------------------
 
 
-def test_a_waiting_sidecar_holds_less_than_a_mebibyte(pod, stored) -> None:
-    process = start(pod, *WAITED, command=stored)
-    assert int(pod.status(process.pid, "VmRSS").split()[0]) <= 1024  # kB
-    assert pod.status(process.pid, "Threads") == "1"
+def test_a_waiting_sidecar_holds_less_than_a_mebibyte_and_wakes_up_once_in_ten_seconds(
+    pod, stored, waiting_gate
+) -> None:
+    """At any time of its wait: before main starts, beside it, after a check, and while `wait` uploads."""
+    sidecars = [start(pod, *WAITED, command=stored)]
+    waiting_gate("main")
+    waiting_gate("wait")
+    sidecars.append(start(pod, *WAITED, command=stored))
+    checked = pod.start("capture", "-c", 60_000, *WAITED, "--", *stored)
+    pod.until(lambda: pod.word, "the check to be over")
+    sidecars.append(pod.waiting(checked))
+    uploading = start(pod, "-M", "a", "-w", "wait", command=stored)
+    pod.end_main("0", "a")
+    sidecars.append(pod.waiting(uploading))
+
+    before = [wake_ups(pod, pod.waiting(process).pid) for process in sidecars]
+    time.sleep(10)  # what is measured is this time
+    assert all(process.poll() is None for process in sidecars)
+    woken = [wake_ups(pod, process.pid) - n for process, n in zip(sidecars, before, strict=True)]
+    assert max(woken) <= 1, woken
+    for process in sidecars:
+        assert int(pod.status(process.pid, "VmRSS").split()[0]) <= 1024  # kB
+        assert pod.status(process.pid, "Threads") == "1"
+
+
+def wake_ups(pod, pid: int) -> int:
+    """How often the process went to sleep: it woke up as often."""
+    return int(pod.status(pid, "voluntary_ctxt_switches"))

@@ -139,7 +139,8 @@ def test_the_command_may_set_and_read_the_terminal(pod) -> None:
 
 def test_a_signal_of_the_terminal_reaches_the_command_once(pod) -> None:
     count = (
-        "trap 'echo caught; n=x$n' INT; touch ready; while test -z $n || test ! -e go; do sleep 0.01; done"
+        "trap 'echo caught; n=x$n' INT; touch ready;"
+        " while test -z $n || test ! -e go; do sleep 0.01; done; exit 0"
     )
     ours, process = at_a_terminal(pod, "sh", "-c", f"cd {pod.shared}; {count}")
     pod.wait_for("ready")

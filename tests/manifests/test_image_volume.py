@@ -1,0 +1,62 @@
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.manifests.rendering import BASE, IMAGE_VOLUME, overlay, render
+from webhook import settings
+from webhook.delivery import Delivery
+
+Json = dict[str, Any]
+
+
+def find(kind: str, name: str = "stepmemo-image-volume") -> Json:
+    (found,) = (d for d in overlay(IMAGE_VOLUME) if (d["kind"], d["metadata"]["name"]) == (kind, name))
+    return found
+
+
+def environment(documents: list[Json]) -> dict[str, str]:
+    (deployment,) = (d for d in documents if d["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return {variable["name"]: variable.get("value", "stepmemo") for variable in container["env"]}
+
+
+def test_the_server_is_told_and_nothing_else_changes() -> None:
+    with_it, without = environment(overlay(IMAGE_VOLUME)), environment(render(BASE))
+    assert with_it == {**without, "STEPMEMO_GATE": "image-volume"}
+    assert settings.parse([], with_it).inject.gate is Delivery.IMAGE_VOLUME
+    assert settings.parse([], without).inject.gate is Delivery.INIT
+
+
+def test_the_server_may_create_pod_templates_in_its_own_namespace_and_nothing_else() -> None:
+    assert find("Role")["rules"] == [{"apiGroups": [""], "resources": ["podtemplates"], "verbs": ["create"]}]
+    (deployment,) = (d for d in render(BASE) if d["kind"] == "Deployment")
+    where = deployment["metadata"]["namespace"]
+    account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
+    binding = find("RoleBinding")
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": where}]
+    assert binding["roleRef"]["name"] == find("Role")["metadata"]["name"]
+    assert binding["metadata"]["namespace"] == find("Role")["metadata"]["namespace"] == where
+
+
+def test_every_object_is_labelled() -> None:
+    for kind in ("Role", "RoleBinding"):
+        labels = find(kind)["metadata"]["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "stepmemo"
+
+
+@pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="no kubectl here: nothing to compare our reader with"
+)
+def test_kustomize_makes_the_same_of_it(tmp_path: Path) -> None:
+    base, component = (os.path.relpath(path, tmp_path.resolve()) for path in (BASE, IMAGE_VOLUME))
+    (tmp_path / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": [base], "components": [component]})
+    )
+    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, check=True)
+    theirs = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(done.stdout)}
+    assert theirs == {(d["kind"], d["metadata"]["name"]): d for d in overlay(IMAGE_VOLUME)}

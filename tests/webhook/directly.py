@@ -1,0 +1,129 @@
+"""Injection done in another way: by changing a copy of the Pod, from the words of the docs alone."""
+
+import json
+from copy import deepcopy
+from typing import Any
+
+from memoize import names
+from webhook.containers import InjectSettings
+from webhook.qos import QoS, qos_class
+
+Json = dict[str, Any]
+WORK = ["--", "python3", "-S", "-E", "-B", "-m", "sidecar"]
+SHARED = {"name": "stepmemo", "mountPath": "/stepmemo"}
+IMAGE = {"name": "stepmemo-image", "mountPath": "/stepmemo-image", "readOnly": True}
+ARGOS_OWN = ("init", "wait", "supervisor")
+
+
+def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
+    """The Pod with check and capture in it, None where it has to be left alone; `step` is STEPMEMO_STEP."""
+    pod = deepcopy(pod)
+    spec, mode = pod["spec"], pod["metadata"]["annotations"][names.MODE]
+    inits, regular = list(spec.get("initContainers") or []), list(spec["containers"])
+    argos = [c for c in regular if "env" in c]
+    argos_inits = [c for c in inits if "env" in c]
+    recorded = [c for c in argos if not c["name"].startswith("artifact-plugin-")]
+    template_has_inits = any(
+        c["name"] != "init" and not c["name"].startswith("init-artifact-") for c in argos_inits
+    )
+    by_init = settings.gate == "init" or template_has_inits
+    gated = [*argos, *argos_inits] if by_init else argos
+    check = mode != "refresh" and all(map(may_be_gated, gated))
+    capture = mode != "readonly"
+    if not check and not capture:
+        return None
+    if not check:
+        gated, by_init = recorded, settings.gate == "init"
+
+    security: Json = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if spec.get("securityContext", {}).get("runAsUser") == 0:
+        security["runAsUser"] = 65532
+    ours: Json = {"image": settings.image, "imagePullPolicy": "IfNotPresent", "securityContext": security}
+    full = {"cpu": settings.cpu_limit, "memory": settings.memory_limit}
+    some = {"cpu": settings.cpu_request, "memory": settings.memory_request}
+    if "resources" not in spec and qos_class(spec) is not QoS.BEST_EFFORT:
+        guaranteed = qos_class(spec) is QoS.GUARANTEED
+        ours["resources"] = {"requests": full if guaranteed else some, "limits": full}
+    fields = {"POD_NAME": "name", "POD_UID": "uid", "NAMESPACE": "namespace"}
+    env = [{"name": "STEPMEMO_STEP", "value": step}] + [
+        {"name": f"STEPMEMO_{name}", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.{field}"}}}
+        for name, field in fields.items()
+    ]
+
+    authority = sorted(argos, key=lambda c: (c["name"] not in ARGOS_OWN, c["name"] != "main"))
+    offloaded = [c for c in [*argos_inits, *argos] if mounted(c, names.ARGO_CONFIG_DIR)]
+    token = mounted(authority[0], names.SERVICEACCOUNT_DIR)
+    config = mounted(offloaded[0], names.ARGO_CONFIG_DIR) if offloaded else None
+    files = mounted(authority[0], names.ARGO_DIR), mounted(argos[0], names.ARGO_BIN_DIR)
+    check_mounts = [SHARED, *reading(token, config)]
+    all_mounts = [SHARED, *reading(token, *files, config)]
+
+    mains = main_containers(recorded, [*argos_inits, *argos])
+    letters = dict.fromkeys(ARGOS_OWN, "-w") | dict.fromkeys(mains, "-M")
+    awaited = [word for c in recorded for word in (letters.get(c["name"], "-s"), c["name"])]
+    for container in gated:
+        records = ["-r", container["name"]] if capture and container in recorded else []
+        waits = ["-t", "2000"] if check and not by_init else []
+        gate = "/stepmemo/gate" if by_init else "/stepmemo-image/opt/stepmemo/gate"
+        container["volumeMounts"] = [*container["volumeMounts"], SHARED, *([] if by_init else [IMAGE])]
+        container["command"] = [gate, *waits, *records, "--", *container["command"]]
+
+    words = ["/opt/stepmemo/gate", "capture"]
+    words += ["-c", "2000"] if check and not by_init else []
+    words += ["-t", "2000"] if capture else []
+    words += ["-m", "48", *(awaited if capture else []), *WORK]
+    sidecar = {"name": "stepmemo", **ours, "command": words, "env": env, "volumeMounts": all_mounts}
+    if by_init:
+        first = {"name": "stepmemo-check", **ours}
+        if check:
+            first["command"] = ["/opt/stepmemo/gate", "check", "-t", "2000", "-m", "48", *WORK]
+            first |= {"env": env, "volumeMounts": check_mounts}
+        else:
+            first |= {"command": ["/opt/stepmemo/gate", "check"], "volumeMounts": [SHARED]}
+        spec["initContainers"] = [first, *inits]
+        spec["containers"] = [*regular, *([sidecar] if capture else [])]
+    else:
+        if check:
+            rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [137]}}
+            sidecar |= {"restartPolicy": "Never", "restartPolicyRules": [rule]}
+        spec["containers"] = [sidecar, *regular]
+    spec["volumes"] = [*spec["volumes"], {"name": "stepmemo", "emptyDir": {}}]
+    if not by_init:
+        image = {"reference": settings.image, "pullPolicy": "IfNotPresent"}
+        spec["volumes"].append({"name": "stepmemo-image", "image": image})
+    secrets = spec.get("imagePullSecrets") or []
+    if {"name": "ours"} not in secrets:
+        spec["imagePullSecrets"] = [*secrets, {"name": "ours"}]
+    return pod
+
+
+def may_be_gated(container: Json) -> bool:
+    return bool(
+        container.get("command")
+        and "lifecycle" not in container
+        and container.get("restartPolicy") != "Always"
+    )
+
+
+def main_containers(recorded: list[Json], everything: list[Json]) -> list[str]:
+    """From the template where it can be read; else `main`, or whatever is not Argo's own."""
+    texts = [e["value"] for c in everything for e in c["env"] if e["name"] == names.ENV_TEMPLATE]
+    workers = [c["name"] for c in recorded if c["name"] not in ARGOS_OWN]
+    if texts[0] == names.TEMPLATE_OFFLOADED:
+        return ["main"] if "main" in workers else workers
+    container_set = json.loads(texts[0]).get("containerSet")
+    return [c["name"] for c in container_set["containers"]] if container_set else ["main"]
+
+
+def mounted(container: Json, path: str) -> Json | None:
+    return next((mount for mount in container["volumeMounts"] if mount["mountPath"] == path), None)
+
+
+def reading(*mounts: Json | None) -> list[Json]:
+    return [{**mount, "readOnly": True} for mount in mounts if mount is not None]

@@ -1,0 +1,108 @@
+"""What holds for every step Pod, however it looks and however the gate gets into it."""
+
+import json
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import jsonpatch
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from memoize.reasons import Reason
+from tests.webhook.directly import mutated
+from tests.webhook.steppods import step_pods
+from webhook import pods, qos
+from webhook.containers import InjectSettings
+from webhook.delivery import Delivery
+from webhook.inject import inject
+
+Json = dict[str, Any]
+SETTINGS = InjectSettings(image="registry.test/stepmemo:1", pull_secrets=("ours",))
+
+any_pod = pytest.mark.parametrize("gate", Delivery)
+quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def decide(pod: Json, gate: Delivery) -> pods.Inject | pods.Skip:
+    return pods.decide(pod, "default", {}, {}, gate)
+
+
+def injected(pod: Json, gate: Delivery) -> Json | None:
+    """The Pod after the operations, as they travel; None where it is left alone."""
+    decision = decide(pod, gate)
+    if isinstance(decision, pods.Skip):
+        assert decision.reason == Reason.NOT_GATEABLE, decision
+        return None
+    before = deepcopy(pod)
+    ops = inject(pod, decision.plan, replace(SETTINGS, gate=gate))
+    assert pod == before, "inject must leave its argument alone"
+    paths = [op["path"] for op in ops]
+    nested = [path for at, path in enumerate(paths) if any(path.startswith(f"{p}/") for p in paths[:at])]
+    assert nested == [], "the server's own check leaves the values out"
+    changed: Json = jsonpatch.apply_patch(pod, json.loads(json.dumps(ops)))
+    return changed
+
+
+@any_pod
+@given(pod=step_pods())
+@quickly
+def test_the_operations_make_what_a_direct_change_makes(pod: Json, gate: Delivery) -> None:
+    decision = decide(pod, gate)
+    step = decision.plan.step.to_json() if isinstance(decision, pods.Inject) else ""
+    assert injected(pod, gate) == mutated(pod, replace(SETTINGS, gate=gate), step)
+
+
+@any_pod
+@given(pod=step_pods())
+@quickly
+def test_a_second_pass_changes_nothing(pod: Json, gate: Delivery) -> None:
+    after = injected(pod, gate)
+    if after is not None:
+        for told in Delivery:
+            assert decide(after, told) == pods.Skip(Reason.ALREADY_INJECTED)
+
+
+@any_pod
+@given(pod=step_pods())
+@quickly
+def test_the_pod_keeps_its_qos_class_and_everything_that_is_not_argos(pod: Json, gate: Delivery) -> None:
+    after = injected(pod, gate)
+    if after is None:
+        return
+    assert qos.qos_class(after["spec"]) == qos.qos_class(pod["spec"])
+    assert foreign(after) == foreign(pod)
+    touched = {"containers", "initContainers", "volumes", "imagePullSecrets"}
+    rest = [{k: v for k, v in p["spec"].items() if k not in touched} for p in (pod, after)]
+    assert rest[0] == rest[1]
+    assert after["metadata"] == pod["metadata"]
+
+
+def foreign(pod: Json) -> list[Json]:
+    """Containers that neither Argo nor we manage, in their order, and the Pod's own volumes."""
+    spec = pod["spec"]
+    everything = [*(spec.get("initContainers") or ()), *spec["containers"]]
+    ours = ("stepmemo", "stepmemo-check")
+    volumes = [volume for volume in spec["volumes"] if not volume["name"].startswith("stepmemo")]
+    return [*(c for c in everything if "env" not in c and c["name"] not in ours), *volumes]
+
+
+@any_pod
+@given(pod=step_pods())
+@quickly
+def test_the_result_is_a_pod_that_could_be(pod: Json, gate: Delivery) -> None:
+    after = injected(pod, gate)
+    if after is None:
+        return
+    spec = after["spec"]
+    everything = [*(spec.get("initContainers") or ()), *spec["containers"]]
+    assert len({c["name"] for c in everything}) == len(everything)
+    volumes = [volume["name"] for volume in spec["volumes"]]
+    assert len(set(volumes)) == len(volumes)
+    for container in everything:
+        paths = [mount["mountPath"] for mount in container.get("volumeMounts", ())]
+        assert len(set(paths)) == len(paths)
+        if (container.get("command") or [""])[0].startswith("/stepmemo"):
+            used = {m["name"] for m in container["volumeMounts"] if m["name"].startswith("stepmemo")}
+            assert used
+            assert used <= set(volumes)

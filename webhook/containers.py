@@ -1,0 +1,146 @@
+"""What our containers have in common, whichever way the gate gets into a Pod."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memoize import names
+from webhook.delivery import Delivery
+from webhook.layout import Place
+from webhook.pods import Plan
+from webhook.qos import QoS, qos_class, quantity
+
+Json = dict[str, Any]
+
+WORK = ("--", *names.SIDECAR_COMMAND)
+"""The end of a gate's command line: the Python that it starts."""
+SHARED_VOLUME: Json = {"name": names.VOLUME, "emptyDir": {}}
+SHARED_MOUNT: Json = {"name": names.VOLUME, "mountPath": names.SHARED_DIR}
+
+_USER = 65532
+"""User of our image, said aloud only where the Pod would make us root."""
+_MEBIBYTE = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class InjectSettings:
+    """What an operator chooses of the injected containers; quantities are Kubernetes'.
+
+    `gate` is how the gate gets into a Pod that can take it that way. `pull_secrets` name Secrets for our
+    image in the workflow's namespace; the time-outs are milliseconds.
+    """
+
+    image: str
+    image_pull_policy: str = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+    gate: Delivery = Delivery.INIT
+    check_timeout_ms: int = 2000
+    capture_timeout_ms: int = 2000
+    cpu_request: str = "10m"
+    memory_request: str = "32Mi"
+    cpu_limit: str = "500m"
+    memory_limit: str = "64Mi"
+
+    @property
+    def python_memory_mib(self) -> int:
+        """What Python may take of memory_limit: less than all, so that it meets a MemoryError first."""
+        return max(1, int(quantity(self.memory_limit)) * 3 // 4 // _MEBIBYTE)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What one way of delivery puts into a Pod.
+
+    `gate` and `gate_mounts` go to every gated container: the words before its recording option and its
+    command, and the volumeMounts that they need. `first` and `last` are containers, by their place among the
+    Pod's own.
+    """
+
+    gate: tuple[str, ...]
+    gate_mounts: tuple[Json, ...]
+    volumes: tuple[Json, ...]
+    init: tuple[Json, ...] = ()
+    first: tuple[Json, ...] = ()
+    last: tuple[Json, ...] = ()
+
+
+def base(spec: Mapping[str, Any], settings: InjectSettings) -> Json:
+    """The part of a container of ours that every one has; it satisfies PodSecurity `restricted`.
+
+    ValueError where a quantity of the Pod's is none.
+    """
+    security: Json = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if (spec.get("securityContext") or {}).get("runAsUser") == 0:
+        security["runAsUser"] = _USER
+    common = {
+        "image": settings.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "securityContext": security,
+    }
+    resources = _resources(spec, settings)
+    return common | {"resources": resources} if resources else common
+
+
+def _resources(spec: Mapping[str, Any], settings: InjectSettings) -> dict[str, dict[str, str]]:
+    """Requests and limits that keep the Pod in its QoS class, and inside a budget set for the whole Pod."""
+    requests = {"cpu": settings.cpu_request, "memory": settings.memory_request}
+    limits = {"cpu": settings.cpu_limit, "memory": settings.memory_limit}
+    if spec.get("resources") is not None:
+        return {}
+    match qos_class(spec):
+        case QoS.GUARANTEED:
+            return {"requests": limits, "limits": limits}
+        case QoS.BURSTABLE:
+            return {"requests": requests, "limits": limits}
+        case QoS.BEST_EFFORT:
+            return {}
+
+
+def memory(settings: InjectSettings) -> list[str]:
+    """The gate's option that bounds the Python it starts, in MiB."""
+    return ["-m", str(settings.python_memory_mib)]
+
+
+def awaited(plan: Plan) -> list[str]:
+    """The gate's options that name the containers whose end decides whether the outputs are stored."""
+    return [word for place in plan.layout.recorded for word in (_kind(place, plan), place.name)]
+
+
+def _kind(place: Place, plan: Plan) -> str:
+    """What the end of a container means to the gate: `-M` and `-w` must succeed, `-s` may be signalled."""
+    if place is plan.layout.auxiliary:
+        return "-w"
+    return "-M" if place.name in plan.mains else "-s"
+
+
+def env(plan: Plan) -> list[Json]:
+    """What the sidecar is told: the step, and which Pod it is in."""
+    fields = {
+        names.ENV_POD_NAME: "metadata.name",
+        names.ENV_POD_UID: "metadata.uid",
+        names.ENV_NAMESPACE: "metadata.namespace",
+    }
+    return [
+        {"name": names.ENV_STEP, "value": plan.variable},
+        *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()),
+    ]
+
+
+def mounts(*theirs: Mapping[str, Any] | None) -> list[Json]:
+    """Ours, and those of theirs that the Pod has, which we only read."""
+    return [SHARED_MOUNT, *({**mount, "readOnly": True} for mount in theirs if mount is not None)]
+
+
+def capture_mounts(plan: Plan) -> list[Json]:
+    """What storing a step's outputs needs.
+
+    Argo signals a container with a binary of its own, from /argo-bin or from /var/run/argo.
+    """
+    here = plan.layout
+    return mounts(here.token_mount, here.argo_mount, here.argo_bin_mount, here.config_mount)

@@ -1,125 +1,32 @@
-"""The cluster that KUBECONFIG names, as the end-to-end suite sees it.
-
-Executions are counted by what a step's own container printed
-(a step answered from the cache prints nothing), hits are proved by equal random outputs.
-"""
+"""Namespaces of the suite: rights, caches, workflows."""
 
 import contextlib
 import json
 import os
-import shutil
-import subprocess
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
+from memoize import names
+from tests.e2e.kube import PATIENCE, apply, argo, create, get, kubectl, wait_for
+from tests.e2e.run import Run
+
 ROOT = Path(__file__).parents[2]
-RAN = "this step ran"
-"""What every step's container prints first."""
-PATIENCE = float(os.environ.get("STEPMEMO_E2E_PATIENCE", "120"))
-"""Seconds that a workflow may take."""
+CONTROLLER = os.environ.get("STEPMEMO_E2E_CONTROLLER_NAMESPACE", "argo")
+"""Where Argo's controller keeps the caches of its own memoization."""
+INSTANCE = os.environ.get("STEPMEMO_E2E_INSTANCE_ID")
+"""The instanceID of the controller under test, where it has one."""
 
-T = TypeVar("T")
+Rules = list[dict[str, Any]]
 
-
-def why_not() -> str | None:
-    """Why the suite cannot run here, or None."""
-    if not os.environ.get("KUBECONFIG"):
-        return "KUBECONFIG is not set"
-    if shutil.which("kubectl") is None:
-        return "kubectl is not installed"
-    for what in ("crd/workflows.argoproj.io", "mutatingwebhookconfiguration/stepmemo"):
-        probe = subprocess.run(
-            ["kubectl", "get", what, "--request-timeout=5s"], capture_output=True, text=True
-        )
-        if probe.returncode:
-            return f"{what} is not on the cluster"
-    return None
-
-
-def kubectl(*args: str, stdin: object = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """kubectl with `stdin` as JSON; raises with its own words where it fails."""
-    body = None if stdin is None else json.dumps(stdin)
-    done = subprocess.run(["kubectl", *args], input=body, capture_output=True, text=True)
-    if check and done.returncode:
-        raise AssertionError(f"kubectl {' '.join(args)}: {done.stderr}")
-    return done
-
-
-def wait_for(what: str, probe: Callable[[], T | None], seconds: float = PATIENCE) -> T:
-    """The first value of `probe` that is not None, asked for until `seconds` are over."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = probe()
-        if found is not None:
-            return found
-        time.sleep(0.2)  # between two looks at a remote condition
-    raise AssertionError(f"no {what} within {seconds:.0f} s")
-
-
-@dataclass
-class Run:
-    """A workflow that has come to its end."""
-
-    namespace: str
-    workflow: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return self.workflow["metadata"]["name"]
-
-    @property
-    def phase(self) -> str:
-        return self.workflow["status"]["phase"]
-
-    @property
-    def seconds(self) -> float:
-        """From the first step's start to the workflow's end, as Argo tells it (whole seconds)."""
-        status = self.workflow["status"]
-        stamps = [time.strptime(status[name], "%Y-%m-%dT%H:%M:%SZ") for name in ("startedAt", "finishedAt")]
-        return time.mktime(stamps[1]) - time.mktime(stamps[0])
-
-    def nodes(self, template: str = "step") -> list[dict[str, Any]]:
-        """The Pod nodes made from a template, oldest first."""
-        found = self.workflow["status"].get("nodes", {}).values()
-        pods = [node for node in found if node["type"] == "Pod" and node["templateName"] == template]
-        return sorted(pods, key=lambda node: node["startedAt"])
-
-    def output(self, name: str = "out", template: str = "step") -> str:
-        (parameter,) = (p for p in self.nodes(template)[-1]["outputs"]["parameters"] if p["name"] == name)
-        return parameter["value"]
-
-    def result(self, template: str = "step") -> str:
-        return self.nodes(template)[-1]["outputs"]["result"]
-
-    def pods(self) -> list[dict[str, Any]]:
-        selector = f"workflows.argoproj.io/workflow={self.name}"
-        return json.loads(kubectl("-n", self.namespace, "get", "pods", "-l", selector, "-o", "json").stdout)[
-            "items"
-        ]
-
-    def pods_are_over(self) -> bool:
-        return all(pod["status"]["phase"] in ("Failed", "Succeeded") for pod in self.pods())
-
-    def executions(self) -> int:
-        """How many of the workflow's Pods really ran their user's command."""
-        return sum(RAN in self.logs(pod["metadata"]["name"], "main") for pod in self.pods())
-
-    def logs(self, pod: str, container: str) -> str:
-        return kubectl("-n", self.namespace, "logs", pod, "-c", container, check=False).stdout
-
-    def said(self) -> str:
-        """What our own containers logged, over all Pods: the text of a failed assertion."""
-        return "".join(
-            self.logs(pod["metadata"]["name"], container)
-            for pod in self.pods()
-            for container in ("stepmemo-check", "stepmemo")
-        )
+ARGO_RULES = [
+    {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}
+]
+"""What Argo's own executor needs."""
 
 
 @dataclass
@@ -128,34 +35,46 @@ class Namespace:
 
     name: str
     cache: str = "memo"
+    submitted: list[str] = field(default_factory=list)
 
     def submit(self, *templates: dict[str, Any], entrypoint: str = "step", **spec: Any) -> str:
         """Creates a workflow of these templates; its name. `labels` and `annotations` go to its metadata."""
         metadata = {"generateName": "e2e-"} | {
-            field: spec.pop(field) for field in ("labels", "annotations") if field in spec
+            part: spec.pop(part) for part in ("labels", "annotations") if part in spec
         }
         spec = {"entrypoint": entrypoint, "templates": list(templates)} | spec
-        manifest = {
-            "apiVersion": "argoproj.io/v1alpha1",
-            "kind": "Workflow",
-            "metadata": metadata,
-            "spec": spec,
-        }
-        created = kubectl("-n", self.name, "create", "-f", "-", "-o", "json", stdin=manifest)
-        return json.loads(created.stdout)["metadata"]["name"]
+        return self.create_workflow(argo("Workflow", metadata, spec))
+
+    def create_workflow(self, manifest: dict[str, Any]) -> str:
+        name = self.create(manifest)["metadata"]["name"]
+        self.submitted.append(name)
+        return name
+
+    def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """The object as the API server made it: one of Argo's, for the controller under test."""
+        labels = manifest["metadata"].get("labels", {}) | ({names.INSTANCE_ID: INSTANCE} if INSTANCE else {})
+        return create(self.name, manifest | {"metadata": manifest["metadata"] | {"labels": labels}})
+
+    def workflow(self, name: str) -> Run:
+        """The workflow as it is now."""
+        return Run(self.name, get(self.name, "workflow", name))
 
     def finished(self, workflow: str, seconds: float = PATIENCE) -> Run:
         """Waits until the workflow has a final phase."""
 
         def probe() -> Run | None:
-            found = json.loads(kubectl("-n", self.name, "get", "workflow", workflow, "-o", "json").stdout)
-            over = found.get("status", {}).get("phase") in ("Succeeded", "Failed", "Error")
-            return Run(self.name, found) if over else None
+            run = self.workflow(workflow)
+            over = run.workflow.get("status", {}).get("phase") in ("Succeeded", "Failed", "Error")
+            return run if over else None
 
         return wait_for(f"end of {workflow}", probe, seconds)
 
     def run(self, *templates: dict[str, Any], **spec: Any) -> Run:
         return self.finished(self.submit(*templates, **spec))
+
+    def runs(self, *templates: dict[str, Any], **spec: Any) -> list[Run]:
+        """The same workflow, one after the other."""
+        return [self.run(*templates, **spec) for _ in range(2)]
 
     def entries(self, cache: str | None = None) -> dict[str, dict[str, Any]]:
         """The cache's entries, parsed; empty where there is no such ConfigMap."""
@@ -165,19 +84,15 @@ class Namespace:
 
     def put(self, key: str, text: str, label: str | None = "Cache", cache: str | None = None) -> None:
         """Makes the cache ConfigMap by hand, with this one entry."""
-        labels = {"workflows.argoproj.io/configmap-type": label} if label else {}
-        kubectl(
-            "-n", self.name, "apply", "-f", "-",
-            stdin={
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": cache or self.cache, "labels": labels},
-                "data": {key: text},
-            },
-        )  # fmt: skip
+        labels = {names.CONFIGMAP_TYPE: label} if label else {}
+        self.config_map(cache or self.cache, {key: text}, labels)
+
+    def config_map(self, name: str, data: dict[str, str], labels: dict[str, str] | None = None) -> None:
+        metadata = {"name": name, "labels": labels or {}}
+        apply(self.name, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
 
 
-def direct_role() -> list[dict[str, Any]]:
+def direct_role() -> Rules:
     """The rules of manifests/components/direct, as it is shipped."""
     found = [
         document
@@ -188,39 +103,26 @@ def direct_role() -> list[dict[str, Any]]:
     return [rule for role in found for rule in role["rules"]]
 
 
-ARGO_RULES = [
-    {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}
-]
-
-
-def grant(namespace: str, name: str, rules: list[dict[str, Any]]) -> None:
-    """Role and RoleBinding `name` with these rules, for the namespace's default account."""
+def grant(namespace: str, name: str, rules: Rules, account: str = "default") -> None:
+    """Role and RoleBinding `name` with exactly these rules, for an account of the namespace."""
     api = "rbac.authorization.k8s.io"
-    items = [
-        {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules},
-        {
-            "apiVersion": f"{api}/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": api, "kind": "Role", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": namespace}],
-        },
-    ]
-    kubectl("-n", namespace, "apply", "-f", "-", stdin={"apiVersion": "v1", "kind": "List", "items": items})
+    metadata = {"name": name}
+    reference = {"apiGroup": api, "kind": "Role", "name": name}
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    role = {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": metadata, "rules": rules}
+    binding = {"kind": "RoleBinding", "roleRef": reference, "subjects": [subject]}
+    apply(namespace, role, {"apiVersion": f"{api}/v1", "metadata": metadata} | binding)
 
 
 def prepare(namespace: str) -> None:
     """What steps need in a namespace: rights for the account `default`, and access to the artifact store."""
     grant(namespace, "executor", ARGO_RULES)
     grant(namespace, "stepmemo", direct_role())
-    store = {"accesskey": "admin", "secretkey": "password"}
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "my-minio-cred"},
-        "stringData": store,
-    }
-    kubectl("-n", namespace, "apply", "-f", "-", stdin=secret)
+    store = {"accesskey": "admin", "secretkey": "password"}  # of Argo's own quick start
+    metadata = {"name": "my-minio-cred"}
+    apply(namespace, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": store})
+    if own := os.environ.get("STEPMEMO_E2E_MANIFEST"):
+        kubectl("-n", namespace, "apply", "--server-side", "--force-conflicts", "-f", own)
 
 
 @contextlib.contextmanager
@@ -230,9 +132,8 @@ def fresh_namespace(labels: dict[str, str] | None = None) -> Iterator[Namespace]
     kubectl("create", "-f", "-", stdin={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     try:
         prepare(name)
-        wait_for(
-            "default account", lambda: kubectl("-n", name, "get", "sa", "default", check=False).stdout or None
-        )
+        account = ("-n", name, "get", "sa", "default")
+        wait_for("default account", lambda: kubectl(*account, check=False).stdout or None)
         yield Namespace(name)
     finally:
         kubectl("delete", "namespace", name, "--wait=false")

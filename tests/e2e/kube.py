@@ -1,0 +1,76 @@
+"""kubectl, for the cluster that KUBECONFIG names."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from memoize import names
+
+PATIENCE = float(os.environ.get("STEPMEMO_E2E_PATIENCE", "120"))
+"""Seconds that a workflow may take."""
+
+T = TypeVar("T")
+
+
+def why_not() -> str | None:
+    """Why the suite cannot run here, or None."""
+    if not os.environ.get("KUBECONFIG"):
+        return "KUBECONFIG is not set"
+    if shutil.which("kubectl") is None:
+        return "kubectl is not installed"
+    for what in ("crd/workflows.argoproj.io", "mutatingwebhookconfiguration/stepmemo"):
+        if kubectl("get", what, "--request-timeout=5s", check=False).returncode:
+            return f"{what} is not on the cluster"
+    return None
+
+
+def kubectl(*args: str, stdin: object = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """kubectl with `stdin` as JSON; raises with its own words where it fails."""
+    body = None if stdin is None else json.dumps(stdin)
+    done = subprocess.run(["kubectl", *args], input=body, capture_output=True, text=True)
+    if check and done.returncode:
+        raise AssertionError(f"kubectl {' '.join(args)}: {done.stderr}")
+    return done
+
+
+def get(namespace: str, *what: str) -> dict[str, Any]:
+    """One object, or the list of those that a selector finds."""
+    found: dict[str, Any] = json.loads(kubectl("-n", namespace, "get", *what, "-o", "json").stdout)
+    return found
+
+
+def create(namespace: str, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The object as the API server made it."""
+    done = kubectl("-n", namespace, "create", "-f", "-", "-o", "json", stdin=manifest)
+    made: dict[str, Any] = json.loads(done.stdout)
+    return made
+
+
+def apply(namespace: str, *manifests: dict[str, Any]) -> None:
+    """Safe when several processes apply the same at once."""
+    listed = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+    kubectl("-n", namespace, "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=listed)
+
+
+def patch(namespace: str, kind: str, name: str, merge: dict[str, Any]) -> None:
+    kubectl("-n", namespace, "patch", kind, name, "--type=merge", "-p", json.dumps(merge))
+
+
+def argo(kind: str, metadata: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    """An object of Argo's API."""
+    return {"apiVersion": names.ARGO_API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def wait_for(what: str, probe: Callable[[], T | None], seconds: float = PATIENCE) -> T:
+    """The first value of `probe` that is not None, asked for until `seconds` are over."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = probe()
+        if found is not None:
+            return found
+        time.sleep(0.2)  # between two looks at a remote condition
+    raise AssertionError(f"no {what} within {seconds:.0f} s")

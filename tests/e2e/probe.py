@@ -1,0 +1,73 @@
+"""What the cluster runs, told from the Pod of a trivial memoized step."""
+
+import functools
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from memoize import names
+from tests.e2e.cluster import fresh_namespace
+from tests.e2e.kube import kubectl, wait_for
+from tests.e2e.steps import container
+
+_TAG = re.compile(r":v?(\d+\.\d+\.\d+)[^/]*$")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Versions without `v`; `layout` of Argo's Pods; `delivery` of stepmemo's gate."""
+
+    argo: str
+    layout: str
+    delivery: str
+    kubernetes: str
+
+    @property
+    def column(self) -> str:
+        """Its name in docs/compatibility.json."""
+        return f"{self.argo} · {self.layout} · {self.delivery}"
+
+    @property
+    def auxiliary(self) -> str:
+        """The container of Argo's beside the step's own."""
+        return names.SUPERVISOR_CONTAINER if self.layout == "init-less" else names.WAIT_CONTAINER
+
+    def is_before(self, major: int, minor: int) -> bool:
+        return tuple(int(part) for part in self.argo.split(".")[:2]) < (major, minor)
+
+    def since(self, major: int, minor: int, otherwise: str) -> None:
+        """Skips the test where Argo is older, and says why."""
+        if self.is_before(major, minor):
+            pytest.skip(f"before Argo {major}.{minor}, {otherwise}")
+
+
+@functools.cache
+def probe() -> Setting:
+    """Asked once in a session."""
+    with fresh_namespace() as namespace:
+        run = namespace.workflow(namespace.submit(container("true", outputs={})))
+        pod = wait_for("Pod of a step", lambda: next(iter(run.pods()), None))
+    version = json.loads(kubectl("version", "-o", "json").stdout)["serverVersion"]["gitVersion"]
+    return read(pod, version.removeprefix("v"), os.environ.get("STEPMEMO_E2E_ARGO"))
+
+
+def read(pod: dict[str, Any], kubernetes: str, argo: str | None = None) -> Setting:
+    """The setting that a step's Pod shows; `argo` is the version where no image tag tells it."""
+    containers = {c["name"]: c for c in pod["spec"]["containers"]}
+    volumes = {volume["name"] for volume in pod["spec"].get("volumes", ())}
+    checks = {c["name"] for c in pod["spec"].get("initContainers", ())} & {names.CHECK_CONTAINER}
+    layout = "init-less" if names.SUPERVISOR_CONTAINER in containers else "legacy"
+    executor = containers[names.SUPERVISOR_CONTAINER if layout == "init-less" else names.WAIT_CONTAINER]
+    tag = _TAG.search(executor["image"])
+    if argo is None and tag is None:
+        raise AssertionError(f"{executor['image']}: name the version of Argo in STEPMEMO_E2E_ARGO")
+    if not checks and names.IMAGE_VOLUME not in volumes:
+        raise AssertionError(
+            "stepmemo put no gate into the Pod of a memoized step: see the log of its server"
+        )
+    delivery = "init" if checks else "image-volume"
+    return Setting(argo or tag[1], layout, delivery, kubernetes)

@@ -1,0 +1,57 @@
+"""Opting in and out, at submit and for one run."""
+
+import pytest
+
+from memoize import names
+from tests.e2e.cluster import CONTROLLER, Namespace, fresh_namespace
+from tests.e2e.kube import kubectl
+from tests.e2e.run import twice
+from tests.e2e.steps import container, in_a_row, memo, opted_in, shell
+
+ARGOS = {names.WAIT_CONTAINER, names.SUPERVISOR_CONTAINER}
+
+
+def test_modes_of_one_run(ns: Namespace) -> None:
+    mode = "stepmemo.dev/mode"
+    first = ns.run(container())
+    off = ns.run(container(), labels={mode: "off"})
+    assert off.output() != first.output()
+    assert ns.run(container()).output() == first.output()
+    refreshed = ns.run(container(), labels={mode: "refresh"})
+    assert refreshed.executions() == 1, refreshed.said()
+    assert ns.run(container()).output() == refreshed.output() != first.output()
+    read_only = ns.run(container(memoize=memo("other")), annotations={mode: "readonly"})
+    assert read_only.executions() == 1
+    assert list(ns.entries()) == ["k"]
+
+
+def test_a_broken_block_is_denied_at_submit(ns: Namespace) -> None:
+    with pytest.raises(AssertionError) as refused:
+        ns.submit(
+            container(memoize={"key": " ", "maxage": "1d", "cache": {"configMap": {"name": "Upper_Case"}}})
+        )
+    for field in ("memoize.key", "memoize.maxage", "memoize.cache.configMap.name"):
+        assert f"spec.templates[0].{field}" in str(refused.value)
+
+
+def test_a_namespace_label_opts_in() -> None:
+    with fresh_namespace({"stepmemo.dev/memoize": "true"}) as namespace:
+        template = container(metadata={})
+        twice(*namespace.runs(template))
+
+
+def test_daemons_and_templates_of_steps_are_left_to_argo(ns: Namespace) -> None:
+    """A memoized daemon and a memoized template of steps stay Argo's, and what is in them runs."""
+    daemon = {"name": "daemon", "daemon": True, "memoize": memo("daemon"), "metadata": opted_in()}
+    daemon["container"] = shell("sleep 600")
+    plain = {"name": "plain", "container": shell("true")}
+    group = in_a_row({"template": "daemon"}, {"template": "plain"})
+    group |= {"memoize": memo("group", cache=ns.name)}
+    try:
+        run = ns.run(group, daemon, plain, entrypoint="main", annotations={"stepmemo.dev/memoize": "true"})
+        assert run.phase == "Succeeded", run.said()
+        assert run.executions() == 2, run.said()
+        assert ns.entries() == {}, run.said()
+        assert {c["name"] for pod in run.pods() for c in pod["spec"]["containers"]} <= {"main", *ARGOS}
+    finally:  # Argo keeps its own entries beside its controller
+        kubectl("-n", CONTROLLER, "delete", "configmap", ns.name, "--ignore-not-found", check=False)

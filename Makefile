@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help lint format test gate demo clean
+.PHONY: help lint format test gate demo bench clean
 
 help:
 	@echo 'make demo    run a workflow, run it again, see it answered from the cache'
 	@echo 'make test    lint, then every test that this machine can run, with coverage'
 	@echo 'make lint    ruff, mypy and the rules of who imports whom'
+	@echo 'make bench   measure what it costs, into bench/RESULTS.md'
 	@echo 'make gate    build the static binary for x86-64 and arm64'
 	@echo 'make clean   remove what was built, .venv included'
 
@@ -38,6 +39,9 @@ test: lint gate
 
 demo: $(STAMP)
 	@$(BIN)/python -m devcluster demo
+
+bench: gate
+	$(BIN)/python -m bench
 
 clean:
 	rm -rf .venv build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -1,0 +1,1 @@
+"""What stepmemo costs, measured: `python -m bench`. See README.md beside this file."""

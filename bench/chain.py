@@ -1,0 +1,122 @@
+"""The workflow that is timed on a cluster: short steps in a row, in each way there is to memoize them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memoize import names
+
+Object = dict[str, Any]
+INIT, IMAGE_VOLUME = "init", "image-volume"
+"""Values of the server's `--gate`."""
+MISS, HIT = "miss", "hit"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to run the chain. `gate` is the server's setting that it needs, "" where any will do.
+
+    `native` leaves the memoize block to Argo; `mode` is the value of stepmemo.dev/mode.
+    """
+
+    name: str
+    title: str
+    memoized: bool = False
+    native: bool = False
+    mode: str = ""
+    gate: str = ""
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """What one round of it consists of."""
+        answers = self.native or self.gate
+        return (MISS, HIT) if answers else (MISS,)
+
+
+PLAIN = Variant("plain", "plain Argo")
+VARIANTS = (
+    PLAIN,
+    Variant("capture", "capture alone (mode refresh)", memoized=True, mode="refresh"),
+    Variant("native", "Argo's own memoization", memoized=True, native=True),
+    Variant("init", "check and capture, init gate", memoized=True, gate=INIT),
+    Variant("image-volume", "check and capture, image volume", memoized=True, gate=IMAGE_VOLUME),
+)
+
+
+_NO_STORE = "no-store"
+REPOSITORY: Object = {
+    "metadata": {"name": "bench-artifacts"},
+    "data": {_NO_STORE: "archiveLogs: false\n"},
+}
+"""A ConfigMap that the workflow's namespace must have: a controller that uploads logs would upload the
+steps' logs too, and no other field of a workflow keeps it from that (Argo, workflowpod.go, IsArchiveLogs)."""
+
+
+def workflow(variant: Variant, key: str, cache: str, *, steps: int, seconds: float, image: str) -> Object:
+    """A chain of steps, each about `seconds` long with a random output; `key` begins every memoize key."""
+    ours = variant.memoized and not variant.native
+    annotations = {names.MEMOIZE: "true" if ours else "false"}
+    if variant.mode:
+        annotations[names.MODE] = variant.mode
+    return {
+        "apiVersion": names.ARGO_API_VERSION,
+        "kind": "Workflow",
+        "metadata": {"generateName": f"bench-{variant.name}-", "annotations": annotations},
+        "spec": {
+            "entrypoint": "main",
+            "artifactRepositoryRef": {"configMap": REPOSITORY["metadata"]["name"], "key": _NO_STORE},
+            "serviceAccountName": "default",
+            "templates": [
+                {"name": "main", "steps": [[_call(key, number)] for number in range(steps)]},
+                _step(cache if variant.memoized else "", seconds, image),
+            ],
+        },
+    }
+
+
+def outputs(finished: Mapping[str, Any]) -> list[str]:
+    """The random output of every step of a finished chain, in their order."""
+    nodes = finished["status"].get("nodes", {}).values()
+    made = [node for node in nodes if node.get("templateName") == "step"]
+    return [
+        parameter["value"]
+        for node in sorted(made, key=lambda node: str(node["displayName"]))
+        for parameter in node.get("outputs", {}).get("parameters", ())
+    ]
+
+
+def delivery(pods: Iterable[Mapping[str, Any]]) -> set[str]:
+    """What of ours is in these Pods: `init`, `image-volume`, or "" in one without anything."""
+    return {_delivery(pod["spec"]) for pod in pods}
+
+
+def _delivery(spec: Mapping[str, Any]) -> str:
+    if any(volume["name"] == names.IMAGE_VOLUME for volume in spec.get("volumes", ())):
+        return IMAGE_VOLUME
+    if any(one["name"] == names.CHECK_CONTAINER for one in spec.get("initContainers", ())):
+        return INIT
+    return ""
+
+
+def _call(key: str, number: int) -> Object:
+    return {
+        "name": f"step-{number}",
+        "template": "step",
+        "arguments": {"parameters": [{"name": "key", "value": f"{key}-{number}"}]},
+    }
+
+
+def _step(cache: str, seconds: float, image: str) -> Object:
+    script = f"sleep {seconds:g}; cat /proc/sys/kernel/random/uuid > /tmp/out"
+    template: Object = {
+        "name": "step",
+        "inputs": {"parameters": [{"name": "key"}]},
+        "outputs": {"parameters": [{"name": "out", "valueFrom": {"path": "/tmp/out"}}]},
+        "container": {"image": image, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script]},
+    }
+    if cache:
+        template["memoize"] = {
+            "key": "{{inputs.parameters.key}}",
+            "cache": {"configMap": {"name": cache}},
+        }
+    return template

@@ -1,0 +1,174 @@
+"""The two webhooks under load, against a server that does nothing but parse."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from bench import api, machine, reviews
+from bench.figures import Figure, Report, Target, compare
+from bench.load import Connection, Load, request
+from bench.measure import Series, interleave, percentile
+from bench.servers import Server, started
+from certs import bundle
+from webhook.server import PODS_PATH, WORKFLOWS_PATH
+
+NAME = "webhook"
+_METHOD = """`python -m webhook` against an aiohttp server (`bench/constant.py`) that reads the same body,
+parses its JSON and answers a constant: both single processes with the same TLS settings, driven in turn by
+one client process over kept-alive TLS connections. The client is threads over plain sockets, cheaper than
+either server. Every value is that of one round; p99 is taken within each round. CPU time is the server's
+own, so that it holds whatever the client costs. Workflow and Namespace are looked up as ever, and remembered
+for five seconds."""
+_OURS, _CONSTANT = "stepmemo", "constant"
+_AGAINST = "parse and answer a constant"
+_THROUGHPUT = Target("at least", 0.5)
+_P99 = Target("at most", 5)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """How often, how many, how large."""
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds (default %(default)s)")
+    parser.add_argument(
+        "--pods", type=int, default=1000, metavar="N", help="Pods in a round (default %(default)s)"
+    )
+    parser.add_argument(
+        "--workflows", type=int, default=100, metavar="N", help="Workflows in a round (default %(default)s)"
+    )
+    parser.add_argument("--concurrency", type=int, default=8, metavar="N", help="default %(default)s")
+    parser.add_argument(
+        "--bytes", type=int, default=1_000_000, metavar="N", help="of a Workflow (default %(default)s)"
+    )
+    parser.add_argument(
+        "--templates",
+        type=int,
+        nargs="+",
+        default=[40, 400],
+        metavar="N",
+        help="how many templates make up those bytes (default %(default)s)",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kind of review, and how many of them make a round."""
+
+    name: str
+    title: str
+    path: str
+    body: Path
+    requests: int
+
+
+def run(arguments: Namespace) -> Report:
+    """Measure both webhooks."""
+    described = machine.describe()
+    with tempfile.TemporaryDirectory(prefix="stepmemo-bench-") as name, ExitStack() as stack:
+        directory = Path(name)
+        (directory / "api").mkdir()
+        cluster = stack.enter_context(api.running(directory / "api"))
+        namespace = cluster.namespace()
+        cases = _cases(directory, namespace, api.workflow(cluster, namespace), arguments)
+        servers = _servers(stack, directory, cluster.kubeconfig)
+        for case in cases:
+            _patches(servers[0], case)
+        series = {
+            case.name: interleave(
+                arguments.rounds,
+                [partial(_round, case, server, arguments) for server in servers],
+            )
+            for case in cases
+        }
+        facts = {
+            "API server": api.describe(cluster),
+            "connections": str(arguments.concurrency),
+            **{
+                case.title: f"{case.body.stat().st_size:,} bytes, {case.requests} in a round"
+                for case in cases
+            },
+        }
+    figures = tuple(figure for case in cases for figure in _figures(case, series[case.name]))
+    return Report(NAME, "The webhooks", _METHOD, facts, described, figures)
+
+
+def _cases(directory: Path, namespace: str, workflow_uid: str, arguments: Namespace) -> list[Case]:
+    """The Pod, and Workflows of one size made of few large templates and of many small ones, all memoized."""
+    pod = _write(directory / "pod.json", reviews.of_pod(namespace, "wf", workflow_uid))
+    cases = [Case("pod", "a Pod", PODS_PATH, pod, arguments.pods)]
+    for templates in arguments.templates:
+        name, title = f"workflow-{templates}", f"a Workflow of {templates} templates"
+        review = reviews.of_workflow(namespace, arguments.bytes, templates)
+        body = _write(directory / f"{name}.json", review)
+        cases.append(Case(name, title, WORKFLOWS_PATH, body, arguments.workflows))
+    return cases
+
+
+def _servers(stack: ExitStack, directory: Path, kubeconfig: Path) -> Sequence[Server]:
+    certificates = directory / "certs"
+    bundle.write(bundle.new(["bench"], datetime.now(UTC)), certificates)
+    webhook = ["--listen=127.0.0.1:{port}", "--certs=files", f"--cert-dir={certificates}", "--image=bench"]
+    environment = {"KUBECONFIG": str(kubeconfig)}
+    return [
+        stack.enter_context(started(_OURS, "webhook", webhook, directory, environment)),
+        stack.enter_context(
+            started(_CONSTANT, "bench.constant", ["{port}", str(certificates)], directory, {})
+        ),
+    ]
+
+
+def _patches(server: Server, case: Case) -> None:
+    """See that the review takes the whole way, to a patch; RuntimeError otherwise."""
+    connection = Connection(server.port)
+    try:
+        answer = json.loads(connection.ask(request(case.path, case.body.read_bytes())))
+    finally:
+        connection.close()
+    if "patch" not in answer["response"]:
+        raise RuntimeError(f"{case.name}: not patched: {answer['response']}")
+
+
+def _round(case: Case, server: Server, arguments: Namespace) -> Mapping[str, float]:
+    before = server.cpu_seconds()
+    load = _drive(case, server.port, arguments.concurrency)
+    cpu = server.cpu_seconds() - before
+    sent = case.requests + arguments.concurrency  # those that warm the connections up included
+    return {
+        f"{server.name} rate": load.rate,
+        f"{server.name} median": 1000 * percentile(load.latencies, 50),
+        f"{server.name} p99": 1000 * percentile(load.latencies, 99),
+        f"{server.name} cpu": 1000 * cpu / sent,
+    }
+
+
+def _drive(case: Case, port: int, concurrency: int) -> Load:
+    command = [sys.executable, "-B", "-m", "bench.load", str(port), case.path, str(case.body)]
+    sizes = [f"--requests={case.requests}", f"--concurrency={concurrency}"]
+    done = subprocess.run([*command, *sizes], cwd=api.ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the client failed:\n{done.stderr}")
+    return Load(**json.loads(done.stdout))
+
+
+def _figures(case: Case, series: Series) -> list[Figure]:
+    def figure(what: str, unit: str, measured: str, target: Target | None = None) -> Figure:
+        ours, constant = series[f"{_OURS} {measured}"], series[f"{_CONSTANT} {measured}"]
+        return compare(f"`{case.path}`, {case.title}: {what}", unit, ours, _AGAINST, constant, target)
+
+    return [
+        figure("throughput", "/s", "rate", _THROUGHPUT),
+        figure("p99 of a round", "ms", "p99", _P99),
+        figure("median of a round", "ms", "median"),
+        figure("CPU of one request", "ms", "cpu"),
+    ]
+
+
+def _write(path: Path, review: reviews.Object) -> Path:
+    path.write_text(json.dumps(review, separators=(",", ":")), encoding="utf-8")
+    return path

@@ -1,0 +1,39 @@
+import json
+
+import pytest
+
+from bench import reviews
+from webhook import pods, review, workflows
+
+
+def test_the_pod_is_one_that_is_injected_and_as_large_as_the_issue_says() -> None:
+    body = json.dumps(reviews.of_pod("ns", "wf", "uid"), separators=(",", ":")).encode()
+    assert 18_000 < len(body) < 22_000
+    asked = review.parse(body)
+    assert asked.object is not None
+    assert pods.owner(asked.object, "ns") == pods.Owner("ns", "wf", "uid")
+    assert not isinstance(pods.screen(asked.object, "ns"), pods.Skip)
+
+
+def test_the_workflow_has_its_size_and_every_template_is_taken_over() -> None:
+    body = json.dumps(reviews.of_workflow("ns", 100_000, 40)).encode()
+    assert 98_000 < len(body) <= 100_000
+    asked = review.parse(body)
+    verdict = workflows.review(asked.kind, asked.object or {}, None, "CREATE", {}, "enforce")
+    assert verdict.errors == verdict.warnings == []
+    assert sum(op["op"] == "remove" for op in verdict.ops) == 40
+
+
+def test_templates_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="40 templates need more than 1000 bytes"):
+        reviews.of_workflow("ns", 1000, 40)
+
+
+def test_managed_fields_name_fields_and_list_members_and_no_values() -> None:
+    written = {"spec": {"containers": [{"name": "a", "command": ["x"]}], "finalizers": ["secret"]}}
+    assert reviews.managed(written) == {
+        "f:spec": {
+            "f:containers": {'k:{"name": "a"}': {".": {}, "f:name": {}, "f:command": {}}},
+            "f:finalizers": {},
+        }
+    }

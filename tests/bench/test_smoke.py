@@ -1,0 +1,40 @@
+"""Every hermetic benchmark once, as small as it gets: it measures, and what it says can be shown."""
+
+from argparse import ArgumentParser
+from types import ModuleType
+
+import pytest
+
+from bench import check, lookup, report, waiting, webhook
+from bench.__main__ import BENCHMARKS, HERMETIC
+
+SMALL = {
+    check: ["--rounds=1"],
+    waiting: ["--sidecars=2", "--seconds=0.1"],
+    webhook: [
+        "--rounds=1",
+        "--pods=8",
+        "--workflows=4",
+        "--concurrency=2",
+        "--bytes=20000",
+        "--templates",
+        "4",
+        "8",
+    ],
+    lookup: ["--rounds=1", "--entries=50"],
+}
+
+
+@pytest.mark.parametrize("benchmark", HERMETIC, ids=lambda one: str(one.NAME))
+def test_it_runs_and_every_figure_has_its_reference(benchmark: ModuleType) -> None:
+    parser = ArgumentParser()
+    benchmark.add_arguments(parser)
+    taken = benchmark.run(parser.parse_args(SMALL[benchmark]))
+    assert taken.name == benchmark.NAME
+    assert all(figure.reference.n == figure.value.n >= 1 for figure in taken.figures)
+    assert report.Report.from_json(taken.to_json()) == taken
+    assert report.as_text(taken)
+
+
+def test_names_are_unlike() -> None:
+    assert len({benchmark.NAME for benchmark in BENCHMARKS}) == len(BENCHMARKS)

@@ -290,7 +290,7 @@ UNREADABLE = {"spec": {"workflowTemplateRef": {"name": "nowhere"}}}
         ("artifacts-in-out", UNREADABLE, True),
         ("artifacts-in-out", FINALIZER, True),
         ("artifacts-in-out", WRITTEN | UNREADABLE, False),
-        ("container", GC, False),
+        ("container", GC, True),
     ],
     ids=[
         "kept",
@@ -298,7 +298,7 @@ UNREADABLE = {"spec": {"workflowTemplateRef": {"name": "nowhere"}}}
         "nobody can tell",
         "the finalizer says so",
         "no finalizer by now",
-        "no artifacts",
+        "no artifact but an archived log",
     ],
 )
 async def test_a_step_of_the_first_reconcile_is_told_whether_its_artifacts_will_be_deleted(

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -8,6 +8,7 @@ from aiohttp import web
 
 from tests.cluster import Cluster
 from tests.webhook.serving import api_client
+from tests.webhook.troubled import Answer, answering, broken, gibberish, hang, overloaded
 from webhook.lookups import FRESH, FRESH_NOTHING, MOST, Cached, Lookups
 from webhook.pods import Owner
 
@@ -256,40 +257,6 @@ async def test_a_name_that_is_no_name_is_not_asked_for(cluster: Cluster, name: s
 
 
 # --- an API server in trouble ------------------------------------------------------------------------
-
-
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@asynccontextmanager
-async def answering(answer: Answer) -> AsyncIterator[str]:
-    """A server of one answer; its URL."""
-    app = web.Application()
-    app.router.add_get("/{rest:.*}", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-async def hang(_: web.Request) -> web.StreamResponse:
-    await asyncio.Event().wait()
-    raise AssertionError
-
-
-async def overloaded(_: web.Request) -> web.StreamResponse:
-    return web.Response(status=429, headers={"Retry-After": "1"})
-
-
-async def broken(_: web.Request) -> web.StreamResponse:
-    return web.Response(status=500, text="etcdserver: request timed out")
-
-
-async def gibberish(_: web.Request) -> web.StreamResponse:
-    return web.Response(text="<html>")
 
 
 async def another_shape(_: web.Request) -> web.StreamResponse:

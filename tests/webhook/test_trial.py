@@ -1,9 +1,8 @@
 """The trial of image volumes, with API servers that know them, do not, may not say, or are in trouble."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from copy import deepcopy
 from typing import Any
 
@@ -12,6 +11,7 @@ from aiohttp import web
 
 from tests.cluster import Cluster
 from tests.webhook.serving import api_client
+from tests.webhook.troubled import Answer, answering, broken, gibberish, hang, overloaded
 from webhook import settings, trial
 from webhook.containers import InjectSettings
 from webhook.trial import Later, Refused, RefusedError, Taken, UnansweredError
@@ -151,45 +151,15 @@ async def test_a_namespace_that_is_not_there_is_named(cluster: Cluster) -> None:
             await trial.require_image_volumes(api, "nowhere", SETTINGS)
 
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@asynccontextmanager
-async def answering(answer: Answer) -> AsyncIterator[str]:
-    """A server of one answer; its URL."""
-    app = web.Application()
-    app.router.add_post("/api/v1/namespaces/stepmemo/podtemplates", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-async def hang(_: web.Request) -> web.StreamResponse:
-    await asyncio.Event().wait()
-    raise AssertionError
-
-
-async def overloaded(_: web.Request) -> web.StreamResponse:
-    return web.json_response({"message": "slow down"}, status=429, headers={"Retry-After": "1"})
-
-
-async def broken(_: web.Request) -> web.StreamResponse:
-    return web.Response(status=500, text="etcdserver: request timed out")
-
-
-async def gibberish(_: web.Request) -> web.StreamResponse:
-    return web.Response(text="<html>")
+def asking(answer: Answer) -> AbstractAsyncContextManager[str]:
+    return answering(answer, "POST", "/api/v1/namespaces/stepmemo/podtemplates")
 
 
 @pytest.mark.parametrize("trouble", [hang, overloaded, broken, gibberish])
 async def test_an_api_server_in_trouble_is_asked_until_patience_ends(
     cluster: Cluster, trouble: Answer
 ) -> None:
-    async with answering(trouble) as url, api_client(cluster, url=url) as api:
+    async with asking(trouble) as url, api_client(cluster, url=url) as api:
         with pytest.raises(UnansweredError, match=r"could not be tried in 0\.3 s"):
             await trial.require_image_volumes(api, "stepmemo", SETTINGS, patience=0.3, pause=0.01)
 
@@ -210,6 +180,6 @@ async def test_trouble_that_passes_is_forgotten(cluster: Cluster) -> None:
             return await broken(request)
         return web.json_response(asked[-1], status=201)
 
-    async with answering(recovering) as url, api_client(cluster, url=url) as api:
+    async with asking(recovering) as url, api_client(cluster, url=url) as api:
         await trial.require_image_volumes(api, "stepmemo", SETTINGS, patience=20, pause=0.01)
     assert asked == [SENT, SENT, SENT]

@@ -27,6 +27,10 @@ class Reason(StrEnum):
     """Capture alone was injected: mode refresh, or a container that cannot be gated."""
     INJECTED_CHECK = "InjectedCheck"
     """Check alone was injected: mode readonly."""
+    HELD = "Held"
+    """The Pod waits, unscheduled, for its answer or for an equal step's end."""
+    WATCHED = "Watched"
+    """Nothing was injected: the step runs, and the keeper stores its outputs."""
     NOT_A_STEP = "NotAStep"
     """The Pod is not one that the Argo controller made for a template."""
     NO_KEY = "NoKey"
@@ -49,8 +53,10 @@ class Reason(StrEnum):
     """The Pod has a container, volume or mount of ours that is not ours."""
     NOT_GATEABLE = "NotGateable"
     """Neither check nor capture can be put into this Pod without changing what it does."""
+    IMAGE_BROKEN = "ImageBroken"
+    """Our image could not be started in other Pods, so nothing is injected until it can."""
 
-    # Steps, inside the Pod: check
+    # Steps: the look-up, at the keeper or inside the Pod
     HIT = "Hit"
     """The step was answered from the cache."""
     MISS = "Miss"
@@ -65,8 +71,16 @@ class Reason(StrEnum):
     """The entry under the hashed key belongs to another key."""
     UNDECIDED = "Undecided"
     """The look-up did not come to an end in time, or was killed; the step runs."""
+    NO_LEADER = "NoLeader"
+    """The equal step that this one waited for stored nothing; the step runs."""
+    WAITED_LONG = "WaitedLong"
+    """The equal step that this one waited for is not over; the step runs beside it."""
+    NOT_ITSELF = "NotItself"
+    """The Pod is not the step that its metadata say; nothing was posted for it."""
+    RELEASED = "Released"
+    """Somebody released the Pod by hand; the step runs."""
 
-    # Steps, inside the Pod: capture
+    # Steps: storing the outputs
     STORED = "Stored"
     """The outputs were stored."""
     STEP_FAILED = "StepFailed"
@@ -84,9 +98,11 @@ class Reason(StrEnum):
     CONFLICT = "Conflict"
     """Others kept changing the ConfigMap until our time was up."""
 
-    # Either
+    # Anywhere
     FORBIDDEN = "Forbidden"
-    """The step's service account lacks a right (see manifests/components/direct)."""
+    """A right is missing: the step's service account's, or the server's."""
+    RATE_LIMITED = "RateLimited"
+    """The Namespace asked the cache service for more than its share."""
     STOPPED = "Stopped"
     """The Pod was told to stop before the work was done."""
     API_UNAVAILABLE = "ApiUnavailable"

@@ -9,11 +9,12 @@ import sys
 import time
 from contextlib import closing
 
+from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from sidecar.cache import ConfigMapCache
 from sidecar.deadline import Deadline, process_age
 from sidecar.kube import Client, NoCredentialsError
-from sidecar.outcome import Outcome, say
+from sidecar.outcome import say
 from sidecar.result import TaskResult
 from sidecar.settings import Settings, SettingsError
 

@@ -7,10 +7,11 @@ from typing import Any, Protocol
 from memoize import names
 from memoize.entry import Entry, expired
 from memoize.key import data_key
+from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from sidecar.deadline import Deadline
 from sidecar.kube import JSON_PATCH, MERGE_PATCH, METADATA_ONLY, Answer, Client
-from sidecar.outcome import Outcome, refusal
+from sidecar.outcome import refusal
 
 _NOT_FOUND = 404
 _CONFLICT = 409

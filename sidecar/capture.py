@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from memoize import names
 from memoize.entry import Entry
 from memoize.key import data_key, is_hashed
+from memoize.outcome import Outcome
 from memoize.outputs import BrokenOutputsError, Declared, Outputs, Refused, missing, sound, storable
 from memoize.reasons import Reason
 from sidecar import files
 from sidecar.cache import Cache
 from sidecar.deadline import Deadline
 from sidecar.kube import Answer
-from sidecar.outcome import Outcome, refusal
+from sidecar.outcome import refusal
 from sidecar.result import TaskResult, completed, posted_by_us
 from sidecar.settings import Settings
 

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 
 from memoize import names
 from memoize.entry import Hit, look_up
+from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from sidecar import files
 from sidecar.cache import Cache
 from sidecar.deadline import Deadline
 from sidecar.kube import Answer
-from sidecar.outcome import Outcome, refusal
+from sidecar.outcome import refusal
 from sidecar.result import Posted, TaskResult, posted_by_us
 from sidecar.settings import Settings
 

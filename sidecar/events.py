@@ -4,10 +4,10 @@ import os
 from datetime import UTC, datetime
 
 from memoize.event import event
+from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from sidecar.deadline import Deadline
 from sidecar.kube import METADATA_ONLY, Client, NoAnswerError
-from sidecar.outcome import Outcome
 from sidecar.settings import Settings
 
 _COMPONENT = "stepmemo"

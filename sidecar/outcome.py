@@ -3,22 +3,15 @@
 import json
 import os
 import sys
-from typing import NamedTuple
 
 from memoize.key import digest
+from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from sidecar.kube import Answer
 from sidecar.settings import Settings
 
 _SHOWN = 12
 """Digits of the key's digest in a log line: enough to find it again."""
-
-
-class Outcome(NamedTuple):
-    """A reason code, and what a person should know besides; never a key, a parameter or an output."""
-
-    reason: Reason
-    detail: str = ""
 
 
 def refusal(answer: Answer) -> Outcome:

@@ -1,0 +1,1 @@
+"""The server's view of all caches, kept by a watch."""

@@ -1,0 +1,35 @@
+"""What admission decided about a Pod that is decided outside of itself: an annotation, read by the keeper."""
+
+import json
+from typing import NamedTuple
+
+
+class Note(NamedTuple):
+    """The plan for one Pod.
+
+    `cache` and `place` name the entry; `created` is its creationTimestamp as admission saw it, "" where there
+    was none. `share`: it may wait for an equal step, until `until` at the latest (RFC 3339). `capture`: its
+    outputs are to be stored. `gc`: Argo may delete artifacts that do not say `Never` themselves.
+    """
+
+    cache: str
+    place: str
+    created: str
+    share: bool
+    capture: bool
+    gc: bool
+    until: str
+
+    def to_json(self) -> str:
+        """The value of names.PLAN."""
+        return json.dumps(self._asdict(), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Note":
+        """The inverse of to_json; ValueError for anything else, since whoever makes Pods can write it."""
+        fields = json.loads(text)
+        if not isinstance(fields, dict) or set(fields) != set(cls._fields):
+            raise ValueError("not a plan")
+        if any(type(fields[name]) is not kind for name, kind in cls.__annotations__.items()):
+            raise ValueError("not a plan")
+        return cls(**fields)

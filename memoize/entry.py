@@ -19,6 +19,8 @@ from memoize.reasons import Reason
 _NANOSECONDS = 1_000_000_000
 _OWN = "stepmemo"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+LONGEST_TOOK = 1_000_000_000
+"""Seconds, thirty years: a step that took longer was not measured but made up."""
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}([.,][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})")
 """RFC 3339 as metav1.Time reads it; Python alone would take more of ISO 8601."""
 
@@ -43,7 +45,8 @@ class Entry(NamedTuple):
     """An entry; `created` and `last_hit` are aware, None where Argo wrote null or nothing.
 
     `key` and `max_age` are what the writing step said, `pod` and `workflow` who it was; empty where the entry
-    does not say. `extra` and `own_extra` hold fields we do not know, of the entry and of its `stepmemo`.
+    does not say. `took` are the seconds that the step ran, 0 where the entry does not say. `extra` and
+    `own_extra` hold fields we do not know, of the entry and of its `stepmemo`.
     """
 
     node_id: str
@@ -54,6 +57,7 @@ class Entry(NamedTuple):
     max_age: str = ""
     pod: str = ""
     workflow: str = ""
+    took: float = 0
     extra: Mapping[str, Any] = _NOTHING
     own_extra: Mapping[str, Any] = _NOTHING
 
@@ -80,13 +84,20 @@ class Entry(NamedTuple):
             max_age=_text(own, "maxAge"),
             pod=_text(own, "pod"),
             workflow=_text(own, "workflow"),
+            took=_seconds(own, "tookSeconds"),
             extra=fields,
             own_extra=own,
         )
 
     def dump(self) -> str:
         """The entry's text, as short as JSON allows; ASCII, so that any client can carry it."""
-        own = {"key": self.key, "maxAge": self.max_age, "pod": self.pod, "workflow": self.workflow}
+        own: dict[str, Any] = {
+            "key": self.key,
+            "maxAge": self.max_age,
+            "pod": self.pod,
+            "workflow": self.workflow,
+            "tookSeconds": self.took,
+        }
         own = {**{name: value for name, value in own.items() if value}, **self.own_extra}
         fields: dict[str, Any] = {
             "nodeID": self.node_id,
@@ -181,6 +192,16 @@ def _text(fields: dict[str, Any], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise BrokenEntry(f"{name} is not a string")
+    return value
+
+
+def _seconds(fields: dict[str, Any], name: str) -> float:
+    """Take a number of seconds out of `fields`; an absent one and null are 0."""
+    value = fields.pop(name, None)
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_TOOK:
+        raise BrokenEntry(f"{name} is not a number of seconds")
     return value
 
 

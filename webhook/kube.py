@@ -5,6 +5,7 @@ its models are left out, since they know neither Argo's kinds nor an object's me
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.client.exceptions import ApiException
 
 JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 """Accept header that spares us the rest of an object: a Workflow may well weigh a megabyte."""
 FAILURES = (ApiException, aiohttp.ClientError, TimeoutError, OSError, ValueError, config.ConfigException)
@@ -41,16 +44,29 @@ def _kubeconfig() -> str | None:
 
 
 async def request(
-    api: ApiClient, method: str, path: str, *, seconds: float, body: object = None, accept: str = JSON
+    api: ApiClient,
+    method: str,
+    path: str,
+    *,
+    seconds: float,
+    body: object = None,
+    accept: str = JSON,
+    content_type: str = JSON,
+    query: Sequence[tuple[str, str]] = (),
 ) -> Any:
-    """The answer's JSON; one of FAILURES for anything but a 2xx within `seconds`."""
+    """The answer's JSON; one of FAILURES for anything but a 2xx within `seconds`.
+
+    An ApiException's `headers` hold the Retry-After of a 429 or 503. `path` is taken as it is: whoever puts a
+    name into it that somebody else wrote has quoted it.
+    """
     return await api.call_api(
         path,
         method,
-        header_params={"Accept": accept, "Content-Type": JSON},
+        query_params=list(query),
+        header_params={"Accept": accept, "Content-Type": content_type},
         body=body,
         auth_settings=["BearerToken"],
-        response_types_map={200: "object", 201: "object"},
+        response_types_map={200: "object", 201: "object", 202: "object"},
         _return_http_data_only=True,
         _request_timeout=seconds,
     )

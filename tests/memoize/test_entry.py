@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memoize.entry import BrokenEntry, Entry, Hit, Miss, expired, look_up
+from memoize.entry import LONGEST_TOOK, BrokenEntry, Entry, Hit, Miss, expired, look_up
 from memoize.key import data_key
 from memoize.outputs import Declared, DeclaredArtifact
 from memoize.reasons import Reason
@@ -48,7 +48,14 @@ WHOLE = {
     },
     "creationTimestamp": "2026-01-02T03:00:05Z",
     "lastHitTimestamp": "2026-01-02T03:01:05Z",
-    "stepmemo": {"key": "hello-1", "maxAge": "1h", "pod": "p", "workflow": "w", "later": {"x": 1}},
+    "stepmemo": {
+        "key": "hello-1",
+        "maxAge": "1h",
+        "pod": "p",
+        "workflow": "w",
+        "tookSeconds": 7.5,
+        "later": {"x": 1},
+    },
     "later": {"x": [{"y": 1}]},
 }
 """An entry with something at every level."""
@@ -104,15 +111,14 @@ class TestForm:
         )
 
     def test_an_entry_is_written_with_argos_fields_and_ours_under_one_name(self):
-        written = Entry(
-            "n", OUTPUTS, NOW, NOW + timedelta(milliseconds=1), key="k", max_age="1h", pod="p", workflow="w"
-        )
+        last_hit = NOW + timedelta(milliseconds=1)
+        written = Entry("n", OUTPUTS, NOW, last_hit, key="k", max_age="1h", pod="p", workflow="w", took=312.5)
         assert json.loads(written.dump()) == {
             "nodeID": "n",
             "outputs": OUTPUTS,
             "creationTimestamp": "2026-01-02T03:04:05Z",
             "lastHitTimestamp": "2026-01-02T03:04:05Z",
-            "stepmemo": {"key": "k", "maxAge": "1h", "pod": "p", "workflow": "w"},
+            "stepmemo": {"key": "k", "maxAge": "1h", "pod": "p", "workflow": "w", "tookSeconds": 312.5},
         }
 
     def test_what_says_nothing_of_ours_is_written_as_argo_writes_it(self):
@@ -134,6 +140,7 @@ class TestForm:
             max_age=st.text(),
             pod=st.text(),
             workflow=st.text(),
+            took=st.floats(0, LONGEST_TOOK) | st.integers(0, LONGEST_TOOK),
             extra=st.just({}),
             own_extra=st.just({}),
         )
@@ -188,6 +195,10 @@ class TestForm:
             entry(creationTimestamp="0001-01-01T00:00:00+14:00"),
             entry(stepmemo=[1]),
             entry(stepmemo={"key": 1}),
+            entry(stepmemo={"tookSeconds": "5"}),
+            entry(stepmemo={"tookSeconds": True}),
+            entry(stepmemo={"tookSeconds": -1}),
+            entry(stepmemo={"tookSeconds": 1e300}),
             ARGO_WROTE[:-1],
             ARGO_WROTE.replace('"0"', "NaN"),
             ARGO_WROTE.replace('"x"', "1" * 400),

@@ -1,1 +1,1 @@
-"""The server's view of all caches, kept by a watch."""
+"""What the server knows of the caches: a watched view of all ConfigMaps that Argo would take for one."""

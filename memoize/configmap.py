@@ -1,0 +1,154 @@
+"""A cache as a ConfigMap: the requests that write entries into one, and what its answers mean.
+
+One JSON patch says its own condition: it tests the label and adds the entries, whoever wrote in between. It
+does not tell a failed test from a ConfigMap that has no data yet: both are a bare 422, so that whoever gets
+one has to read the ConfigMap and to write what `seen` makes of it.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from memoize import names
+from memoize.outcome import Outcome
+from memoize.reasons import Reason
+
+MOST_BYTES = 1 << 20
+"""Of all values of a ConfigMap together (MaxSecretSize in k8s.io/api/core/v1)."""
+FIELD_MANAGER = "stepmemo"
+"""The query parameter `fieldManager` of every write."""
+
+_INVALID = 422
+_TOO_LARGE = 413
+_FAILED = 500
+_TOO_LONG = "FieldValueTooLong"
+"""The cause that Kubernetes gives when the values would come to more than MOST_BYTES."""
+_TOO_MUCH_FOR_ETCD = ("request is too large", "message larger than max")
+"""What etcd, and the API server's client of it, say in a plain 500 when an object comes to more than 1.5 MiB
+or 2 MiB with its data keys and managed fields (v3rpc/rpctypes in etcd, grpc's ResourceExhausted)."""
+
+
+def new(name: str, entries: Mapping[str, str]) -> dict[str, Any]:
+    """Return the ConfigMap to create where there is none, with these entries by data key."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}},
+        "data": dict(entries),
+    }
+
+
+def added(entries: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the JSON patch that puts these entries into a cache that has data, and into nothing else."""
+    return [_label(), *({"op": "add", "path": _path(place), "value": entries[place]} for place in entries)]
+
+
+def replaced(changes: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return the JSON patch from `{data key: (old text, new text)}`; it fails where any old text is gone."""
+    ops = [_label()]
+    for place, (old, new) in changes.items():
+        ops.append({"op": "test", "path": _path(place), "value": old})
+        ops.append({"op": "replace", "path": _path(place), "value": new})
+    return ops
+
+
+def seen(
+    config_map: Mapping[str, Any], entries: Mapping[str, str], without: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return the merge-patch that puts the entries into the ConfigMap as it was read, and drops `without`.
+
+    Its resourceVersion makes the server refuse when anybody wrote since (409). It names single keys, and
+    works where there is no data yet.
+    """
+    changes: dict[str, str | None] = {**dict.fromkeys(without), **entries}
+    return {
+        "metadata": {"resourceVersion": config_map["metadata"].get("resourceVersion")},
+        "data": changes,
+    }
+
+
+def data(config_map: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entries of a ConfigMap by data key."""
+    found = config_map.get("data")
+    if not isinstance(found, Mapping):
+        return {}
+    return {place: text for place, text in found.items() if isinstance(text, str)}
+
+
+def size(text: str) -> int:
+    """Return what a value counts against MOST_BYTES; data keys count nothing."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def fitting(entries: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
+    """Return as many of the entries as MOST_BYTES allows beside those present, what adds least first."""
+    used = sum(size(text) for text in present.values())
+    growth = {place: size(text) - size(present.get(place, "")) for place, text in entries.items()}
+    kept = {}
+    for place in sorted(growth, key=growth.__getitem__):
+        if used + growth[place] <= MOST_BYTES:
+            kept[place] = entries[place]
+            used += growth[place]
+    return kept
+
+
+def refused(config_map: Mapping[str, Any]) -> Outcome | None:
+    """Return why nothing is written into this ConfigMap, or None."""
+    if outcome := not_a_cache(config_map):
+        return outcome
+    if config_map.get("immutable") is True:
+        return Outcome(Reason.NOT_A_CACHE, "the ConfigMap is immutable")
+    return None
+
+
+def not_a_cache(config_map: Mapping[str, Any]) -> Outcome | None:
+    """Return the outcome for a ConfigMap without the label: it is neither read nor written."""
+    metadata = config_map.get("metadata")
+    labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
+    if isinstance(labels, Mapping) and labels.get(names.CONFIGMAP_TYPE) == names.CONFIGMAP_TYPE_CACHE:
+        return None
+    return Outcome(
+        Reason.NOT_A_CACHE,
+        f"the ConfigMap lacks the label {names.CONFIGMAP_TYPE}: {names.CONFIGMAP_TYPE_CACHE}",
+    )
+
+
+def too_large(status: int, causes: Iterable[str], message: str = "") -> bool:
+    """Whether an answer says that the ConfigMap would be too large.
+
+    `causes` are the reasons (details.causes[].reason) and `message` the text of its metav1.Status.
+    """
+    if status == _INVALID:
+        return _TOO_LONG in causes
+    return status == _TOO_LARGE or (
+        status == _FAILED and any(words in message for words in _TOO_MUCH_FOR_ETCD)
+    )
+
+
+def too_large_for_any(text: str) -> Outcome | None:
+    """Return the outcome for an entry that is larger than a whole ConfigMap, else None."""
+    if (length := size(text)) > MOST_BYTES:
+        return Outcome(Reason.CACHE_FULL, f"an entry of {length} bytes fits into no ConfigMap")
+    return None
+
+
+def stored(text: str) -> Outcome:
+    """Return the outcome for an entry that is in the cache."""
+    return Outcome(Reason.STORED, f"{size(text)} bytes")
+
+
+def full(text: str) -> Outcome:
+    """Return the outcome for an entry that a cache has no room for, even without its expired ones."""
+    return Outcome(Reason.CACHE_FULL, f"no room for {size(text)} bytes in the ConfigMap")
+
+
+def _label() -> dict[str, Any]:
+    return {
+        "op": "test",
+        "path": "/metadata/labels/" + names.CONFIGMAP_TYPE.replace("/", "~1"),
+        "value": names.CONFIGMAP_TYPE_CACHE,
+    }
+
+
+def _path(place: str) -> str:
+    """Return where an entry lies; no data key that Kubernetes takes needs escaping (IsConfigMapKey)."""
+    return f"/data/{place}"

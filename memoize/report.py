@@ -1,0 +1,97 @@
+"""What a step reported: reading its WorkflowTaskResult, and making an entry of it.
+
+The result is an object as the API server returns it (v1alpha1.WorkflowTaskResult); nothing in it is trusted
+to be of any type.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from memoize import names
+from memoize.entry import LONGEST_TOOK, Entry
+from memoize.key import data_key, is_hashed
+from memoize.outcome import Outcome
+from memoize.outputs import BrokenOutputsError, Declared, Outputs, Refused, missing, sound, storable
+from memoize.reasons import Reason
+from memoize.step import Step
+
+_SUCCEEDED = "Succeeded"
+"""The phase of a node whose outputs count (NodePhase in workflow_types.go)."""
+
+
+def posted_by_us(result: Mapping[str, Any]) -> str:
+    """Return the UID of the Pod for which stepmemo posted a result, "" where Argo reported it."""
+    return str(_mapping(_metadata(result).get("annotations")).get(names.POSTED_FOR) or "")
+
+
+def completed(result: Mapping[str, Any]) -> bool:
+    """Whether all outputs were reported (which is not to say that there are any)."""
+    return _mapping(_metadata(result).get("labels")).get(names.OUTPUTS_COMPLETED) == "true"
+
+
+def version(result: Mapping[str, Any]) -> str:
+    """Return the result's resourceVersion, "" where it has none."""
+    return str(_metadata(result).get("resourceVersion") or "")
+
+
+def reported(result: Mapping[str, Any], declared: Declared) -> Outputs | Outcome:
+    """Return the outputs that the step itself reported, all of them, or why they are of no use."""
+    if not completed(result):
+        return Outcome(Reason.OUTPUTS_INCOMPLETE, "the step's WorkflowTaskResult is not reported complete")
+    if posted_by_us(result):
+        return Outcome(Reason.OUTPUTS_INCOMPLETE, "the result is one that stepmemo posted")
+    return _whole(result.get("outputs"), declared)
+
+
+def taken_over(workflow: Mapping[str, Any], node_id: str, declared: Declared) -> Outputs | Outcome:
+    """Return the outputs of a node that succeeded, as the controller keeps them in the Workflow's status.
+
+    It deletes the results of a workflow that is over. Nodes that it compresses or offloads are not looked for.
+    """
+    node = _mapping(_mapping(_mapping(workflow.get("status")).get("nodes")).get(node_id))
+    if node.get("phase") != _SUCCEEDED:
+        return Outcome(Reason.OUTPUTS_INCOMPLETE, "the step has no WorkflowTaskResult")
+    return _whole(node.get("outputs"), declared)
+
+
+def _whole(found: object, declared: Declared) -> Outputs | Outcome:
+    try:
+        outputs = sound(found)
+    except BrokenOutputsError as error:
+        return Outcome(Reason.OUTPUTS_INCOMPLETE, str(error))
+    if lacks := missing(outputs, declared):
+        return Outcome(Reason.OUTPUTS_INCOMPLETE, f"the step did not report {', '.join(lacks)}")
+    return outputs or {}
+
+
+def new_entry(
+    step: Step, declared: Declared, outputs: Outputs, now: datetime, pod: str, took: float = 0
+) -> Entry | Outcome:
+    """Make the entry of a step that ran in the Pod named `pod` and succeeded, or say why there must be none.
+
+    `declared` are the step's own, from wherever its template is; `outputs` are as `reported` returns them.
+    `now` is aware. `took` are the seconds that the step's main containers ran, 0 where that is not known.
+    """
+    kept = storable(outputs, declared, step.gc)
+    if isinstance(kept, Refused):
+        return Outcome(kept.reason, kept.detail)
+    return Entry(
+        node_id=step.node_id,
+        outputs=kept,
+        created=now,
+        last_hit=now,
+        key=step.key if is_hashed(data_key(step.key)) else "",
+        max_age=step.max_age,
+        pod=pod,
+        workflow=step.workflow,
+        took=round(min(max(took, 0), LONGEST_TOOK), 3),
+    )
+
+
+def _metadata(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _mapping(result.get("metadata"))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -11,7 +11,7 @@ from contextlib import closing
 
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-from sidecar.cache import ConfigMapCache
+from sidecar.cache import Cache
 from sidecar.deadline import Deadline, process_age
 from sidecar.kube import Client, NoCredentialsError
 from sidecar.outcome import say
@@ -57,7 +57,7 @@ def run(verb: str, settings: Settings, client: Client, until: Deadline) -> Outco
         from sidecar.check import retract
 
         return retract(settings, result, until)
-    cache = ConfigMapCache(client, settings.namespace, settings.step.cache)
+    cache = _cache(settings, client)
     if verb == "check":
         from sidecar.check import check
 
@@ -65,6 +65,16 @@ def run(verb: str, settings: Settings, client: Client, until: Deadline) -> Outco
     from sidecar.capture import capture
 
     return capture(settings, cache, result, until)
+
+
+def _cache(settings: Settings, client: Client) -> Cache:
+    if settings.service is not None:
+        from sidecar.service import ServiceCache
+
+        return ServiceCache(settings.service, settings.step.key)
+    from sidecar.direct import ConfigMapCache
+
+    return ConfigMapCache(client, settings.namespace, settings.step.cache)
 
 
 def _tell(outcome: Outcome, settings: Settings, client: Client, until: Deadline) -> None:

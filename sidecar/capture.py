@@ -7,23 +7,22 @@ that no entry is kept; the step itself is over.
 from datetime import UTC, datetime
 
 from memoize import names
-from memoize.entry import Entry
-from memoize.key import data_key, is_hashed
 from memoize.outcome import Outcome
-from memoize.outputs import BrokenOutputsError, Declared, Outputs, Refused, missing, sound, storable
+from memoize.outputs import Declared, Outputs
 from memoize.reasons import Reason
+from memoize.report import completed, new_entry, reported
 from sidecar import files
 from sidecar.cache import Cache
 from sidecar.deadline import Deadline
-from sidecar.kube import Answer
 from sidecar.outcome import refusal
-from sidecar.result import TaskResult, completed, posted_by_us
+from sidecar.result import TaskResult
 from sidecar.settings import Settings
 
 _REPORTED = 0.5
 """Share of the time by which the result must be there and complete."""
 _BETWEEN_READS = 0.05
 _NOT_FOUND = 404
+_NO_RESULT = Outcome(Reason.OUTPUTS_INCOMPLETE, "the step has no WorkflowTaskResult")
 
 
 def capture(settings: Settings, cache: Cache, result: TaskResult, until: Deadline) -> Outcome:
@@ -48,21 +47,10 @@ def capture(settings: Settings, cache: Cache, result: TaskResult, until: Deadlin
     outputs = _reported(result, declared, until.part(_REPORTED))
     if isinstance(outputs, Outcome):
         return outputs
-    kept = storable(outputs, declared, step.gc)
-    if isinstance(kept, Refused):
-        return Outcome(kept.reason, kept.detail)
     now = datetime.now(UTC)
-    entry = Entry(
-        node_id=step.node_id,
-        outputs=kept,
-        created=now,
-        last_hit=now,
-        key=step.key if is_hashed(data_key(step.key)) else "",
-        max_age=step.max_age,
-        pod=settings.pod_name,
-        workflow=step.workflow,
-    )
-    return cache.store(step.key, entry, now, until)
+    took = files.took(settings.shared_dir, settings.argo_dir, declared.mains)
+    entry = new_entry(step, declared, outputs, now, settings.pod_name, took)
+    return entry if isinstance(entry, Outcome) else cache.store(step.key, entry, now, until)
 
 
 def _reported(result: TaskResult, declared: Declared, until: Deadline) -> Outputs | Outcome:
@@ -72,27 +60,8 @@ def _reported(result: TaskResult, declared: Declared, until: Deadline) -> Output
     """
     while True:
         answer = result.read(until)
-        outcome = _incomplete(answer)
-        if outcome is None:
-            break
-        if outcome.reason is not Reason.OUTPUTS_INCOMPLETE or not until.pause(_BETWEEN_READS):
-            return outcome
-    if posted_by_us(answer.body):
-        return Outcome(Reason.OUTPUTS_INCOMPLETE, "the result is one that stepmemo posted")
-    try:
-        outputs = sound(answer.body.get("outputs"))
-    except BrokenOutputsError as error:
-        return Outcome(Reason.OUTPUTS_INCOMPLETE, str(error))
-    if lacks := missing(outputs, declared):
-        return Outcome(Reason.OUTPUTS_INCOMPLETE, f"the step did not report {', '.join(lacks)}")
-    return outputs or {}
-
-
-def _incomplete(answer: Answer) -> Outcome | None:
-    if answer.status == _NOT_FOUND:
-        return Outcome(Reason.OUTPUTS_INCOMPLETE, "the step has no WorkflowTaskResult")
-    if not answer.ok:
-        return refusal(answer)
-    if not completed(answer.body):
-        return Outcome(Reason.OUTPUTS_INCOMPLETE, "the step's WorkflowTaskResult is not reported complete")
-    return None
+        if not answer.ok and answer.status != _NOT_FOUND:
+            return refusal(answer)
+        there = answer.ok and completed(answer.body)
+        if there or not until.pause(_BETWEEN_READS):
+            return reported(answer.body, declared) if answer.ok else _NO_RESULT

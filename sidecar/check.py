@@ -11,12 +11,13 @@ from memoize import names
 from memoize.entry import Hit, look_up
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
+from memoize.report import posted_by_us
 from sidecar import files
 from sidecar.cache import Cache
 from sidecar.deadline import Deadline
 from sidecar.kube import Answer
 from sidecar.outcome import refusal
-from sidecar.result import Posted, TaskResult, posted_by_us
+from sidecar.result import Posted, TaskResult
 from sidecar.settings import Settings
 
 _LOOKED_UP = 0.4

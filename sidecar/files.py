@@ -90,6 +90,20 @@ def ended_by(argo_dir: str, mains: Iterable[str], moment: datetime) -> bool:
     return all(os.stat(_exit_file(argo_dir, main)).st_mtime < moment.timestamp() for main in mains)
 
 
+def took(shared: str, argo_dir: str, mains: Iterable[str]) -> float:
+    """Return how many seconds the main containers took, from the first one's start to the last one's end.
+
+    A gate makes its lock file when it starts the container's own command; Argo's executor leaves the exit
+    code when that has ended. 0 where a file is not there, less where the clock was set back in between.
+    """
+    try:
+        began = min(os.stat(f"{shared}/{names.LOCK_FILE_PREFIX}{main}").st_mtime for main in mains)
+        ended = max(os.stat(_exit_file(argo_dir, main)).st_mtime for main in mains)
+    except (OSError, ValueError):
+        return 0
+    return ended - began
+
+
 def _exit_file(argo_dir: str, main: str) -> str:
     return f"{argo_dir}/ctr/{main}/exitcode"
 

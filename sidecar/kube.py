@@ -61,9 +61,9 @@ class Reply(NamedTuple):
 class Answer(NamedTuple):
     """What insisting on a request came to.
 
-    `doing` is the request in the words of RBAC (`get configmaps`). `status` is the last one that came, 0 if
-    none did; `cause` then says what happened instead. `uncertain` says that some attempt may have taken
-    effect without our knowing.
+    `doing` is the request, for Kubernetes in the words of RBAC (`get configmaps`). `status` is the last one
+    that came, 0 if none did; `cause` then says what happened instead. `uncertain` says that some attempt may
+    have taken effect without our knowing.
     """
 
     doing: str
@@ -89,7 +89,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Requests to one API server in the name of one service account; not for several threads."""
+    """Requests to one server in the name of one service account; not for several threads."""
 
     def __init__(self, server: Server) -> None:
         """Read token and CA; NoCredentialsError. Connects with the first request."""
@@ -98,7 +98,10 @@ class Client:
         # Not ssl.create_default_context: its strict checks refuse CAs that many clusters were made with.
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
-            self._tls.load_verify_locations(f"{server.credentials}/ca.crt")
+            if server.ca:
+                self._tls.load_verify_locations(cadata=server.ca)
+            else:
+                self._tls.load_verify_locations(f"{server.credentials}/ca.crt")
             with open(f"{server.credentials}/token") as file:
                 token = file.read().strip()
         except (OSError, ValueError) as error:
@@ -115,14 +118,15 @@ class Client:
         content_type: str = JSON,
         accept: str = JSON,
         needs_body: bool = False,
+        doing: str = "",
     ) -> Answer:
         """Send a request until the server has judged it or the time is over.
 
         Repeats after 429 and 5xx (as Retry-After says, else with growing pauses), after a lost connection,
         and, with `needs_body`, after a success that does not carry a whole JSON object. Never raises for what
-        a server or a network can do.
+        a server or a network can do. `doing` says what is asked for, where the words of RBAC do not.
         """
-        answer = Answer(_doing(method, path))
+        answer = Answer(doing or _doing(method, path))
         pause = _FIRST_PAUSE
         while not until.over:
             wait = None
@@ -180,7 +184,7 @@ class Client:
 
     def _connected(self, until: Deadline) -> Connection:
         if self._connection is None:
-            host, port, _ = self._server
+            host, port = self._server.host, self._server.port
             try:
                 self._connection = Connection(
                     host, port, self._tls, until.remaining * _CONNECT_SHARE, _LARGEST_REPLY

@@ -4,12 +4,12 @@ It is named after the node. The step's service account may create and patch it, 
 of `{}` changes nothing and returns the whole object.
 """
 
-from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 from memoize import names
 from memoize.outputs import Outputs, lasting_outputs
+from memoize.report import completed, posted_by_us, version
 from sidecar.deadline import Deadline
 from sidecar.kube import JSON, MERGE_PATCH, METADATA_ONLY, Answer, Client
 from sidecar.settings import Settings
@@ -78,7 +78,7 @@ class TaskResult:
             "metadata": {
                 "labels": {names.OUTPUTS_COMPLETED: "false"},
                 "annotations": {names.POSTED_FOR: None},
-                "resourceVersion": _metadata(seen.body).get("resourceVersion") or _NO_VERSION,
+                "resourceVersion": version(seen.body) or _NO_VERSION,
             },
             "outputs": None,
         }
@@ -121,21 +121,3 @@ class TaskResult:
         return self._client.insist(
             "POST", self._list, body, content_type=JSON, accept=METADATA_ONLY, until=until
         )
-
-
-def posted_by_us(result: Mapping[str, Any]) -> str:
-    """Return the UID of the Pod for which stepmemo posted a result, "" where Argo reported it."""
-    return str(_mapping(_metadata(result).get("annotations")).get(names.POSTED_FOR) or "")
-
-
-def completed(result: Mapping[str, Any]) -> bool:
-    """Whether all outputs were reported (which is not to say that there are any)."""
-    return _mapping(_metadata(result).get("labels")).get(names.OUTPUTS_COMPLETED) == "true"
-
-
-def _metadata(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _mapping(result.get("metadata"))
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -17,12 +17,14 @@ class SettingsError(ValueError):
 
 
 class Server(NamedTuple):
-    """The API server and how to speak to it, as the kubelet tells every container."""
+    """The API server or our own, and how to speak to it."""
 
     host: str
     port: int
     credentials: str
-    """Directory with `token` and `ca.crt`."""
+    """Directory with `token`, and with `ca.crt` unless there is …"""
+    ca: str = ""
+    """… the PEM of the authority."""
 
 
 class Settings(NamedTuple):
@@ -34,6 +36,8 @@ class Settings(NamedTuple):
     pod_uid: str
     budget: float
     server: Server
+    service: Server | None
+    """Where the entries are kept; None where the sidecar reaches their ConfigMap itself."""
     shared_dir: str
     argo_dir: str
     argo_config_dir: str
@@ -68,11 +72,29 @@ class Settings(NamedTuple):
                 port=_integer(environment, "KUBERNETES_SERVICE_PORT", "443"),
                 credentials=path(names.ENV_SERVICEACCOUNT_DIR, names.SERVICEACCOUNT_DIR),
             ),
+            service=_service(environment, path(names.ENV_TOKEN_DIR, names.TOKEN_DIR)),
             shared_dir=path(names.ENV_SHARED_DIR, names.SHARED_DIR),
             argo_dir=path(names.ENV_ARGO_DIR, names.ARGO_DIR),
             argo_config_dir=path(names.ENV_ARGO_CONFIG_DIR, names.ARGO_CONFIG_DIR),
             termination_log=path(names.ENV_TERMINATION_LOG, names.TERMINATION_LOG),
         )
+
+
+def _service(environment: Mapping[str, str], credentials: str) -> Server | None:
+    url = environment.get(names.ENV_SERVICE)
+    if not url:
+        return None
+    ca = environment.get(names.ENV_SERVICE_CA)
+    if not ca:
+        raise SettingsError(f"{names.ENV_SERVICE_CA} is not set")
+    # Not urllib.parse: the step waits for every import.
+    authority = url.removeprefix("https://").removesuffix("/")
+    host, port = authority, "443"
+    if ":" in authority and not authority.endswith("]"):
+        host, _, port = authority.rpartition(":")
+    if not url.startswith("https://") or not host or "/" in host or not (port.isascii() and port.isdigit()):
+        raise SettingsError(f"{names.ENV_SERVICE} is not of the form https://host[:port]")
+    return Server(host.strip("[]"), int(port), credentials, ca)
 
 
 def _integer(environment: Mapping[str, str], name: str, default: str) -> int:

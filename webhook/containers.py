@@ -14,8 +14,29 @@ Json = dict[str, Any]
 
 WORK = ("--", *names.SIDECAR_COMMAND)
 """The end of a gate's command line: the Python that it starts."""
-SHARED_VOLUME: Json = {"name": names.VOLUME, "emptyDir": {}}
+_SHARED_VOLUME: Json = {"name": names.VOLUME, "emptyDir": {}}
 SHARED_MOUNT: Json = {"name": names.VOLUME, "mountPath": names.SHARED_DIR}
+
+_TOKEN_VOLUME: Json = {
+    "name": names.TOKEN_VOLUME,
+    "projected": {
+        "sources": [
+            {
+                "serviceAccountToken": {
+                    "audience": names.TOKEN_AUDIENCE,
+                    "expirationSeconds": 3600,
+                    "path": "token",
+                }
+            }
+        ]
+    },
+}
+"""Of the Pod's own service account, and bound to the Pod.
+
+No mode is said: the kubelet gives 0644, or 0600 with an owner or a group that all containers are in, ours
+included: the one user that all run as, the Pod's fsGroup (collectData in pkg/volume/projected/projected.go).
+"""
+_TOKEN_MOUNT: Json = {"name": names.TOKEN_VOLUME, "mountPath": names.TOKEN_DIR, "readOnly": True}
 
 _USER = 65532
 """User of our image, said aloud only where the Pod would make us root."""
@@ -23,11 +44,20 @@ _MEBIBYTE = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """The cache service as step Pods reach it: `https://host[:port]`, and the PEM of its authority."""
+
+    url: str
+    ca: str
+
+
+@dataclass(frozen=True, slots=True)
 class InjectSettings:
     """What an operator chooses of the injected containers; quantities are Kubernetes'.
 
     `gate` is how the gate gets into a Pod that can take it that way. `pull_secrets` name Secrets for our
-    image in the workflow's namespace; the time-outs are milliseconds.
+    image in the workflow's namespace; the time-outs are milliseconds. Without a `service` each step reaches
+    its ConfigMaps with its own rights.
     """
 
     image: str
@@ -40,6 +70,7 @@ class InjectSettings:
     memory_request: str = "32Mi"
     cpu_limit: str = "500m"
     memory_limit: str = "64Mi"
+    service: Service | None = None
 
     @property
     def python_memory_mib(self) -> int:
@@ -119,8 +150,10 @@ def _kind(place: Place, plan: Plan) -> str:
     return "-M" if place.name in plan.mains else "-s"
 
 
-def env(plan: Plan) -> list[Json]:
-    """What the sidecar is told: the step, and which Pod it is in."""
+def env(plan: Plan, settings: InjectSettings) -> list[Json]:
+    """What the sidecar is told: the step, which Pod it is in, and the cache service where there is one."""
+    service = settings.service
+    told = {} if service is None else {names.ENV_SERVICE: service.url, names.ENV_SERVICE_CA: service.ca}
     fields = {
         names.ENV_POD_NAME: "metadata.name",
         names.ENV_POD_UID: "metadata.uid",
@@ -129,18 +162,25 @@ def env(plan: Plan) -> list[Json]:
     return [
         {"name": names.ENV_STEP, "value": plan.variable},
         *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()),
+        *({"name": name, "value": value} for name, value in told.items()),
     ]
 
 
-def mounts(*theirs: Mapping[str, Any] | None) -> list[Json]:
-    """Ours, and those of theirs that the Pod has, which we only read."""
-    return [SHARED_MOUNT, *({**mount, "readOnly": True} for mount in theirs if mount is not None)]
+def volumes(settings: InjectSettings) -> tuple[Json, ...]:
+    """What our containers need of volumes, whichever way the gate is delivered."""
+    return (_SHARED_VOLUME,) if settings.service is None else (_SHARED_VOLUME, _TOKEN_VOLUME)
 
 
-def capture_mounts(plan: Plan) -> list[Json]:
+def mounts(settings: InjectSettings, *theirs: Mapping[str, Any] | None) -> list[Json]:
+    """Of a container that runs the sidecar: our own, and those of theirs that the Pod has, read-only."""
+    ours = [SHARED_MOUNT] if settings.service is None else [SHARED_MOUNT, _TOKEN_MOUNT]
+    return [*ours, *({**mount, "readOnly": True} for mount in theirs if mount is not None)]
+
+
+def capture_mounts(plan: Plan, settings: InjectSettings) -> list[Json]:
     """What storing a step's outputs needs.
 
     Argo signals a container with a binary of its own, from /argo-bin or from /var/run/argo.
     """
     here = plan.layout
-    return mounts(here.token_mount, here.argo_mount, here.argo_bin_mount, here.config_mount)
+    return mounts(settings, here.token_mount, here.argo_mount, here.argo_bin_mount, here.config_mount)

@@ -1,4 +1,4 @@
-"""Which step Pods must not be touched, whatever their author asked for."""
+"""Which steps cannot be memoized, and which Pods must not be touched, whatever their author asked for."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,18 +9,23 @@ from webhook.layout import Layout
 
 _ARCHITECTURES = ("amd64", "arm64")
 """What our image is built for. A container whose image does not start keeps its step Pending for ever."""
-_VOLUMES = (names.VOLUME, names.IMAGE_VOLUME)
-_INSIDE = (f"{names.SHARED_DIR}/", f"{names.IMAGE_DIR}/")
+_VOLUMES = (names.VOLUME, names.IMAGE_VOLUME, names.TOKEN_VOLUME)
+_INSIDE = (f"{names.SHARED_DIR}/", f"{names.IMAGE_DIR}/", f"{names.TOKEN_DIR}/")
+
+
+def unsuited(shape: Layout) -> tuple[Reason, str] | None:
+    """Why the step of this layout has no outputs to keep; None: it may have."""
+    if shape.template is None and not shape.offloaded:
+        return Reason.NOT_A_STEP, f"no container has a readable {names.ENV_TEMPLATE}"
+    if shape.template is not None and shape.template.get("daemon"):
+        return Reason.UNSUPPORTED_TEMPLATE, "a daemon does not end"
+    return None
 
 
 def unfit(pod_spec: Mapping[str, Any], shape: Layout) -> tuple[Reason, str] | None:
     """Why neither check nor capture may go into a Pod with this spec and layout; None: they may."""
     if (platform := _foreign_platform(pod_spec)) is not None:
         return Reason.UNSUPPORTED_TEMPLATE, platform
-    if shape.template is None and not shape.offloaded:
-        return Reason.NOT_A_STEP, f"no container has a readable {names.ENV_TEMPLATE}"
-    if shape.template is not None and shape.template.get("daemon"):
-        return Reason.UNSUPPORTED_TEMPLATE, "a daemon does not end"
     if (clash := _clash(pod_spec, shape)) is not None:
         return Reason.NAME_CLASH, clash
     if (obstacle := _obstacle(pod_spec, shape)) is not None:
@@ -39,8 +44,8 @@ def _foreign_platform(pod_spec: Mapping[str, Any]) -> str | None:
 def _clash(pod_spec: Mapping[str, Any], shape: Layout) -> str | None:
     """What of the Pod's own has a name or a place that we need.
 
-    All our names are kept free, whichever way the gate is delivered: another `--gate` must not change which
-    steps are memoized.
+    All our names are kept free, whichever way the gate is delivered and the cache is reached: another
+    `--gate` or `--access` must not change which steps are memoized.
     """
     for place in shape.places:
         if place.name in names.CONTAINERS:

@@ -31,7 +31,7 @@ def parts(spec: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> Part
     return Parts(
         gate=(names.VOLUME_GATE, *patience),
         gate_mounts=(containers.SHARED_MOUNT, _IMAGE_MOUNT),
-        volumes=(containers.SHARED_VOLUME, _image_volume(settings)),
+        volumes=(*containers.volumes(settings), _image_volume(settings)),
         first=(_sidecar(spec, plan, settings),),
     )
 
@@ -47,8 +47,8 @@ def _sidecar(spec: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> J
         **containers.base(spec, settings),
         **(_STARTED_AGAIN if plan.check else {}),
         "command": [names.IMAGE_GATE, "capture", *bounds, *awaited, *containers.WORK],
-        "env": containers.env(plan),
-        "volumeMounts": containers.capture_mounts(plan),
+        "env": containers.env(plan, settings),
+        "volumeMounts": containers.capture_mounts(plan, settings),
     }
 
 

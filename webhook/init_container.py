@@ -18,7 +18,7 @@ def parts(spec: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> Part
     return Parts(
         gate=(names.GATE,),
         gate_mounts=(containers.SHARED_MOUNT,),
-        volumes=(containers.SHARED_VOLUME,),
+        volumes=containers.volumes(settings),
         init=(_check(base, plan, settings),),
         last=(_capture(base, plan, settings),) if plan.capture else (),
     )
@@ -31,15 +31,15 @@ def _check(base: Json, plan: Plan, settings: InjectSettings) -> Json:
             "name": names.CHECK_CONTAINER,
             **base,
             "command": [names.IMAGE_GATE, "check"],
-            "volumeMounts": containers.mounts(),
+            "volumeMounts": [containers.SHARED_MOUNT],
         }
     bounds = ["-t", str(settings.check_timeout_ms), *containers.memory(settings)]
     return {
         "name": names.CHECK_CONTAINER,
         **base,
         "command": [names.IMAGE_GATE, "check", *bounds, *containers.WORK],
-        "env": containers.env(plan),
-        "volumeMounts": containers.mounts(plan.layout.token_mount, plan.layout.config_mount),
+        "env": containers.env(plan, settings),
+        "volumeMounts": containers.mounts(settings, plan.layout.token_mount, plan.layout.config_mount),
     }
 
 
@@ -50,6 +50,6 @@ def _capture(base: Json, plan: Plan, settings: InjectSettings) -> Json:
         "name": names.CAPTURE_CONTAINER,
         **base,
         "command": [names.IMAGE_GATE, "capture", *bounds, *containers.awaited(plan), *containers.WORK],
-        "env": containers.env(plan),
-        "volumeMounts": containers.capture_mounts(plan),
+        "env": containers.env(plan, settings),
+        "volumeMounts": containers.capture_mounts(plan, settings),
     }

@@ -2,12 +2,13 @@
 
 What goes in depends on how the gate is delivered (init_container.py, image_volume.py); here it is put in its
 place: containers and volumes of ours, and the gate before the commands of the containers that Argo manages.
-Nothing else changes.
+Where there is a service, a label tells its keeper of the Pod. Nothing else changes.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from memoize import names
 from webhook import image_volume, init_container
 from webhook.containers import InjectSettings, Parts
 from webhook.delivery import Delivery
@@ -33,7 +34,15 @@ def inject(pod: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> list
     present = {secret.get("name") for secret in spec.get("imagePullSecrets") or ()}
     wanted = dict.fromkeys(name for name in settings.pull_secrets if name not in present)
     ops += _insert(("spec",), spec, "imagePullSecrets", END, [{"name": name} for name in wanted])
+    if settings.service is not None:
+        ops.append(_label(pod["metadata"], names.RESULT, names.RESULT_INSIDE))
     return ops
+
+
+def _label(metadata: Mapping[str, Any], name: str, value: str) -> Op:
+    if not metadata.get("labels"):
+        return add(("metadata", "labels"), {name: value})
+    return add(("metadata", "labels", name), value)
 
 
 def _gate_commands(plan: Plan, parts: Parts) -> list[Op]:

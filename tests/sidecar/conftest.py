@@ -28,11 +28,21 @@ def server(api: faults.Api, credentials: Path) -> Iterator[tuple[str, int]]:
 
 
 @pytest.fixture
+def access() -> str:
+    """How the cache is reached, `direct` or `service`; tests of both parametrize it."""
+    return "direct"
+
+
+@pytest.fixture
 def pod(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     server: tuple[str, int],
     credentials: Path,
+    access: str,
 ) -> Pod:
-    return Pod(tmp_path, monkeypatch, capfd, server, credentials)
+    pod = Pod(tmp_path, monkeypatch, capfd, server, credentials)
+    if access == "service":
+        pod.use_service()
+    return pod

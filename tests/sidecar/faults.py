@@ -32,6 +32,8 @@ from memoize import names
 CONFIGMAPS = "configmaps"
 RESULTS = "workflowtaskresults"
 EVENTS = "events"
+LOOKUP = "lookup"
+ENTRIES = "entries"
 LIMIT = 1 << 20
 TOO_MUCH = 17 << 20
 """Bytes: more than the sidecar reads of any reply."""
@@ -49,6 +51,8 @@ class Call(StrEnum):
     TAKE_BACK = "take-back"
     KEEP_OUT = "keep-out"
     TELL = "tell"
+    ASK_SERVICE = "ask-service"
+    TELL_SERVICE = "tell-service"
 
 
 def call_of(method: str, resource: str, content_type: str, body: Any) -> Call:
@@ -69,6 +73,10 @@ def call_of(method: str, resource: str, content_type: str, body: Any) -> Call:
             return Call.TAKE_BACK if body else Call.READ_RESULT
         case "POST", "events", "application/json":
             return Call.TELL
+        case "POST", "lookup", "application/json" if body == {}:
+            return Call.ASK_SERVICE
+        case "POST", "entries", "application/json" if body.keys() == {"entry"}:
+            return Call.TELL_SERVICE
     raise ValueError(f"{method} {resource} {content_type}")
 
 
@@ -121,6 +129,8 @@ class Api:
         self._others: dict[tuple[str, str], deque[Callable[[], object]]] = defaultdict(deque)
         self._lock = threading.RLock()
         self._version = 0
+        self.place = "hello-1"
+        """The data key that the service reads from the Pod."""
         self.closing = threading.Event()
         self.before: Callable[[int], object] = lambda number: None
         self.after: Callable[[int], object] = lambda number: None
@@ -194,12 +204,16 @@ class Api:
         return self._always.get((method, resource), OK)
 
     def _where(self, path: str) -> tuple[str, str]:
+        if path in (f"/v1/{LOOKUP}", f"/v1/{ENTRIES}"):
+            return path.removeprefix("/v1/"), ""
         parts = path.partition("?")[0].partition("/namespaces/")[2].split("/")
         return parts[1], parts[2] if len(parts) > 2 else ""
 
     def _apply(
         self, method: str, resource: str, name: str, content_type: str, body: Any
     ) -> tuple[int, dict[str, Any]]:
+        if resource in (LOOKUP, ENTRIES):
+            return 200, self._serve_entry(resource, body)
         there = self.objects[resource]
         if method == "POST":
             name = body["metadata"]["name"]
@@ -233,6 +247,18 @@ class Api:
             changed["metadata"]["resourceVersion"] = self._next()
         there[name] = changed
         return 200, deepcopy(changed)
+
+    def _serve_entry(self, resource: str, body: Any) -> dict[str, Any]:
+        """Do as the cache service does for the one Pod that there is."""
+        cache = self.objects[CONFIGMAPS].get("my-cache") or {}
+        if resource == LOOKUP:
+            return {"entry": cache.get("data", {}).get(self.place)}
+        if too_long({"data": {**cache.get("data", {}), **body}}):
+            return {"reason": "CacheFull", "detail": "no room"}
+        if not cache:
+            cache = self.put(CONFIGMAPS, "my-cache")
+        cache.setdefault("data", {})[self.place] = body["entry"]
+        return {"reason": "Stored", "detail": f"{len(body['entry'])} bytes"}
 
     def _next(self) -> str:
         self._version += 1

@@ -72,6 +72,16 @@ class Files:
         """Make it a Pod of another step."""
         self.step = self.step._replace(**fields)
 
+    def use_service(self) -> None:
+        """Have the cache behind our service, which here is the same server."""
+        credentials = Path(self.environment[names.ENV_SERVICEACCOUNT_DIR])
+        host, port = (self.environment[f"KUBERNETES_SERVICE_{part}"] for part in ("HOST", "PORT"))
+        self.environment |= {
+            names.ENV_SERVICE: f"https://{host}:{port}",
+            names.ENV_SERVICE_CA: (credentials / "ca.crt").read_text(),
+            names.ENV_TOKEN_DIR: str(credentials),
+        }
+
     def main_ended(self, code: str = "0", name: str = "main") -> None:
         """Have Argo's executor record a container's exit code."""
         directory = self.argo / "ctr" / name

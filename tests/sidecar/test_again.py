@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 from memoize import names
 from memoize.entry import Entry
 from memoize.reasons import Reason
-from sidecar.cache import ConfigMapCache
 from sidecar.deadline import Deadline
+from sidecar.direct import ConfigMapCache
 from sidecar.kube import Client
 from sidecar.settings import Server
 from tests.memoize.test_entry import NOW
 from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, RESULTS
 from tests.sidecar.steppod import CACHE_LABELS, OUTPUTS, POD_UID, Pod, cached, entry, have_entry, have_result
+
+over_both = pytest.mark.parametrize("access", ["direct", "service"])
 
 
 def state(pod: Pod, api: faults.Api) -> str:
@@ -37,6 +39,7 @@ def new_pod(pod: Pod) -> None:
     pod.environment[names.ENV_POD_UID] = "another-pod"
 
 
+@over_both
 @pytest.mark.parametrize("first", ["hit", "miss"])
 @pytest.mark.parametrize("again", ["check", "retract"])
 def test_after_a_decision_neither_another_check_nor_a_retraction_changes_anything(
@@ -51,6 +54,7 @@ def test_after_a_decision_neither_another_check_nor_a_retraction_changes_anythin
     assert len(api.requests) == asked
 
 
+@over_both
 def test_a_second_check_of_a_pod_whose_files_were_lost_is_a_hit_without_a_second_answer(
     pod: Pod, api: faults.Api
 ):
@@ -63,6 +67,7 @@ def test_a_second_check_of_a_pod_whose_files_were_lost_is_a_hit_without_a_second
     assert json.dumps(api.objects[RESULTS]) == before
 
 
+@over_both
 def test_another_pod_of_a_node_that_was_answered_takes_the_answer_back_and_runs(pod: Pod, api: faults.Api):
     have_entry(api)
     pod.run("check")
@@ -74,6 +79,7 @@ def test_another_pod_of_a_node_that_was_answered_takes_the_answer_back_and_runs(
     assert "outputs" not in result
 
 
+@over_both
 def test_a_second_retraction_finds_nothing_left_to_do(pod: Pod, api: faults.Api):
     (pod.shared / names.CLAIM_FILE).touch()
     pod.run("retract")
@@ -82,6 +88,7 @@ def test_a_second_retraction_finds_nothing_left_to_do(pod: Pod, api: faults.Api)
     assert json.dumps(api.objects[RESULTS]) == before
 
 
+@over_both
 @pytest.mark.parametrize("decided", [True, False])
 def test_a_retraction_never_takes_back_what_the_step_itself_reported(
     pod: Pod, api: faults.Api, decided: bool
@@ -95,6 +102,7 @@ def test_a_retraction_never_takes_back_what_the_step_itself_reported(
     assert json.dumps(api.objects[RESULTS]) == before
 
 
+@over_both
 def test_a_second_capture_stores_the_same_and_touches_nothing_else(pod: Pod, api: faults.Api):
     pod.main_ended()
     have_result(api)
@@ -109,6 +117,7 @@ def test_a_second_capture_stores_the_same_and_touches_nothing_else(pod: Pod, api
     assert once == twice
 
 
+@over_both
 @pytest.mark.parametrize("kept", [POD_UID, "another-pod"])
 def test_a_capture_after_a_hit_stores_nothing(pod: Pod, api: faults.Api, kept: str):
     """Not even where the answer was another Pod's, and the step has reported into it since."""
@@ -121,6 +130,7 @@ def test_a_capture_after_a_hit_stores_nothing(pod: Pod, api: faults.Api, kept: s
     assert json.dumps(api.objects[CONFIGMAPS]) == before
 
 
+@over_both
 def test_a_step_that_stored_answers_its_like_and_a_retraction_after_all_leaves_both(
     pod: Pod, api: faults.Api
 ):

@@ -1,6 +1,7 @@
 """The capture: what it keeps, and what it must not, against an API server that does as it should."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -265,6 +266,38 @@ def test_without_the_offloaded_template_nothing_is_stored(pod: Pod, api: faults.
     pod.change(declared=None)
     have_result(api)
     assert pod.run("capture").reason is Reason.OUTPUTS_INCOMPLETE
+
+
+def times(pod: Pod, container: str, began: int, ended: int) -> None:
+    """Have that container's command run from one moment to the other, in seconds."""
+    lock = pod.shared / f"lock-{container}"
+    lock.touch()
+    os.utime(lock, (began, began))
+    os.utime(pod.argo / "ctr" / container / "exitcode", (ended, ended))
+
+
+def test_how_long_the_step_took_is_in_the_entry(pod: Pod, api: faults.Api):
+    have_result(api)
+    times(pod, "main", 1_000_000, 1_000_312)
+    pod.run("capture")
+    assert cached(api)["hello-1"]["stepmemo"]["tookSeconds"] == 312
+
+
+def test_a_container_set_takes_from_its_first_start_to_its_last_end(pod: Pod, api: faults.Api):
+    pod.change(declared=Declared(mains=("a", "b", "c")))
+    have_result(api)
+    for container, began, ended in (("a", 10, 15), ("b", 7, 12), ("c", 9, 27)):
+        pod.main_ended(name=container)
+        times(pod, container, began, ended)
+    pod.run("capture")
+    assert cached(api)["hello-1"]["stepmemo"]["tookSeconds"] == 20
+
+
+def test_a_clock_that_was_set_back_says_nothing_of_the_time(pod: Pod, api: faults.Api):
+    have_result(api)
+    times(pod, "main", 1_000_312, 1_000_000)
+    pod.run("capture")
+    assert "tookSeconds" not in cached(api)["hello-1"]["stepmemo"]
 
 
 def test_storing_is_told_as_an_event(pod: Pod, api: faults.Api):

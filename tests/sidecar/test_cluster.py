@@ -1,13 +1,14 @@
 """The sidecar as the gate starts it, in a process of its own, with no more rights than a step's account has.
 
 The same tests run against the devcluster and a real kube-apiserver: they hold our picture of the API's
-answers (bare 422s, causes, preconditions) to the truth.
+answers (bare 422s, causes, preconditions) to the truth. And they run over both ways to the cache, by the
+step's own rights and by the cache service, which here is the one that the webhook serves.
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from typing import Any
 import pytest
 
 from memoize import names
+from memoize.key import digest
 from memoize.outputs import Declared
 from memoize.reasons import Reason
+from memoize.step import Step
 from tests.cluster import DEVCLUSTER, Cluster
+from tests.sidecar import cacheservice
 from tests.sidecar.steppod import CACHE_LABELS, OUTPUTS, POD_UID, STEP, entry
 
 pytestmark = pytest.mark.contract
@@ -30,15 +34,17 @@ CONFIG_MAPS = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", 
 class StepPod:
     """A step Pod's shared files, and its sidecar run with the rights of the step's service account."""
 
-    def __init__(self, cluster: Cluster, directory: Path) -> None:
-        self.cluster, self.directory = cluster, directory
+    def __init__(self, cluster: Cluster, directory: Path, service: cacheservice.Served | None) -> None:
+        self.cluster, self.directory, self.service = cluster, directory, service
+        self.pods: dict[str, str] = {}
+        """UIDs of the Pods that there are for the cache service, by their names."""
         self.namespace = cluster.namespace()
         self.step = STEP._replace(workflow_uid=self._workflow())
         for path in ("shared", "serviceaccount", "argo/ctr/main"):
             (directory / path).mkdir(parents=True)
         (directory / "argo/ctr/main/exitcode").write_text("0")
         (directory / "serviceaccount/ca.crt").write_bytes(cluster.ca_file.read_bytes())
-        self.may(RESULTS, CONFIG_MAPS)
+        self.may(*([RESULTS] if service else [RESULTS, CONFIG_MAPS]))
 
     def _workflow(self) -> str:
         template = {"name": "a", "container": {"image": "x", "command": ["x"]}}
@@ -75,6 +81,8 @@ class StepPod:
             "KUBERNETES_SERVICE_HOST": host,
             "KUBERNETES_SERVICE_PORT": port,
         }
+        if self.service:
+            environment |= self._at_the_service(step, self.service)
         ended = subprocess.run(
             [sys.executable, *names.SIDECAR_COMMAND[1:], verb],
             cwd=ROOT,
@@ -86,6 +94,24 @@ class StepPod:
         assert ended.returncode == 0, ended.stderr
         assert ended.stderr.count("\n") == 1, ended.stderr
         return Reason(ended.stderr.removeprefix("stepmemo: reason=").split()[0])
+
+    def _at_the_service(self, step: Step, service: cacheservice.Served) -> dict[str, str]:
+        """What a Pod of this step is told of the service; each step gets one Pod."""
+        name = f"{step.node_id}-{digest(step.key)[:8]}"
+        directory = self.directory / name
+        if name not in self.pods:
+            uid = cacheservice.create_pod(self.cluster, self.namespace, "step", name, step)
+            directory.mkdir()
+            token = cacheservice.token_of(self.cluster, self.namespace, "step", name, uid)
+            (directory / "token").write_text(token)
+            self.pods[name] = uid
+        return {
+            names.ENV_SERVICE: service.url,
+            names.ENV_SERVICE_CA: service.ca,
+            names.ENV_TOKEN_DIR: str(directory),
+            names.ENV_POD_NAME: name,
+            names.ENV_POD_UID: self.pods[name],
+        }
 
     @property
     def decision(self) -> str:
@@ -124,9 +150,26 @@ class StepPod:
         assert status == 201, body
 
 
+@pytest.fixture(scope="session")
+def service(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[cacheservice.Served]:
+    with cacheservice.serving(cluster, tmp_path_factory.mktemp("cache-service")) as served:
+        yield served
+
+
+@pytest.fixture(params=["direct", "service"])
+def access(request: pytest.FixtureRequest) -> str:
+    way: str = request.param
+    return way
+
+
 @pytest.fixture
-def step_pod(cluster: Cluster, tmp_path: Path) -> StepPod:
-    return StepPod(cluster, tmp_path)
+def step_pod(cluster: Cluster, tmp_path: Path, access: str, request: pytest.FixtureRequest) -> StepPod:
+    served = request.getfixturevalue("service") if access == "service" else None
+    return StepPod(cluster, tmp_path, served)
+
+
+directly = pytest.mark.parametrize("access", ["direct"])
+"""For what the step's own rights to ConfigMaps are about."""
 
 
 def test_what_one_step_stores_answers_the_next(step_pod: StepPod):
@@ -138,6 +181,26 @@ def test_what_one_step_stores_answers_the_next(step_pod: StepPod):
     posted = step_pod.result("wf-124")
     assert posted["outputs"] == {**OUTPUTS, "exitCode": "0"}
     assert posted["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "true"
+
+
+@pytest.mark.parametrize("access", ["service"])
+def test_through_the_service_no_right_to_any_config_map_is_needed(step_pod: StepPod):
+    step_pod.may(RESULTS)
+    step_pod.config_map(data={"other": "x"})
+    step_pod.reports()
+    assert step_pod.run("capture") is Reason.STORED
+    stored = json.loads(step_pod.data()["hello-1"])
+    assert (stored["nodeID"], stored["stepmemo"]["workflow"]) == ("wf-123", "wf")
+
+
+@pytest.mark.parametrize("access", ["service"])
+def test_a_pod_that_is_gone_is_refused(step_pod: StepPod):
+    step_pod.reports()
+    assert step_pod.run("check") is Reason.MISS
+    (name,) = step_pod.pods
+    path = step_pod.cluster.path("Pod", step_pod.namespace, name)
+    step_pod.cluster.request("DELETE", path, query={"gracePeriodSeconds": "0"})
+    assert step_pod.run("capture") is Reason.FORBIDDEN
 
 
 def test_a_first_step_finds_no_cache(step_pod: StepPod):
@@ -250,6 +313,7 @@ def without(rule: dict[str, Any], verb: str) -> dict[str, Any]:
     return {**rule, "verbs": [v for v in rule["verbs"] if v != verb]}
 
 
+@directly
 @pytest.mark.parametrize(
     ("rules", "check", "capture"),
     [
@@ -273,6 +337,7 @@ def test_a_missing_right_is_said_and_costs_no_more_than_it_must(
     assert step_pod.run("capture") is capture
 
 
+@directly
 def test_without_the_right_to_create_config_maps_no_cache_is_made(step_pod: StepPod):
     step_pod.may(RESULTS, without(CONFIG_MAPS, "create"))
     step_pod.reports()

@@ -62,6 +62,8 @@ SCENES: dict[str, Callable[[Api], object]] = {
     "miss-and-store": cache(other="x"),
     "store-into-a-full-cache": full_cache,
     "create-the-cache": lambda api: None,
+    "hit-through-the-service": have_entry,
+    "store-through-the-service": cache(other="x"),
 }
 
 
@@ -77,6 +79,7 @@ class Run:
         with faults.serving(self.api, credentials) as server:
             self.step = WholeStep(directory, self.api, server, credentials)
             self.step.timeout_ms = ENOUGH_MS
+            self.step.through_service = scene.endswith("through-the-service")
             interrupt(self)
             self.seen = self.step.run()
         self._is_whole()

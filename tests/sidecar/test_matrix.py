@@ -41,13 +41,14 @@ RETRACTION = 2.0
 asks: the step must not start beside it before the gate has tried once more."""
 
 REQUESTS = {
-    "cache._get": {Call.READ_CACHE},
-    "cache._patch": {Call.ADD_ENTRY, Call.MERGE_ENTRY},
-    "cache._create": {Call.CREATE_CACHE},
+    "direct._get": {Call.READ_CACHE},
+    "direct._patch": {Call.ADD_ENTRY, Call.MERGE_ENTRY},
+    "direct._create": {Call.CREATE_CACHE},
     "result._create": {Call.POST_RESULT, Call.KEEP_OUT},
     "result.read": {Call.READ_RESULT},
     "result.take_back": {Call.TAKE_BACK},
     "events.tell": {Call.TELL},
+    "service._ask": {Call.ASK_SERVICE, Call.TELL_SERVICE},
 }
 """Every function of the sidecar that makes a request, and what for."""
 TRANSPORT = ("kube", "http1")
@@ -70,7 +71,11 @@ class Scene:
 
     @property
     def looks_up(self) -> bool:
-        return Call.READ_CACHE in self.calls[:1]
+        return self.calls[0] in (Call.READ_CACHE, Call.ASK_SERVICE)
+
+    @property
+    def through_service(self) -> bool:
+        return bool({Call.ASK_SERVICE, Call.TELL_SERVICE} & {*self.calls})
 
 
 SCENES = {
@@ -93,12 +98,23 @@ SCENES = {
         lambda api: None,
     ),
     "tell": Scene(Call.TELL, STORE, cache(other="x")),
+    "look-up-at-the-service": Scene(
+        Call.ASK_SERVICE, (Call.ASK_SERVICE, Call.POST_RESULT, Call.TELL), have_entry
+    ),
+    "store-at-the-service": Scene(
+        Call.TELL_SERVICE, (Call.READ_RESULT, Call.TELL_SERVICE, Call.TELL), cache(other="x")
+    ),
 }
 """Every request of check and capture, met on its own."""
 MORE_SCENES = {
     "look-up-and-miss": Scene(Call.READ_CACHE, (Call.READ_CACHE, *LOOK_AND_STORE), cache()),
     "look-up-of-a-step-that-fails": Scene(Call.READ_CACHE, (Call.READ_CACHE,), cache(other="x"), exit_code=3),
     "make-room": Scene(Call.MERGE_ENTRY, LOOK_AND_STORE, full_cache),
+    "miss-and-store-at-the-service": Scene(
+        Call.ASK_SERVICE,
+        (Call.ASK_SERVICE, Call.READ_RESULT, Call.TELL_SERVICE, Call.TELL),
+        lambda api: None,
+    ),
     "tell-a-hit": Scene(Call.TELL, HIT, have_entry),
 }
 """The same requests in another place: they meet a few faults only."""
@@ -111,7 +127,7 @@ STATUSES = [Fault(status) for status in (200, 401, 403, 404, 409, 410, 413, 422,
 LATER = [Fault(429, headers=(("Retry-After", seconds),)) for seconds in ("1", "86400")]
 FEW = [Fault("hang"), Fault(500), Fault("cut", applied=True)]
 PASSING = [Fault("reset"), Fault("hang"), Fault("cut", applied=True), Fault(500), LATER[0]]
-READS = (Call.READ_CACHE, Call.READ_RESULT)
+READS = (Call.READ_CACHE, Call.READ_RESULT, Call.ASK_SERVICE)
 """Whether one of these takes effect makes no difference. Of the replies to others the status alone counts."""
 
 
@@ -162,6 +178,7 @@ class Cell:
         with faults.serving(self.api, credentials) as server:
             self.step = WholeStep(directory, self.api, server, credentials, scene.exit_code)
             self.step.looks_up, self.step.timeout_ms = scene.looks_up, timeout_ms
+            self.step.through_service = scene.through_service
             self.seen = self.step.run()
 
     @property

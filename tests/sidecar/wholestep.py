@@ -54,6 +54,8 @@ class WholeStep:
         self.timeout_ms = TIMEOUT_MS
         self.looks_up = True
         """Whether check is more than the delivery of the gate; mode refresh is without."""
+        self.through_service = False
+        """Whether the cache is reached through our service."""
         self.more: dict[str, str] = {}
         self.log = ""
         self.endings: dict[str, int] = {}
@@ -67,6 +69,8 @@ class WholeStep:
         """The Pod's life with us in it."""
         gate, work = str(path_for_host()), ("--", *self.sidecar)
         time_out = ("-t", str(self.timeout_ms))
+        if self.through_service:
+            self.files.use_service()
         start = time.monotonic()
         self._end("check", self._start(gate, "check", *((*time_out, *work) if self.looks_up else ())))
         capture = self._start(gate, "capture", *time_out, "-M", "main", "-w", "wait", *work)

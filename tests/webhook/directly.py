@@ -11,6 +11,7 @@ from webhook.qos import QoS, qos_class
 Json = dict[str, Any]
 WORK = ["--", "python3", "-S", "-E", "-B", "-m", "sidecar"]
 SHARED = {"name": "stepmemo", "mountPath": "/stepmemo"}
+TOKEN = {"name": "stepmemo-token", "mountPath": "/var/run/secrets/stepmemo", "readOnly": True}
 IMAGE = {"name": "stepmemo-image", "mountPath": "/stepmemo-image", "readOnly": True}
 ARGOS_OWN = ("init", "wait", "supervisor")
 
@@ -55,14 +56,18 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
         {"name": f"STEPMEMO_{name}", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.{field}"}}}
         for name, field in fields.items()
     ]
+    if settings.service is not None:
+        env.append({"name": "STEPMEMO_SERVICE", "value": settings.service.url})
+        env.append({"name": "STEPMEMO_SERVICE_CA", "value": settings.service.ca})
 
     authority = sorted(argos, key=lambda c: (c["name"] not in ARGOS_OWN, c["name"] != "main"))
     offloaded = [c for c in [*argos_inits, *argos] if mounted(c, names.ARGO_CONFIG_DIR)]
     token = mounted(authority[0], names.SERVICEACCOUNT_DIR)
     config = mounted(offloaded[0], names.ARGO_CONFIG_DIR) if offloaded else None
     files = mounted(authority[0], names.ARGO_DIR), mounted(argos[0], names.ARGO_BIN_DIR)
-    check_mounts = [SHARED, *reading(token, config)]
-    all_mounts = [SHARED, *reading(token, *files, config)]
+    own = [SHARED] if settings.service is None else [SHARED, TOKEN]
+    check_mounts = [*own, *reading(token, config)]
+    all_mounts = [*own, *reading(token, *files, config)]
 
     mains = main_containers(recorded, [*argos_inits, *argos])
     letters = dict.fromkeys(ARGOS_OWN, "-w") | dict.fromkeys(mains, "-M")
@@ -94,6 +99,11 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
             sidecar |= {"restartPolicy": "Never", "restartPolicyRules": [rule]}
         spec["containers"] = [sidecar, *regular]
     spec["volumes"] = [*spec["volumes"], {"name": "stepmemo", "emptyDir": {}}]
+    if settings.service is not None:
+        source = {"audience": "stepmemo", "expirationSeconds": 3600, "path": "token"}
+        projected = {"sources": [{"serviceAccountToken": source}]}
+        spec["volumes"].append({"name": "stepmemo-token", "projected": projected})
+        pod["metadata"]["labels"]["stepmemo.dev/result"] = "inside"
     if not by_init:
         image = {"reference": settings.image, "pullPolicy": "IfNotPresent"}
         spec["volumes"].append({"name": "stepmemo-image", "image": image})

@@ -13,8 +13,9 @@ import pytest
 
 from memoize import names
 from memoize.reasons import Reason
+from tests.webhook import judged
 from webhook import pods, qos
-from webhook.containers import InjectSettings
+from webhook.containers import InjectSettings, Service
 from webhook.delivery import Delivery
 from webhook.inject import inject
 
@@ -31,6 +32,15 @@ INJECTED = [case for case in RECORDED if case not in LEFT_ALONE]
 
 
 TWINS = [(case, gate) for case in INJECTED for gate in Delivery]
+SERVED = [
+    (case, gate)
+    for case in ("v3.5.15-legacy/container", "v4.1.2-legacy/large-template", "v4.1.2-initless/container")
+    for gate in Delivery
+]
+"""Cases that have twins for `--access service` too."""
+SERVICE = Service(
+    "https://stepmemo.stepmemo.svc", "-----BEGIN CERTIFICATE-----\ngolden\n-----END CERTIFICATE-----\n"
+)
 SUFFIXES = {Delivery.INIT: "golden", Delivery.IMAGE_VOLUME: "image-volume.golden"}
 GATES = {
     names.GATE: [{"name": "stepmemo", "mountPath": "/stepmemo"}],
@@ -42,7 +52,7 @@ GATES = {
 
 
 def decided(pod: Json, gate: Delivery) -> pods.Inject | pods.Skip:
-    return pods.decide(pod, pod["metadata"]["namespace"], {}, {}, gate)
+    return judged.decide(pod, pod["metadata"]["namespace"], {}, {}, gate)
 
 
 def injected(pod: Json, settings: InjectSettings) -> Json:
@@ -54,6 +64,10 @@ def injected(pod: Json, settings: InjectSettings) -> Json:
 
 def twin(case: str, gate: Delivery) -> str:
     return f"{case}.{SUFFIXES[gate]}"
+
+
+def served_twin(case: str, gate: Delivery) -> str:
+    return f"{case}.service.{SUFFIXES[gate]}"
 
 
 def test_every_version_and_layout_is_recorded() -> None:
@@ -70,8 +84,39 @@ def test_every_version_and_layout_is_recorded() -> None:
 def test_a_recorded_pod_becomes_its_golden_twin(
     case: str, gate: Delivery, load: Callable[[str], Json], settings: InjectSettings
 ) -> None:
-    mutated = injected(load(case), replace(settings, gate=gate))
-    golden = PODS / f"{twin(case, gate)}.json"
+    is_golden(injected(load(case), replace(settings, gate=gate)), twin(case, gate))
+
+
+@pytest.mark.parametrize(("case", "gate"), SERVED)
+def test_a_recorded_pod_becomes_its_golden_twin_for_the_service(
+    case: str, gate: Delivery, load: Callable[[str], Json], settings: InjectSettings
+) -> None:
+    is_golden(injected(load(case), replace(settings, gate=gate, service=SERVICE)), served_twin(case, gate))
+
+
+@pytest.mark.parametrize(("case", "gate"), SERVED)
+def test_the_service_adds_a_label_and_a_token_and_where_to_reach_it_and_nothing_else(
+    case: str, gate: Delivery, load: Callable[[str], Json]
+) -> None:
+    served, spec = load(served_twin(case, gate)), load(twin(case, gate))["spec"]
+    assert served["metadata"]["labels"].pop(names.RESULT) == names.RESULT_INSIDE
+    token = [v for v in served["spec"]["volumes"] if v["name"] == names.TOKEN_VOLUME]
+    assert len(token) == 1
+    served["spec"]["volumes"].remove(token[0])
+    for container in [*served["spec"].get("initContainers", ()), *served["spec"]["containers"]]:
+        if container["name"] in names.CONTAINERS:
+            mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+            told = {e["name"]: e.get("value") for e in container["env"]}
+            assert told[names.ENV_SERVICE] == SERVICE.url
+            assert told[names.ENV_SERVICE_CA] == SERVICE.ca
+            container["env"] = [e for e in container["env"] if not e["name"].startswith(names.ENV_SERVICE)]
+            container["volumeMounts"].remove(mounts[names.TOKEN_DIR])
+    assert served["spec"] == spec
+    assert served["metadata"] == load(case)["metadata"]
+
+
+def is_golden(mutated: Json, twin: str) -> None:
+    golden = PODS / f"{twin}.json"
     if os.environ.get("STEPMEMO_UPDATE_GOLDEN"):
         golden.write_text(json.dumps(mutated, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     assert mutated == json.loads(golden.read_text(encoding="utf-8"))

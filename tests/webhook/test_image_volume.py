@@ -7,7 +7,8 @@ import pytest
 
 from memoize import names
 from memoize.step import Step
-from webhook import image_volume, pods
+from tests.webhook import judged
+from webhook import image_volume
 from webhook.containers import InjectSettings
 from webhook.delivery import Delivery
 from webhook.inject import inject
@@ -25,7 +26,7 @@ GATE = "/stepmemo-image/opt/stepmemo/gate"
 
 def mutate(pod: Json, mode: str = "use", chosen: InjectSettings = SETTINGS) -> Json:
     pod["metadata"]["annotations"][names.MODE] = mode
-    decision = pods.decide(pod, "default", {}, {}, chosen.gate)
+    decision = judged.decide(pod, "default", {}, {}, chosen.gate)
     assert isinstance(decision, Inject), decision
     spec: Json = jsonpatch.apply_patch(pod, inject(pod, decision.plan, chosen))["spec"]
     return spec

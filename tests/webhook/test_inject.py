@@ -9,8 +9,9 @@ import pytest
 
 from memoize import names
 from memoize.step import Step
-from webhook import pods, qos
-from webhook.containers import InjectSettings
+from tests.webhook import judged
+from webhook import qos
+from webhook.containers import InjectSettings, Service
 from webhook.inject import inject
 from webhook.pods import Inject
 
@@ -19,7 +20,7 @@ SETTINGS = InjectSettings(image="registry.test/stepmemo:1", pull_secrets=("ours"
 
 
 def decided(pod: Json) -> Inject:
-    decision = pods.decide(pod, "default", {}, {})
+    decision = judged.decide(pod, "default", {}, {})
     assert isinstance(decision, Inject), decision
     return decision
 
@@ -271,3 +272,55 @@ def test_lists_that_are_not_there_are_made(load: Callable[[str], Json]) -> None:
         {"name": "stepmemo", "mountPath": "/stepmemo"}
     ]
     assert spec["volumes"] == [{"name": "stepmemo", "emptyDir": {}}]
+
+
+# --- The cache service -------------------------------------------------------------------------------
+
+SERVED = replace(SETTINGS, service=Service("https://stepmemo.stepmemo.svc", "the PEM"))
+
+
+def test_both_are_told_where_the_service_is_and_whom_to_trust(pod: Json) -> None:
+    for name in ("stepmemo-check", "stepmemo"):
+        ours = container(mutate(pod, SERVED), name)
+        assert env(ours, names.ENV_SERVICE)["value"] == "https://stepmemo.stepmemo.svc"
+        assert env(ours, names.ENV_SERVICE_CA)["value"] == "the PEM"
+
+
+def test_a_token_for_the_service_alone_is_mounted_in_our_containers_alone(pod: Json) -> None:
+    spec = mutate(pod, SERVED)["spec"]
+    assert [v for v in spec["volumes"] if "projected" in v and v["name"].startswith("stepmemo")] == [
+        {
+            "name": "stepmemo-token",
+            "projected": {
+                "sources": [
+                    {
+                        "serviceAccountToken": {
+                            "audience": "stepmemo",
+                            "expirationSeconds": 3600,
+                            "path": "token",
+                        }
+                    }
+                ]
+            },
+        }
+    ]
+    mounted = [
+        c["name"] for c in [*spec["initContainers"], *spec["containers"]] if names.TOKEN_DIR in mounts(c)
+    ]
+    assert mounted == ["stepmemo-check", "stepmemo"]
+
+
+def test_an_init_container_that_only_delivers_the_gate_gets_no_token(pod: Json) -> None:
+    pod["metadata"]["annotations"][names.MODE] = "refresh"
+    mutated = mutate(pod, SERVED)
+    assert set(mounts(container(mutated, "stepmemo-check"))) == {"/stepmemo"}
+    assert names.TOKEN_DIR in mounts(container(mutated, "stepmemo"))
+
+
+def test_the_keeper_is_told_of_the_pod_by_a_label(pod: Json) -> None:
+    labels = pod["metadata"]["labels"]
+    assert mutate(pod, SERVED)["metadata"]["labels"] == labels | {names.RESULT: names.RESULT_INSIDE}
+
+
+def test_without_a_service_there_is_no_keeper_to_tell(pod: Json) -> None:
+    assert mutate(pod)["metadata"] == pod["metadata"]

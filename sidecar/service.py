@@ -1,0 +1,85 @@
+"""`--access service`: the cache is reached through our own service, with a token that only that takes.
+
+The token names this Pod, and the service reads cache and key from it, so no request says them again. The
+step's service account needs no right to any ConfigMap.
+"""
+
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import datetime
+
+from memoize import configmap
+from memoize.entry import Entry
+from memoize.key import data_key
+from memoize.outcome import Outcome
+from memoize.reasons import Reason
+from sidecar.deadline import Deadline
+from sidecar.kube import Answer, Client
+from sidecar.settings import Server
+
+_REFUSED = (401, 403)
+_TOO_LARGE = 413
+_TOO_MANY = 429
+_DOING = "ask the cache service"
+_LONGEST_DETAIL = 500
+
+
+class ServiceCache:
+    """The one entry that this Pod may see and write."""
+
+    def __init__(self, server: Server, key: str) -> None:
+        self._server = server
+        self._place = data_key(key)
+
+    def load(self, until: Deadline) -> Mapping[str, str] | Outcome:
+        """Look the Pod's key up; see Cache. Raises NoCredentialsError."""
+        answer = self._ask("/v1/lookup", {}, until)
+        if not answer.ok:
+            return _refusal(answer)
+        match answer.body:
+            case {"entry": None, "reason": _}:
+                return _outcome(answer)
+            case {"entry": None}:
+                return {}
+            case {"entry": str(text)}:
+                return {self._place: text}
+        return _unintelligible(answer)
+
+    def store(self, key: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
+        """Have the service keep the entry; see Cache. Raises NoCredentialsError.
+
+        To ask again, where an answer was lost, does no harm: the same entry takes the place of itself.
+        """
+        text = entry.dump()
+        if refused := configmap.too_large_for_any(text):
+            return refused
+        answer = self._ask("/v1/entries", {"entry": text}, until)
+        if answer.status == _TOO_LARGE:
+            return configmap.full(text)
+        return _outcome(answer) if answer.ok else _refusal(answer)
+
+    def _ask(self, path: str, body: object, until: Deadline) -> Answer:
+        """Make the one request that a run of the sidecar has for the service."""
+        with closing(Client(self._server)) as client:
+            return client.insist("POST", path, body, until=until, needs_body=True, doing=_DOING)
+
+
+def _outcome(answer: Answer) -> Outcome:
+    """Return what the service itself came to."""
+    try:
+        return Outcome(Reason(answer.body["reason"]), str(answer.body["detail"])[:_LONGEST_DETAIL])
+    except (KeyError, ValueError):
+        return _unintelligible(answer)
+
+
+def _refusal(answer: Answer) -> Outcome:
+    """Turn an answer that was not a success into an outcome, without the server's own words."""
+    if answer.status in _REFUSED:
+        return Outcome(Reason.FORBIDDEN, f"the cache service refuses this Pod: status {answer.status}")
+    if answer.status == _TOO_MANY:
+        return Outcome(Reason.RATE_LIMITED, "the cache service takes no more from this Namespace for now")
+    return Outcome(Reason.API_UNAVAILABLE, f"could not {answer}")
+
+
+def _unintelligible(answer: Answer) -> Outcome:
+    return Outcome(Reason.API_UNAVAILABLE, f"could not {answer}, without what it should say")

@@ -1,0 +1,100 @@
+"""The cache service itself, served for the sidecar as the webhook serves it; and Pods to ask it for."""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from aiohttp import web
+
+from certs import bundle
+from memoize import names
+from memoize.step import Step
+from tests.cluster import Cluster
+from tests.webhook.serving import api_client, certify
+from webhook.caches.view import View
+from webhook.service.api import Service
+from webhook.service.writer import Writer
+
+HOST = "127.0.0.1"
+SECONDS = 10
+
+
+class Served(NamedTuple):
+    """Where the service is, and the PEM of its authority."""
+
+    url: str
+    ca: str
+
+
+@contextmanager
+def serving(cluster: Cluster, directory: Path) -> Iterator[Served]:
+    """Serve it with a client of the cluster, in a thread with an event loop of its own."""
+    authority = certify(directory, host=HOST)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="cache-service")
+    thread.start()
+    stack = AsyncExitStack()
+    try:
+        port = asyncio.run_coroutine_threadsafe(_serve(stack, cluster, directory), loop).result(SECONDS)
+        yield Served(f"https://{HOST}:{port}", authority.ca.certificate.decode())
+        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(SECONDS)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _serve(stack: AsyncExitStack, cluster: Cluster, directory: Path) -> int:
+    api = await stack.enter_async_context(api_client(cluster))
+    writer = Writer(api)
+    stack.push_async_callback(writer.close)
+    app = web.Application()
+    Service(api, View(api).read, writer).add_to(app)
+    runner = web.AppRunner(app, access_log=None)
+    stack.push_async_callback(runner.cleanup)
+    await runner.setup()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(directory / bundle.CERTIFICATE_FILE, directory / bundle.KEY_FILE)
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    port: int = runner.addresses[0][1]
+    return port
+
+
+def create_pod(cluster: Cluster, namespace: str, account: str, name: str, step: Step) -> str:
+    """Create the Pod of a step, which nothing ever starts; returns its UID."""
+    annotations = {names.KEY: step.key, names.CACHE: step.cache, names.NODE_ID: step.node_id}
+    if step.max_age:
+        annotations[names.MAX_AGE] = step.max_age
+    status, body = cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "labels": {names.WORKFLOW_LABEL: step.workflow},
+                "annotations": annotations,
+            },
+            "spec": {"serviceAccountName": account, "containers": [{"name": "main", "image": "x"}]},
+        }
+    )
+    assert status == 201, body
+    uid: str = body["metadata"]["uid"]
+    return uid
+
+
+def token_of(cluster: Cluster, namespace: str, account: str, name: str, uid: str) -> str:
+    """The token that the kubelet would put into the Pod."""
+    spec = {
+        "audiences": [names.TOKEN_AUDIENCE],
+        "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid},
+    }
+    path = cluster.path("ServiceAccount", namespace, account, "token")
+    status, body, _ = cluster.request("POST", path, {"spec": spec})
+    assert status == 201, body
+    token: str = body["status"]["token"]
+    return token

@@ -6,19 +6,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cli import inject, lint, restore
+from cli import inject, lint, release, restore
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; 2 is wrong usage."""
     parser = argparse.ArgumentParser(
         prog="stepmemo",
-        description="Step-level memoization for Argo Workflows. Nothing here talks to a cluster.",
+        description="Step-level memoization for Argo Workflows. Only `release` talks to a cluster.",
     )
     version = importlib.metadata.version("stepmemo")
     parser.add_argument("--version", action="version", version=f"stepmemo {version}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (lint, inject, restore):
+    for command in (lint, inject, restore, release):
         command.add_parser(subparsers)
     args = parser.parse_args(argv)
     try:

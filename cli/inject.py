@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     namespace = pod["metadata"].get("namespace") or "default"
     workflow = {"annotations": {names.MODE: words.Mode.REFRESH}} if args.capture_only else {}
     gate = Delivery(args.gate)
-    decision = pods.decide(pod, namespace, workflow, {}, gate)
+    wanted = pods.judge(pod, namespace, workflow, {})
+    decision = wanted if isinstance(wanted, pods.Skip) else pods.inside(pod, wanted, gate)
     _say(args.file, decision.reason, decision.detail)
     if isinstance(decision, pods.Skip):
         return _SKIPPED

@@ -1,9 +1,11 @@
 """The Event on a Workflow that tells its author what became of a step: one form for all who write one."""
 
+import math
 from datetime import datetime
 from typing import Any
 
 from memoize import names
+from memoize.entry import Entry
 from memoize.reasons import Reason
 
 _REASONS = {Reason.HIT: "MemoizationHit", Reason.STORED: "MemoizationStored"}
@@ -51,3 +53,33 @@ def event(
         "lastTimestamp": time,
         "count": 1,
     }
+
+
+def saved(entry: Entry) -> str:
+    """How long the step took when it ran, as `saved 5m12s`; "" where the entry does not tell."""
+    return f"saved {brief(entry.took)}" if math.isfinite(entry.took) and entry.took > 0 else ""
+
+
+def origin(entry: Entry, now: datetime) -> str:
+    """Where an answer is from, as `from workflow hello-x2k9f, 3h ago`, in so far as the entry tells."""
+    workflow = f"from workflow {entry.workflow}" if entry.workflow else ""
+    age = f"{brief((now - entry.created).total_seconds())} ago" if entry.created else ""
+    return ", ".join(filter(None, (workflow, age)))
+
+
+def brief(seconds: float) -> str:
+    """A time for people: its two largest units, as `5m12s`, `3h` or `2d4h`; below a second `0.4s`.
+
+    Less than nothing (a clock was wrong) is `0s`.
+    """
+    if 0 < seconds < 0.95:
+        return f"{max(seconds, 0.1):.1f}s"
+    rest = max(0, round(seconds))
+    for unit, size, lesser, part in _UNITS:
+        if rest >= size:
+            small = rest % size // part
+            return f"{rest // size}{unit}" + (f"{small}{lesser}" if small else "")
+    return f"{rest}s"
+
+
+_UNITS = (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1))

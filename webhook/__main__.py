@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
@@ -16,13 +17,15 @@ from certs import pki
 from certs.cluster import Certificates
 from webhook import kube, logs, settings, trial
 from webhook.admission import Admission
+from webhook.containers import InjectSettings, Service
 from webhook.delivery import Delivery
 from webhook.events import Events
+from webhook.keeping import Kept
 from webhook.lookups import Lookups
 from webhook.metrics import Metrics
 from webhook.server import Server
 from webhook.settings import Settings
-from webhook.tls import ServingCertificate
+from webhook.tls import AUTHORITY_FILE, ServingCertificate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,25 +59,56 @@ async def _serve(chosen: Settings) -> None:
                 return
         events = Events(api, metrics.lost_event, socket.gethostname())
         lookups = Lookups(api, metrics.unreadable)
-        admission = Admission(lookups, events, chosen.validate, chosen.inject)
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
         serving = ServingCertificate(chosen.cert_dir)
         serving.reload()
+        kept = _kept(api, chosen, lookups, events, metrics)
 
         def problem() -> str:
             serving.reload()  # ready means: with what the Secret holds now, not a second later
             if not serving.loaded:
                 return serving.problem
+            if kept and not serving.authority:
+                return (
+                    f"no {AUTHORITY_FILE} in {chosen.cert_dir}, and steps could not trust the cache service"
+                )
             return certificates.problem if certificates else ""
 
-        server = Server(admission.workflow, admission.pod, metrics, problem)
-        background = [events.run(), serving.follow(), *([certificates.run()] if certificates else [])]
+        def injected() -> InjectSettings:
+            if chosen.keeping is None:
+                return chosen.inject
+            return replace(chosen.inject, service=Service(chosen.keeping.service_url, serving.authority))
+
+        if kept:
+            admission = Admission(lookups, events, chosen.validate, injected, kept.refused, kept.outside)
+            server = Server(admission.workflow, admission.pod, metrics, problem, kept.service, kept.notice)
+        else:
+            admission = Admission(lookups, events, chosen.validate, injected)
+            server = Server(admission.workflow, admission.pod, metrics, problem)
+        background = [
+            events.run(),
+            serving.follow(),
+            *([certificates.run()] if certificates else []),
+            *(kept.work() if kept else []),
+        ]
         listening = server.run(chosen.host, chosen.port, serving.context, stop, hurry, chosen.shutdown_delay)
         # A full collection walks all that was imported, some 50 ms in which nobody is answered: a p99 of its
         # own. None of it will ever be garbage.
         gc.collect()
         gc.freeze()
-        await _until_first_ends(listening, *background)
+        try:
+            await _until_first_ends(listening, *background)
+        finally:
+            if kept:
+                await kept.close()
+
+
+def _kept(
+    api: ApiClient, chosen: Settings, lookups: Lookups, events: Events, metrics: Metrics
+) -> Kept | None:
+    if chosen.keeping is None:
+        return None
+    return Kept(api, chosen.keeping, chosen.namespace, chosen.inject.image, lookups, events, metrics)
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:

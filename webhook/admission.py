@@ -3,20 +3,24 @@
 Answer, log line, metric and Event are made from the outcome (server.py); nothing here knows HTTP.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 
 from memoize import names
 from memoize.fields import FieldError
 from memoize.reasons import Reason
 from webhook import artifactgc, pods, templates, workflows
+from webhook.caches.view import View
 from webhook.containers import InjectSettings
 from webhook.events import TOLD, Events
+from webhook.holds import hold
 from webhook.inject import inject
 from webhook.lookups import Lookups
 from webhook.patch import Op
 from webhook.review import Request
+from webhook.words import Mode
 
 ARGO_GROUP = names.ARGO_API_VERSION.partition("/")[0]
 WORKFLOW_OPERATIONS: Mapping[str, frozenset[str]] = {
@@ -44,12 +48,43 @@ class Outcome:
     node: str = ""
 
 
-class Admission:
-    """The two webhooks' decisions, with the look-ups they need."""
+class Keeper(Protocol):
+    """What admission has to know of the keeper."""
 
-    def __init__(self, lookups: Lookups, events: Events, validate: str, settings: InjectSettings) -> None:
+    @property
+    def ready(self) -> bool:
+        """Whether a Pod that is held now will be decided soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What deciding steps outside of their Pods takes. `follow`: how long one may wait for an equal step."""
+
+    view: View
+    keeper: Keeper
+    follow: timedelta
+
+
+class Admission:
+    """The two webhooks' decisions, with the look-ups they need.
+
+    `settings` is asked anew for each Pod, since certificates change. `refused` says why the Pod of a step
+    (Namespace, node id, whether it is a dry run) must not be injected, "" where it may. Without `outside`
+    every step is decided inside its Pod.
+    """
+
+    def __init__(
+        self,
+        lookups: Lookups,
+        events: Events,
+        validate: str,
+        settings: Callable[[], InjectSettings],
+        refused: Callable[[str, str, bool], str] = lambda *_: "",
+        outside: Outside | None = None,
+    ) -> None:
         self._lookups, self._events = lookups, events
         self._validate, self._settings = validate, settings
+        self._refused, self._outside = refused, outside
 
     async def workflow(self, request: Request) -> Outcome:
         """Judge the memoize blocks of a Workflow or a template, and take opted-in ones over."""
@@ -75,37 +110,62 @@ class Admission:
         )
 
     async def pod(self, request: Request) -> Outcome:
-        """Inject check and capture into a step Pod, or leave it alone and say why. Never denies."""
+        """Hold a step Pod, watch it, inject into it, or leave it alone and say why. Never denies."""
         if (request.group, request.kind, request.subresource, request.operation) != ("", "Pod", "", "CREATE"):
             return Outcome(Reason.NOT_A_STEP, "not an object that this webhook looks at")
         pod = request.object or {}
-        decision = await self._decide(pod, request.namespace)
         owner = pods.owner(pod, request.namespace)
-        node = pods.node_id(pod.get("metadata") or {})
-        if isinstance(decision, pods.Skip) and decision.reason in TOLD and owner and not request.dry_run:
-            self._events.skipped(owner, node, decision.reason, decision.detail)
-        return Outcome(
-            decision.reason,
-            decision.detail,
-            ops=inject(pod, decision.plan, self._settings) if isinstance(decision, pods.Inject) else (),
+        outcome = await self._pod(pod, request.namespace, request.dry_run)
+        outcome = replace(
+            outcome,
             workflow=owner.name if owner else "",
-            node=node,
+            node=pods.node_id(pod.get("metadata") or {}),
         )
+        if outcome.reason in TOLD and owner and not request.dry_run:
+            self._events.skipped(owner, outcome.node, outcome.reason, outcome.detail)
+        return outcome
 
-    async def _decide(self, pod: Mapping[str, Any], namespace: str) -> pods.Skip | pods.Inject:
+    async def _pod(self, pod: Mapping[str, Any], namespace: str, dry_run: bool) -> Outcome:
+        wanted = await self._judge(pod, namespace)
+        if isinstance(wanted, pods.Skip):
+            return Outcome(wanted.reason, wanted.detail)
+        match self._decide_outside(pod, namespace, wanted):
+            case hold.Hold() as held:
+                return Outcome(Reason.HELD, ops=hold.ops(pod, held))
+            case hold.Watch() as watched:
+                return Outcome(Reason.WATCHED, watched.detail, ops=hold.ops(pod, watched))
+        settings = self._settings()
+        injected = pods.inside(pod, wanted, settings.gate)
+        if isinstance(injected, pods.Skip):
+            return Outcome(injected.reason, injected.detail)
+        if refused := self._refused(namespace, wanted.step.node_id, dry_run):
+            return Outcome(Reason.IMAGE_BROKEN, refused)
+        return Outcome(injected.reason, injected.detail, ops=inject(pod, injected.plan, settings))
+
+    async def _judge(self, pod: Mapping[str, Any], namespace: str) -> pods.Skip | pods.Wanted:
         owner = pods.screen(pod, namespace)
         if isinstance(owner, pods.Skip):
             return owner
         metadata, labels = await self._lookups.of_step(owner)
-        decision = pods.decide(pod, namespace, metadata, labels, self._settings.gate)
-        if isinstance(decision, pods.Skip) or metadata is None or not _must_ask(decision, metadata):
-            return decision
+        wanted = pods.judge(pod, namespace, metadata, labels)
+        if isinstance(wanted, pods.Skip) or metadata is None or not _must_ask(wanted, metadata):
+            return wanted
         # What could not be read may well be deleted; an entry that points nowhere is worse than none.
         deleted = await self._lookups.deletes_artifacts(owner) is not False
-        return decision.of_deleted_artifacts() if deleted else decision
+        return wanted.of_deleted_artifacts() if deleted else wanted
+
+    def _decide_outside(
+        self, pod: Mapping[str, Any], namespace: str, wanted: pods.Wanted
+    ) -> hold.Hold | hold.Watch | None:
+        here = self._outside
+        if here is None or not here.keeper.ready:
+            return None
+        now = datetime.now(UTC)
+        known, created = here.view.ask(namespace, wanted.step.cache, wanted.step, now)
+        return hold.outside(pod, wanted, known, created, now, here.follow)
 
 
-def _must_ask(decision: pods.Inject, metadata: Mapping[str, Any]) -> bool:
+def _must_ask(wanted: pods.Wanted, metadata: Mapping[str, Any]) -> bool:
     """Whether it matters that Argo may delete artifacts of the workflow, and its metadata cannot tell."""
-    plan = decision.plan
-    return plan.capture and artifactgc.concerns(plan.step) and artifactgc.told_by(metadata) is None
+    stored = wanted.mode is not Mode.READONLY
+    return stored and artifactgc.concerns(wanted.step) and artifactgc.told_by(metadata) is None

@@ -1,7 +1,8 @@
-"""Decides what to do with a step Pod: leave it alone and say why, or inject check and capture.
+"""Decides what to do with a step Pod: leave it alone and say why, or memoize its step.
 
 Pure: what has to be looked up, the metadata of the owning Workflow and the Namespace's labels, comes in as
-arguments. A Pod is never denied.
+arguments. A Pod is never denied. `judge` says whether the step is memoized at all; `inside` how that is done
+inside the Pod, by injection. (holds/hold.py decides what can be done without touching its containers.)
 """
 
 from collections.abc import Mapping
@@ -43,6 +44,20 @@ class Skip:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A step to memoize: what is known of it, its Pod's layout, and how its author wants it done."""
+
+    step: Step
+    layout: Layout
+    mains: tuple[str, ...]
+    mode: Mode
+
+    def of_deleted_artifacts(self) -> "Wanted":
+        """The same, for a workflow whose artifacts Argo will delete."""
+        return replace(self, step=self.step._replace(gc=True))
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to inject: the check, the capture, or both, and how the gate gets there."""
@@ -73,10 +88,6 @@ class Inject:
     plan: Plan
     detail: str = ""
 
-    def of_deleted_artifacts(self) -> "Inject":
-        """The same, for a workflow whose artifacts Argo will delete."""
-        return replace(self, plan=replace(self.plan, step=self.plan.step._replace(gc=True)))
-
 
 def owner(pod: Mapping[str, Any], namespace: str) -> Owner | None:
     """The Workflow that controls this Pod and that the Pod's label names too; None: not a Pod of Argo's."""
@@ -93,7 +104,7 @@ def owner(pod: Mapping[str, Any], namespace: str) -> Owner | None:
 def screen(pod: Mapping[str, Any], namespace: str) -> Skip | Owner:
     """What the Pod alone decides, so that nothing is looked up for a Pod that is left alone anyway.
 
-    An Owner means: look up its metadata and the Namespace's labels, then ask `decide`.
+    An Owner means: look up its metadata and the Namespace's labels, then ask `judge`.
     """
     metadata = pod.get("metadata") or {}
     annotations = metadata.get("annotations") or {}
@@ -105,32 +116,26 @@ def screen(pod: Mapping[str, Any], namespace: str) -> Skip | Owner:
         return Skip(Reason.NOT_A_STEP)
     if names.KEY not in annotations:
         return Skip(Reason.NO_KEY)
-    if _is_injected(pod):
+    if names.PLAN in annotations or _is_injected(pod):
         return Skip(Reason.ALREADY_INJECTED)
     if words.of_template(annotations) is False:
         return Skip(Reason.OPTED_OUT, "the template says so")
     return workflow
 
 
-def decide(
+def judge(
     pod: Mapping[str, Any],
     namespace: str,
     workflow_metadata: Mapping[str, Any] | None,
     namespace_labels: Mapping[str, str] | None,
-    gate: Delivery = Delivery.INIT,
-) -> Skip | Inject:
-    """The whole decision. None for what could not be read, as opposed to empty for what says nothing.
-
-    `gate` is the delivery that the server was told; a Pod that cannot take it gets the other one.
-    """
+) -> Skip | Wanted:
+    """Whether this Pod's step is memoized. None is what could not be read, as opposed to empty."""
     workflow = screen(pod, namespace)
     if isinstance(workflow, Skip):
         return workflow
     if workflow_metadata is None or workflow_metadata.get("uid", workflow.uid) != workflow.uid:
         return Skip(Reason.MODE_UNKNOWN, "the owning Workflow could not be read")
-    metadata = pod["metadata"]
-    annotations = metadata["annotations"]
-
+    annotations = pod["metadata"]["annotations"]
     opted_out = _opted_out(annotations, workflow_metadata, namespace_labels)
     if opted_out is not None:
         return opted_out
@@ -139,14 +144,30 @@ def decide(
         return Skip(Reason.MODE_UNKNOWN, f"{names.MODE} must be one of {', '.join(Mode)}")
     if mode is Mode.OFF:
         return Skip(Reason.MODE_OFF)
-    memo = _memo(annotations)
+    return _wanted(pod, workflow, mode, gc=artifactgc.told_by(workflow_metadata) is True)
+
+
+def step_of(pod: Mapping[str, Any], namespace: str, *, gc: bool) -> Skip | Step:
+    """The step that a Pod stands for, from the Pod alone, for one that was judged before.
+
+    `gc`: Argo may delete artifacts of its workflow.
+    """
+    workflow = owner(pod, namespace)
+    if workflow is None:
+        return Skip(Reason.NOT_A_STEP)
+    wanted = _wanted(pod, workflow, Mode.USE, gc=gc)
+    return wanted.step if isinstance(wanted, Wanted) else wanted
+
+
+def _wanted(pod: Mapping[str, Any], workflow: Owner, mode: Mode, *, gc: bool) -> Skip | Wanted:
+    metadata = pod["metadata"]
+    memo = _memo(metadata.get("annotations") or {})
     if isinstance(memo, Skip):
         return memo
     shape = layout.read(pod)
-    unfit = fitness.unfit(pod["spec"], shape)
-    if unfit is not None:
-        return Skip(*unfit)
-
+    unsuited = fitness.unsuited(shape)
+    if unsuited is not None:
+        return Skip(*unsuited)
     declared = None
     if shape.template is not None:
         declared = outputs.declared(shape.template, shape.include_result)
@@ -162,11 +183,22 @@ def decide(
         workflow_uid=workflow.uid,
         instance_id=(metadata.get("labels") or {}).get(names.INSTANCE_ID, ""),
         include_result=shape.include_result,
-        gc=artifactgc.told_by(workflow_metadata) is True,
+        gc=gc,
         declared=declared,
         deadline=shape.deadline,
     )
-    decision = _plan(step, shape, mains, mode, gate)
+    return Wanted(step, shape, mains, mode)
+
+
+def inside(pod: Mapping[str, Any], wanted: Wanted, gate: Delivery = Delivery.INIT) -> Skip | Inject:
+    """How the step is memoized inside its Pod, by containers of ours.
+
+    `gate` is the delivery that the server was told; a Pod that cannot take it gets the other one.
+    """
+    unfit = fitness.unfit(pod["spec"], wanted.layout)
+    if unfit is not None:
+        return Skip(*unfit)
+    decision = _plan(wanted.step, wanted.layout, wanted.mains, wanted.mode, gate)
     if isinstance(decision, Inject) and len(f"{names.ENV_STEP}={decision.plan.variable}") > _LONGEST_VARIABLE:
         return Skip(Reason.INVALID_ANNOTATIONS, f"{names.KEY} is too long to be handed to a container")
     return decision

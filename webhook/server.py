@@ -17,6 +17,7 @@ from webhook.admission import Outcome
 from webhook.logs import fields
 from webhook.metrics import CONTENT_TYPE, Metrics
 from webhook.review import MalformedReviewError, Request
+from webhook.service.api import Service
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +38,21 @@ Decide = Callable[[Request], Awaitable[Outcome]]
 
 
 class Server:
-    """Serves the two webhooks, the probes and the metrics. `problem` is empty once reviews can arrive."""
+    """Serves the two webhooks, the probes, the metrics, and the cache service where there is one.
 
-    def __init__(self, workflows: Decide, pods: Decide, metrics: Metrics, problem: Callable[[], str]) -> None:
-        self._metrics, self._problem = metrics, problem
+    `problem` is empty once reviews can arrive; `notice` is what an admin should know besides.
+    """
+
+    def __init__(
+        self,
+        workflows: Decide,
+        pods: Decide,
+        metrics: Metrics,
+        problem: Callable[[], str],
+        service: Service | None = None,
+        notice: Callable[[], str] = str,
+    ) -> None:
+        self._metrics, self._problem, self._notice = metrics, problem, notice
         self._draining = False
         self.app = web.Application(client_max_size=BODY_LIMIT)
         self.app.router.add_post(WORKFLOWS_PATH, self._hook("workflows", workflows))
@@ -48,6 +60,8 @@ class Server:
         self.app.router.add_get(HEALTH_PATH, self._healthz)
         self.app.router.add_get(READY_PATH, self._readyz)
         self.app.router.add_get(METRICS_PATH, self._show_metrics)
+        if service is not None:
+            service.add_to(self.app)
 
     async def run(
         self,
@@ -116,7 +130,9 @@ class Server:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         problem = "shutting down" if self._draining else self._problem()
-        return web.Response(status=503 if problem else 200, text=f"{problem or 'ok'}\n")
+        lines = [problem or "ok", self._notice()]
+        text = "".join(f"{line}\n" for line in lines if line)
+        return web.Response(status=503 if problem else 200, text=text)
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})

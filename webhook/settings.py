@@ -5,14 +5,14 @@ Everything is checked before anything starts, and everything that is wrong is sa
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from webhook import values
 from webhook.containers import InjectSettings
 from webhook.delivery import Delivery
+from webhook.flags import FLAGS
 from webhook.qos import quantity
 
 
@@ -25,8 +25,23 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """How the server keeps the caches and decides steps. `namespaces`: whose; none means all. In seconds."""
+
+    service_url: str
+    namespaces: tuple[str, ...]
+    hold_timeout: float
+    follow_timeout: float
+    followers: int
+    hit_interval: float
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """What the server was told. Empty `host`: every address. `shutdown_delay` is in seconds."""
+    """What the server was told. Empty `host`: every address. Times are in seconds.
+
+    `keeping` is None where each step reaches its own ConfigMaps (`--access direct`).
+    """
 
     host: str
     port: int
@@ -39,29 +54,8 @@ class Settings:
     webhook_configuration: str
     validate: str
     inject: InjectSettings
+    keeping: Keeping | None
     log_format: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Flag:
-    """One setting. `read` turns text into a value, or raises ValueError saying what the text must be."""
-
-    name: str
-    read: Callable[[str], Any]
-    default: str | None
-    placeholder: str
-    help: str
-
-    @property
-    def env(self) -> str:
-        return "STEPMEMO_" + self.name.upper().replace("-", "_")
-
-    @property
-    def attribute(self) -> str:
-        return self.name.replace("-", "_")
-
-    def __str__(self) -> str:
-        return f"--{self.name} ({self.env})"
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -114,7 +108,19 @@ def _settings(chosen: Mapping[str, Any]) -> Settings:
             cpu_limit=chosen["limits"]["cpu"],
             memory_limit=chosen["limits"]["memory"],
         ),
+        keeping=_keeping(chosen) if chosen["access"] == "service" else None,
         log_format=chosen["log_format"],
+    )
+
+
+def _keeping(chosen: Mapping[str, Any]) -> Keeping:
+    return Keeping(
+        service_url=chosen["service_url"] or f"https://{chosen['service']}.{chosen['namespace']}.svc",
+        namespaces=chosen["namespaces"],
+        hold_timeout=chosen["hold_timeout"] / 1000,
+        follow_timeout=chosen["follow_timeout"] / 1000,
+        followers=chosen["followers"],
+        hit_interval=chosen["hit_interval"] / 1000,
     )
 
 
@@ -142,96 +148,3 @@ def _beyond_limits(requests: Mapping[str, str] | None, limits: Mapping[str, str]
         for name, amount in (requests or {}).items()
         if limits and quantity(amount) > quantity(limits[name])
     ]
-
-
-_TIME_OUT = values.milliseconds("100ms", "60s")
-
-FLAGS = (
-    _Flag("listen", values.address, ":8443", "HOST:PORT", "where to serve; without a host, on every address"),
-    _Flag(
-        "shutdown-delay",
-        values.milliseconds("0s", "60s"),
-        "5s",
-        "DURATION",
-        "how long to go on serving after SIGTERM, until no endpoint names this Pod any more",
-    ),
-    _Flag(
-        "certs",
-        values.one_of("cluster", "files"),
-        "cluster",
-        "cluster|files",
-        "cluster: keep a certificate in a Secret, and caBundle written; files: serve what --cert-dir holds",
-    ),
-    _Flag(
-        "cert-dir",
-        values.directory,
-        "/run/stepmemo/certs",
-        "DIR",
-        "where tls.crt and tls.key are, or are written to",
-    ),
-    _Flag("namespace", values.label, "stepmemo", "NAME", "the Namespace of the Service and the Secret"),
-    _Flag("service", values.label, "stepmemo", "NAME", "the Service that the certificate is for"),
-    _Flag("secret", values.subdomain, "stepmemo-certs", "NAME", "the Secret that holds the certificate"),
-    _Flag(
-        "webhook-configuration",
-        values.subdomain,
-        "stepmemo",
-        "NAME",
-        "the MutatingWebhookConfiguration whose caBundle is kept",
-    ),
-    _Flag(
-        "image",
-        values.image,
-        None,
-        "IMAGE",
-        "the image of the injected containers, which is the server's own",
-    ),
-    _Flag(
-        "image-pull-policy",
-        values.one_of("Always", "IfNotPresent", "Never"),
-        "IfNotPresent",
-        "POLICY",
-        "Always, IfNotPresent or Never, for the injected containers",
-    ),
-    _Flag(
-        "image-pull-secrets",
-        values.subdomains,
-        "",
-        "NAME,…",
-        "Secrets in the workflows' own namespaces, added to the Pods' imagePullSecrets",
-    ),
-    _Flag(
-        "gate",
-        values.one_of(*Delivery),
-        "init",
-        "init|image-volume",
-        "how the gate gets into a Pod: by an init container, or by the image as a volume (Kubernetes 1.35)",
-    ),
-    _Flag(
-        "check-timeout", _TIME_OUT, "2s", "DURATION", "how long a step waits for its look-up before it runs"
-    ),
-    _Flag("capture-timeout", _TIME_OUT, "2s", "DURATION", "how long storing a step's outputs may take"),
-    _Flag(
-        "requests",
-        values.resources,
-        "cpu=10m,memory=32Mi",
-        "cpu=…,memory=…",
-        "what an injected container requests",
-    ),
-    _Flag(
-        "limits",
-        values.limits,
-        "cpu=500m,memory=64Mi",
-        "cpu=…,memory=…",
-        "what an injected container may use",
-    ),
-    _Flag(
-        "validate",
-        values.one_of("enforce", "warn", "off"),
-        "enforce",
-        "enforce|warn|off",
-        "what happens to a workflow whose memoize block cannot work; a Namespace label says otherwise",
-    ),
-    _Flag("log-format", values.one_of("text", "json"), "text", "text|json", "how log lines look"),
-)
-"""Every setting, in the order of --help."""

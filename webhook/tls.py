@@ -15,6 +15,7 @@ _log = logging.getLogger(__name__)
 
 CERTIFICATE_FILE = "tls.crt"
 KEY_FILE = "tls.key"
+AUTHORITY_FILE = "ca.crt"
 """Names of the files, as in a Secret of type kubernetes.io/tls, mounted or written by us."""
 POLL_SECONDS = 1.0
 """A mounted Secret changes by a swap of symbolic links, which file events miss: contents are compared."""
@@ -25,12 +26,21 @@ class ServingCertificate:
 
     def __init__(self, directory: Path) -> None:
         self._certificate, self._key = directory / CERTIFICATE_FILE, directory / KEY_FILE
+        self._authority = directory / AUTHORITY_FILE
         self._newest: ssl.SSLContext | None = None
         self._seen = b""
         self.problem = f"no certificate in {directory} yet"
         """Why the files as they are now cannot be served; empty when they are."""
         self.context = _context()
         self.context.sni_callback = self._hand_over
+
+    @property
+    def authority(self) -> str:
+        """PEM of who signed the certificate, "" where the files do not say: what a client has to trust."""
+        try:
+            return self._authority.read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return ""
 
     @property
     def loaded(self) -> bool:

@@ -74,6 +74,29 @@ def subdomains(text: str) -> tuple[str, ...]:
     return tuple(subdomain(name.strip()) for name in text.split(",") if name.strip())
 
 
+def labels(text: str) -> tuple[str, ...]:
+    """Names of Namespaces with commas between them; none are allowed too."""
+    return tuple(dict.fromkeys(label(name.strip()) for name in text.split(",") if name.strip()))
+
+
+def https_url(text: str) -> str:
+    """`https://` with a host and perhaps a port, and nothing after them; empty is allowed too."""
+    if text and not re.fullmatch(r"https://([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?", text):
+        raise ValueError('must be like "https://stepmemo.stepmemo.svc", with a port where it is not 443')
+    return text
+
+
+def count(least: int, most: int) -> Callable[[str], int]:
+    """A whole number within these two."""
+
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+            raise ValueError(f"must be a number between {least} and {most}")
+        return int(text)
+
+    return read
+
+
 def directory(text: str) -> Path:
     """A directory, which need not be there."""
     if not text.strip():

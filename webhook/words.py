@@ -15,7 +15,15 @@ from webhook.templates import mapping
 
 _MEMOIZE = {"true": True, "false": False}
 _VALIDATE = ("enforce", "warn", "off")
-_KNOWN = (names.MEMOIZE, names.KEY, names.CACHE, names.MAX_AGE, names.MODE, names.MANAGED)
+_KNOWN = (
+    names.MEMOIZE,
+    names.KEY,
+    names.CACHE,
+    names.MAX_AGE,
+    names.MODE,
+    names.SINGLE_FLIGHT,
+    names.MANAGED,
+)
 
 
 class Mode(StrEnum):
@@ -27,7 +35,11 @@ class Mode(StrEnum):
     OFF = "off"
 
 
-_CHOICES = ((names.MEMOIZE, tuple(_MEMOIZE)), (names.MODE, tuple(Mode)))
+_CHOICES = (
+    (names.MEMOIZE, tuple(_MEMOIZE)),
+    (names.MODE, tuple(Mode)),
+    (names.SINGLE_FLIGHT, tuple(_MEMOIZE)),
+)
 
 
 def of_template(annotations: Mapping[str, Any]) -> bool | None:

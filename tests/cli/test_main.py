@@ -18,7 +18,7 @@ def test_without_a_subcommand_the_usage_is_told(capsys):
     assert "COMMAND" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["lint", "inject", "restore"])
+@pytest.mark.parametrize("command", ["lint", "inject", "restore", "release"])
 def test_every_subcommand_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as exited:
         main([command, "--help"])

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2] / "manifests"
 BASE = ROOT / "base"
 DIRECT = ROOT / "components" / "direct"
 IMAGE_VOLUME = ROOT / "components" / "image-volume"
+ACCESS_DIRECT = ROOT / "components" / "access-direct"
 
 Json = dict[str, Any]
 CLUSTER_WIDE = ("Namespace", "ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration")
@@ -51,12 +52,16 @@ def overlay(component: Path) -> list[Json]:
     """The objects of a kustomization that consists of the base and of this component."""
     documents = render(BASE)
     kustomization = yaml.safe_load((component / "kustomization.yaml").read_text(encoding="utf-8"))
-    assert set(kustomization) == {"apiVersion", "kind", "patches", "resources"}
-    for name in kustomization["resources"]:
+    assert set(kustomization) <= {"apiVersion", "kind", "patches", "resources"}
+    for name in kustomization.get("resources", ()):
         documents += yaml.safe_load_all((component / name).read_text(encoding="utf-8"))
     for patch in kustomization["patches"]:
-        patched = _named(documents, patch["target"])
-        jsonpatch.apply_patch(patched, yaml.safe_load(patch["patch"]), in_place=True)
+        change = yaml.safe_load(patch["patch"])
+        if "target" in patch:
+            jsonpatch.apply_patch(_named(documents, patch["target"]), change, in_place=True)
+        else:
+            assert change["$patch"] == "delete", "this reader does not know all of it"
+            documents.remove(_named(documents, {"kind": change["kind"], "name": change["metadata"]["name"]}))
     return documents
 
 

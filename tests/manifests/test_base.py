@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 import shutil
@@ -16,8 +17,11 @@ Json = dict[str, Any]
 DEFAULTS = {flag.name: flag.default for flag in settings.FLAGS}
 
 
-def find(kind: str) -> Json:
-    (found,) = (document for document in render(BASE) if document["kind"] == kind)
+KEEPER = "stepmemo-keeper"
+
+
+def find(kind: str, name: str = "stepmemo") -> Json:
+    (found,) = (d for d in render(BASE) if (d["kind"], d["metadata"]["name"]) == (kind, name))
     return found
 
 
@@ -171,10 +175,10 @@ def test_every_object_is_labelled_and_in_its_namespace() -> None:
 
 
 def test_rights_are_those_that_are_used_and_no_others() -> None:
-    def rights(kind: str) -> dict[str, Any]:
+    def rights(kind: str, name: str = "stepmemo") -> dict[str, Any]:
         return {
             "/".join([*rule["apiGroups"], *rule["resources"], *rule.get("resourceNames", ())]): rule["verbs"]
-            for rule in find(kind)["rules"]
+            for rule in find(kind, name)["rules"]
         }
 
     assert rights("ClusterRole") == {
@@ -188,14 +192,25 @@ def test_rights_are_those_that_are_used_and_no_others() -> None:
         "/secrets": ["create"],
     }
     assert cluster.CONFIGURATIONS.endswith("/mutatingwebhookconfigurations")
+    assert rights("ClusterRole", KEEPER) == {
+        "/configmaps": ["get", "list", "watch", "create", "patch"],
+        "/pods": ["get", "list", "watch", "patch", "delete"],
+        "/pods/status": ["patch"],
+        "argoproj.io/workflowtaskresults": ["get", "create", "patch", "delete"],
+        "authentication.k8s.io/tokenreviews": ["create"],
+    }
+    assert rights("Role", KEEPER) == {
+        f"coordination.k8s.io/leases/{KEEPER}": ["get", "update"],
+        "coordination.k8s.io/leases": ["create"],
+    }
 
 
 def test_the_bindings_bind_our_account_to_our_roles() -> None:
     account = {"kind": "ServiceAccount", "name": "stepmemo", "namespace": "stepmemo"}
     assert find("ServiceAccount")["metadata"]["name"] == account["name"]
     assert find("Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
-    for kind in ("Role", "ClusterRole"):
-        binding = find(f"{kind}Binding")
+    for kind, name in itertools.product(("Role", "ClusterRole"), ("stepmemo", KEEPER)):
+        binding = find(f"{kind}Binding", name)
         assert binding["subjects"] == [account]
         assert binding["roleRef"]["kind"] == kind
-        assert binding["roleRef"]["name"] == find(kind)["metadata"]["name"]
+        assert binding["roleRef"]["name"] == find(kind, name)["metadata"]["name"]

@@ -106,16 +106,15 @@ async def test_the_servers_account_may_look_up_and_tell(cluster: Cluster) -> Non
 @pytest.mark.contract
 async def test_with_the_component_it_may_try_image_volumes(cluster: Cluster) -> None:
     namespace = cluster.namespace()
-    (role,) = (
-        d for d in overlay(IMAGE_VOLUME) if d["kind"] == "Role" and d["metadata"]["name"] != "stepmemo"
-    )
-    token = cluster.service_account(namespace, "stepmemo", role["rules"])
+    rules = _rules("Role", "stepmemo-image-volume", overlay(IMAGE_VOLUME))
+    token = cluster.service_account(namespace, "stepmemo", rules)
     async with api_client(cluster, token=token) as api:
         await trial.require_image_volumes(api, namespace, InjectSettings(image="stepmemo:test"))
 
 
-def _rules(kind: str) -> list[Json]:
-    (role,) = (document for document in render(BASE) if document["kind"] == kind)
+def _rules(kind: str, name: str = "stepmemo", documents: list[Json] | None = None) -> list[Json]:
+    everything = render(BASE) if documents is None else documents
+    (role,) = (d for d in everything if (d["kind"], d["metadata"]["name"]) == (kind, name))
     return list(role["rules"])
 
 

@@ -1,11 +1,4 @@
-import os
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
-
-import pytest
-import yaml
 
 from tests.manifests.rendering import BASE, IMAGE_VOLUME, overlay, render
 from webhook import settings
@@ -47,16 +40,3 @@ def test_every_object_is_labelled() -> None:
     for kind in ("Role", "RoleBinding"):
         labels = find(kind)["metadata"]["labels"]
         assert labels["app.kubernetes.io/part-of"] == "stepmemo"
-
-
-@pytest.mark.skipif(
-    shutil.which("kubectl") is None, reason="no kubectl here: nothing to compare our reader with"
-)
-def test_kustomize_makes_the_same_of_it(tmp_path: Path) -> None:
-    base, component = (os.path.relpath(path, tmp_path.resolve()) for path in (BASE, IMAGE_VOLUME))
-    (tmp_path / "kustomization.yaml").write_text(
-        yaml.safe_dump({"resources": [base], "components": [component]})
-    )
-    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, check=True)
-    theirs = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(done.stdout)}
-    assert theirs == {(d["kind"], d["metadata"]["name"]): d for d in overlay(IMAGE_VOLUME)}

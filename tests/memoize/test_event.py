@@ -1,8 +1,9 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from memoize.event import event
+from memoize.entry import Entry
+from memoize.event import brief, event, origin, saved
 from memoize.reasons import Reason
 
 
@@ -44,3 +45,43 @@ def test_it_stands_on_the_workflow_at_whole_seconds() -> None:
 
 def test_a_long_message_is_cut_to_what_kubernetes_takes() -> None:
     assert len(made(Reason.HIT, "x" * 2000)["message"]) == 1024
+
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ENTRY = Entry("wf-1", None, NOW - timedelta(hours=3), None, workflow="hello-x2k9f", took=312)
+
+
+def test_an_answer_says_what_it_saved_and_where_it_is_from() -> None:
+    assert saved(ENTRY) == "saved 5m12s"
+    assert origin(ENTRY, NOW) == "from workflow hello-x2k9f, 3h ago"
+
+
+def test_an_entry_of_argos_tells_neither_time_nor_workflow() -> None:
+    bare = Entry("wf-1", None, None, None)
+    assert (saved(bare), origin(bare, NOW)) == ("", "")
+    assert origin(bare._replace(created=NOW + timedelta(hours=1)), NOW) == "0s ago"
+
+
+@pytest.mark.parametrize("took", [0, -1, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_not_told(took: float) -> None:
+    assert saved(ENTRY._replace(took=took)) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0s"),
+        (0, "0s"),
+        (0.01, "0.1s"),
+        (0.42, "0.4s"),
+        (0.97, "1s"),
+        (59.4, "59s"),
+        (59.6, "1m"),
+        (312, "5m12s"),
+        (3 * 3600, "3h"),
+        (3 * 3600 + 59, "3h"),
+        (49 * 3600 + 600, "2d1h"),
+    ],
+)
+def test_a_time_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
+    assert brief(seconds) == text

@@ -9,33 +9,41 @@ import jsonpatch
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from memoize import names
 from memoize.reasons import Reason
+from tests.webhook import judged
 from tests.webhook.directly import mutated
 from tests.webhook.steppods import step_pods
 from webhook import pods, qos
-from webhook.containers import InjectSettings
+from webhook.containers import InjectSettings, Service
 from webhook.delivery import Delivery
 from webhook.inject import inject
 
 Json = dict[str, Any]
 SETTINGS = InjectSettings(image="registry.test/stepmemo:1", pull_secrets=("ours",))
 
-any_pod = pytest.mark.parametrize("gate", Delivery)
-quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SERVICE = Service("https://stepmemo.test", "the PEM")
+CHOSEN = {
+    f"{gate}-{'service' if service else 'direct'}": replace(SETTINGS, gate=gate, service=service)
+    for gate in Delivery
+    for service in (None, SERVICE)
+}
+any_pod = pytest.mark.parametrize("chosen", CHOSEN.values(), ids=CHOSEN)
+quickly = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def decide(pod: Json, gate: Delivery) -> pods.Inject | pods.Skip:
-    return pods.decide(pod, "default", {}, {}, gate)
+    return judged.decide(pod, "default", {}, {}, gate)
 
 
-def injected(pod: Json, gate: Delivery) -> Json | None:
+def injected(pod: Json, chosen: InjectSettings) -> Json | None:
     """The Pod after the operations, as they travel; None where it is left alone."""
-    decision = decide(pod, gate)
+    decision = decide(pod, chosen.gate)
     if isinstance(decision, pods.Skip):
         assert decision.reason == Reason.NOT_GATEABLE, decision
         return None
     before = deepcopy(pod)
-    ops = inject(pod, decision.plan, replace(SETTINGS, gate=gate))
+    ops = inject(pod, decision.plan, chosen)
     assert pod == before, "inject must leave its argument alone"
     paths = [op["path"] for op in ops]
     nested = [path for at, path in enumerate(paths) if any(path.startswith(f"{p}/") for p in paths[:at])]
@@ -47,17 +55,17 @@ def injected(pod: Json, gate: Delivery) -> Json | None:
 @any_pod
 @given(pod=step_pods())
 @quickly
-def test_the_operations_make_what_a_direct_change_makes(pod: Json, gate: Delivery) -> None:
-    decision = decide(pod, gate)
+def test_the_operations_make_what_a_direct_change_makes(pod: Json, chosen: InjectSettings) -> None:
+    decision = decide(pod, chosen.gate)
     step = decision.plan.step.to_json() if isinstance(decision, pods.Inject) else ""
-    assert injected(pod, gate) == mutated(pod, replace(SETTINGS, gate=gate), step)
+    assert injected(pod, chosen) == mutated(pod, chosen, step)
 
 
 @any_pod
 @given(pod=step_pods())
 @quickly
-def test_a_second_pass_changes_nothing(pod: Json, gate: Delivery) -> None:
-    after = injected(pod, gate)
+def test_a_second_pass_changes_nothing(pod: Json, chosen: InjectSettings) -> None:
+    after = injected(pod, chosen)
     if after is not None:
         for told in Delivery:
             assert decide(after, told) == pods.Skip(Reason.ALREADY_INJECTED)
@@ -66,8 +74,10 @@ def test_a_second_pass_changes_nothing(pod: Json, gate: Delivery) -> None:
 @any_pod
 @given(pod=step_pods())
 @quickly
-def test_the_pod_keeps_its_qos_class_and_everything_that_is_not_argos(pod: Json, gate: Delivery) -> None:
-    after = injected(pod, gate)
+def test_the_pod_keeps_its_qos_class_and_everything_that_is_not_argos(
+    pod: Json, chosen: InjectSettings
+) -> None:
+    after = injected(pod, chosen)
     if after is None:
         return
     assert qos.qos_class(after["spec"]) == qos.qos_class(pod["spec"])
@@ -75,6 +85,8 @@ def test_the_pod_keeps_its_qos_class_and_everything_that_is_not_argos(pod: Json,
     touched = {"containers", "initContainers", "volumes", "imagePullSecrets"}
     rest = [{k: v for k, v in p["spec"].items() if k not in touched} for p in (pod, after)]
     assert rest[0] == rest[1]
+    if chosen.service is not None:
+        assert after["metadata"]["labels"].pop(names.RESULT) == names.RESULT_INSIDE
     assert after["metadata"] == pod["metadata"]
 
 
@@ -90,8 +102,8 @@ def foreign(pod: Json) -> list[Json]:
 @any_pod
 @given(pod=step_pods())
 @quickly
-def test_the_result_is_a_pod_that_could_be(pod: Json, gate: Delivery) -> None:
-    after = injected(pod, gate)
+def test_the_result_is_a_pod_that_could_be(pod: Json, chosen: InjectSettings) -> None:
+    after = injected(pod, chosen)
     if after is None:
         return
     spec = after["spec"]

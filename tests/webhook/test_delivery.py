@@ -7,7 +7,7 @@ import pytest
 
 from memoize import names
 from memoize.reasons import Reason
-from webhook import pods
+from tests.webhook import judged
 from webhook.delivery import Delivery
 from webhook.pods import Inject
 
@@ -17,7 +17,7 @@ WITH_INITS = "v4.1.2-legacy/sidecars-and-init"
 
 def decide(pod: Json, gate: Delivery, mode: str = "use") -> Inject:
     pod["metadata"]["annotations"][names.MODE] = mode
-    decision = pods.decide(pod, "default", {}, {}, gate)
+    decision = judged.decide(pod, "default", {}, {}, gate)
     assert isinstance(decision, Inject), decision
     return decision
 

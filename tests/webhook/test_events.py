@@ -1,20 +1,24 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from memoize.entry import Entry
 from memoize.reasons import Reason
 from tests.cluster import Cluster
 from tests.waiting import until
+from tests.webhook import troubled
 from tests.webhook.serving import api_client
-from webhook.events import WAITING, Events, skip_event
+from webhook.events import ATTEMPTS, PACE, WAITING, Events, hit_event, skip_event, stored_event
 from webhook.pods import Owner
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OWNER = Owner("work", "hello", "u-1")
+ENTRY = Entry("wf-1", None, NOW - timedelta(hours=3), None, workflow="hello-x2k9f", took=312)
 
 
 @asynccontextmanager
@@ -115,3 +119,106 @@ def test_the_api_server_takes_an_event_about_the_longest_names(cluster: Cluster)
     owner = Owner(cluster.namespace(), "a" * 199 + "." + "b" * 53, "u-1")
     event = skip_event(owner, "n" * 300, Reason.NAME_CLASH, "d" * 2000, "h" * 63, NOW)
     assert cluster.create(event)[0] == 201
+
+
+@pytest.mark.contract
+async def test_a_hit_says_what_it_saved_and_a_stored_entry_is_told(cluster: Cluster) -> None:
+    owner = Owner(cluster.namespace(), "hello", "u-1")
+    async with telling(cluster) as (events, lost):
+        events.hit(owner, "hello-12", ENTRY, NOW)
+        events.stored(owner, "hello-13", "cache results")
+        items = await told(cluster, owner.namespace, 2)
+    found = {item["reason"]: (item["type"], item["message"]) for item in items}
+    assert found == {
+        "MemoizationHit": (
+            "Normal",
+            "Hit: step hello-12 was answered from the cache: saved 5m12s, from workflow hello-x2k9f, 3h ago",
+        ),
+        "MemoizationStored": ("Normal", "Stored: the outputs of step hello-13 were stored: cache results"),
+    }
+    assert lost == []
+
+
+def test_another_replica_says_the_same_hit_under_the_same_name_and_a_newer_answer_under_another() -> None:
+    def name(entry: Entry, instance: str, now: datetime) -> str:
+        found: str = hit_event(OWNER, "n", entry, instance, now)["metadata"]["name"]
+        return found
+
+    first = name(ENTRY, "stepmemo-0", NOW)
+    assert name(ENTRY, "stepmemo-1", NOW + timedelta(minutes=1)) == first
+    assert name(ENTRY._replace(created=NOW), "stepmemo-0", NOW) != first
+    assert stored_event(OWNER, "n", "", "stepmemo-0", NOW)["metadata"]["name"] != first
+
+
+class Ticking:
+    """A clock that goes on only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.slept: list[float] = []
+
+    def clock(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.time += seconds
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def paced(cluster: Cluster, url: str, lost: list[None]) -> AsyncIterator[tuple[Events, Ticking]]:
+    ticking = Ticking()
+    async with api_client(cluster, url=url) as api:
+        events = Events(
+            api, lambda: lost.append(None), "stepmemo-0", clock=ticking.clock, sleep=ticking.sleep
+        )
+        task = asyncio.create_task(events.run())
+        try:
+            yield events, ticking
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def test_a_fan_out_is_told_at_a_bounded_rate_and_a_warning_does_not_wait_behind_it(
+    cluster: Cluster,
+) -> None:
+    arrived: list[str] = []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        arrived.append((await request.json())["reason"])
+        return web.json_response({}, status=201)
+
+    async with (
+        troubled.answering(take, "POST") as url,
+        paced(cluster, url, lost := []) as (events, ticking),
+    ):
+        for number in range(100):
+            events.hit(OWNER, f"hello-{number}", ENTRY, NOW)
+        events.skipped(OWNER, "hello-bad", Reason.NAME_CLASH, "")
+        await until(lambda: len(arrived) == 101)
+        assert ticking.time >= 99 * PACE
+    assert "MemoizationSkipped" in arrived[:3]
+    assert lost == []
+
+
+@pytest.mark.parametrize("answer", [troubled.overloaded, troubled.broken])
+async def test_an_event_is_tried_again_while_the_server_is_in_trouble_and_not_for_ever(
+    cluster: Cluster, answer: troubled.Answer
+) -> None:
+    tries: list[None] = []
+
+    async def counted(request: web.Request) -> web.StreamResponse:
+        tries.append(None)
+        return await answer(request)
+
+    async with (
+        troubled.answering(counted, "POST") as url,
+        paced(cluster, url, lost := []) as (events, ticking),
+    ):
+        events.stored(OWNER, "n", "")
+        await until(lambda: lost)
+    assert len(tries) == ATTEMPTS
+    assert ticking.slept[:3] == [1.0, 2.0, 4.0]

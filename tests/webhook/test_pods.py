@@ -6,6 +6,7 @@ import pytest
 
 from memoize import names
 from memoize.reasons import Reason
+from tests.webhook import judged
 from webhook import pods
 from webhook.pods import Inject, Owner, Plan, Skip
 
@@ -16,7 +17,7 @@ NAMESPACE = "cap-v412-legacy"
 def decide(
     pod: Json, workflow: Mapping[str, Any] | None = None, namespace: Mapping[str, str] | None = None
 ) -> Skip | Inject:
-    return pods.decide(pod, NAMESPACE, workflow or {}, namespace or {})
+    return judged.decide(pod, NAMESPACE, workflow or {}, namespace or {})
 
 
 def plan(pod: Json, workflow: Mapping[str, Any] | None = None) -> Plan:
@@ -252,7 +253,7 @@ def test_what_each_mode_injects(pod: Json) -> None:
 
 
 def test_a_workflow_that_cannot_be_read_leaves_the_mode_unknown(pod: Json) -> None:
-    assert skipped(pods.decide(pod, NAMESPACE, None, {})) == Reason.MODE_UNKNOWN
+    assert skipped(judged.decide(pod, NAMESPACE, None, {})) == Reason.MODE_UNKNOWN
 
 
 def test_another_workflow_of_the_same_name_is_not_the_owner(pod: Json) -> None:
@@ -261,16 +262,16 @@ def test_another_workflow_of_the_same_name_is_not_the_owner(pod: Json) -> None:
 
 
 def test_a_namespace_that_cannot_be_read_matters_only_where_nothing_nearer_speaks(pod: Json) -> None:
-    assert skipped(pods.decide(pod, NAMESPACE, {}, None)) == Reason.API_UNAVAILABLE
-    assert pods.decide(pod, NAMESPACE, {"labels": TRUE}, None).reason == Reason.INJECTED
-    assert pods.decide(annotate(pod, memoize="true"), NAMESPACE, {}, None).reason == Reason.INJECTED
+    assert skipped(judged.decide(pod, NAMESPACE, {}, None)) == Reason.API_UNAVAILABLE
+    assert judged.decide(pod, NAMESPACE, {"labels": TRUE}, None).reason == Reason.INJECTED
+    assert judged.decide(annotate(pod, memoize="true"), NAMESPACE, {}, None).reason == Reason.INJECTED
 
 
 def test_an_opt_in_decided_at_submit_is_not_decided_again_by_words_farther_from_the_template(
     pod: Json,
 ) -> None:
     managed = annotate(pod, managed="digest")
-    decided = pods.decide(managed, NAMESPACE, {"labels": FALSE}, FALSE)
+    decided = judged.decide(managed, NAMESPACE, {"labels": FALSE}, FALSE)
     assert decided.reason == Reason.INJECTED
 
 

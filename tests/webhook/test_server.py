@@ -102,7 +102,7 @@ async def installed(
             Lookups(api, lambda _: None, seconds=10),
             events,
             validate,
-            InjectSettings(image="stepmemo:golden"),
+            lambda: InjectSettings(image="stepmemo:golden"),
         )
         async with serving(admission.workflow, admission.pod, directory) as served:
             yield served

@@ -43,6 +43,13 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "capture-timeout": "3s",
         "requests": "cpu=5m,memory=16Mi",
         "limits": "memory=1Gi,cpu=1",
+        "access": "service",
+        "service-url": "https://127.0.0.1:9443",
+        "namespaces": "one, two",
+        "hold-timeout": "10s",
+        "follow-timeout": "1m30s",
+        "followers": "20",
+        "hit-interval": "1h",
         "validate": "warn",
         "log-format": "json",
     }
@@ -75,8 +82,26 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
             cpu_limit="1",
             memory_limit="1Gi",
         ),
+        keeping=settings.Keeping(
+            service_url="https://127.0.0.1:9443",
+            namespaces=("one", "two"),
+            hold_timeout=10,
+            follow_timeout=90,
+            followers=20,
+            hit_interval=3600,
+        ),
         log_format="json",
     )
+
+
+def test_steps_reach_the_server_by_its_service_unless_told_otherwise() -> None:
+    chosen = settings.parse([*IMAGE, "--service=memo", "--namespace=tools"], {})
+    assert chosen.keeping is not None
+    assert chosen.keeping.service_url == "https://memo.tools.svc"
+
+
+def test_direct_access_leaves_nothing_to_keep() -> None:
+    assert settings.parse([*IMAGE, "--access=direct"], {}).keeping is None
 
 
 def test_the_flag_wins_over_the_environment() -> None:
@@ -127,6 +152,13 @@ def test_everything_that_is_wrong_is_said_at_once_by_flag_and_variable() -> None
         ("--requests=cpu=ten,memory=1", "must hold quantities"),
         ("--requests=cpu=0,memory=1", "must give cpu an amount above 0"),
         ("--limits=cpu=1,memory=1Mi", "must leave Python at least memory=32Mi"),
+        ("--access=none", "must be one of service, direct"),
+        ("--service-url=http://x", "must be like"),
+        ("--service-url=https://x/y", "must be like"),
+        ("--namespaces=a,B", "DNS-1123 label"),
+        ("--hold-timeout=1ms", "must be between 1s and 5m"),
+        ("--followers=0", "must be a number between 1 and 100000"),
+        ("--followers=many", "must be a number"),
         ("--log-format=xml", "must be one of text, json"),
     ],
 )

@@ -1,0 +1,233 @@
+"""Finds the Pods that stepmemo holds, and lets them run.
+
+What a Pod's annotations say is not asked: a Pod that is held by our gate is released, whatever became of it.
+A keeper may be at work at the same moment. So the Pod is first taken from its hands by the label that it goes
+by: with another version of the Pod it can complete it no more. Then an answer that it may have posted already
+is taken back, and the gate goes last: from there on the step runs, and reports outputs of its own.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from enum import Enum
+from itertools import islice
+from typing import Any, NamedTuple
+
+from kubernetes_asyncio.client import ApiClient
+from kubernetes_asyncio.client.exceptions import ApiException
+
+from memoize import names, spec
+from memoize.reasons import Reason
+from webhook import kube, patch, pods
+from webhook.patch import Op
+
+SELECTOR = f"{names.RESULT} in ({names.RESULT_HELD},{names.RESULT_SKIPPED})"
+"""Held Pods, and those that another run of this command took from the keeper and did not come to release."""
+PAGE = 100
+SECONDS = 10.0
+"""For one request."""
+ATTEMPTS = 5
+"""How often a Pod is looked at again that others change at the same moment."""
+AT_ONCE = 8
+_CHANGED = (409, 422)
+"""Somebody else was faster: a precondition, or the test of a JSON patch, failed."""
+
+
+class Pod(NamedTuple):
+    """Which Pod."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        """As people write it."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def path(self) -> str:
+        """Where the API server keeps it."""
+        return f"{_pods(self.namespace)}/{self.name}"
+
+
+class Word(Enum):
+    """What became of one Pod."""
+
+    RELEASED = "released"
+    NOT_HELD = "not held"
+    NOT_FOUND = "not found"
+    FAILED = "not released"
+
+
+class Result(NamedTuple):
+    """What became of one Pod, and why if it failed."""
+
+    pod: Pod
+    word: Word
+    why: str = ""
+
+
+async def find(api: ApiClient, namespace: str) -> list[Pod]:
+    """Held Pods of a Namespace, of all for ""; raises one of kube.FAILURES."""
+    found: list[Pod] = []
+    following = ""
+    while True:
+        query = [("labelSelector", SELECTOR), ("limit", str(PAGE))]
+        query += [("continue", following)] if following else []
+        page = await kube.request(api, "GET", _pods(namespace), seconds=SECONDS, query=query)
+        for pod in page["items"]:
+            if _gate(pod) is not None:
+                found.append(Pod(pod["metadata"]["namespace"], pod["metadata"]["name"]))
+        following = page["metadata"].get("continue") or ""
+        if not following:
+            return found
+
+
+async def release(api: ApiClient, wanted: Sequence[Pod]) -> AsyncIterator[Result]:
+    """Release these Pods, some side by side; yields what became of each, as it comes.
+
+    Whoever stops this early waits for those that are being released: none is left half way.
+    """
+    left = iter(wanted)
+    running = {asyncio.create_task(_release(api, pod)) for pod in islice(left, AT_ONCE)}
+    try:
+        while running:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if (pod := next(left, None)) is not None:
+                    running.add(asyncio.create_task(_release(api, pod)))
+                yield task.result()
+    finally:
+        if running:
+            await asyncio.wait(running)
+
+
+async def _release(api: ApiClient, pod: Pod) -> Result:
+    try:
+        for _ in range(ATTEMPTS):
+            found = await kube.request(api, "GET", pod.path, seconds=SECONDS)
+            if _gate(found) is None:
+                return Result(pod, Word.NOT_HELD)
+            try:
+                await _free(api, pod, found)
+            except ApiException as error:
+                if error.status not in _CHANGED:
+                    raise
+            else:
+                return Result(pod, Word.RELEASED)
+    except kube.FAILURES as error:
+        if isinstance(error, ApiException) and error.status == 404:
+            return Result(pod, Word.NOT_FOUND)
+        return Result(pod, Word.FAILED, kube.explain(error))
+    return Result(pod, Word.FAILED, "others kept changing it")
+
+
+async def _free(api: ApiClient, pod: Pod, found: Mapping[str, Any]) -> None:
+    """Release a Pod that is as it was found; ApiException 409 or 422 where it is not."""
+    uid, result = found["metadata"]["uid"], _result_path(found)
+    await _posted(api, result, uid)  # who has no right to see it does not begin
+    taken = await _patch(api, pod, _take(found))
+    try:
+        if posted := await _posted(api, result, uid):
+            await kube.request(api, "DELETE", result, seconds=SECONDS, body=posted)
+        await _patch(api, pod, _ungate(taken))
+    except kube.FAILURES:
+        with suppress(*kube.FAILURES):
+            await _patch(api, pod, _give_back(taken))
+        raise
+
+
+async def _patch(api: ApiClient, pod: Pod, ops: Sequence[Op]) -> Any:
+    return await kube.request(api, "PATCH", pod.path, seconds=SECONDS, body=ops, content_type=kube.JSON_PATCH)
+
+
+async def _posted(api: ApiClient, path: str, uid: str) -> dict[str, Any] | None:
+    """How to delete the answer that was posted for this Pod; None where there is none."""
+    if not path:
+        return None
+    try:
+        result = await kube.request(api, "GET", path, seconds=SECONDS, accept=kube.METADATA_ONLY)
+    except ApiException as error:
+        if error.status == 404:
+            return None
+        raise
+    metadata = result["metadata"]
+    if (metadata.get("annotations") or {}).get(names.POSTED_FOR) != uid:
+        return None
+    preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+    return {"preconditions": preconditions}
+
+
+def _pods(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
+
+
+def _result_path(pod: Mapping[str, Any]) -> str:
+    """Where an answer for this Pod would lie; "" where its node can have none."""
+    metadata = pod["metadata"]
+    node = pods.node_id(metadata)
+    within = f"/apis/{names.ARGO_API_VERSION}/namespaces/{metadata['namespace']}/workflowtaskresults"
+    return f"{within}/{node}" if spec.is_dns1123_subdomain(node) else ""
+
+
+def _gate(pod: Mapping[str, Any]) -> int | None:
+    """The index of our gate in a Pod that waits behind it."""
+    over = (pod.get("status") or {}).get("phase") not in (None, "Pending")
+    if over or pod["metadata"].get("deletionTimestamp"):
+        return None
+    gates = [gate.get("name") for gate in pod["spec"].get("schedulingGates") or ()]
+    return gates.index(names.HELD_GATE) if names.HELD_GATE in gates else None
+
+
+def _take(pod: Mapping[str, Any]) -> list[Op]:
+    """Take it from the keeper, as long as that has not decided; the gate stays."""
+    metadata = pod["metadata"]
+    word = (metadata.get("labels") or {}).get(names.RESULT)
+    return [
+        *_unchanged(pod, word),
+        *_put(metadata, "labels", names.RESULT, names.RESULT_SKIPPED),
+        *_put(metadata, "annotations", names.REASON, Reason.RELEASED.value),
+    ]
+
+
+def _ungate(taken: Mapping[str, Any]) -> list[Op]:
+    return [
+        *_unchanged(taken, names.RESULT_SKIPPED),
+        patch.remove(("spec", "schedulingGates", _index(taken))),
+    ]
+
+
+def _give_back(taken: Mapping[str, Any]) -> list[Op]:
+    """Let the keeper decide again."""
+    return [
+        *_unchanged(taken, names.RESULT_SKIPPED),
+        patch.replace((*_METADATA, "labels", names.RESULT), names.RESULT_HELD),
+        patch.remove((*_METADATA, "annotations", names.REASON)),
+    ]
+
+
+def _unchanged(pod: Mapping[str, Any], word: str | None) -> list[Op]:
+    """The same Pod, still held, with the same word: a keeper that has completed it wrote another one."""
+    ops = [
+        _test((*_METADATA, "uid"), pod["metadata"]["uid"]),
+        _test(("spec", "schedulingGates", _index(pod), "name"), names.HELD_GATE),
+    ]
+    return ops if word is None else [*ops, _test((*_METADATA, "labels", names.RESULT), word)]
+
+
+def _index(pod: Mapping[str, Any]) -> int:
+    gate = _gate(pod)
+    if gate is None:
+        raise ApiException(status=_CHANGED[0], reason="Conflict")
+    return gate
+
+
+def _put(metadata: Mapping[str, Any], field: str, name: str, value: str) -> list[Op]:
+    parent = [] if metadata.get(field) else [patch.add((*_METADATA, field), {})]
+    return [*parent, patch.add((*_METADATA, field, name), value)]
+
+
+def _test(parts: tuple[str | int, ...], value: str) -> Op:
+    return {"op": "test", "path": patch.pointer(*parts), "value": value}
+
+
+_METADATA = ("metadata",)

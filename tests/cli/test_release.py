@@ -1,0 +1,232 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from cli import held
+from cli.__main__ import main
+from memoize import names
+from tests.cluster import Cluster
+from tests.webhook.serving import api_client
+from webhook import kube
+
+Json = dict[str, Any]
+OTHER_GATE = "example.com/other"
+
+
+@pytest.fixture
+def release(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs the command against the cluster: exit code, standard output, standard error."""
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+
+    def run(*args: str) -> tuple[int, str, str]:
+        code = main(["release", *args])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def hold(
+    cluster: Cluster, namespace: str, name: str, *, gates: tuple[str, ...] = (names.HELD_GATE,), **labels: str
+) -> Json:
+    """A held Pod."""
+    made = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {names.RESULT: names.RESULT_HELD, **labels},
+            "annotations": {names.NODE_ID: f"node-{name}"},
+        },
+        "spec": {
+            "schedulingGates": [{"name": gate} for gate in gates],
+            "containers": [{"name": "main", "image": "busybox"}],
+        },
+    }
+    status, found = cluster.create(made)
+    assert status == 201, found
+    return found
+
+
+def post(cluster: Cluster, pod: Json, posted_for: str) -> None:
+    """An answer for the Pod's node."""
+    made = {
+        "apiVersion": names.ARGO_API_VERSION,
+        "kind": "WorkflowTaskResult",
+        "metadata": {
+            "name": pod["metadata"]["annotations"][names.NODE_ID],
+            "namespace": pod["metadata"]["namespace"],
+            "annotations": {names.POSTED_FOR: posted_for},
+        },
+    }
+    status, found = cluster.create(made)
+    assert status == 201, found
+
+
+def get(cluster: Cluster, pod: Json) -> Json:
+    found: Json = cluster.get("Pod", pod["metadata"]["namespace"], pod["metadata"]["name"])[1]
+    return found
+
+
+def gates(pod: Json) -> list[str]:
+    return [gate["name"] for gate in pod["spec"].get("schedulingGates") or ()]
+
+
+def has_result(cluster: Cluster, pod: Json) -> bool:
+    name = pod["metadata"]["annotations"][names.NODE_ID]
+    return cluster.get("WorkflowTaskResult", pod["metadata"]["namespace"], name)[0] == 200
+
+
+@pytest.mark.contract
+def test_every_held_pod_of_a_namespace_loses_our_gate_and_no_other(cluster: Cluster, release: Any) -> None:
+    namespace, elsewhere = cluster.namespace(), cluster.namespace()
+    one = hold(cluster, namespace, "one")
+    two = hold(cluster, namespace, "two", gates=(OTHER_GATE, names.HELD_GATE))
+    foreign = hold(cluster, elsewhere, "one")
+    code, out, err = release("-n", namespace)
+    assert (code, err) == (0, "")
+    assert sorted(out.splitlines()) == [f"{namespace}/one: released", f"{namespace}/two: released"]
+    assert gates(get(cluster, one)) == []
+    assert gates(get(cluster, two)) == [OTHER_GATE]
+    assert gates(get(cluster, foreign)) == [names.HELD_GATE]
+    metadata = get(cluster, one)["metadata"]
+    assert metadata["labels"][names.RESULT] == names.RESULT_SKIPPED
+    assert metadata["annotations"][names.REASON] == "Released"
+
+
+@pytest.mark.contract
+def test_all_namespaces(cluster: Cluster, release: Any) -> None:
+    pods = [hold(cluster, cluster.namespace(), "one") for _ in range(2)]
+    assert release("--all")[0] == 0
+    assert [gates(get(cluster, pod)) for pod in pods] == [[], []]
+    assert release("--all") == (0, "", "stepmemo release: no Pod is held\n")
+
+
+@pytest.mark.contract
+def test_our_answer_for_this_very_pod_is_taken_back_and_no_other(cluster: Cluster, release: Any) -> None:
+    namespace = cluster.namespace()
+    ours, others = hold(cluster, namespace, "ours"), hold(cluster, namespace, "others")
+    post(cluster, ours, ours["metadata"]["uid"])
+    post(cluster, others, "another-pod")
+    assert release("-n", namespace)[0] == 0
+    assert [has_result(cluster, pod) for pod in (ours, others)] == [False, True]
+    assert [gates(get(cluster, pod)) for pod in (ours, others)] == [[], []]
+
+
+def test_only_the_named_pods(cluster: Cluster, release: Any) -> None:
+    namespace = cluster.namespace()
+    one, two = hold(cluster, namespace, "one"), hold(cluster, namespace, "two")
+    code, out, err = release("-n", namespace, "two", "three")
+    assert (code, out) == (1, f"{namespace}/two: released\n")
+    assert err == f"stepmemo release: {namespace}/three: not found\n"
+    assert gates(get(cluster, one)) == [names.HELD_GATE]
+    assert gates(get(cluster, two)) == []
+    assert release("-n", namespace, "two") == (0, f"{namespace}/two: not held\n", "")
+
+
+def test_a_named_pod_is_released_whatever_became_of_its_metadata(cluster: Cluster, release: Any) -> None:
+    namespace = cluster.namespace()
+    pod = hold(cluster, namespace, "one")
+    bare = {"metadata": {"labels": None, "annotations": None}}
+    assert cluster.patch("Pod", namespace, "one", bare)[0] == 200
+    assert release("-n", namespace, "one")[0] == 0
+    assert gates(get(cluster, pod)) == []
+
+
+def test_a_pod_that_was_answered_meanwhile_is_left_alone(cluster: Cluster, release: Any) -> None:
+    namespace = cluster.namespace()
+    pod = hold(cluster, namespace, "one")
+    post(cluster, pod, pod["metadata"]["uid"])
+    done = {"metadata": {"labels": {names.RESULT: names.RESULT_HIT}}, "status": {"phase": "Succeeded"}}
+    assert cluster.patch("Pod", namespace, "one", done, subresource="status")[0] == 200
+    assert release("-n", namespace, "one") == (0, f"{namespace}/one: not held\n", "")
+    assert has_result(cluster, pod)
+
+
+def test_what_an_interrupted_run_left_behind_is_found_again(cluster: Cluster, release: Any) -> None:
+    namespace = cluster.namespace()
+    pod = hold(cluster, namespace, "one", **{names.RESULT: names.RESULT_SKIPPED})
+    hold(cluster, namespace, "ran", gates=(), **{names.RESULT: names.RESULT_SKIPPED})
+    assert release("-n", namespace) == (0, f"{namespace}/one: released\n", "")
+    assert gates(get(cluster, pod)) == []
+
+
+@pytest.mark.contract
+async def test_a_right_that_is_missing_leaves_the_pod_to_the_keeper(cluster: Cluster) -> None:
+    namespace = cluster.namespace()
+    pod = hold(cluster, namespace, "one")
+    post(cluster, pod, pod["metadata"]["uid"])
+    rules = [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "patch"]},
+        {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["get"]},
+    ]
+    token = await asyncio.to_thread(cluster.service_account, namespace, "person", rules)
+    async with api_client(cluster, token=token) as api:
+        (found,) = await held.find(api, namespace)
+        (result,) = [result async for result in held.release(api, [found])]
+    assert (result.word, result.why) == (held.Word.FAILED, "403 Forbidden")
+    after = get(cluster, pod)
+    assert gates(after) == [names.HELD_GATE]
+    assert after["metadata"]["labels"][names.RESULT] == names.RESULT_HELD
+    assert names.REASON not in after["metadata"]["annotations"]
+
+
+async def test_more_pods_than_a_page_and_than_are_released_at_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "PAGE", 5)
+    namespace = cluster.namespace()
+    for number in range(23):
+        hold(cluster, namespace, f"p-{number}")
+    async with api_client(cluster) as api:
+        found = await held.find(api, namespace)
+        words = [result.word async for result in held.release(api, found)]
+        assert await held.find(api, namespace) == []
+    assert words == [held.Word.RELEASED] * 23
+
+
+async def test_a_completion_that_comes_between_is_not_undone(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace = cluster.namespace()
+    pod = hold(cluster, namespace, "one")
+    post(cluster, pod, pod["metadata"]["uid"])
+    request = kube.request
+
+    async def racing(api: Any, method: str, path: str, **options: Any) -> Any:
+        if method == "PATCH":
+            done = {
+                "metadata": {"labels": {names.RESULT: names.RESULT_HIT}},
+                "status": {"phase": "Succeeded"},
+            }
+            cluster.patch("Pod", namespace, "one", done, subresource="status")
+        return await request(api, method, path, **options)
+
+    monkeypatch.setattr(kube, "request", racing)
+    async with api_client(cluster) as api:
+        (result,) = [result async for result in held.release(api, [held.Pod(namespace, "one")])]
+    assert result.word is held.Word.NOT_HELD
+    assert has_result(cluster, pod)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--all", "one"], "names go with -n, not with --all"),
+        (["-n", "../nodes"], "'../nodes' is not a name"),
+        (["-n", "work", "a/b"], "'a/b' is not a name"),
+    ],
+)
+def test_wrong_usage_is_told(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["release", *args]) == 2
+    assert capsys.readouterr().err == f"stepmemo release: {said}\n"
+
+
+def test_without_a_cluster_it_says_so(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert main(["release", "--all"]) == 2
+    assert "no cluster to talk to" in capsys.readouterr().err

@@ -1,0 +1,203 @@
+import copy
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonpatch
+import pytest
+from hypothesis import given, settings
+
+from memoize import names
+from memoize.reasons import Reason
+from tests.webhook.steppods import step_pods
+from webhook import pods
+from webhook.caches.view import Known
+from webhook.holds import hold
+from webhook.holds.hold import Hold, Watch
+from webhook.holds.note import Note
+
+Json = dict[str, Any]
+RECORDED = Path(__file__).parents[2] / "data" / "pods" / "v4.1.2-legacy" / "container.json"
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+FOLLOW = timedelta(minutes=10)
+CREATED = "2026-11-22T11:00:00Z"
+
+
+def step_pod(**template: Any) -> Json:
+    """The recorded Pod, with these members in its template."""
+    pod: Json = json.loads(RECORDED.read_text(encoding="utf-8"))
+    for kind in ("initContainers", "containers"):
+        for container in pod["spec"][kind]:
+            for variable in container.get("env", ()):
+                if variable["name"] == names.ENV_TEMPLATE:
+                    variable["value"] = json.dumps({**json.loads(variable["value"]), **template})
+    return pod
+
+
+def outside(
+    pod: Json, known: Known, created: str = "", mode: str = "use", follow: timedelta = FOLLOW
+) -> Hold | Watch | None:
+    workflow = {"annotations": {names.MODE: mode}}
+    wanted = pods.judge(pod, "default", workflow, {})
+    assert isinstance(wanted, pods.Wanted)
+    return hold.outside(pod, wanted, known, created, NOW, follow)
+
+
+def held(decision: object) -> Note:
+    assert isinstance(decision, Hold)
+    return decision.note
+
+
+def watched(decision: object) -> Watch:
+    assert isinstance(decision, Watch)
+    return decision
+
+
+def test_a_step_whose_entry_is_there_is_held_and_names_it() -> None:
+    note = held(outside(step_pod(), Known.FRESH, CREATED))
+    assert (note.created, note.share, note.capture) == (CREATED, True, True)
+    annotations = step_pod()["metadata"]["annotations"]
+    assert note.cache == annotations[names.CACHE]
+
+
+def test_a_step_without_an_entry_is_held_for_an_equal_one() -> None:
+    note = held(outside(step_pod(), Known.ABSENT))
+    assert note.share
+    assert datetime.fromisoformat(note.until) == NOW + FOLLOW
+
+
+def test_what_the_view_does_not_know_is_left_to_the_pod() -> None:
+    assert outside(step_pod(), Known.UNKNOWN) is None
+
+
+def test_a_refresh_runs_whatever_there_is_and_is_stored() -> None:
+    for known in Known:
+        note = watched(outside(step_pod(), known, mode="refresh")).note
+        assert note.capture
+        assert not note.share
+
+
+def test_readonly_is_answered_and_never_stored() -> None:
+    assert not held(outside(step_pod(), Known.FRESH, CREATED, mode="readonly")).capture
+
+
+def test_an_offloaded_template_is_left_to_the_pod() -> None:
+    pod = step_pod()
+    for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
+        for variable in container.get("env", ()):
+            if variable["name"] == names.ENV_TEMPLATE:
+                variable["value"] = names.TEMPLATE_OFFLOADED
+    assert outside(pod, Known.FRESH, CREATED) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nodeName": "here"},
+        {"volumes": [{"name": "scratch", "ephemeral": {"volumeClaimTemplate": {}}}]},
+    ],
+)
+def test_a_pod_that_cannot_be_held_is_watched_or_left_to_itself(change: Json) -> None:
+    pod = step_pod()
+    pod["spec"] |= change
+    assert outside(pod, Known.FRESH, CREATED) is None
+    assert not watched(outside(pod, Known.ABSENT)).note.share
+
+
+def test_a_volume_made_for_the_workflow_is_an_obstacle() -> None:
+    pod = step_pod()
+    workflow = pod["metadata"]["labels"][names.WORKFLOW_LABEL]
+    claim = {"name": "work", "persistentVolumeClaim": {"claimName": f"{workflow}-work"}}
+    pod["spec"]["volumes"].append(claim)
+    assert outside(pod, Known.FRESH, CREATED) is None
+    claim["persistentVolumeClaim"]["claimName"] = "shared"
+    assert held(outside(pod, Known.FRESH, CREATED))
+
+
+@pytest.mark.parametrize("template", [{"resource": {"action": "get"}}, {"synchronization": {"mutex": {}}}])
+def test_what_changes_the_cluster_or_holds_a_lock_waits_for_nobody(template: Json) -> None:
+    assert not watched(outside(step_pod(**template), Known.ABSENT)).note.share
+    assert not held(outside(step_pod(**template), Known.FRESH, CREATED)).share
+
+
+def test_the_template_can_decline_to_wait() -> None:
+    pod = step_pod()
+    pod["metadata"]["annotations"][names.SINGLE_FLIGHT] = "false"
+    assert names.SINGLE_FLIGHT in watched(outside(pod, Known.ABSENT)).detail
+
+
+def test_no_time_to_follow_means_that_none_waits() -> None:
+    assert not watched(outside(step_pod(), Known.ABSENT, follow=timedelta())).note.share
+
+
+@pytest.mark.parametrize("limit", ["timeout", "pendingTimeout", "activeDeadlineSeconds", "pod", "deadline"])
+def test_a_pod_waits_for_an_equal_step_a_fifth_of_its_time_limit_at_most(limit: str) -> None:
+    pod = step_pod(**({limit: "100s"} if limit in ("timeout", "pendingTimeout") else {}))
+    match limit:
+        case "activeDeadlineSeconds":
+            pod = step_pod(activeDeadlineSeconds="100")
+        case "pod":
+            pod["spec"]["activeDeadlineSeconds"] = 100
+        case "deadline":
+            end = (NOW + timedelta(seconds=100)).isoformat()
+            for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
+                kept = [v for v in container.get("env", ()) if v["name"] != names.ENV_DEADLINE]
+                container["env"] = [*kept, {"name": names.ENV_DEADLINE, "value": end}]
+    note = held(outside(pod, Known.ABSENT))
+    assert datetime.fromisoformat(note.until) == NOW + timedelta(seconds=20)
+
+
+def test_a_limit_that_is_none_or_over_means_no_waiting() -> None:
+    for text in ("soon", "5s", "-1h", "1ns"):
+        assert not watched(outside(step_pod(timeout=text), Known.ABSENT)).note.share
+
+
+def test_a_held_pod_gets_a_gate_a_label_and_a_note_and_nothing_else() -> None:
+    pod = step_pod()
+    decision = outside(pod, Known.FRESH, CREATED)
+    assert isinstance(decision, Hold)
+    after = jsonpatch.apply_patch(copy.deepcopy(pod), hold.ops(pod, decision))
+    assert after["spec"].pop("schedulingGates") == [{"name": names.HELD_GATE}]
+    assert after["metadata"]["labels"].pop(names.RESULT) == names.RESULT_HELD
+    assert Note.from_json(after["metadata"]["annotations"].pop(names.PLAN)) == decision.note
+    assert after == pod
+
+
+def test_gates_of_others_stay() -> None:
+    pod = step_pod()
+    pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
+    decision = outside(pod, Known.FRESH, CREATED)
+    assert isinstance(decision, Hold)
+    after = jsonpatch.apply_patch(copy.deepcopy(pod), hold.ops(pod, decision))
+    assert [gate["name"] for gate in after["spec"]["schedulingGates"]] == [
+        "kueue.x-k8s.io/admission",
+        names.HELD_GATE,
+    ]
+
+
+@settings(max_examples=60)
+@given(pod=step_pods())
+def test_no_pod_is_decided_twice_and_none_gets_a_container(pod: Json) -> None:
+    wanted = pods.judge(pod, "default", {}, {})
+    assert isinstance(wanted, pods.Wanted)
+    decision = hold.outside(pod, wanted, Known.ABSENT, "", NOW, FOLLOW)
+    if decision is None:
+        assert wanted.step.declared is None
+        return
+    before = copy.deepcopy(pod["spec"])
+    after = jsonpatch.apply_patch(copy.deepcopy(pod), hold.ops(pod, decision))
+    assert pods.judge(after, "default", {}, {}) == pods.Skip(Reason.ALREADY_INJECTED)
+    after["spec"].pop("schedulingGates", None)
+    assert after["spec"] == before
+
+
+def test_a_note_survives_its_way_and_nothing_else_is_taken_for_one() -> None:
+    until = "2026-11-22T12:10:00+00:00"
+    note = Note("cache", "place", CREATED, share=True, capture=False, gc=True, until=until)
+    assert Note.from_json(note.to_json()) == note
+    fields = json.loads(note.to_json())
+    others = ({**fields, "share": "yes"}, {**fields, "x": 1}, {"cache": "c"}, [], None)
+    for text in ("", *map(json.dumps, others)):
+        with pytest.raises(ValueError, match=r"plan|Expecting"):
+            Note.from_json(text)

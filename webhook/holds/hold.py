@@ -1,0 +1,167 @@
+"""Decides which step Pods need not be touched inside: held until they are decided, or watched to their end.
+
+Pure. A held Pod is not scheduled: the keeper answers it or lets it run. A watched Pod runs as its author
+wrote it. The outputs of either, once it has run, are stored by the keeper: neither gets a container of ours.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from memoize import duration, names
+from memoize.key import data_key
+from webhook.caches.view import Known
+from webhook.holds.note import Note
+from webhook.patch import END, Op, add
+from webhook.pods import Wanted
+from webhook.words import Mode
+
+_SHARE_OF_A_LIMIT = 5
+"""A Pod waits for an equal step no longer than this part of any time limit that it is under."""
+_LEAST_WAIT = timedelta(seconds=2)
+"""Less is not worth waiting: an equal step hardly ends in it."""
+_LIMITS = ("timeout", "pendingTimeout")
+"""Fields of a template that hold durations, counted from the node's start (4.1 has the second)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep the Pod unscheduled; the keeper decides it."""
+
+    note: Note
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Let the Pod run as it is; the keeper stores its outputs. `detail` says why it is not held."""
+
+    note: Note
+    detail: str = ""
+
+
+def outside(
+    pod: Mapping[str, Any],
+    wanted: Wanted,
+    known: Known,
+    created: str,
+    now: datetime,
+    follow: timedelta,
+) -> Hold | Watch | None:
+    """What to do with the Pod; None: only its own containers can do it.
+
+    `known` and `created` are what the view says of the step's entry, `follow` is how long a Pod may wait for
+    an equal step.
+    """
+    step = wanted.step
+    if step.declared is None:
+        return None  # its template lies in a ConfigMap that is mounted in the Pod
+    until = _until(pod, wanted, now, follow)
+    unshared = _unshared(pod, wanted, now, until)
+    note = Note(
+        cache=step.cache,
+        place=data_key(step.key),
+        created=created,
+        share=not unshared,
+        capture=wanted.mode is not Mode.READONLY,
+        gc=step.gc,
+        until=until.astimezone(UTC).isoformat(timespec="seconds"),
+    )
+    if wanted.mode is Mode.REFRESH:
+        return Watch(note, unshared)
+    if known is Known.UNKNOWN:
+        return None
+    obstacle = _obstacle(pod, wanted)
+    if known is Known.FRESH:
+        return None if obstacle else Hold(note)
+    if obstacle or unshared:
+        return Watch(note._replace(share=False), obstacle or unshared)
+    return Hold(note)
+
+
+def ops(pod: Mapping[str, Any], decision: Hold | Watch) -> list[Op]:
+    """The operations that carry the decision out."""
+    held = isinstance(decision, Hold)
+    metadata = [
+        *_member(pod["metadata"], "labels", names.RESULT, names.RESULT_HELD if held else names.RESULT_MISS),
+        *_member(pod["metadata"], "annotations", names.PLAN, decision.note.to_json()),
+    ]
+    if not held:
+        return metadata
+    gate = {"name": names.HELD_GATE}
+    if pod["spec"].get("schedulingGates"):
+        return [*metadata, add(("spec", "schedulingGates", END), gate)]
+    return [*metadata, add(("spec", "schedulingGates"), [gate])]
+
+
+def _member(metadata: Mapping[str, Any], field: str, name: str, value: str) -> Iterator[Op]:
+    if not metadata.get(field):
+        yield add(("metadata", field), {name: value})
+    else:
+        yield add(("metadata", field, name), value)
+
+
+def _obstacle(pod: Mapping[str, Any], wanted: Wanted) -> str:
+    """Why the Pod cannot be held, "" where it can.
+
+    A Pod with a node has been scheduled, and the API server takes no gate on it. Volumes that are made for
+    the Pod, or for its workflow, may be what its successors read from; and some are made while it waits.
+    """
+    spec = pod["spec"]
+    if spec.get("nodeName"):
+        return "it names its node"
+    for volume in spec.get("volumes") or ():
+        if "ephemeral" in volume:
+            return f"volume {volume.get('name')} is made for this Pod"
+        claim = (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
+        # The name that Argo gives to the claims of volumeClaimTemplates (createPVCs in
+        # workflow/controller/operator.go).
+        if str(claim).startswith(f"{wanted.step.workflow}-"):
+            return f"volume {volume.get('name')} is made for this workflow"
+    return ""
+
+
+def _unshared(pod: Mapping[str, Any], wanted: Wanted, now: datetime, until: datetime) -> str:
+    """Why the Pod does not wait for an equal step, "" where it may.
+
+    A template with a lock of its own may hold it while its Pod waits; what a `resource` step does to the
+    cluster is often what it is there for, and its Pod is over before the resource is.
+    """
+    annotations = pod["metadata"].get("annotations") or {}
+    if annotations.get(names.SINGLE_FLIGHT) == "false":
+        return f"{names.SINGLE_FLIGHT} is false"
+    if wanted.mode is Mode.REFRESH:
+        return f"mode {wanted.mode}"
+    template = wanted.layout.template or {}
+    for kind in ("resource", "synchronization"):
+        if template.get(kind):
+            return f"its template has {kind}"
+    if until < now + _LEAST_WAIT:
+        return "its time limit is too short"
+    return ""
+
+
+def _until(pod: Mapping[str, Any], wanted: Wanted, now: datetime, follow: timedelta) -> datetime:
+    """The latest moment to which the Pod may wait for an equal step."""
+    limits = [left / _SHARE_OF_A_LIMIT for left in _time_limits(pod, wanted, now)]
+    return now + max(timedelta(), min([follow, *limits]))
+
+
+def _time_limits(pod: Mapping[str, Any], wanted: Wanted, now: datetime) -> Iterator[timedelta]:
+    """What is left of every time limit that the Pod, its template or its workflow says."""
+    template = wanted.layout.template or {}
+    for owner in (pod["spec"], template):
+        seconds = owner.get("activeDeadlineSeconds")
+        if seconds is not None and str(seconds).isdigit():
+            yield timedelta(seconds=min(int(seconds), timedelta.max.days))
+    for field in _LIMITS:
+        if text := template.get(field):
+            try:
+                yield timedelta(microseconds=duration.parse(str(text)) / 1000)
+            except duration.DurationError:
+                yield timedelta()
+    if wanted.step.deadline:
+        try:
+            yield datetime.fromisoformat(wanted.step.deadline) - now
+        except (ValueError, TypeError):
+            yield timedelta()

@@ -1,0 +1,214 @@
+"""Reads a Pod that the keeper tends: one that admission left to be decided, or stored, from outside of it.
+
+All of it comes from the Pod itself, so a keeper that starts anew knows what the last one knew. Whoever makes
+Pods can write what is read here: one that is not what it says becomes a Stray.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, NamedTuple
+
+from memoize import names
+from memoize.key import data_key
+from memoize.outcome import Outcome
+from memoize.outputs import Declared
+from memoize.reasons import Reason
+from memoize.step import Step
+from webhook import pods
+from webhook.holds import identity
+from webhook.holds.note import Note
+from webhook.pods import Owner
+
+_TENDED = (names.RESULT_HELD, names.RESULT_MISS, names.RESULT_INSIDE)
+SELECTOR = f"{names.RESULT} in ({','.join(_TENDED)})"
+"""The Pods that are tended: what is over and handled has another word, so memory follows the live Pods."""
+_OVER = ("Succeeded", "Failed")
+
+
+class Phase(Enum):
+    """Where a tended Pod stands, by its gate and its status; the label may lag behind."""
+
+    HELD = "held"
+    """Our gate is there: no node can take it."""
+    RUNNING = "running"
+    """It waits for a node, or runs."""
+    OVER = "over"
+    """Succeeded or Failed."""
+
+
+class Key(NamedTuple):
+    """What makes two steps equal: the ConfigMap, and the place in it."""
+
+    namespace: str
+    cache: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What any Pod with our label shows.
+
+    `version` is its resourceVersion. `gates` are the names of its scheduling gates, in order. `deleting`: it
+    has a deletionTimestamp. `annotated`: it has annotations at all.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    version: str
+    phase: Phase
+    deleting: bool
+    gates: tuple[str, ...]
+    annotated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside(Found):
+    """A Pod whose look-up and capture are done by containers of ours: only their last word is to be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray(Found):
+    """A Pod that is not what it would have to be to be decided from outside; `outcome` says why.
+
+    Nothing is posted or stored for it. Where it is held, it is released.
+    """
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tended(Found):
+    """A step Pod that is decided, or stored, from outside of it.
+
+    `until` is the latest moment to follow an equal step, None where the plan names none. `declared` is the
+    step's, and always there. `containers` are the names and images of the regular ones. `needs_pause`: if
+    the Pod succeeds at the moment its result appears, Argo may take the node for done without its outputs.
+    """
+
+    created_at: datetime
+    owner: Owner
+    step: Step
+    declared: Declared
+    note: Note
+    key: Key
+    until: datetime | None
+    containers: tuple[tuple[str, str], ...]
+    needs_pause: bool
+
+    @property
+    def leads(self) -> bool:
+        """Whether equal steps may wait for it once it runs: it shares, and its outputs will be stored.
+
+        Whoever let it run, admission or a keeper. What does not share neither waits nor is waited for: its
+        author said so, or it runs in order to overwrite the entry (`refresh`), and a step that may use an
+        entry must not depend on a run that distrusts it.
+        """
+        return self.note.share and self.note.capture
+
+    @property
+    def released_as(self) -> str:
+        """The word of names.RESULT for the Pod once it is released to run."""
+        return names.RESULT_MISS if self.note.capture else names.RESULT_SKIPPED
+
+
+def read(pod: Mapping[str, Any]) -> Tended | Stray | Inside | None:
+    """What the keeper has to know of a Pod as the API server gave it; None for one without our label."""
+    metadata = pod.get("metadata") or {}
+    word = (metadata.get("labels") or {}).get(names.RESULT)
+    if word not in _TENDED:
+        return None
+    spec = pod.get("spec") or {}
+    gates = tuple(str(gate.get("name", "")) for gate in spec.get("schedulingGates") or ())
+    found: dict[str, Any] = {
+        "uid": str(metadata.get("uid", "")),
+        "namespace": str(metadata.get("namespace", "")),
+        "name": str(metadata.get("name", "")),
+        "version": str(metadata.get("resourceVersion", "")),
+        "phase": _phase(pod, gates),
+        "deleting": bool(metadata.get("deletionTimestamp")),
+        "gates": gates,
+        "annotated": bool(metadata.get("annotations")),
+    }
+    if word == names.RESULT_INSIDE:
+        return Inside(**found)
+    if wrong := identity.wrong(pod):
+        return Stray(**found, outcome=Outcome(Reason.NOT_ITSELF, wrong))
+    decided = _decided(pod, found["namespace"])
+    if isinstance(decided, Outcome):
+        return Stray(**found, outcome=decided)
+    return Tended(**found, **decided)
+
+
+def _phase(pod: Mapping[str, Any], gates: tuple[str, ...]) -> Phase:
+    if (pod.get("status") or {}).get("phase") in _OVER:
+        return Phase.OVER
+    return Phase.HELD if names.HELD_GATE in gates else Phase.RUNNING
+
+
+def _decided(pod: Mapping[str, Any], namespace: str) -> dict[str, Any] | Outcome:
+    """The fields that Tended has beside Found's, or why they cannot be had."""
+    metadata = pod["metadata"]
+    try:
+        note = Note.from_json(str(metadata["annotations"].get(names.PLAN, "")))
+        until = _time(note.until) if note.until else None
+        created_at = _time(str(metadata.get("creationTimestamp", "")))
+    except (ValueError, RecursionError):
+        return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is not a plan")
+    owner = pods.owner(pod, namespace)
+    step = pods.step_of(pod, namespace, gc=note.gc)
+    if not isinstance(step, Step):
+        return Outcome(step.reason, step.detail)
+    if owner is None or step.declared is None:
+        return Outcome(Reason.UNDECIDED, "the template is not in the Pod")
+    key = Key(namespace, step.cache, data_key(step.key))
+    if (note.cache, note.place) != key[1:]:
+        return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is of another key")
+    containers = pod["spec"].get("containers") or ()
+    return {
+        "created_at": created_at,
+        "owner": owner,
+        "step": step,
+        "declared": step.declared,
+        "note": note,
+        "key": key,
+        "until": until,
+        "containers": tuple((str(c.get("name", "")), str(c.get("image", ""))) for c in containers),
+        "needs_pause": _needs_pause(step.declared, pod),
+    }
+
+
+def _needs_pause(declared: Declared, pod: Mapping[str, Any]) -> bool:
+    """Argo learns of results and of Pods on two ways, and the Pod's may be the faster.
+
+    From 3.6 on it leaves a node alone while a declared parameter or a required artifact is missing, and all
+    outputs come with the first; but only where the Pod has a container `main`, whose exit code makes it look
+    (assessNodeStatus in workflow/controller/operator.go).
+    """
+    if not (declared.parameters or declared.artifacts or declared.result):
+        return False
+    required = bool(declared.parameters) or any(not artifact.optional for artifact in declared.artifacts)
+    return not required or not declared.has_main or _may_be_of_3_5(pod)
+
+
+def _may_be_of_3_5(pod: Mapping[str, Any]) -> bool:
+    """Before 3.6 every container has the template; since then `main` has it only in the want of others."""
+    return any(
+        variable.get("name") == names.ENV_TEMPLATE
+        for container in pod["spec"].get("containers") or ()
+        if container.get("name") == names.MAIN_CONTAINER
+        for variable in container.get("env") or ()
+    )
+
+
+def _time(text: str) -> datetime:
+    """An RFC 3339 time, aware; ValueError for anything else."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("a time without a zone")
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time out of range") from error

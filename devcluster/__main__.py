@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0, 1 when something is not as promised, 128+n when a signal ended it."""
     parser = argparse.ArgumentParser(prog="python -m devcluster", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("demo", help="run the README's workflow four times and show what stepmemo does")
+    verbs.add_parser("demo", help="run workflows of examples/ and show what stepmemo does")
     verbs.add_parser("up", help="run a cluster with stepmemo until Ctrl-C")
     chosen = parser.parse_args(arguments)
     terminal = Terminal(sys.stdout)

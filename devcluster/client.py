@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -16,6 +17,7 @@ Object = dict[str, Any]
 
 CONFIG_MAPS = "api/v1", "configmaps"
 EVENTS = "api/v1", "events"
+LEASES = "apis/coordination.k8s.io/v1", "leases"
 NAMESPACES = "api/v1", "namespaces"
 PODS = "api/v1", "pods"
 SERVICE_ACCOUNTS = "api/v1", "serviceaccounts"
@@ -68,9 +70,10 @@ class Client:
         """One object."""
         return await self._call("GET", path_of(resource, namespace, name))
 
-    async def list(self, resource: Resource, namespace: str | None = None) -> Object:
-        """The list object: `items` and `metadata.resourceVersion`."""
-        return await self._call("GET", path_of(resource, namespace))
+    async def list(self, resource: Resource, namespace: str | None = None, selector: str = "") -> Object:
+        """The list object: `items`, those that a label selector takes, and `metadata.resourceVersion`."""
+        query = f"?{urlencode({'labelSelector': selector})}" if selector else ""
+        return await self._call("GET", path_of(resource, namespace) + query)
 
     async def create(self, resource: Resource, namespace: str | None, body: Mapping[str, Any]) -> Object:
         """Create `body`; the object as stored."""
@@ -96,10 +99,26 @@ class Client:
             if error.code != 404:
                 raise
 
-    async def token(self, namespace: str, service_account: str) -> str:
-        """A bearer token of a service account (TokenRequest)."""
+    async def bind(self, namespace: str, pod: str, node: str) -> None:
+        """Give a Pod its node, as a scheduler does."""
+        path = path_of(PODS, namespace, pod) + "/binding"
+        target = {"apiVersion": "v1", "kind": "Node", "name": node}
+        await self._call("POST", path, {"metadata": {"name": pod}, "target": target})
+
+    async def token(
+        self, namespace: str, service_account: str, audience: str = "", pod: Mapping[str, Any] | None = None
+    ) -> str:
+        """A bearer token of a service account (TokenRequest).
+
+        It is for the API server, unless an `audience` is named, and ends with the `pod` where there is one.
+        """
+        spec: Object = {"audiences": [audience] if audience else []}
+        if pod is not None:
+            metadata = pod["metadata"]
+            of_pod = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
+            spec["boundObjectRef"] = of_pod
         path = path_of(SERVICE_ACCOUNTS, namespace, service_account) + "/token"
-        issued = await self._call("POST", path, {"spec": {"audiences": []}})
+        issued = await self._call("POST", path, {"spec": spec})
         token: str = issued["status"]["token"]
         return token
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from devcluster import api, installation, runner
+from devcluster import api, installation, runner, webhook_server
 from devcluster.client import NAMESPACES, WORKFLOWS, Client, Object
 from devcluster.images import Images
 from devcluster.kubelet import Kubelet
@@ -24,12 +24,15 @@ T = TypeVar("T")
 
 
 class DevCluster:
-    """A running devcluster; made by `start`."""
+    """A running devcluster; made by `start`. `direct`: each step reaches its caches itself."""
 
-    def __init__(self, client: Client, kubelet: Kubelet, isolation: str, kubeconfig: Path) -> None:
+    def __init__(
+        self, client: Client, kubelet: Kubelet, isolation: str, kubeconfig: Path, *, direct: bool
+    ) -> None:
         self.client = client
         self.isolation = isolation
         self.kubeconfig = kubeconfig
+        self.direct = direct
         self._kubelet = kubelet
         self._background: list[asyncio.Task[None]] = []
 
@@ -38,9 +41,9 @@ class DevCluster:
         self._background.append(asyncio.create_task(part))
 
     async def namespace(self, name: str) -> None:
-        """Make a Namespace whose steps may do what manifests/components/direct allows."""
+        """Make a Namespace whose steps may do what they have to, and no more."""
         await self.client.create(NAMESPACES, None, {"metadata": {"name": name}})
-        await installation.allow_steps(self.client, name)
+        await installation.allow_steps(self.client, name, direct=self.direct)
 
     async def submit(self, workflow: Mapping[str, Any], namespace: str) -> Object:
         """Create a Workflow as `kubectl create` does; ApiError when a webhook denies it."""
@@ -105,10 +108,12 @@ async def start(
     isolation: str = "",
     kill_seconds: float = runner.KILL_SECONDS,
     components: Sequence[str] = (),
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[DevCluster]:
     """Start a devcluster with stepmemo installed; everything it keeps lies in `directory`, which is there.
 
-    `components` are folders of manifests/components that are installed with manifests/base. `isolation` is
+    `components` are folders of manifests/components that are installed with manifests/base, `settings` are
+    variables of the server besides those that these give it. `isolation` is
     one of devcluster.sandbox's three, without it what $DEVCLUSTER_ISOLATION says, without that the strongest
     that works here. `kill_seconds`: see devcluster.execution.Surroundings.
     """
@@ -127,13 +132,15 @@ async def start(
             "KUBERNETES_SERVICE_PORT": str(address.port),
         }
         images = Images(directory / "images", gate)
-        kubelet = Kubelet(client, images, Volumes(client, images), directory / "node", isolation, variables)
-        cluster = DevCluster(client, kubelet, isolation, server.kubeconfig)
+        volumes, node = Volumes(client, images), directory / "node"
+        kubelet = Kubelet(client, images, volumes, node, isolation, variables, [webhook_server.HOST])
+        direct = installation.ACCESS_DIRECT in components
+        cluster = DevCluster(client, kubelet, isolation, server.kubeconfig, direct=direct)
         stack.push_async_callback(cluster.stop)
         cluster.run_beside(kubelet.run())
         cluster.run_beside(runner.run(client, directory / "artifacts", kubelet.signal_inside, kill_seconds))
-        settings = await installation.install(client, components)
-        webhook = await WebhookServer.start(client, server, directory / "webhook", settings)
+        variables = await installation.install(client, components) | dict(settings or {})
+        webhook = await WebhookServer.start(client, server, directory / "webhook", variables)
         cluster.run_beside(webhook.run())
-        await cluster.unless_broken(webhook.ready())
+        await cluster.unless_broken(webhook.ready(keeps=not direct))
         yield cluster

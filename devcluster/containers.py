@@ -4,7 +4,8 @@ With namespaces a container's mounts are mounts. Without them (`NO_NAMESPACE`) t
 one directory tree: every mount is a symbolic link in it, and each absolute path that starts with one of the
 Pod's mount points or with `/tmp` is rewritten to lie below that tree, in the command, in its arguments, in
 variables and in the template that Argo's executor reads, scripts and output paths included. A step that
-prints such a path prints the rewritten one; a path that it puts together at run time is not rewritten.
+prints such a path prints the rewritten one; a path that it puts together at run time is not rewritten. Nor is
+the host's /etc/hosts replaced: such a container does not find our cache service.
 """
 
 import json
@@ -22,11 +23,14 @@ from memoize import names
 ENV_ROOT = "DEVCLUSTER_ROOT"
 """Where the stand-in executor finds Argo's directories: "" with namespaces, else the Pod's tree."""
 
+_HOSTS = Path("/etc/hosts")
+
 _DIRECTORIES = {
     names.ENV_SHARED_DIR: names.SHARED_DIR,
     names.ENV_ARGO_DIR: names.ARGO_DIR,
     names.ENV_ARGO_CONFIG_DIR: names.ARGO_CONFIG_DIR,
     names.ENV_SERVICEACCOUNT_DIR: names.SERVICEACCOUNT_DIR,
+    names.ENV_TOKEN_DIR: names.TOKEN_DIR,
 }
 
 
@@ -35,13 +39,15 @@ class PodPlace:
     """A Pod on this machine.
 
     `volumes` are prepared directories by name, `isolation` is one of devcluster.sandbox's three, `variables`
-    are what every container starts from, `kubelet` is the process that the containers may not outlive.
+    are what every container starts from, `hosts` is their /etc/hosts where they have a file system of their
+    own, `kubelet` is the process that the containers may not outlive.
     """
 
     directory: Path
     volumes: Mapping[str, Path]
     isolation: str
     variables: Mapping[str, str]
+    hosts: Path
     kubelet: int
 
 
@@ -87,6 +93,8 @@ def plan(
         cwd = str(root / cwd.lstrip("/"))
         variables = paths.variables(variables, mounts)
         variables[names.ENV_TERMINATION_LOG] = str(mounts[-1].source)
+    elif _HOSTS.exists():
+        mounts.append(Bind(place.hosts, str(_HOSTS)))
     root.mkdir(parents=True, exist_ok=True)
     return {
         "kubelet": place.kubelet,

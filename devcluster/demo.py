@@ -1,7 +1,7 @@
 """The demo: the README's workflow runs, runs again, and is answered from the cache, before a reader's eyes.
 
-Everything it prints has happened just then: a step is said to be a hit because the sidecar's own log says so.
-Where what happens is not what stepmemo promises, `BrokenPromiseError` says what.
+Everything it prints has happened just then: a step is said to be a hit because its Pod says so and never had
+a node. Where what happens is not what stepmemo promises, `BrokenPromiseError` says what.
 """
 
 import asyncio
@@ -16,14 +16,17 @@ from pathlib import Path
 import yaml
 
 from devcluster import sandbox
-from devcluster.client import CONFIG_MAPS, ApiError, Object
+from devcluster.client import CONFIG_MAPS, EVENTS, PODS, ApiError, Object
 from devcluster.cluster import DevCluster, start
 from devcluster.terminal import Terminal
 from memoize import names
-from memoize.reasons import Reason
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 _NAMESPACE = "demo"
+_LAST_WORDS = (names.RESULT_HIT, names.RESULT_STORED, names.RESULT_SKIPPED)
+_PATIENCE_SECONDS = 10
+"""How long stepmemo may take to label a Pod and write an Event after the workflow's end."""
+_POLL_SECONDS = 0.05
 _KEPT_APART = {
     sandbox.NO_NAMESPACE: "plain processes: this kernel gives them no namespaces of their own",
     sandbox.ROOT_NAMESPACE: "processes with a file system and a process table of their own",
@@ -37,7 +40,7 @@ class BrokenPromiseError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long the example's step works and how long its entry lives, in seconds."""
+    """How long a step of the examples works and how long its entry lives, in seconds."""
 
     step: float = 5
     max_age: int = 15
@@ -45,17 +48,18 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the example: how it was decided, how long it took, what it put out."""
+    """One run of an example: how many of its steps ran, how long it took, what each of them put out."""
 
     title: str
-    decision: Reason
+    steps: int
+    ran: int
     seconds: float
-    greeting: str
+    output: str
 
     def row(self) -> tuple[str, str, str, str, str]:
         """For the table at the end."""
-        command = "not started" if self.decision == Reason.HIT else "ran"
-        return self.title, self.decision, command, f"{self.seconds:.1f} s", self.greeting
+        answered = self.steps - self.ran
+        return self.title, str(self.ran), str(answered), f"{self.seconds:.1f} s", self.output
 
 
 async def run(terminal: Terminal, pace: Pace | None = None) -> None:
@@ -80,19 +84,19 @@ class _Demo:
         self._cluster = cluster
         self._terminal = terminal
         self._pace = pace
-        self._text = greet(pace)
+        self._greet = example("greet.yaml", pace)
 
     async def tell(self) -> None:
         await self._broken()
         first = await self._first()
         again = await self._again(first)
         created = await self._cache()
-        other = await self._other()
+        fan_out = await self._fan_out()
         late = await self._late(created)
         self._terminal.section("All runs")
-        runs = (first, again, other, late)
+        runs = (first, again, fan_out, late)
         self._terminal.table(
-            [("run", "decision", "command", "time", "output"), *(each.row() for each in runs)]
+            [("run", "steps that ran", "answered", "time", "output"), *(each.row() for each in runs)]
         )
 
     async def _broken(self) -> None:
@@ -109,22 +113,19 @@ class _Demo:
     async def _first(self) -> Run:
         self._terminal.section("The first run: nothing in the cache, so the step does its work")
         self._terminal.say("The step of examples/greet.yaml, as its author wrote it:")
-        self._terminal.quote(textwrap.dedent(self._text[self._text.index("    - name: greet") :]))
-        self._terminal.say(f"(maxAge is 24h in the file; {self._pace.max_age}s here, to see it pass)")
-        return await self._run("first run", "world", Reason.MISS)
+        self._terminal.quote(textwrap.dedent(self._greet[self._greet.index("    - name: greet") :]))
+        return await self._run("first run", "greet.yaml", self._greet, ran=1)
 
     async def _again(self, first: Run) -> Run:
-        self._terminal.section("The same workflow again: the step is answered, its command never starts")
-        again = await self._run("same input again", "world", Reason.HIT)
-        if again.greeting != first.greeting:
-            raise BrokenPromiseError("the answer is not what the first run put out")
-        if again.seconds >= first.seconds:
-            raise BrokenPromiseError("the answer took as long as the work")
+        self._terminal.section("The same input again: answered from the cache, without a node")
+        again = await self._run("same input again", "greet.yaml", self._greet, ran=0)
+        if again.output != first.output:
+            raise BrokenPromiseError(f"answered with {again.output!r} instead of {first.output!r}")
         return again
 
     async def _cache(self) -> datetime:
-        """Show the ConfigMap; when its entry was created."""
-        template = yaml.safe_load(self._text)["spec"]["templates"][0]
+        """Show the cache; when its entry was created."""
+        template = yaml.safe_load(self._greet)["spec"]["templates"][0]
         name = template["memoize"]["cache"]["configMap"]["name"]
         self._terminal.section("The cache: a ConfigMap beside the workflows, in Argo's own format")
         self._terminal.command(f"kubectl get configmap {name} -o yaml")
@@ -139,9 +140,10 @@ class _Demo:
         self._terminal.say("(the entry is one line of JSON; spread out here)")
         return datetime.fromisoformat(entry["creationTimestamp"])
 
-    async def _other(self) -> Run:
-        self._terminal.section("Another input: another key, so the step does its work")
-        return await self._run("another input", "moon", Reason.MISS)
+    async def _fan_out(self) -> Run:
+        self._terminal.section("Five equal steps at once: one runs, the others wait for what it puts out")
+        text = example("fan-out.yaml", self._pace)
+        return await self._run("five at once", "fan-out.yaml", text, ran=1)
 
     async def _late(self, created: datetime) -> Run:
         self._terminal.section("The first input again, after maxAge: too old to answer")
@@ -149,40 +151,98 @@ class _Demo:
         if left > 0:
             self._terminal.say(f"waiting {left:.0f} s, until the entry is older than {self._pace.max_age}s …")
             await asyncio.sleep(left)
-        return await self._run("after maxAge", "world", Reason.EXPIRED)
+        return await self._run("after maxAge", "greet.yaml", self._greet, ran=1)
 
-    async def _run(self, title: str, who: str, expected: Reason) -> Run:
-        """Submit the example with one input, wait for its end, show what was decided and what came out."""
-        workflow = yaml.safe_load(self._text)
-        workflow["spec"]["arguments"]["parameters"][0]["value"] = who
-        self._terminal.command(f"argo submit --wait examples/greet.yaml -p who={who}")
+    async def _run(self, title: str, file: str, text: str, *, ran: int) -> Run:
+        """Submit an example, wait for its end, show what became of its Pods: `ran` of them had a node."""
+        self._terminal.command(f"argo submit --wait examples/{file}")
         began = time.perf_counter()
-        finished = await self._cluster.run(workflow, _NAMESPACE)
+        finished = await self._cluster.run(yaml.safe_load(text), _NAMESPACE)
         seconds = time.perf_counter() - began
         name, status = finished["metadata"]["name"], finished["status"]
         if status["phase"] != "Succeeded":
             raise BrokenPromiseError(f"workflow {name} {status['phase']}: {status.get('message', '')}")
-        greeting = status["nodes"][name]["outputs"]["parameters"][0]["value"]
-        self._expect(name, names.CHECK_CONTAINER, expected)
-        if expected == Reason.HIT:
-            self._expect(name, names.MAIN_CONTAINER, Reason.HIT)
-        else:
-            self._expect(name, names.CAPTURE_CONTAINER, Reason.STORED)
-        self._terminal.good(f"{expected}: {seconds:.1f} s, output: {greeting}")
-        return Run(title, expected, seconds, greeting)
+        pods = await self._pods(name)
+        self._show(name, pods)
+        on_nodes = [pod for pod in pods if pod["spec"].get("nodeName")]
+        words = sorted(pod["metadata"]["labels"][names.RESULT] for pod in pods)
+        answered = len(pods) - ran
+        if words != [names.RESULT_HIT] * answered + [names.RESULT_STORED] * ran or len(on_nodes) != ran:
+            raise BrokenPromiseError(
+                f"of {len(pods)} Pods of workflow {name} {len(on_nodes)} ran, with the results {words}"
+            )
+        events = await self._events(name, len(pods))
+        if len([event for event in events if event["reason"] == "MemoizationHit"]) != answered:
+            raise BrokenPromiseError(f"the Events on workflow {name} do not tell of {answered} hits")
+        values = {
+            node["outputs"]["parameters"][0]["value"]
+            for node in status["nodes"].values()
+            if node["type"] == "Pod"
+        }
+        if len(values) != 1:
+            raise BrokenPromiseError(f"equal steps of workflow {name} differ in their outputs: {values}")
+        [output] = values
+        self._terminal.good(f"{ran} ran, {answered} answered: {seconds:.1f} s, output: {output}")
+        return Run(title, len(pods), ran, seconds, output)
 
-    def _expect(self, pod: str, container: str, reason: Reason) -> None:
-        """Show a container's log, in which stepmemo says `reason`."""
-        log = self._cluster.log(_NAMESPACE, pod, container).strip()
-        self._terminal.command(f"kubectl logs {pod} -c {container}")
-        self._terminal.quote(log)
-        if f"stepmemo: reason={reason} " not in log:
-            raise BrokenPromiseError(f"the log of {container} in Pod {pod} does not say reason={reason}")
+    async def _pods(self, workflow: str) -> list[Object]:
+        """The workflow's Pods, once stepmemo is done with each of them."""
+
+        async def settled() -> list[Object]:
+            selector = f"{names.WORKFLOW_LABEL}={workflow}"
+            while True:
+                found: list[Object] = (await self._cluster.client.list(PODS, _NAMESPACE, selector))["items"]
+                if all(pod["metadata"]["labels"].get(names.RESULT) in _LAST_WORDS for pod in found):
+                    return found
+                await asyncio.sleep(_POLL_SECONDS)
+
+        try:
+            return await self._cluster.unless_broken(settled(), _PATIENCE_SECONDS)
+        except TimeoutError as error:
+            raise BrokenPromiseError(f"no label says what became of workflow {workflow}'s steps") from error
+
+    def _show(self, workflow: str, pods: list[Object]) -> None:
+        """The workflow's Pods, in the columns of kubectl that matter here, and what one of them says."""
+        selector = f"-l {names.WORKFLOW_LABEL}={workflow}"
+        self._terminal.command(f"kubectl get pods {selector} -o wide -L {names.RESULT}")
+        rows = [("NAME", "STATUS", "NODE", "RESULT")]
+        for pod in pods:
+            metadata, container = pod["metadata"], pod["status"]["containerStatuses"][0]
+            status = container["state"]["terminated"]["reason"]
+            node = pod["spec"].get("nodeName", "<none>")
+            rows.append((metadata["name"], status, node, metadata["labels"][names.RESULT]))
+        self._terminal.table(rows)
+        if told := [pod for pod in pods if pod["status"].get("message")]:
+            self._terminal.command(
+                f"kubectl get pod {told[0]['metadata']['name']} -o jsonpath={{.status.message}}"
+            )
+            self._terminal.quote(told[0]["status"]["message"])
+
+    async def _events(self, workflow: str, count: int) -> list[Object]:
+        """What stepmemo wrote on the Workflow, where Argo's UI and kubectl show it: so many Events."""
+        found: list[Object] = []
+
+        async def written() -> None:
+            while len(found) < count:
+                listed = (await self._cluster.client.list(EVENTS, _NAMESPACE))["items"]
+                found[:] = [each for each in listed if each["involvedObject"]["name"] == workflow]
+                await asyncio.sleep(_POLL_SECONDS)
+
+        self._terminal.command(f"kubectl events --for workflow/{workflow}")
+        try:
+            await self._cluster.unless_broken(written(), _PATIENCE_SECONDS)
+        except TimeoutError as error:
+            raise BrokenPromiseError(
+                f"of {count} Events on workflow {workflow} there are {len(found)}"
+            ) from error
+        for event in found:
+            self._terminal.quote(f"{event['reason']}  {event['message']}")
+        return found
 
 
-def greet(pace: Pace) -> str:
-    """The README's workflow, at another pace."""
-    text = (EXAMPLES / "greet.yaml").read_text(encoding="utf-8")
+def example(file: str, pace: Pace) -> str:
+    """A workflow of examples/, at another pace."""
+    text = (EXAMPLES / file).read_text(encoding="utf-8")
     return text.replace("sleep 5", f"sleep {pace.step:g}").replace("maxAge: 24h", f"maxAge: {pace.max_age}s")
 
 

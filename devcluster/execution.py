@@ -26,7 +26,7 @@ class Surroundings:
     """What a run works with.
 
     `store` is the directory of artifacts; `kill_seconds` is how long the other containers of a Pod may run
-    after main's end before they are signalled.
+    after main's end before they are signalled; `requeue_seconds` is how long a Pod's end is not noticed.
     """
 
     client: Client
@@ -34,6 +34,7 @@ class Surroundings:
     store: Path
     kill: Kill
     kill_seconds: float
+    requeue_seconds: float
 
 
 @dataclass(slots=True)
@@ -129,24 +130,33 @@ class WorkflowRun:
         """Groups one after the other, the steps of a group side by side."""
         scope = dict(self._scope)
         for number, group in enumerate(template["steps"]):
+            made = {step["name"]: workflows.expanded(step) for step in group}
             async with asyncio.TaskGroup() as running:
                 tasks = {
-                    step["name"]: running.create_task(
-                        self._execute(
-                            f"{node.name}[{number}].{step['name']}",
-                            step["template"],
-                            workflows.arguments_of(step, scope),
-                            include_result=workflows.uses_result(step["name"], template),
+                    name: [
+                        running.create_task(
+                            self._execute(
+                                f"{node.name}[{number}].{shown}",
+                                step["template"],
+                                workflows.arguments_of(step, scope),
+                                include_result=workflows.uses_result(name, template),
+                            )
                         )
-                    )
-                    for step in group
+                        for shown, step in steps
+                    ]
+                    for name, steps in made.items()
                 }
-            for name, task in tasks.items():
-                child = task.result()
-                scope |= workflows.tags_of(f"steps.{name}", child.outputs)
-                if child.phase != SUCCEEDED:
-                    node.phase, node.message = child.phase, f"child '{child.id}' failed"
-                    return
+            for step in group:
+                children = [task.result() for task in tasks[step["name"]]]
+                for child in children:
+                    if child.phase != SUCCEEDED:
+                        node.phase, node.message = child.phase, f"child '{child.id}' failed"
+                        return
+                prefix = f"steps.{step['name']}"
+                if "withItems" in step:
+                    scope |= workflows.tags_of_all(prefix, [child.outputs for child in children])
+                else:
+                    scope |= workflows.tags_of(prefix, children[0].outputs)
         node.outputs = workflows.own_outputs(template, scope)
         node.phase = SUCCEEDED
 
@@ -167,6 +177,7 @@ class WorkflowRun:
         signals = asyncio.create_task(self._signal_leftovers(created))
         try:
             await observed.until(lambda: self._is_over(created, node))
+            await asyncio.sleep(self._with.requeue_seconds)
         finally:
             signals.cancel()
             await asyncio.wait([signals])

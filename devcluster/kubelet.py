@@ -1,9 +1,9 @@
 """The devcluster's node: watches Pods, runs their containers as processes, reports their status.
 
 Init containers run one after the other, then all other containers side by side, once each unless a rule of
-their own says to start them again. There is no scheduler: a Pod runs as soon as it is there and has no
-scheduling gate. Left out: probes, lifecycle hooks, resource limits, users and capabilities, native sidecars,
-other restarts, networks.
+their own says to start them again. It is its own scheduler: a Pod is bound to this node, and runs, as soon as
+it is there and has no scheduling gate. Left out: probes, lifecycle hooks, resource limits, users and
+capabilities, native sidecars, other restarts, networks.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import collections
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from devcluster.images import Images
 from devcluster.process import ContainerProcess
 from devcluster.volumes import Volumes
 
+NODE = "devcluster"
 _FINISHED = ("Succeeded", "Failed")
 _GRACE_SECONDS = 30
 """Kubernetes' default for terminationGracePeriodSeconds."""
@@ -32,7 +33,8 @@ class Kubelet:
     """Runs every Pod of the API that `client` speaks to; volumes and logs lie in `directory`.
 
     `isolation` is one of devcluster.sandbox's three; `variables` are what every container is told of the
-    cluster (KUBERNETES_SERVICE_HOST and the like).
+    cluster (KUBERNETES_SERVICE_HOST and the like). `services` are names of Services of this machine, which
+    containers find in their /etc/hosts instead of asking a cluster's DNS.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Kubelet:
         directory: Path,
         isolation: str,
         variables: Mapping[str, str],
+        services: Sequence[str] = (),
     ) -> None:
         self.client = client
         self._images = images
@@ -50,6 +53,9 @@ class Kubelet:
         self._directory = directory
         self._isolation = isolation
         self._variables = variables
+        self._hosts = directory / "hosts"
+        directory.mkdir(parents=True, exist_ok=True)
+        self._hosts.write_text(f"127.0.0.1 {' '.join(['localhost', *services])}\n", encoding="ascii")
         self._workers: dict[str, PodWorker] = {}
 
     async def run(self) -> None:
@@ -100,7 +106,8 @@ class Kubelet:
         directory = self._directory / "pods" / pod["metadata"]["uid"]
         directory.mkdir(parents=True)
         volumes = await self._volumes.prepare(pod, directory / "volumes")
-        return containers.PodPlace(directory, volumes, self._isolation, self._variables, os.getpid())
+        variables, hosts = self._variables, self._hosts
+        return containers.PodPlace(directory, volumes, self._isolation, variables, hosts, os.getpid())
 
     async def start(
         self, container: Mapping[str, Any], pod: Mapping[str, Any], place: containers.PodPlace
@@ -152,6 +159,7 @@ class PodWorker:
     async def _run(self) -> None:
         place = None
         try:
+            await self._kubelet.client.bind(self.namespace, self.name, NODE)
             place = await self._kubelet.prepare(self._pod)
             phase = await self._run_containers(place)
             await self._report({"phase": phase})

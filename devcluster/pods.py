@@ -12,7 +12,6 @@ from typing import Any
 from devcluster.images import EXECUTOR_IMAGE
 from memoize import names
 
-NODE_NAME = f"{names.ARGO_DOMAIN}/node-name"
 COMPLETED = f"{names.ARGO_DOMAIN}/completed"
 BUCKET = "artifacts"
 ARTIFACTS_DIR = "/argo/artifacts"
@@ -96,7 +95,7 @@ def build(
                 **annotations,
                 "kubectl.kubernetes.io/default-container": names.MAIN_CONTAINER,
                 names.NODE_ID: node_id,
-                NODE_NAME: node_name,
+                names.NODE_NAME: node_name,
             },
             "ownerReferences": [
                 {

@@ -14,12 +14,14 @@ from devcluster.observed import Observed
 
 KILL_SECONDS = 3.0
 """About how long Argo 4.1 takes, after main's end, to signal containers that still run."""
+REQUEUE_SECONDS = 0.3
+"""Argo looks at a workflow that its Pods changed after 10 s, or a DEFAULT_REQUEUE_TIME of 1 s and more."""
 
 
 async def run(client: Client, store: Path, kill: Kill, kill_seconds: float = KILL_SECONDS) -> None:
     """Run every Workflow of `client`'s API until cancelled; artifacts are kept in `store`."""
     observed = Observed(client)
-    surroundings = Surroundings(client, observed, store, kill, kill_seconds)
+    surroundings = Surroundings(client, observed, store, kill, kill_seconds, REQUEUE_SECONDS)
     started: set[str] = set()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(observed.run())

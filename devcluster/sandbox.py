@@ -172,7 +172,7 @@ def bind(source: str, target: str, *, read_only: bool) -> None:
     """Show `source` at `target`, making the mount point, as container runtimes do."""
     if Path(source).is_dir():
         Path(target).mkdir(parents=True, exist_ok=True)
-    else:
+    elif not Path(target).exists():
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         Path(target).touch()
     mount(source, target, None, _MS_BIND | _MS_REC)

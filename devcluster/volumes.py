@@ -10,7 +10,10 @@ from devcluster.images import Images
 
 
 class Volumes:
-    """Makes volumes; ConfigMaps and service-account tokens come from the API that `client` speaks to."""
+    """Makes volumes; ConfigMaps and service-account tokens come from the API that `client` speaks to.
+
+    Left out: that both are renewed while the Pod runs.
+    """
 
     def __init__(self, client: Client, images: Images) -> None:
         self._client = client
@@ -49,9 +52,10 @@ class Volumes:
 
     async def _projected(self, source: Mapping[str, Any], pod: Mapping[str, Any]) -> dict[str, str]:
         match source:
-            case {"serviceAccountToken": {"path": path}}:
+            case {"serviceAccountToken": {"path": path} as wanted}:
                 account = pod["spec"].get("serviceAccountName", "default")
-                return {path: await self._client.token(pod["metadata"]["namespace"], account)}
+                namespace, audience = pod["metadata"]["namespace"], wanted.get("audience", "")
+                return {path: await self._client.token(namespace, account, audience, pod)}
             case {"configMap": wanted}:
                 return await self._config_map(wanted, pod)
             case {"downwardAPI": {"items": items}}:

@@ -6,7 +6,7 @@ Pure. Sources: argo-workflows v4.1, workflow/util/pod_name.go and WorkflowSpec (
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Scope = Mapping[str, Any]
@@ -16,7 +16,7 @@ _TAG = re.compile(r"\{\{\s*([^{}=\s][^{}\s]*)\s*\}\}")
 _SPEC_FIELDS = {"entrypoint", "arguments", "templates", "serviceAccountName", "volumes"}
 _TEMPLATE_FIELDS = {"name", "inputs", "outputs", "metadata", "container", "script", "steps", "memoize"}
 _TEMPLATE_FIELDS |= {"serviceAccountName", "volumes"}
-_STEP_FIELDS = {"name", "template", "arguments"}
+_STEP_FIELDS = {"name", "template", "arguments", "withItems"}
 _INPUT_SOURCES = {"raw", "s3", "from"}
 
 
@@ -138,6 +138,23 @@ def _input_artifact(
     return {**artifact, **source}
 
 
+def expanded(step: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The steps that one stands for, by the last part of their nodes' names: `withItems` makes one of each.
+
+    Items are strings and numbers here (Argo: expandStep in workflow/controller/steps.go).
+    """
+    if "withItems" not in step:
+        return [(step["name"], step)]
+    for item in step["withItems"]:
+        if not isinstance(item, str | int | float):
+            raise WorkflowError(f"step {step['name']!r}: the devcluster's items are strings and numbers")
+    texts = [item if isinstance(item, str) else json.dumps(item) for item in step["withItems"]]
+    return [
+        (f"{step['name']}({number}:{text})", substitute(step, {"item": text}))
+        for number, text in enumerate(texts)
+    ]
+
+
 def arguments_of(step: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
     """A step's arguments with tags replaced; an artifact taken `from` another step becomes its location."""
     arguments: dict[str, Any] = substitute(step.get("arguments") or {}, scope)
@@ -159,6 +176,19 @@ def tags_of(prefix: str, outputs: Mapping[str, Any]) -> dict[str, Any]:
         scope[f"{prefix}.outputs.result"] = outputs["result"]
     if "exitCode" in outputs:
         scope[f"{prefix}.exitCode"] = outputs["exitCode"]
+    return scope
+
+
+def tags_of_all(prefix: str, every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The tags that the steps of a `withItems` define together: lists of their outputs, as JSON."""
+    scope: dict[str, Any] = {}
+    if every and all("result" in outputs for outputs in every):
+        scope[f"{prefix}.outputs.result"] = json.dumps([outputs["result"] for outputs in every])
+    lists: dict[str, list[str]] = {}
+    for parameter in (each for outputs in every for each in outputs.get("parameters") or []):
+        lists.setdefault(parameter["name"], []).append(parameter["value"])
+    for name, values in lists.items():
+        scope[f"{prefix}.outputs.parameters.{name}"] = json.dumps(values)
     return scope
 
 

@@ -159,6 +159,12 @@ class Cluster:
         query = {"watch": "1", "timeoutSeconds": str(seconds)}
         if resource_version:
             query["resourceVersion"] = resource_version
+        yield from self.events(kind, namespace, query)
+
+    def events(
+        self, kind: str, namespace: str, query: Mapping[str, str]
+    ) -> Generator[tuple[str, Object], None, None]:
+        """The events of a watch with this query, to its end."""
         path, accept = self.path(kind, namespace), "application/json"
         with self._open("GET", path, None, None, query, accept, accept) as response:
             for line in response:

@@ -59,7 +59,7 @@ def _entries(kind: Kind) -> list[dict[str, Any]]:
         "singularName": kind.name.lower(),
         "namespaced": kind.namespaced,
         "kind": kind.name,
-        "verbs": _VERBS,
+        "verbs": _VERBS if kind.stored else ["create"],
     }
     if not kind.status_subresource:
         return [entry]

@@ -56,6 +56,16 @@ def too_long(field: str, limit: int) -> Cause:
     return Cause(field, "FieldValueTooLong", f"Too long: may not be more than {limit} bytes")
 
 
+def forbidden_value(field: str, why: str) -> Cause:
+    """A value that may not stand there, or may not be changed."""
+    return Cause(field, "FieldValueForbidden", f"Forbidden: {why}")
+
+
+def duplicate(field: str, value: str) -> Cause:
+    """A value that is there already."""
+    return Cause(field, "FieldValueDuplicate", f"Duplicate value: {json.dumps(value)}")
+
+
 def _details(kind: Kind, name: str, kind_name: str, **more: Any) -> Object:
     details: Object = {"kind": kind_name, **more}
     if name:
@@ -107,11 +117,14 @@ def already_exists(kind: Kind, name: str) -> ApiError:
 
 def conflict(kind: Kind, name: str) -> ApiError:
     """A write on the base of a resourceVersion that is no longer the newest."""
-    message = (
-        f'Operation cannot be fulfilled on {kind.resource} "{name}": the object has been modified; '
-        "please apply your changes to the latest version and try again"
-    )
-    return ApiError(409, "Conflict", message, _details(kind, name, kind.plural))
+    why = "the object has been modified; please apply your changes to the latest version and try again"
+    return cannot_be_fulfilled(kind.resource, name, why, _details(kind, name, kind.plural))
+
+
+def cannot_be_fulfilled(resource: str, name: str, why: str, details: Object | None = None) -> ApiError:
+    """A request that does not go with the state of what it is about."""
+    message = f'Operation cannot be fulfilled on {resource} "{name}": {why}'
+    return ApiError(409, "Conflict", message, details or {"name": name, "kind": resource})
 
 
 def precondition_failed(kind: Kind, name: str, field: str, wanted: str, found: str) -> ApiError:
@@ -133,6 +146,20 @@ def method_not_allowed() -> ApiError:
 def expired(revision: int, oldest: int) -> ApiError:
     """A watch from a revision that is no longer remembered."""
     return ApiError(410, "Expired", f"too old resource version: {revision} ({oldest})")
+
+
+def continue_expired(token: str) -> ApiError:
+    """A page of a list whose first page is no longer remembered; `token` leads on without consistency."""
+    message = (
+        "The provided continue parameter is too old to display a consistent list result. You can start a new "
+        "list without the continue parameter, or use the continue token in this response to retrieve the "
+        "remainder of the results. Continuing with the provided token results in an inconsistent list - "
+        "objects that were created, modified, or deleted between the time the first chunk was returned and "
+        "now may show up in the list."
+    )
+    error = ApiError(410, "Expired", message)
+    error.status["metadata"] = {"continue": token}
+    return error
 
 
 def too_large(limit: int) -> ApiError:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from devcluster.api import deletion, errors, kinds, objects, patches, pods, validation
+from devcluster.api import authentication, deletion, errors, kinds, objects, paging, patches, pods, validation
 from devcluster.api.admission import Webhooks
 from devcluster.api.kinds import Kind, Object
 from devcluster.api.requests import RequestInfo
@@ -14,7 +14,7 @@ from devcluster.api.store import Store
 from devcluster.api.tokens import Tokens, User
 
 _PATCH_RETRIES = 5
-_TOKEN_REQUEST = Kind("authentication.k8s.io", "v1", "TokenRequest", "")
+_BINDING = Kind("", "v1", "Binding", "")
 _DELETE_OPTIONS = Kind("meta.k8s.io", "v1", "DeleteOptions", "")
 
 
@@ -41,14 +41,20 @@ class Handlers:
         return Answer(200, self._existing(info), [])
 
     def list_all(self, info: RequestInfo, query: Mapping[str, str]) -> Answer:
-        """The objects of a kind that the selectors take; `limit` is not heeded, which the API allows."""
-        found = filter(selection(info.kind, query), self._store.objects(info.kind, info.namespace or None))
-        return Answer(200, self._list_of(info.kind, list(found)), [])
+        """The objects of a kind that the selectors take, or a page of them."""
+        selected = selection(info.kind, query)
+        found, metadata = paging.page(self._store, info.kind, info.namespace, selected, query)
+        return Answer(200, _list_of(info.kind, found, metadata), [])
 
     async def create(self, info: RequestInfo, user: User, body: bytes) -> Answer:
-        """A new object, or a service account's token."""
+        """A new object, a service account's token, what a token is, or a Pod's node."""
         if info.subresource == "token":
-            return self._issue_token(info, body)
+            issued = authentication.request(self._store, self._tokens, info.namespace, info.name, body)
+            return Answer(201, issued, [])
+        if info.subresource == "binding":
+            return self._bind(info, body)
+        if info.kind is kinds.TOKEN_REVIEW:
+            return Answer(201, authentication.review(self._tokens, body), [])
         obj = objects.decode(info, body)
         metadata = obj["metadata"]
         if metadata.get("resourceVersion"):
@@ -74,7 +80,7 @@ class Handlers:
         wanted = objects.decode(info, body)
 
         def replace(old: Object) -> Object:
-            if not wanted["metadata"].get("resourceVersion") and info.kind.custom:
+            if not wanted["metadata"].get("resourceVersion") and not info.kind.unconditional:
                 cause = errors.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
                 raise errors.invalid(info.kind, info.name, [cause], info.kind.plural)
             return wanted
@@ -114,7 +120,7 @@ class Handlers:
         found = [obj for obj in self._store.objects(info.kind, info.namespace) if selected(obj)]
         for obj in found if not info.dry_run else ():
             deletion.delete(self._store, info.kind, info.namespace, obj["metadata"]["name"])
-        return Answer(200, self._list_of(info.kind, found), [])
+        return Answer(200, _list_of(info.kind, found, {"resourceVersion": str(self._store.revision)}), [])
 
     async def _change(self, info: RequestInfo, user: User, change: Callable[[Object], Object]) -> Answer:
         for _ in range(_PATCH_RETRIES):
@@ -124,7 +130,7 @@ class Handlers:
             attributes = self._attributes(info, user, "UPDATE", info.name)
             admitted = await self._webhooks.admit(attributes, new, old, lambda obj: obj)
             new = validation.normalize(info.kind, admitted.object or new)
-            validation.check(info.kind, new)
+            validation.check(info.kind, new, old)
             if self._store.get(info.kind, info.namespace, info.name) is not old:
                 continue  # somebody wrote while webhooks were asked: start from what is there now
             if new != old and not info.dry_run:
@@ -158,23 +164,28 @@ class Handlers:
         for kind, obj in ((kinds.SERVICE_ACCOUNT, account), (kinds.CONFIG_MAP, root_ca)):
             self._store.put(kind, objects.identified(kind, validation.normalize(kind, obj)))
 
-    def _issue_token(self, info: RequestInfo, body: bytes) -> Answer:
-        request = objects.parse(_TOKEN_REQUEST, body)
-        token = self._tokens.issue(info.namespace, info.name)
-        return Answer(201, {**request, "status": {"token": token}}, [])
+    def _bind(self, info: RequestInfo, body: bytes) -> Answer:
+        """A scheduler's word on where a Pod is to run; webhooks are not asked."""
+        target = objects.parse(_BINDING, body).get("target") or {}
+        pod = pods.bound(self._existing(info), target.get("name", ""))
+        if not info.dry_run:
+            self._store.put(info.kind, pod)
+        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+        return Answer(201, status, [])
 
     def _attributes(
         self, info: RequestInfo, user: User, operation: Literal["CREATE", "UPDATE", "DELETE"], name: str
     ) -> Attributes:
         return Attributes(info.kind, info.namespace, name, info.subresource, operation, user, info.dry_run)
 
-    def _list_of(self, kind: Kind, found: list[Object]) -> Object:
-        return {
-            "kind": f"{kind.name}List",
-            "apiVersion": kind.api_version,
-            "metadata": {"resourceVersion": str(self._store.revision)},
-            "items": found,
-        }
+
+def _list_of(kind: Kind, found: list[Object], metadata: Object) -> Object:
+    return {
+        "kind": f"{kind.name}List",
+        "apiVersion": kind.api_version,
+        "metadata": metadata,
+        "items": found,
+    }
 
 
 def selection(kind: Kind, query: Mapping[str, str]) -> Predicate:

@@ -17,6 +17,8 @@ class Kind:
     plural: str
     namespaced: bool = True
     status_subresource: bool = False
+    stored: bool = True
+    """False for a question that is asked by a create and answered at once."""
 
     @property
     def api_version(self) -> str:
@@ -32,6 +34,11 @@ class Kind:
     def qualified(self) -> str:
         """`ConfigMap`, `Workflow.argoproj.io`: the kind as error texts name it."""
         return f"{self.name}.{self.group}" if self.group else self.name
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether an update may leave its resourceVersion out (AllowUnconditionalUpdate)."""
+        return not self.custom and self.name != "Lease"
 
     @property
     def custom(self) -> bool:
@@ -60,6 +67,10 @@ MUTATING_WEBHOOKS = Kind(
     "mutatingwebhookconfigurations",
     namespaced=False,
 )
+LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
+TOKEN_REVIEW = Kind(
+    "authentication.k8s.io", "v1", "TokenReview", "tokenreviews", namespaced=False, stored=False
+)
 
 KINDS = (
     NAMESPACE,
@@ -74,6 +85,8 @@ KINDS = (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
     MUTATING_WEBHOOKS,
+    LEASE,
+    TOKEN_REVIEW,
     Kind(ARGO, "v1alpha1", "Workflow", "workflows"),
     Kind(ARGO, "v1alpha1", "WorkflowTemplate", "workflowtemplates"),
     Kind(ARGO, "v1alpha1", "ClusterWorkflowTemplate", "clusterworkflowtemplates", namespaced=False),

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from devcluster.api import errors, kinds, naming, validation
+from devcluster.api import errors, kinds, naming, pods, validation
 from devcluster.api.kinds import Kind, Object
 from devcluster.api.requests import RequestInfo
 
@@ -47,7 +47,7 @@ def identified(kind: Kind, obj: Object) -> Object:
     if kind is kinds.NAMESPACE:
         new["status"] = {"phase": "Active"}
     if kind is kinds.POD:
-        new["status"] = {"phase": "Pending"}
+        new["status"] = pods.first_status(new["spec"])
     return validation.normalize(kind, new)
 
 
@@ -92,6 +92,9 @@ def with_system_fields(info: RequestInfo, wanted: Object, old: Object) -> Object
     if not info.kind.status_subresource:
         return new
     if info.subresource == "status":
+        # Of the metadata, owners alone are kept from this way (podStatusStrategy in registry/core/pod).
+        metadata.pop("ownerReferences", None)
+        metadata |= {key: before[key] for key in ("ownerReferences",) if key in before}
         return {**old, "metadata": metadata} | {key: new[key] for key in ("status",) if key in new}
     return {**new, "status": old.get("status", {})}
 

@@ -1,4 +1,4 @@
-"""What the API server does to a new Pod before webhooks see it: defaults and the ServiceAccount plugin."""
+"""What the API server itself does to a Pod: defaults, the ServiceAccount plugin, first status and binding."""
 
 import copy
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 from devcluster.api import errors, kinds
 from devcluster.api.kinds import Object
-from devcluster.api.naming import random_suffix
+from devcluster.api.naming import random_suffix, timestamp
 
 TOKEN_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_VOLUME_PREFIX = "kube-api-access-"
@@ -40,6 +40,36 @@ def admit(pod: Object, service_account: Callable[[str], Object | None]) -> Objec
     if automount:
         _mount_token(spec)
     return admitted
+
+
+def first_status(spec: Object) -> Object:
+    """The status of a Pod that was just created."""
+    status: Object = {"phase": "Pending"}
+    if spec.get("schedulingGates"):
+        why = "Scheduling is blocked due to non-empty scheduling gates"
+        status["conditions"] = [_scheduled("False", reason="SchedulingGated", message=why)]
+    return status
+
+
+def bound(pod: Object, node: str) -> Object:
+    """The Pod once a scheduler has given it a node, the subresource `binding`; ApiError 409 or 500."""
+    name, spec, status = pod["metadata"]["name"], pod["spec"], pod["status"]
+    resource = f"{kinds.POD.plural}/binding"
+    if not node:
+        raise errors.ApiError(500, "", "target.name: Required value")
+    if spec.get("nodeName"):
+        why = f'pod {name} is already assigned to node "{spec["nodeName"]}"'
+        raise errors.cannot_be_fulfilled(resource, name, why)
+    if spec.get("schedulingGates"):
+        raise errors.cannot_be_fulfilled(resource, name, f"pod {name} has non-empty .spec.schedulingGates")
+    others = [each for each in status.get("conditions") or [] if each["type"] != "PodScheduled"]
+    there = {**status, "conditions": [*others, _scheduled("True")]}
+    return {**pod, "spec": {**spec, "nodeName": node}, "status": there}
+
+
+def _scheduled(status: str, **more: str) -> Object:
+    condition = {"type": "PodScheduled", "status": status}
+    return {**condition, "lastProbeTime": None, "lastTransitionTime": timestamp(), **more}
 
 
 def _mount_token(spec: dict[str, Any]) -> None:

@@ -42,7 +42,8 @@ def normal(spec: Object) -> Object:
     for field in ("containers", "initContainers"):
         if containers := spec.get(field):
             changed[field] = [_known(container, _CONTAINER) for container in containers]
-    return {**spec, **changed}
+    left = {name: value for name, value in spec.items() if name != "schedulingGates" or value}
+    return {**left, **changed}
 
 
 def _volume(volume: Object) -> Object:

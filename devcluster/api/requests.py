@@ -36,7 +36,9 @@ def parse(method: str, path: str, query: Mapping[str, str]) -> RequestInfo:
     name, subresource = (*rest[1:], "", "")[:2]
     if len(rest) > 3 or subresource not in _subresources(kind):
         raise errors.no_such_resource()
-    verb = _verb(method, name, subresource, query)
+    if name and not kind.stored:
+        raise errors.no_such_resource()
+    verb = _verb(kind, method, name, subresource, query)
     if kind.namespaced and not namespace and (name or verb not in ("list", "watch")):
         raise errors.method_not_allowed()
     if verb in ("list", "watch", "deletecollection"):
@@ -54,13 +56,15 @@ def _split_group(path: str) -> tuple[str, str, list[str]]:
 
 
 def _subresources(kind: Kind) -> tuple[str, ...]:
-    if kind == kinds.SERVICE_ACCOUNT:
+    if kind is kinds.SERVICE_ACCOUNT:
         return ("", "token")
+    if kind is kinds.POD:
+        return ("", "status", "binding")
     return ("", "status") if kind.status_subresource else ("",)
 
 
-def _verb(method: str, name: str, subresource: str, query: Mapping[str, str]) -> str:
-    if subresource == "token":
+def _verb(kind: Kind, method: str, name: str, subresource: str, query: Mapping[str, str]) -> str:
+    if subresource in ("token", "binding") or not kind.stored:
         verb = {"POST": "create"}.get(method)
     elif name:
         verb = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(method)

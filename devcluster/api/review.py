@@ -46,7 +46,7 @@ def question(attributes: Attributes, new: Object | None, old: Object | None) -> 
         "requestKind": group_kind,
         "requestResource": group_resource,
         "operation": attributes.operation,
-        "userInfo": {"username": user.name, "groups": list(user.groups)},
+        "userInfo": user.info(),
         "object": new,
         "oldObject": old,
         "dryRun": attributes.dry_run,

@@ -65,14 +65,14 @@ class Routes:
 
     async def _watch(self, request: web.Request, info: RequestInfo) -> web.StreamResponse:
         query, partial = request.query, _wants_partial(request)
-        revision = watch.parse_revision(query)
+        watch.parse_revision(query)
         selected = selection(info.kind, query)
         seconds = float(query.get("timeoutSeconds") or 0)
         deadline = asyncio.get_running_loop().time() + seconds if seconds else None
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        source = watch.events(self._store, info.kind, info.namespace or None, selected, revision)
+        source = watch.events(self._store, info.kind, info.namespace or None, selected, query)
         async for type_, obj in watch.until(deadline, source):
             shown = _partial(obj) if partial and type_ != "ERROR" else obj
             await response.write(watch.encode(type_, shown))

@@ -1,6 +1,7 @@
 """Every object of the cluster in memory, with revisions and a bounded history of changes for watches."""
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 from typing import Literal
@@ -50,6 +51,20 @@ class Store:
         objects = self._objects.get(kind, {})
         return [objects[key] for key in sorted(objects) if namespace is None or key[0] == namespace]
 
+    def objects_at(self, kind: Kind, namespace: str | None, revision: int) -> list[Object]:
+        """The same as they were at a revision, in their keys' order; ApiError 410 if that is forgotten."""
+        objects = dict(self._objects.get(kind, {}))
+        for change in reversed(self.since(revision)):
+            if change.kind is kind:
+                metadata = change.object["metadata"]
+                key = metadata.get("namespace", ""), metadata["name"]
+                if change.previous is None:
+                    del objects[key]
+                else:
+                    objects[key] = change.previous
+        keys = sorted(objects, key="/".join)
+        return [objects[key] for key in keys if namespace is None or key[0] == namespace]
+
     def everything(self) -> list[tuple[Kind, Object]]:
         """All objects of all kinds."""
         return [(kind, found) for kind, objects in self._objects.items() for found in objects.values()]
@@ -91,10 +106,12 @@ class Store:
             newer.appendleft(change)
         return list(newer)
 
-    async def wait_beyond(self, revision: int) -> None:
-        """Return once there is a change after that revision, or the store is closed."""
-        while self.revision <= revision and not self.closed:
-            await self._changed.wait()
+    async def wait_beyond(self, revision: int, seconds: float) -> None:
+        """Return once there is a change after that revision, the store is closed or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.revision <= revision and not self.closed:
+                    await self._changed.wait()
 
     def close(self) -> None:
         """Let every watch come to its end."""

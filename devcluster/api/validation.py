@@ -1,7 +1,7 @@
 """What an object must be before it is stored, and what the API server itself adds or drops.
 
-Only rules that something here depends on, in the server's words: names, labels, the size limits, and the
-parts of a Pod that an injection could break.
+Only rules that something here depends on, in the server's words: names, labels, the size limits, Leases, and
+Pods (podvalidation.py).
 """
 
 import base64
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from devcluster.api import errors, kinds, podspec
+from devcluster.api import errors, kinds, podspec, podvalidation
 from devcluster.api.errors import Cause, invalid_value, required, too_long
 from devcluster.api.kinds import Kind, Object
 
@@ -37,6 +37,7 @@ _LABEL_VALUE_TEXT = (
     "start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', "
     f"regex used for validation is '{_LABEL_VALUE}')"
 )
+_MICRO_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)"
 _CONFIG_KEY = r"[-._a-zA-Z0-9]+"
 _CONFIG_KEY_TEXT = (
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
@@ -44,9 +45,11 @@ _CONFIG_KEY_TEXT = (
 )
 
 
-def check(kind: Kind, obj: Object) -> None:
-    """ApiError 422 with all that is wrong with an object that is about to be stored."""
+def check(kind: Kind, obj: Object, old: Object | None = None) -> None:
+    """ApiError 422 with all that is wrong with an object about to be stored, in the place of `old`."""
     causes = [*_check_metadata(kind, obj["metadata"]), *_CHECKS.get(kind, _no_check)(obj)]
+    if old is not None and kind is kinds.POD:
+        causes += podvalidation.check_pod_update(obj, old)
     if causes:
         raise errors.invalid(kind, obj["metadata"].get("name", ""), causes)
 
@@ -71,10 +74,24 @@ def normalize(kind: Kind, obj: Object) -> Object:
                 normal.pop(field, None)
     for field in ("labels", "annotations"):
         _check_strings(kind, f"metadata.{field}", metadata.get(field))
+    if kind is kinds.LEASE:
+        normal["spec"] = _lease_spec(normal.get("spec") or {})
     if (spec := podspec.of(kind, normal)) is not None:
         there = {"spec": podspec.normal(spec)}
         normal |= {"template": {**normal["template"], **there}} if kind is kinds.POD_TEMPLATE else there
     return normal
+
+
+def _lease_spec(spec: Mapping[str, Any]) -> Object:
+    """Without nulls; its times are MicroTimes, with six digits after the point and no other way."""
+    for field in ("acquireTime", "renewTime"):
+        time = spec.get(field)
+        if time is not None and not re.fullmatch(_MICRO_TIME, time):
+            raise errors.bad_request(
+                f'Lease in version "v1" cannot be handled as a Lease: parsing time "{time}" as '
+                '"2006-01-02T15:04:05.000000Z07:00": cannot parse'
+            )
+    return {field: value for field, value in spec.items() if value is not None}
 
 
 def _check_strings(kind: Kind, field: str, values: Any) -> None:
@@ -176,32 +193,13 @@ def _check_event(obj: Object) -> Iterable[Cause]:
         yield invalid_value("involvedObject.namespace", about, "does not match event.namespace")
 
 
-def _check_pod(obj: Object) -> Iterable[Cause]:
-    return _check_pod_spec(podspec.of(kinds.POD, obj) or {}, "spec")
-
-
-def _check_pod_template(obj: Object) -> Iterable[Cause]:
-    return _check_pod_spec(podspec.of(kinds.POD_TEMPLATE, obj) or {}, "template.spec")
-
-
-def _check_pod_spec(spec: Object, path: str) -> Iterable[Cause]:
-    volumes = {volume.get("name") for volume in spec.get("volumes") or []}
-    seen: set[str] = set()
-    if not spec.get("containers"):
-        yield required(f"{path}.containers")
-    for field in ("containers", "initContainers"):
-        for index, container in enumerate(spec.get(field) or []):
-            where = f"{path}.{field}[{index}]"
-            name = container.get("name", "")
-            if not name:
-                yield required(f"{where}.name")
-            elif name in seen:
-                yield Cause(f"{where}.name", "FieldValueDuplicate", f'Duplicate value: "{name}"')
-            seen.add(name)
-            for number, mount in enumerate(container.get("volumeMounts") or []):
-                if mount.get("name") not in volumes:
-                    text = f'Not found: "{mount.get("name")}"'
-                    yield Cause(f"{where}.volumeMounts[{number}].name", "FieldValueNotFound", text)
+def _check_lease(obj: Object) -> Iterable[Cause]:
+    spec = obj.get("spec") or {}
+    duration, transitions = spec.get("leaseDurationSeconds"), spec.get("leaseTransitions")
+    if duration is not None and duration <= 0:
+        yield invalid_value("spec.leaseDurationSeconds", duration, "must be greater than 0")
+    if transitions is not None and transitions < 0:
+        yield invalid_value("spec.leaseTransitions", transitions, "must be greater than or equal to 0")
 
 
 def _no_check(obj: Object) -> Iterable[Cause]:
@@ -212,6 +210,7 @@ _CHECKS: dict[Kind, Callable[[Object], Iterable[Cause]]] = {
     kinds.CONFIG_MAP: _check_config_map,
     kinds.SECRET: _check_secret,
     kinds.EVENT: _check_event,
-    kinds.POD: _check_pod,
-    kinds.POD_TEMPLATE: _check_pod_template,
+    kinds.LEASE: _check_lease,
+    kinds.POD: podvalidation.check_pod,
+    kinds.POD_TEMPLATE: podvalidation.check_pod_template,
 }

@@ -2,8 +2,10 @@
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from devcluster.api.server import write_kubeconfig
+from devcluster.installation import ACCESS_DIRECT, LEASE, rendered
 from tests.cluster import DEVCLUSTER, Cluster, Object, wait_for
 
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -35,7 +38,7 @@ class Stepmemo:
 
 @contextmanager
 def installed(cluster: Cluster, directory: Path, *components: str) -> Iterator[Stepmemo]:
-    """Run the server under the manifests' rights until the block ends; `image-volume` is a component."""
+    """Run the server under the manifests' rights until the block ends; see manifests/components."""
     namespace = cluster.namespace()
     label = {"test.stepmemo.dev/installation": namespace}
     port = _free_port()
@@ -52,6 +55,7 @@ def installed(cluster: Cluster, directory: Path, *components: str) -> Iterator[S
         "webhook-configuration": namespace,
         "shutdown-delay": "0s",
         "gate": "image-volume" if "image-volume" in components else "init",
+        "access": "direct" if ACCESS_DIRECT in components else "service",
     }
     command = [sys.executable, "-m", "webhook", *(f"--{name}={value}" for name, value in flags.items())]
     environment = {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig)}
@@ -65,6 +69,8 @@ def installed(cluster: Cluster, directory: Path, *components: str) -> Iterator[S
             probed = stepmemo.namespace()
             wait_for(lambda: server.poll() is not None or _denies(cluster, probed), seconds=30)
             assert server.poll() is None, log.read_text()
+            if ACCESS_DIRECT not in components:
+                wait_for(lambda: _keeps(cluster, namespace, port), seconds=30)
             yield stepmemo
         finally:
             server.terminate()
@@ -78,11 +84,11 @@ def documents(name: str, directory: Path = BASE) -> list[Object]:
 
 
 def _grant(cluster: Cluster, namespace: str, components: tuple[str, ...]) -> str:
-    """The manifests' Roles and ClusterRole for the account `stepmemo` of this namespace; its token."""
-    rules = {obj["kind"]: obj["rules"] for obj in documents("rbac.yaml") if "rules" in obj}
-    for name in components:
-        for obj in documents("rbac.yaml", BASE.parent / "components" / name):
-            rules[obj["kind"]] = [*rules.get(obj["kind"], ()), *obj.get("rules", ())]
+    """The rules of all Roles and ClusterRoles in the manifests for this namespace's account; its token."""
+    rules: dict[str, list[Object]] = {"ClusterRole": [], "Role": []}
+    for obj in rendered(components):
+        if obj["kind"] in rules:
+            rules[obj["kind"]] += obj["rules"]
     for rule in rules["ClusterRole"]:
         if "resourceNames" in rule:
             rule["resourceNames"] = [namespace]
@@ -133,6 +139,21 @@ def _denies(cluster: Cluster, namespace: str) -> bool:
         "spec": {"templates": [broken]},
     }
     return cluster.create(workflow, dry_run=True)[0] == 422
+
+
+def _keeps(cluster: Cluster, namespace: str, port: int) -> bool:
+    """Whether the server knows the caches, and its keeper leads: from then on it holds Pods."""
+    status, lease = cluster.get("Lease", namespace, LEASE)
+    with urllib.request.urlopen(f"https://127.0.0.1:{port}/metrics", context=_trusting_all()) as response:
+        in_sync = b"\nstepmemo_view_in_sync 1.0\n" in response.read()
+    return in_sync and status == 200 and bool(lease["spec"].get("holderIdentity"))
+
+
+def _trusting_all() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _free_port() -> int:

@@ -3,11 +3,14 @@
 import itertools
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from devcluster.installation import ACCESS_DIRECT
 from memoize import names
+from memoize.key import data_key
 from tests.cluster import Answer, Cluster, Object, wait_for
 from tests.contract.stepmemo import Stepmemo, installed
 
@@ -81,9 +84,12 @@ def test_a_namespace_can_ask_for_warnings_instead(cluster: Cluster, stepmemo: St
     assert any("memoize.key" in text for text in answer.warnings)
 
 
-def test_a_step_pod_is_injected(cluster: Cluster, stepmemo: Stepmemo) -> None:
+def test_a_step_pod_is_injected_where_each_step_reaches_its_caches(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     golden = recording("container.golden")
-    created = created_step(cluster, stepmemo)
+    with installed(cluster, tmp_path_factory.mktemp("stepmemo"), ACCESS_DIRECT) as direct:
+        created = created_step(cluster, direct)
     for field in ("initContainers", "containers"):
         assert commands(created, field) == commands(golden, field)
     assert [v["name"] for v in created["spec"]["volumes"]] == [v["name"] for v in golden["spec"]["volumes"]]
@@ -93,12 +99,79 @@ def test_a_step_pod_is_injected_with_our_image_as_a_volume(
     cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     golden = recording("container.image-volume.golden")
-    with installed(cluster, tmp_path_factory.mktemp("stepmemo"), "image-volume") as stepmemo:
-        created = created_step(cluster, stepmemo)
+    components = "image-volume", ACCESS_DIRECT
+    with installed(cluster, tmp_path_factory.mktemp("stepmemo"), *components) as direct:
+        created = created_step(cluster, direct)
     for field in ("initContainers", "containers"):
         assert commands(created, field) == commands(golden, field)
     assert created["spec"]["volumes"] == golden["spec"]["volumes"]
     assert created["spec"]["containers"][0]["restartPolicyRules"]
+
+
+def test_a_step_pod_with_an_answer_is_completed_under_the_manifests_rights(
+    cluster: Cluster, stepmemo: Stepmemo
+) -> None:
+    namespace = stepmemo.namespace({names.MEMOIZE: "true"})
+    annotations = recording("container")["metadata"]["annotations"]
+    cache = {
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": annotations[names.CACHE],
+            "namespace": namespace,
+            "labels": {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE},
+        },
+        "data": {data_key(annotations[names.KEY]): entry()},
+    }
+    assert cluster.create(cache)[0] == 201
+
+    pod = wait_until_decided(cluster, created_step(cluster, stepmemo, namespace))
+
+    assert (pod["status"]["phase"], pod["status"].get("reason")) == ("Succeeded", "Memoized")
+    assert pod["metadata"]["labels"][names.RESULT] == names.RESULT_HIT
+    assert "nodeName" not in pod["spec"]
+    result = cluster.get("WorkflowTaskResult", namespace, pod["metadata"]["annotations"][names.NODE_ID])[1]
+    assert result["outputs"]["parameters"][0]["value"] == "from the cache"
+
+
+def test_a_step_pod_without_an_answer_is_released_under_the_manifests_rights(
+    cluster: Cluster, stepmemo: Stepmemo
+) -> None:
+    recorded = recording("container")["spec"]
+
+    pod = wait_until_decided(cluster, created_step(cluster, stepmemo))
+
+    assert pod["metadata"]["labels"][names.RESULT] == names.RESULT_MISS
+    assert "schedulingGates" not in pod["spec"]
+    for field in ("initContainers", "containers"):
+        assert [each["name"] for each in pod["spec"][field]] == [each["name"] for each in recorded[field]]
+
+
+def entry() -> str:
+    """What another step of the recorded template left, as Argo writes it."""
+    (wait,) = [each for each in recording("container")["spec"]["initContainers"] if each["name"] == "init"]
+    (template,) = [each["value"] for each in wait["env"] if each["name"] == names.ENV_TEMPLATE]
+    declared = json.loads(template).get("outputs", {})
+    parameters = [{**each, "value": "from the cache"} for each in declared.get("parameters", [])]
+    outputs = {"parameters": parameters, "result": "x", "exitCode": "0"}
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return json.dumps(
+        {"nodeID": "other", "outputs": outputs, "creationTimestamp": now, "lastHitTimestamp": now}
+    )
+
+
+def wait_until_decided(cluster: Cluster, created: Object) -> Object:
+    """The Pod, which was held, once it is no longer."""
+    assert created["spec"]["schedulingGates"] == [{"name": names.HELD_GATE}]
+    assert created["metadata"]["labels"][names.RESULT] == names.RESULT_HELD
+    metadata = created["metadata"]
+    seen: list[Object] = []
+
+    def decided() -> bool:
+        seen.append(cluster.get("Pod", metadata["namespace"], metadata["name"])[1])
+        return seen[-1]["metadata"]["labels"][names.RESULT] != names.RESULT_HELD
+
+    wait_for(decided, seconds=20)
+    return seen[-1]
 
 
 def recording(case: str) -> Object:
@@ -106,9 +179,9 @@ def recording(case: str) -> Object:
     return found
 
 
-def created_step(cluster: Cluster, stepmemo: Stepmemo) -> Object:
+def created_step(cluster: Cluster, stepmemo: Stepmemo, namespace: str = "") -> Object:
     """The recorded Pod of a step, created for a Workflow in a namespace of the installation."""
-    namespace = stepmemo.namespace({names.MEMOIZE: "true"})
+    namespace = namespace or stepmemo.namespace({names.MEMOIZE: "true"})
     recorded = recording("container")
     recorded["metadata"]["namespace"] = namespace
     (owner,) = recorded["metadata"]["ownerReferences"]

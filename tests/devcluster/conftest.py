@@ -1,4 +1,8 @@
-"""Devclusters for tests: one per module, with namespaces of one's own."""
+"""Devclusters for tests: one per module, with namespaces of one's own.
+
+The server of `keeping` keeps the caches, as by default. With the others a step is looked up inside its Pod:
+with `strongest` and `plain` it reaches its ConfigMap itself, with `inside` through the cache service.
+"""
 
 import itertools
 from collections.abc import AsyncIterator
@@ -9,6 +13,7 @@ import pytest_asyncio
 
 from devcluster import sandbox
 from devcluster.cluster import DevCluster, start
+from devcluster.installation import ACCESS_DIRECT
 from tests.devcluster.playground import Space
 
 _KILL_SECONDS = 0.2
@@ -19,7 +24,26 @@ _numbers = itertools.count(1)
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def strongest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
     """A devcluster whose containers are kept apart as well as this kernel allows."""
+    directory = tmp_path_factory.mktemp("devcluster")
+    async with start(directory, kill_seconds=_KILL_SECONDS, components=[ACCESS_DIRECT]) as cluster:
+        yield cluster
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def keeping(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
+    """A devcluster whose server keeps the caches."""
     async with start(tmp_path_factory.mktemp("devcluster"), kill_seconds=_KILL_SECONDS) as cluster:
+        yield cluster
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def inside(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
+    """A devcluster whose server keeps the caches of another namespace, and serves all."""
+    directory = tmp_path_factory.mktemp("devcluster")
+    elsewhere = {"STEPMEMO_NAMESPACES": "elsewhere"}
+    async with start(directory, kill_seconds=_KILL_SECONDS, settings=elsewhere) as cluster:
+        if cluster.isolation == sandbox.NO_NAMESPACE:
+            pytest.skip("containers of this kernel have no /etc/hosts of their own to find the service by")
         yield cluster
 
 
@@ -27,7 +51,12 @@ async def strongest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[D
 async def plain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
     """A devcluster whose containers are plain processes."""
     directory = tmp_path_factory.mktemp("devcluster")
-    async with start(directory, isolation=sandbox.NO_NAMESPACE, kill_seconds=_KILL_SECONDS) as cluster:
+    async with start(
+        directory,
+        isolation=sandbox.NO_NAMESPACE,
+        kill_seconds=_KILL_SECONDS,
+        components=[ACCESS_DIRECT],
+    ) as cluster:
         yield cluster
 
 
@@ -42,7 +71,7 @@ async def image_volume(
         tmp_path_factory.mktemp("devcluster"),
         isolation=request.param,
         kill_seconds=_KILL_SECONDS,
-        components=["image-volume"],
+        components=["image-volume", ACCESS_DIRECT],
     ) as cluster:
         yield cluster
 
@@ -59,16 +88,22 @@ async def space(strongest: DevCluster, tmp_path: Path) -> Space:
     return await _space(strongest, tmp_path)
 
 
-@pytest.fixture(params=["strongest", "plain"])
+@pytest_asyncio.fixture(loop_scope="module")
+async def kept_space(keeping: DevCluster, tmp_path: Path) -> Space:
+    """A namespace of one's own where the server keeps the caches."""
+    return await _space(keeping, tmp_path)
+
+
+@pytest.fixture(params=["strongest", "plain", "inside"])
 def any_cluster(request: pytest.FixtureRequest) -> DevCluster:
-    """Either cluster: the test runs twice."""
+    """Any cluster that looks steps up inside their Pods: the test runs with each."""
     found: DevCluster = request.getfixturevalue(request.param)
     return found
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def any_space(any_cluster: DevCluster, tmp_path: Path) -> Space:
-    """A namespace of one's own in either cluster."""
+    """A namespace of one's own in any such cluster."""
     return await _space(any_cluster, tmp_path)
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from devcluster.client import CONFIG_MAPS, PODS, ApiError, Client, Object
+from devcluster.client import CONFIG_MAPS, PODS, ApiError, Client, Object, Resource
 from devcluster.cluster import DevCluster
 from memoize import names
 
@@ -106,6 +106,26 @@ class Space:
     async def pod(self, name: str) -> Object:
         return await self.client.get(PODS, self.name, name)
 
+    async def settled(self, workflow: Object) -> list[Object]:
+        """The Pods of a Workflow, once their labels say what became of each."""
+        selector = f"{names.WORKFLOW_LABEL}={workflow['metadata']['name']}"
+        last = (names.RESULT_HIT, names.RESULT_STORED, names.RESULT_SKIPPED)
+        async with asyncio.timeout(20):
+            while True:
+                pods: list[Object] = (await self.client.list(PODS, self.name, selector))["items"]
+                if pods and all(result(pod) in last for pod in pods):
+                    return pods
+                await asyncio.sleep(0.02)
+
+    async def until_there(self, resource: Resource, count: int, selector: str = "") -> list[Object]:
+        """So many objects of a kind, once they are there."""
+        async with asyncio.timeout(20):
+            while True:
+                found: list[Object] = (await self.client.list(resource, self.name, selector))["items"]
+                if len(found) >= count:
+                    return found
+                await asyncio.sleep(0.02)
+
 
 def container(script: str = f"{RANDOM} > /tmp/out", *, key: str = "k", **template: Any) -> Object:
     """A memoized step with the output `out`, which counts its runs."""
@@ -143,6 +163,12 @@ def memo(key: str) -> Object:
 def steps(*groups: list[Object], **template: Any) -> Object:
     """A `steps` template `main`."""
     return {"name": "main", "steps": list(groups)} | template
+
+
+def result(pod: Object) -> str:
+    """What the Pod's label says of its memoization."""
+    found: str = pod["metadata"]["labels"].get(names.RESULT, "")
+    return found
 
 
 def phase(workflow: Object) -> str:

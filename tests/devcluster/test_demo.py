@@ -47,11 +47,15 @@ async def test_the_demo_shows_a_denial_and_four_runs_and_leaves_nothing(temporar
     assert text.count("     * spec.templates[0].memoize") == 4
     table = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()[-4:]]
     assert [row[:3] for row in table] == [
-        ["first run", "Miss", "ran"],
-        ["same input again", "Hit", "not started"],
-        ["another input", "Miss", "ran"],
-        ["after maxAge", "Expired", "ran"],
+        ["first run", "1", "0"],
+        ["same input again", "0", "1"],
+        ["five at once", "1", "4"],
+        ["after maxAge", "1", "0"],
     ]
+    pods = [row for line in text.splitlines() if (row := line.split())[-1:] in (["hit"], ["stored"])]
+    assert [row[2:] for row in pods if row[3] == "hit"] == [["<none>", "hit"]] * 5
+    assert [row[2:] for row in pods if row[3] == "stored"] == [["devcluster", "stored"]] * 3
+    assert len(re.findall(r"MemoizationHit  Hit: step .* was answered from the cache", text)) == 5
     assert names.CONFIGMAP_TYPE in text
     assert "\033" not in text
     assert left_in(temporary) == []
@@ -60,10 +64,11 @@ async def test_the_demo_shows_a_denial_and_four_runs_and_leaves_nothing(temporar
 async def test_the_demo_fails_when_a_step_is_not_decided_as_promised(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never = demo.greet(QUICK).replace('stepmemo.dev/memoize: "true"', 'stepmemo.dev/memoize: "false"')
-    monkeypatch.setattr(demo, "greet", lambda pace: never)
+    opted_in = f'{names.MEMOIZE}: "true"'
+    never = demo.example("greet.yaml", QUICK).replace(opted_in, f"{opted_in}\n    {names.MODE}: readonly")
+    monkeypatch.setattr(demo, "example", lambda file, pace: never)
 
-    with pytest.raises(BrokenPromiseError, match="does not say reason=Miss"):
+    with pytest.raises(BrokenPromiseError, match=r"with the results \['skipped'\]"):
         await demo.run(Terminal(io.StringIO()), QUICK)
 
     assert left_in(temporary) == []
@@ -103,10 +108,11 @@ def test_the_example_is_the_workflow_of_the_readme() -> None:
     assert yaml.safe_load((demo.EXAMPLES / "greet.yaml").read_text()) == yaml.safe_load(block)
 
 
-def test_the_pace_changes_two_numbers_of_the_example_and_nothing_else() -> None:
-    example = (demo.EXAMPLES / "greet.yaml").read_text()
+@pytest.mark.parametrize("file", ["greet.yaml", "fan-out.yaml"])
+def test_the_pace_changes_two_numbers_of_an_example_and_nothing_else(file: str) -> None:
+    example = (demo.EXAMPLES / file).read_text()
 
-    quick = demo.greet(Pace(step=0.25, max_age=7))
+    quick = demo.example(file, Pace(step=0.25, max_age=7))
 
     assert quick != example
     assert quick.replace("sleep 0.25", "sleep 5").replace("maxAge: 7s", "maxAge: 24h") == example

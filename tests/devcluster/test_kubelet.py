@@ -30,6 +30,8 @@ from tests.devcluster.node import (
     volume,
 )
 
+TOKEN_REVIEWS = "apis/authentication.k8s.io/v1", "tokenreviews"
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -50,7 +52,8 @@ async def node(
     ):
         images = Images(directory / "images", gate)
         variables = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}
-        kubelet = Kubelet(client, images, Volumes(client, images), directory / "node", isolation, variables)
+        volumes, services = Volumes(client, images), ["stepmemo.stepmemo.svc"]
+        kubelet = Kubelet(client, images, volumes, directory / "node", isolation, variables, services)
         running = asyncio.create_task(kubelet.run())
         yield Node(client, kubelet, isolation)
         running.cancel()
@@ -315,8 +318,48 @@ async def test_a_pod_with_a_scheduling_gate_is_not_run(node: Node) -> None:
 
     found = await node.client.get(PODS, "default", held["metadata"]["name"])
     assert found["status"]["phase"] == "Pending"
+    assert "nodeName" not in found["spec"]
     await node.client.patch(PODS, "default", held["metadata"]["name"], {"spec": {"schedulingGates": None}})
-    assert (await node.until(held, ended))["status"]["phase"] == "Succeeded"
+    over = await node.until(held, ended)
+    assert (over["status"]["phase"], over["spec"]["nodeName"]) == ("Succeeded", "devcluster")
+
+
+async def test_a_gated_pod_that_is_made_to_succeed_is_over_and_never_runs(node: Node) -> None:
+    held = await node.create(shell("echo ran"), schedulingGates=[{"name": "stepmemo.dev/held"}])
+    name = held["metadata"]["name"]
+    succeeded = {"status": {"phase": "Succeeded"}}
+    await node.client.patch(PODS, "default", name, succeeded, subresource="status")
+    await node.client.patch(PODS, "default", name, {"spec": {"schedulingGates": None}})
+    await node.run(shell("true"))
+
+    assert "nodeName" not in (await node.client.get(PODS, "default", name))["spec"]
+    assert node.log(held) == ""
+
+
+async def test_a_token_for_another_audience_names_the_pod(node: Node) -> None:
+    token = {"serviceAccountToken": {"audience": "stepmemo", "expirationSeconds": 3600, "path": "token"}}
+    tokens = volume("tokens", projected={"sources": [token]})
+    pod = await node.create(
+        shell("cat /tokens/token; sleep 600", volumeMounts=mounted("/tokens", "tokens")), volumes=[tokens]
+    )
+    async with asyncio.timeout(20):
+        while len(node.log(pod)) < 10:  # noqa: ASYNC110 - a file is what there is to look at
+            await asyncio.sleep(0.01)
+
+    asked = {"spec": {"token": node.log(pod), "audiences": ["stepmemo"]}}
+    status = (await node.client.create(TOKEN_REVIEWS, None, asked))["status"]
+    await node.client.delete(PODS, "default", pod["metadata"]["name"])
+
+    extra = status["user"]["extra"]
+    assert extra["authentication.kubernetes.io/pod-uid"] == [pod["metadata"]["uid"]]
+    status = (await node.client.create(TOKEN_REVIEWS, None, asked))["status"]
+    assert "authenticated" not in status
+
+
+async def test_containers_find_services_by_their_names(apart: Node) -> None:
+    pod = await apart.run(shell("cat /etc/hosts"))
+
+    assert apart.log(pod) == "127.0.0.1 localhost stepmemo.stepmemo.svc\n"
 
 
 @pytest.mark.parametrize(

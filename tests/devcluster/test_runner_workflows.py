@@ -10,7 +10,8 @@ from devcluster import pods, workflows
 from devcluster.api.pods import admit
 from devcluster.workflows import WorkflowError
 from memoize import names
-from webhook.pods import Inject, decide
+from tests.webhook.judged import decide
+from webhook.pods import Inject
 
 RECORDED = Path(__file__).parent.parent / "data" / "pods" / "v4.1.2-legacy"
 STORE = Path("/store")
@@ -41,7 +42,7 @@ def rebuilt(case: str) -> tuple[Any, Any]:
         template,
         name=pod["metadata"]["name"],
         node_id=annotations[names.NODE_ID],
-        node_name=annotations[pods.NODE_NAME],
+        node_name=annotations[names.NODE_NAME],
         include_result=False,
         store=STORE,
     )
@@ -91,7 +92,7 @@ def test_the_webhook_decides_the_same_for_our_pod_as_for_argos(case: str) -> Non
 def test_nodes_and_pods_are_named_as_argo_names_them() -> None:
     retry = recorded("retry")["metadata"]
     workflow = retry["labels"][names.WORKFLOW_LABEL]
-    node = retry["annotations"][pods.NODE_NAME]
+    node = retry["annotations"][names.NODE_NAME]
 
     assert workflows.node_id(workflow, node) == retry["annotations"][names.NODE_ID]
     assert workflows.pod_name(workflow, node, "step") == retry["name"]
@@ -151,6 +152,30 @@ def test_a_result_is_asked_for_only_where_some_step_uses_it() -> None:
     assert not workflows.uses_result("b", template)
 
 
+def test_with_items_makes_a_step_of_each_item() -> None:
+    argument = {"parameters": [{"name": "x", "value": "{{item}}-{{inputs.parameters.y}}"}]}
+    step = {"name": "s", "template": "t", "arguments": argument, "withItems": ["a", 2]}
+
+    made = workflows.expanded(step)
+
+    assert [name for name, _ in made] == ["s(0:a)", "s(1:2)"]
+    values = [each["arguments"]["parameters"][0]["value"] for _, each in made]
+    assert values == ["a-{{inputs.parameters.y}}", "2-{{inputs.parameters.y}}"]
+    assert workflows.expanded({"name": "s"}) == [("s", {"name": "s"})]
+    with pytest.raises(WorkflowError, match="strings and numbers"):
+        workflows.expanded({"name": "s", "withItems": [{"a": 1}]})
+
+
+def test_the_steps_of_with_items_put_out_lists() -> None:
+    every = [{"result": text, "parameters": [{"name": "p", "value": text}]} for text in ("1", "b")]
+
+    assert workflows.tags_of_all("steps.s", every) == {
+        "steps.s.outputs.result": '["1", "b"]',
+        "steps.s.outputs.parameters.p": '["1", "b"]',
+    }
+    assert workflows.tags_of_all("steps.s", []) == {}
+
+
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
@@ -158,8 +183,8 @@ def test_a_result_is_asked_for_only_where_some_step_uses_it() -> None:
         ({"templates": [{"name": "t", "dag": {}}]}, "template 't': .* dag"),
         ({"templates": [{"name": "t"}]}, "exactly one of"),
         (
-            {"templates": [{"name": "t", "steps": [[{"name": "s", "withItems": []}]]}]},
-            "step 's': .* withItems",
+            {"templates": [{"name": "t", "steps": [[{"name": "s", "withParam": "[]"}]]}]},
+            "step 's': .* withParam",
         ),
     ],
 )

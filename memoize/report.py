@@ -47,7 +47,7 @@ def reported(result: Mapping[str, Any], declared: Declared) -> Outputs | Outcome
 def taken_over(workflow: Mapping[str, Any], node_id: str, declared: Declared) -> Outputs | Outcome:
     """Return the outputs of a node that succeeded, as the controller keeps them in the Workflow's status.
 
-    It deletes the results of a workflow that is over. Nodes that it compresses or offloads are not looked for.
+    It deletes the results of a workflow that is over. Compressed and offloaded nodes are not looked up.
     """
     node = _mapping(_mapping(_mapping(workflow.get("status")).get("nodes")).get(node_id))
     if node.get("phase") != _SUCCEEDED:

@@ -9,10 +9,19 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from bench import check, cluster, lookup, report, waiting, webhook
+from bench import check, cluster, fanout, full, holds, lookup, report, view, waiting, webhook, written
 
-HERMETIC: tuple[ModuleType, ...] = (check, waiting, webhook, lookup)
-BENCHMARKS: tuple[ModuleType, ...] = (*HERMETIC, cluster)
+HERMETIC: tuple[ModuleType, ...] = (
+    check,
+    waiting,
+    webhook,
+    lookup,
+    holds,
+    written,
+    view,
+    full,
+)
+BENCHMARKS: tuple[ModuleType, ...] = (*HERMETIC, cluster, fanout)
 """In the order of RESULTS.md. Each has NAME, add_arguments(parser) and run(arguments) -> Report."""
 
 

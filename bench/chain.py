@@ -8,13 +8,15 @@ from memoize import names
 
 Object = dict[str, Any]
 INIT, IMAGE_VOLUME = "init", "image-volume"
-"""Values of the server's `--gate`."""
+"""Values of the server's `--gate`, where it runs with `--access direct`."""
+SERVICE = "service"
+"""Its `--access service`: keys are looked up outside of the Pods, whatever the gate."""
 MISS, HIT = "miss", "hit"
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to run the chain. `gate` is the server's setting that it needs, "" where any will do.
+    """One way to run the chain. `gate` is how the server must look keys up, "" where any way will do.
 
     `native` leaves the memoize block to Argo; `mode` is the value of stepmemo.dev/mode.
     """
@@ -38,17 +40,19 @@ VARIANTS = (
     PLAIN,
     Variant("capture", "capture alone (mode refresh)", memoized=True, mode="refresh"),
     Variant("native", "Argo's own memoization", memoized=True, native=True),
+    Variant("service", "look-up and capture outside of the Pod", memoized=True, gate=SERVICE),
     Variant("init", "check and capture, init gate", memoized=True, gate=INIT),
     Variant("image-volume", "check and capture, image volume", memoized=True, gate=IMAGE_VOLUME),
 )
 
 
-_NO_STORE = "no-store"
+NO_STORE = {"configMap": "bench-artifacts", "key": "no-store"}
+"""The `artifactRepositoryRef` of every workflow, to an entry of …"""
 REPOSITORY: Object = {
-    "metadata": {"name": "bench-artifacts"},
-    "data": {_NO_STORE: "archiveLogs: false\n"},
+    "metadata": {"name": NO_STORE["configMap"]},
+    "data": {NO_STORE["key"]: "archiveLogs: false\n"},
 }
-"""A ConfigMap that the workflow's namespace must have: a controller that uploads logs would upload the
+"""… a ConfigMap that the workflow's namespace must have: a controller that uploads logs would upload the
 steps' logs too, and no other field of a workflow keeps it from that (Argo, workflowpod.go, IsArchiveLogs)."""
 
 
@@ -64,7 +68,7 @@ def workflow(variant: Variant, key: str, cache: str, *, steps: int, seconds: flo
         "metadata": {"generateName": f"bench-{variant.name}-", "annotations": annotations},
         "spec": {
             "entrypoint": "main",
-            "artifactRepositoryRef": {"configMap": REPOSITORY["metadata"]["name"], "key": _NO_STORE},
+            "artifactRepositoryRef": NO_STORE,
             "serviceAccountName": "default",
             "templates": [
                 {"name": "main", "steps": [[_call(key, number)] for number in range(steps)]},
@@ -86,16 +90,17 @@ def outputs(finished: Mapping[str, Any]) -> list[str]:
 
 
 def delivery(pods: Iterable[Mapping[str, Any]]) -> set[str]:
-    """What of ours is in these Pods: `init`, `image-volume`, or "" in one without anything."""
-    return {_delivery(pod["spec"]) for pod in pods}
+    """Where keys of these Pods were looked up: `service`, `init`, `image-volume`, or "" for nowhere."""
+    return {_delivery(pod) for pod in pods}
 
 
-def _delivery(spec: Mapping[str, Any]) -> str:
+def _delivery(pod: Mapping[str, Any]) -> str:
+    spec = pod["spec"]
     if any(volume["name"] == names.IMAGE_VOLUME for volume in spec.get("volumes", ())):
         return IMAGE_VOLUME
     if any(one["name"] == names.CHECK_CONTAINER for one in spec.get("initContainers", ())):
         return INIT
-    return ""
+    return SERVICE if names.PLAN in pod.get("metadata", {}).get("annotations", {}) else ""
 
 
 def _call(key: str, number: int) -> Object:

@@ -44,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--switch-gate",
         action="store_true",
-        help="patch stepmemo's Deployment to measure both gates, not only the one that is set, and back",
+        help="patch stepmemo's Deployment to measure every way to look keys up, not only the one that is set",
     )
     parser.add_argument("--server-namespace", default="stepmemo", metavar="NAME", help="default %(default)s")
     parser.add_argument(
@@ -106,13 +106,13 @@ class Bench:
 def run(arguments: Namespace) -> Report:
     """Run all variants in rounds."""
     described = machine.describe()
-    with connected() as kube, _namespace(kube) as namespace:
+    with connected() as kube, prepared_namespace(kube) as namespace:
         bench = Bench(kube, namespace, arguments)
         server = Server(kube, arguments.server_namespace)
         variants = chosen(arguments.variants, None if arguments.switch_gate else server.gate())
         with server.restored():
             series, seen = _rounds(bench, server, variants)
-        facts = {**_versions(kube, seen), "controller's requeue time": arguments.requeue}
+        facts = {**versions(kube, seen), "controller's requeue time": arguments.requeue}
         facts |= {"steps in a row": str(arguments.steps), "rounds": str(arguments.rounds)}
     return Report(
         f"{NAME}-{arguments.requeue}",
@@ -192,7 +192,7 @@ def _round(bench: Bench, variant: Variant) -> Iterator[tuple[str, Ran]]:
 
 
 @contextmanager
-def _namespace(kube: Kube) -> Iterator[str]:
+def prepared_namespace(kube: Kube) -> Iterator[str]:
     """A namespace of our own whose account `default` may do what steps need."""
     name = f"stepmemo-bench-{uuid.uuid4().hex[:8]}"
     kube.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
@@ -214,7 +214,7 @@ def _namespace(kube: Kube) -> Iterator[str]:
         kube.request("DELETE", f"/api/v1/namespaces/{name}")
 
 
-def _versions(kube: Kube, pods: Sequence[Object]) -> dict[str, str]:
+def versions(kube: Kube, pods: Sequence[Object]) -> dict[str, str]:
     """What ran: Kubernetes and its node as they say, Argo by the image of its executor."""
     node = kube.request("GET", "/api/v1/nodes", limit="1")["items"][0]["status"]["nodeInfo"]
     containers = {one["name"]: one["image"] for pod in pods for one in pod["spec"]["containers"]}

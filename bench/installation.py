@@ -1,4 +1,4 @@
-"""What runs on the cluster: read, and with leave of the operator switched from one gate to the other."""
+"""What runs on the cluster: read, and with leave of the operator set to look keys up in another way."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from bench.chain import INIT
+from bench.chain import INIT, SERVICE
 from bench.kube import MERGE_PATCH, Kube, KubeError
 
 _DEPLOYMENT = "/apis/apps/v1/namespaces/{namespace}/deployments/stepmemo"
 _PODS = "/api/v1/namespaces/{namespace}/pods"
 _LABEL = "app.kubernetes.io/name=stepmemo"
 _CONTAINER = "webhook"
-_FLAG, _VARIABLE = "--gate", "STEPMEMO_GATE"
+_VARIABLES = {"--access": "STEPMEMO_ACCESS", "--gate": "STEPMEMO_GATE"}
+_DIRECT = "direct"
 _ROLLOUT_SECONDS = 180.0
 
 
@@ -26,17 +27,21 @@ class Server:
     namespace: str
 
     def gate(self) -> str:
-        """How it delivers the gate."""
-        return gate_of(self._container()) or INIT
+        """How it looks keys up: `service`, or by which gate in the Pod."""
+        return gate_of(self._container())
 
     def switch(self, gate: str) -> None:
-        """Have it deliver in this way; returns when no server of the other way is left. KubeError."""
+        """Have it look keys up in this way; returns when no server of another way is left. KubeError."""
         container = self._container()
-        if any(one.startswith(_FLAG) for one in _words(container)):
-            raise KubeError(f"the Deployment says {_FLAG} itself: use {_VARIABLE} instead")
-        others = [one for one in container.get("env", ()) if one["name"] != _VARIABLE]
-        # A merge patch takes a list whole, so the container goes as it is but for the one variable.
-        changed = {**container, "env": [*others, {"name": _VARIABLE, "value": gate}]}
+        for flag, variable in _VARIABLES.items():
+            if any(one.startswith(flag) for one in _words(container)):
+                raise KubeError(f"the Deployment says {flag} itself: use {variable} instead")
+        values = (SERVICE, INIT) if gate == SERVICE else (_DIRECT, gate)
+        settings = dict(zip(_VARIABLES.values(), values, strict=True))
+        others = [one for one in container.get("env", ()) if one["name"] not in settings]
+        # A merge patch takes a list whole, so the container goes as it is but for the two variables.
+        ours = [{"name": name, "value": value} for name, value in settings.items()]
+        changed = {**container, "env": [*others, *ours]}
         spec = {"template": {"spec": {"containers": [changed]}}}
         self.kube.request("PATCH", self._path, {"spec": spec}, content_type=MERGE_PATCH)
         self._rolled_out()
@@ -71,15 +76,21 @@ class Server:
 
 
 def gate_of(container: Mapping[str, Any]) -> str:
-    """What the container says of the gate; "" where it leaves it to the default. The flag wins."""
+    """How a server in this container looks keys up: `service`, or by which gate in the Pod."""
+    if (_setting(container, "--access") or SERVICE) == SERVICE:
+        return SERVICE
+    return _setting(container, "--gate") or INIT
+
+
+def _setting(container: Mapping[str, Any], flag: str) -> str:
+    """What the container says of a setting; "" where it leaves it to the default. The flag wins."""
     for word, following in pairwise([*_words(container), ""]):
-        if word == _FLAG:
+        if word == flag:
             return following
-        if word.startswith(f"{_FLAG}="):
-            return word.removeprefix(f"{_FLAG}=")
-    return next(
-        (str(one.get("value", "")) for one in container.get("env", ()) if one["name"] == _VARIABLE), ""
-    )
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    variables = {one["name"]: str(one.get("value", "")) for one in container.get("env", ())}
+    return variables.get(_VARIABLES[flag], "")
 
 
 def rolled_out(deployment: Mapping[str, Any], pods: int) -> bool:

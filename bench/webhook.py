@@ -78,11 +78,11 @@ def run(arguments: Namespace) -> Report:
         cases = _cases(directory, namespace, api.workflow(cluster, namespace), arguments)
         servers = _servers(stack, directory, cluster.kubeconfig)
         for case in cases:
-            _patches(servers[0], case)
+            patched(servers[0], case)
         series = {
             case.name: interleave(
                 arguments.rounds,
-                [partial(_round, case, server, arguments) for server in servers],
+                [partial(driven, case, server, arguments.concurrency) for server in servers],
             )
             for case in cases
         }
@@ -100,12 +100,12 @@ def run(arguments: Namespace) -> Report:
 
 def _cases(directory: Path, namespace: str, workflow_uid: str, arguments: Namespace) -> list[Case]:
     """The Pod, and Workflows of one size made of few large templates and of many small ones, all memoized."""
-    pod = _write(directory / "pod.json", reviews.of_pod(namespace, "wf", workflow_uid))
+    pod = write(directory / "pod.json", reviews.of_pod(namespace, "wf", workflow_uid))
     cases = [Case("pod", "a Pod", PODS_PATH, pod, arguments.pods)]
     for templates in arguments.templates:
         name, title = f"workflow-{templates}", f"a Workflow of {templates} templates"
         review = reviews.of_workflow(namespace, arguments.bytes, templates)
-        body = _write(directory / f"{name}.json", review)
+        body = write(directory / f"{name}.json", review)
         cases.append(Case(name, title, WORKFLOWS_PATH, body, arguments.workflows))
     return cases
 
@@ -123,7 +123,7 @@ def _servers(stack: ExitStack, directory: Path, kubeconfig: Path) -> Sequence[Se
     ]
 
 
-def _patches(server: Server, case: Case) -> None:
+def patched(server: Server, case: Case) -> None:
     """See that the review takes the whole way, to a patch; RuntimeError otherwise."""
     connection = Connection(server.port)
     try:
@@ -134,11 +134,12 @@ def _patches(server: Server, case: Case) -> None:
         raise RuntimeError(f"{case.name}: not patched: {answer['response']}")
 
 
-def _round(case: Case, server: Server, arguments: Namespace) -> Mapping[str, float]:
+def driven(case: Case, server: Server, concurrency: int) -> Mapping[str, float]:
+    """One round: `rate` in a second, `median`, `p99` and `cpu` in milliseconds, after the server's name."""
     before = server.cpu_seconds()
-    load = _drive(case, server.port, arguments.concurrency)
+    load = _drive(case, server.port, concurrency)
     cpu = server.cpu_seconds() - before
-    sent = case.requests + arguments.concurrency  # those that warm the connections up included
+    sent = case.requests + concurrency  # those that warm the connections up included
     return {
         f"{server.name} rate": load.rate,
         f"{server.name} median": 1000 * percentile(load.latencies, 50),
@@ -169,6 +170,7 @@ def _figures(case: Case, series: Series) -> list[Figure]:
     ]
 
 
-def _write(path: Path, review: reviews.Object) -> Path:
+def write(path: Path, review: reviews.Object) -> Path:
+    """The review as a file, which the client reads."""
     path.write_text(json.dumps(review, separators=(",", ":")), encoding="utf-8")
     return path

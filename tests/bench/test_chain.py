@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bench.chain import HIT, IMAGE_VOLUME, INIT, MISS, VARIANTS, Variant, delivery, outputs, workflow
+from bench.chain import HIT, IMAGE_VOLUME, INIT, MISS, SERVICE, VARIANTS, Variant, delivery, outputs, workflow
 from bench.cluster import chosen, figures
 from memoize import names
 from webhook import workflows
@@ -24,7 +24,7 @@ def made(name: str) -> dict[str, Any]:
 def test_only_what_is_ours_is_taken_over(name: str) -> None:
     verdict = workflows.review("Workflow", made(name), None, "CREATE", {}, "enforce")
     assert verdict.errors == []
-    assert bool(verdict.ops) is (name in ("capture", "init", "image-volume"))
+    assert bool(verdict.ops) is (name in ("capture", "service", "init", "image-volume"))
 
 
 def test_argo_gets_its_own_block_and_a_plain_run_none() -> None:
@@ -65,11 +65,13 @@ def test_a_recorded_golden_pod_has_the_init_delivery_and_a_plain_one_none() -> N
     assert delivery([golden]) == {INIT}
     assert delivery([plain]) == {""}
     assert delivery([{"spec": {"volumes": [{"name": names.IMAGE_VOLUME}]}}]) == {IMAGE_VOLUME}
+    assert delivery([{"metadata": {"annotations": {names.PLAN: "{}"}}, "spec": {}}]) == {SERVICE}
 
 
 def test_without_leave_to_switch_only_the_gate_that_is_set_is_measured() -> None:
     everything = ",".join(one.name for one in VARIANTS)
-    assert {one.name for one in VARIANTS} - {one.name for one in chosen(everything, INIT)} == {"image-volume"}
+    left_out = {one.name for one in VARIANTS} - {one.name for one in chosen(everything, INIT)}
+    assert left_out == {"service", "image-volume"}
     assert [one.name for one in chosen("init", None)] == ["plain", "init"]
     with pytest.raises(SystemExit, match="no such variant: nonsense"):
         chosen("nonsense", None)
@@ -83,6 +85,8 @@ def test_every_variant_stands_beside_plain_argo() -> None:
         "capture alone (mode refresh): 5 runs",
         "Argo's own memoization: 5 misses",
         "Argo's own memoization: 5 hits",
+        "look-up and capture outside of the Pod: 5 misses",
+        "look-up and capture outside of the Pod: 5 hits",
         "check and capture, init gate: 5 misses",
         "check and capture, init gate: 5 hits",
         "check and capture, image volume: 5 misses",

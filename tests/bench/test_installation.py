@@ -8,15 +8,19 @@ from bench.installation import gate_of, rolled_out
 @pytest.mark.parametrize(
     ("container", "gate"),
     [
-        ({}, ""),
-        ({"env": [{"name": "STEPMEMO_GATE", "value": "image-volume"}]}, "image-volume"),
-        ({"args": ["--gate", "init"]}, "init"),
-        ({"args": ["--gate=image-volume"]}, "image-volume"),
-        ({"args": ["--gate=init"], "env": [{"name": "STEPMEMO_GATE", "value": "image-volume"}]}, "init"),
-        ({"env": [{"name": "STEPMEMO_IMAGE", "value": "x"}]}, ""),
+        ({}, "service"),
+        ({"env": [{"name": "STEPMEMO_IMAGE", "value": "x"}]}, "service"),
+        ({"args": ["--gate=image-volume"]}, "service"),
+        ({"args": ["--access=direct"]}, "init"),
+        ({"args": ["--access", "direct", "--gate", "image-volume"]}, "image-volume"),
+        (
+            {"args": ["--access=direct"], "env": [{"name": "STEPMEMO_GATE", "value": "image-volume"}]},
+            "image-volume",
+        ),
+        ({"args": ["--access=service"], "env": [{"name": "STEPMEMO_ACCESS", "value": "direct"}]}, "service"),
     ],
 )
-def test_the_gate_is_read_as_the_server_reads_it(container: dict[str, Any], gate: str) -> None:
+def test_the_way_of_the_look_up_is_read_as_the_server_reads_it(container: dict[str, Any], gate: str) -> None:
     assert gate_of(container) == gate
 
 

@@ -1,9 +1,11 @@
 import ast
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from memoize import names
 from tests.e2e.probe import Setting, read
 from tests.e2e.record import FAILED, PASSED, SKIPPED, merge, sentence
 from tests.e2e.table import PAGE, SOURCE, render
@@ -74,20 +76,28 @@ def test_the_newest_version_comes_first() -> None:
 
 
 def test_the_setting_is_read_from_a_steps_pod() -> None:
-    def pod(init: list[str], volumes: list[str], **containers: str) -> dict:
+    def pod(init: list[str], volumes: list[str], annotations: Sequence[str] = (), **containers: str) -> dict:
         return {
+            "metadata": {"annotations": dict.fromkeys(annotations, "x")},
             "spec": {
                 "initContainers": [{"name": name} for name in init],
                 "containers": [{"name": name, "image": image} for name, image in containers.items()],
                 "volumes": [{"name": name} for name in volumes],
-            }
+            },
         }
 
     legacy = pod(["stepmemo-check", "init"], ["stepmemo"], wait="registry.example:5000/argoexec:v3.5.15")
-    assert read(legacy, "1.35.4") == OLDER
+    assert read(legacy, "direct", "1.35.4") == OLDER
     new = pod([], ["stepmemo", "stepmemo-image"], supervisor="argoexec:v4.1.2-rc1")
-    assert read(new, "1.35.4").column == "4.1.2 · init-less · image-volume"
+    assert read(new, "direct", "1.35.4").column == "4.1.2 · init-less · image-volume"
+    outside = pod(["init"], [], [names.PLAN], wait="argoexec:v4.1.2")
+    assert read(outside, "service", "1.35.4").column == "4.1.2 · legacy · service"
     with pytest.raises(AssertionError, match="STEPMEMO_E2E_ARGO"):
-        read(pod(["stepmemo-check"], [], wait="argoexec@sha256:0"), "1.35.4")
-    with pytest.raises(AssertionError, match="no gate"):
-        read(pod(["init"], [], wait="argoexec:v4.1.2"), "1.35.4")
+        read(pod(["stepmemo-check"], [], wait="argoexec@sha256:0"), "direct", "1.35.4")
+    for left_alone, access in (
+        (pod(["init"], [], wait="argoexec:v4.1.2"), "direct"),
+        (pod(["init"], [], wait="argoexec:v4.1.2"), "service"),
+        (legacy, "service"),
+    ):
+        with pytest.raises(AssertionError, match="did not look the key"):
+            read(left_alone, access, "1.35.4")

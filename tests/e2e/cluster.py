@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from memoize import names
+from tests.e2e import server
 from tests.e2e.kube import PATIENCE, apply, argo, create, get, kubectl, wait_for
 from tests.e2e.run import Run
 
@@ -31,7 +32,7 @@ ARGO_RULES = [
 
 @dataclass
 class Namespace:
-    """A namespace whose step account may do what Argo asks for and what direct access asks for."""
+    """A namespace whose step account may do what Argo asks for and what direct access does."""
 
     name: str
     cache: str = "memo"
@@ -92,6 +93,11 @@ class Namespace:
         apply(self.name, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
 
 
+def step_rules() -> Rules:
+    """What a step's account must be allowed, as the server is installed."""
+    return [*ARGO_RULES, *(direct_role() if server.access() == server.DIRECT else ())]
+
+
 def direct_role() -> Rules:
     """The rules of manifests/components/direct, as it is shipped."""
     found = [
@@ -117,7 +123,8 @@ def grant(namespace: str, name: str, rules: Rules, account: str = "default") -> 
 def prepare(namespace: str) -> None:
     """What steps need in a namespace: rights for the account `default`, and access to the artifact store."""
     grant(namespace, "executor", ARGO_RULES)
-    grant(namespace, "stepmemo", direct_role())
+    if server.access() == server.DIRECT:
+        grant(namespace, "stepmemo", direct_role())
     store = {"accesskey": "admin", "secretkey": "password"}  # of Argo's own quick start
     metadata = {"name": "my-minio-cred"}
     apply(namespace, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": store})

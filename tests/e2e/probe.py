@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from memoize import names
+from tests.e2e import server
 from tests.e2e.cluster import fresh_namespace
 from tests.e2e.kube import kubectl, wait_for
 from tests.e2e.steps import container
@@ -19,7 +20,11 @@ _TAG = re.compile(r":v?(\d+\.\d+\.\d+)[^/]*$")
 
 @dataclass(frozen=True)
 class Setting:
-    """Versions without `v`; `layout` of Argo's Pods; `delivery` of stepmemo's gate."""
+    """Versions without `v`; `layout` of Argo's Pods.
+
+    `delivery`: where a step's look-up is made: `service`, outside of its Pod, or in it, by a gate that an
+    init container (`init`) or the image as a volume (`image-volume`) brings.
+    """
 
     argo: str
     layout: str
@@ -52,22 +57,29 @@ def probe() -> Setting:
         run = namespace.workflow(namespace.submit(container("true", outputs={})))
         pod = wait_for("Pod of a step", lambda: next(iter(run.pods()), None))
     version = json.loads(kubectl("version", "-o", "json").stdout)["serverVersion"]["gitVersion"]
-    return read(pod, version.removeprefix("v"), os.environ.get("STEPMEMO_E2E_ARGO"))
+    return read(pod, server.access(), version.removeprefix("v"), os.environ.get("STEPMEMO_E2E_ARGO"))
 
 
-def read(pod: dict[str, Any], kubernetes: str, argo: str | None = None) -> Setting:
+def read(pod: dict[str, Any], access: str, kubernetes: str, argo: str | None = None) -> Setting:
     """The setting that a step's Pod shows; `argo` is the version where no image tag tells it."""
     containers = {c["name"]: c for c in pod["spec"]["containers"]}
-    volumes = {volume["name"] for volume in pod["spec"].get("volumes", ())}
-    checks = {c["name"] for c in pod["spec"].get("initContainers", ())} & {names.CHECK_CONTAINER}
     layout = "init-less" if names.SUPERVISOR_CONTAINER in containers else "legacy"
     executor = containers[names.SUPERVISOR_CONTAINER if layout == "init-less" else names.WAIT_CONTAINER]
     tag = _TAG.search(executor["image"])
     if argo is None and tag is None:
         raise AssertionError(f"{executor['image']}: name the version of Argo in STEPMEMO_E2E_ARGO")
-    if not checks and names.IMAGE_VOLUME not in volumes:
+    delivery = _delivery(pod)
+    if delivery is None or (delivery == server.SERVICE) is not (access == server.SERVICE):
         raise AssertionError(
-            "stepmemo put no gate into the Pod of a memoized step: see the log of its server"
+            f"stepmemo, set to --access {access}, did not look the key of a memoized step up: see its log"
         )
-    delivery = "init" if checks else "image-volume"
     return Setting(argo or tag[1], layout, delivery, kubernetes)
+
+
+def _delivery(pod: dict[str, Any]) -> str | None:
+    """None where stepmemo has left the Pod alone, or only stores its outputs from within."""
+    if any(c["name"] == names.CHECK_CONTAINER for c in pod["spec"].get("initContainers", ())):
+        return "init"
+    if any(volume["name"] == names.IMAGE_VOLUME for volume in pod["spec"].get("volumes", ())):
+        return "image-volume"
+    return server.SERVICE if names.PLAN in pod["metadata"].get("annotations", {}) else None

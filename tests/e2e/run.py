@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from memoize import names
-from tests.e2e.kube import get, kubectl
+from tests.e2e import server
+from tests.e2e.kube import get, kubectl, wait_for
+from tests.e2e.outcome import Memoization, memoization
 
 RAN = "this step ran"
 """What every container of a step prints first, on a line of its own."""
-
-OURS = (names.CHECK_CONTAINER, names.CAPTURE_CONTAINER)
 
 
 @dataclass
@@ -69,22 +69,49 @@ class Run:
     def logs(self, pod: str, *which: str) -> str:
         return kubectl("-n", self.namespace, "logs", pod, *which, check=False).stdout
 
+    def memoized_pods(self) -> list[dict[str, Any]]:
+        """Those of steps with a key, in the order of their names."""
+        found = [pod for pod in self.pods() if names.KEY in pod["metadata"].get("annotations", {})]
+        return sorted(found, key=lambda pod: pod["metadata"]["name"])
+
+    def memoizations(self) -> list[Memoization]:
+        """What became of each memoized Pod; waits while one is not decided."""
+
+        def told() -> list[Memoization] | None:
+            found = [memoization(pod) for pod in self.memoized_pods()]
+            return found if all(one.reason for one in found) else None
+
+        return wait_for(f"word of what became of {self.name}", told, 30)
+
+    def settled(self) -> "Run":
+        """Waits until every Pod is over and nothing more will be stored."""
+
+        def decided() -> bool:
+            by_keeper = server.access() == server.SERVICE
+            return not by_keeper or all(memoization(pod).reason for pod in self.memoized_pods())
+
+        wait_for(f"end of the Pods of {self.name}", lambda: (self.pods_are_over() and decided()) or None)
+        return self
+
+    def reasons(self) -> set[str]:
+        """The reason codes of its Pods."""
+        return {one.reason for one in self.memoizations()}
+
     def events(self, reason: str) -> list[dict[str, Any]]:
         """The Events of this reason on the Workflow."""
         selector = f"involvedObject.name={self.name},reason={reason}"
         return get(self.namespace, "events", "--field-selector", selector)["items"]
 
     def said(self) -> str:
-        """The text of a failed assertion: phases and messages, and what our own containers logged."""
+        """The text of a failed assertion: phases and messages, and what became of each Pod."""
         status = self.workflow.get("status", {})
         nodes = [
             f"{node['displayName']}: {node.get('phase')} {node.get('message', '')}"
             for node in status.get("nodes", {}).values()
         ]
         ours = [
-            f"{pod['metadata']['name']}/{container}: {self.logs(pod['metadata']['name'], '-c', container)}"
+            f"{pod['metadata']['name']}: {pod['status'].get('phase')} {' '.join(memoization(pod))}"
             for pod in self.pods()
-            for container in OURS
         ]
         head = f"{self.name}: {status.get('phase')} {status.get('message', '')}"
         return "\n".join(["", head, *nodes, *ours])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from memoize import names
-from tests.e2e.cluster import ARGO_RULES, INSTANCE, Namespace, direct_role, grant
+from tests.e2e.cluster import INSTANCE, Namespace, grant, step_rules
 from tests.e2e.kube import apply, wait_for
 from tests.e2e.probe import Setting
 from tests.e2e.run import twice
@@ -54,7 +54,7 @@ def test_an_executor_with_an_account_of_its_own(ns: Namespace) -> None:
     }
     apply(ns.name, *(account | {"metadata": {"name": name}} for name in ("executor", "powerless")))
     apply(ns.name, token)
-    grant(ns.name, "executors", [*ARGO_RULES, *direct_role()], account="executor")
+    grant(ns.name, "executors", step_rules(), account="executor")
     accounts = {"serviceAccountName": "powerless", "executor": {"serviceAccountName": "executor"}}
     twice(*ns.runs(container(), automountServiceAccountToken=False, **accounts))
 

@@ -1,0 +1,155 @@
+"""Admission with a view of fifty thousand entries, and with an empty one."""
+
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from bench import api, machine, reviews
+from bench.figures import Figure, Report, Target, compare
+from bench.installed import Installed, installed
+from bench.measure import Series, interleave
+from bench.steppod import entries
+from bench.webhook import Case, driven, patched, write
+from memoize import names
+from tests.cluster import Cluster, wait_for
+from webhook.server import PODS_PATH
+
+NAME = "full"
+_METHOD = """Two servers with everything that `--access service` brings, one that keeps a namespace with so
+many entries and one that keeps a namespace with none, are sent the review of a Pod whose key neither has.
+Driven in turn as above; nothing is created, so their keepers have nothing to do. The memory is that of the
+whole process (RSS), from one server at a time: first without any entry, then started anew beside more and
+more."""
+_EMPTY = "the view empty"
+_TENTH = Target("at most", 1.1)
+_SAME_RATE = Target("at least", 0.9)
+_KILOBYTE = Target("at most", 1, "value")
+_PATIENCE = 120.0
+_CACHE_BYTES = 1_000_000
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """How often, how full."""
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds (default %(default)s)")
+    parser.add_argument("--pods", type=int, default=500, metavar="N", help="in a round (default %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=8, metavar="N", help="default %(default)s")
+    parser.add_argument(
+        "--caches",
+        type=int,
+        nargs="+",
+        default=[4, 40, 200],
+        metavar="N",
+        help="of 1 MB, fewest first (default %(default)s)",
+    )
+    parser.add_argument(
+        "--each", type=int, default=250, metavar="N", help="entries in one (default %(default)s)"
+    )
+
+
+def run(arguments: Namespace) -> Report:
+    """Fill, measure the memory at each size, then both servers side by side."""
+    described = machine.describe()
+    with tempfile.TemporaryDirectory(prefix="stepmemo-bench-") as name, ExitStack() as stack:
+        directory = Path(name)
+        (directory / "api").mkdir()
+        cluster = stack.enter_context(api.running(directory / "api"))
+        empty, full = cluster.namespace(), cluster.namespace()
+        sizes = [0, *(count * arguments.each for count in arguments.caches)]
+        memory = [_memory(cluster, directory, full, 0)]
+        made = 0
+        for count in arguments.caches:
+            _fill(cluster, full, range(made, count), arguments.each)
+            made = count
+            memory.append(_memory(cluster, directory, full, made * arguments.each))
+        servers = [
+            stack.enter_context(installed(cluster, directory, caches=[namespace]))
+            for namespace in (full, empty)
+        ]
+        _until_known(servers[0], made * arguments.each)
+        series = _side_by_side(cluster, directory, servers, (full, empty), arguments)
+        facts = {
+            "API server": api.describe(cluster),
+            "entries": f"{made * arguments.each:,} in {made} caches of {_CACHE_BYTES:,} bytes",
+            "connections": str(arguments.concurrency),
+        }
+    return Report(
+        NAME, "A full view", _METHOD, facts, described, (*_admission(series), *_sizes(sizes, memory))
+    )
+
+
+def _side_by_side(
+    cluster: Cluster,
+    directory: Path,
+    servers: Sequence[Installed],
+    namespaces: Sequence[str],
+    arguments: Namespace,
+) -> Series:
+    """The same load on both; what is measured of them by `full …` and `empty …`."""
+    measurements = []
+    for which, this, namespace in zip(("full", "empty"), servers, namespaces, strict=True):
+        review = reviews.of_pod(namespace, "wf", api.workflow(cluster, namespace))
+        body = write(directory / f"{which}.json", review)
+        case = Case(which, which, PODS_PATH, body, arguments.pods)
+        server = replace(this.server, name=which)
+        patched(server, case)
+        measurements.append(partial(driven, case, server, arguments.concurrency))
+    return interleave(arguments.rounds, measurements)
+
+
+def _admission(series: Series) -> list[Figure]:
+    def figure(what: str, unit: str, name: str, target: Target | None = None) -> Figure:
+        return compare(what, unit, series[f"full {name}"], _EMPTY, series[f"empty {name}"], target)
+
+    return [
+        figure("a Pod: throughput", "/s", "rate", _SAME_RATE),
+        figure("a Pod: median of a round", "ms", "median", _TENTH),
+        figure("a Pod: p99 of a round", "ms", "p99"),
+        figure("a Pod: CPU of one request", "ms", "cpu", _TENTH),
+    ]
+
+
+def _sizes(sizes: Sequence[int], memory: Sequence[float]) -> list[Figure]:
+    """What each entry takes of the memory that the server had not without any."""
+    idle = memory[0]
+    return [
+        compare(
+            f"memory for each of {count:,} entries, above idle",
+            "KiB",
+            [max(0.0, rss - idle) / count],
+            "the whole server, idle",
+            [idle],
+            _KILOBYTE,
+        )
+        for count, rss in zip(sizes[1:], memory[1:], strict=True)
+    ]
+
+
+def _memory(cluster: Cluster, directory: Path, namespace: str, entries: int) -> float:
+    """KiB of a server that has just come to know so many entries."""
+    with installed(cluster, directory, caches=[namespace]) as this:
+        _until_known(this, entries)
+        return this.memory()
+
+
+def _until_known(this: Installed, count: int) -> None:
+    """Return once the view has so many entries; RuntimeError where it does not get them."""
+
+    def known() -> bool:
+        return sum(value for name, value in this.metrics().items() if "view_entries" in name) >= count
+
+    try:
+        wait_for(known, _PATIENCE)
+    except AssertionError:
+        raise RuntimeError(f"the view does not come to {count} entries: {this.metrics()}") from None
+
+
+def _fill(cluster: Cluster, namespace: str, numbers: range, each: int) -> None:
+    labels = {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}
+    data = entries(each, _CACHE_BYTES)
+    for number in numbers:
+        metadata = {"name": f"cache-{number}", "namespace": namespace, "labels": labels}
+        api.create(cluster, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})

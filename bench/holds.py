@@ -1,0 +1,195 @@
+"""Hits without a node: how long one takes, and what a thousand equal steps at once come to."""
+
+import asyncio
+import tempfile
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import api, machine
+from bench.argo import Stand, at_rate, side_by_side, standing
+from bench.figures import Figure, Report, Target, compare
+from bench.installed import Installed, installed, parse_metrics
+from bench.measure import Series, percentile
+from bench.steppod import entry
+from memoize import names
+from tests.cluster import Cluster
+
+NAME = "holds"
+_METHOD = """The server (`python -m webhook`, one process, with the rights of the manifests) before an API
+server that calls it for every Pod. Argo's controller and the kubelet are the benchmark itself: it creates
+recorded Pods of one Workflow over connections that it keeps, and a watch tells when they are Succeeded. Hits
+begin at a fixed rate whether or not earlier ones have ended, every one under a key of its own; from just
+before the Pod's POST to the event. The reference is a client that has nothing to find out: the same three
+writes (Pod, result, status) in a namespace that no webhook looks at, at the same rate, in turn with ours. In
+the burst every Pod has the same key; when all are there the one that runs is ended, and from then on the
+others count. Its reference does their two writes at once, as fast as the connections take them."""
+_THE_WRITES = "the same three writes by one client"
+_THE_TWO_WRITES = "the same two writes, as fast as they go"
+_CACHE = "memo"
+_BURST_AT_ONCE = 16
+_BURST_PATIENCE = 300.0
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """How many, how fast."""
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default %(default)s)")
+    parser.add_argument(
+        "--rate", type=float, default=50, metavar="N", help="hits a second (default %(default)s)"
+    )
+    parser.add_argument("--hits", type=int, default=250, metavar="N", help="in a round (default %(default)s)")
+    parser.add_argument(
+        "--burst", type=int, default=1000, metavar="N", help="equal Pods at once (default %(default)s)"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The stand-ins for Argo in two namespaces: one that stepmemo looks at, one that nobody does."""
+
+    cluster: Cluster
+    ours: Stand
+    alone: Stand
+
+
+def run(arguments: Namespace) -> Report:
+    """Measure hits at a rate, then the burst."""
+    described = machine.describe()
+    with tempfile.TemporaryDirectory(prefix="stepmemo-bench-") as name:
+        directory = Path(name)
+        (directory / "api").mkdir()
+        with api.running(directory / "api") as cluster, installed(cluster, directory) as server:
+            series = asyncio.run(_measure(server, arguments))
+            facts = {
+                "API server": api.describe(cluster),
+                "hits": f"{arguments.hits} in each of {arguments.rounds} rounds, {arguments.rate:g} a second",
+                "burst": f"{arguments.burst} equal Pods, of which 1 ran",
+                "memory of the server at the end": f"{series.pop('memory')[0]:.0f} MiB",
+            }
+
+    def figure(what: str, unit: str, name: str, against: str, target: Target | None = None) -> Figure:
+        return compare(what, unit, series[f"ours {name}"], against, series[f"alone {name}"], target)
+
+    hit = f"a hit at {arguments.rate:g} a second, Pod created to Succeeded"
+    rest = f"{arguments.burst - 1} that waited, from the end of the one that ran"
+    figures = (
+        figure(f"{hit}: p50 of a round", "ms", "p50", _THE_WRITES, Target("at most", 100, "value")),
+        figure(f"{hit}: p99 of a round", "ms", "p99", _THE_WRITES, Target("at most", 500, "value")),
+        figure(rest, "s", "burst", _THE_TWO_WRITES, Target("at most", 60, "value")),
+        figure("requests to the API server meanwhile", "/s", "calls", _THE_TWO_WRITES),
+    )
+    return Report(NAME, "Hits without a node", _METHOD, facts, described, figures)
+
+
+async def _measure(server: Installed, arguments: Namespace) -> Series:
+    series: Series = {}
+    async with _world(server) as world:
+        keys = {f"key-{number}": entry(f"answer {number}") for number in range(arguments.hits)}
+        await _have_cache(world.ours, keys)
+        for number in range(-1, arguments.rounds):
+            sides = (("ours", world.ours), ("alone", world.alone))
+            for side, stand in sides if number % 2 else sides[::-1]:
+                taken = await _hits(stand, side == "alone", arguments)
+                if number >= 0:
+                    for name, percent in (("p50", 50), ("p99", 99)):
+                        series.setdefault(f"{side} {name}", []).append(1000 * percentile(taken, percent))
+        for side, stand in (("ours", world.ours), ("alone", world.alone)):
+            for name, value in (await _burst(stand, side == "alone", arguments.burst)).items():
+                series.setdefault(f"{side} {name}", []).append(value)
+        series["memory"] = [server.memory() / 1024]
+    return series
+
+
+async def _hits(stand: Stand, alone: bool, arguments: Namespace) -> list[float]:
+    """The seconds of each hit. `alone`: the benchmark itself answers, at once."""
+    begun: dict[str, float] = {}
+
+    async def hit(number: int) -> None:
+        name, began = await stand.create(number, key=f"key-{number}", cache=_CACHE)
+        begun[name] = began
+        if alone:
+            await stand.complete(name, f"answer {number}", label=names.RESULT_HIT)
+
+    await at_rate(arguments.rate, arguments.hits, hit)
+    await stand.until(lambda: begun.keys() <= stand.over.keys())
+    await _look(stand, arguments.hits, 0)
+    taken = [stand.over[name] - began for name, began in begun.items()]
+    await stand.clear()
+    return taken
+
+
+async def _burst(stand: Stand, alone: bool, count: int) -> Mapping[str, float]:
+    """Seconds from the leader's end to the last one's, and the requests that the API server had in each."""
+    made: list[str] = []
+
+    async def create(number: int) -> None:
+        name, _ = await stand.create(number, key="burst", cache=_CACHE)
+        made.append(name)
+
+    await side_by_side(count, _BURST_AT_ONCE, create)
+    if alone:
+        leader, *others = made
+    else:
+        await stand.until(lambda: bool(stand.running))
+        await asyncio.sleep(1)  # nobody else may start either
+        (leader,) = stand.running
+    asked, began = await _requests(stand), time.perf_counter()
+    await stand.complete(leader, "burst")
+    if alone:
+
+        async def answer(number: int) -> None:
+            await stand.complete(others[number], "burst", label=names.RESULT_HIT)
+
+        await side_by_side(len(others), _BURST_AT_ONCE, answer)
+    await stand.until(lambda: len(stand.over) >= count - 1, _BURST_PATIENCE)
+    seconds = max(stand.over.values()) - began
+    calls = await _requests(stand) - asked
+    if not alone and stand.running != {leader}:
+        raise RuntimeError(f"{len(stand.running)} of {count} equal Pods ran")
+    await _look(stand, count, 0 if alone else 1)
+    await stand.clear()
+    return {"burst": seconds, "calls": calls / seconds}
+
+
+async def _look(stand: Stand, count: int, ran: int) -> None:
+    """See that all Pods are what their labels say; RuntimeError otherwise."""
+    pods = (await stand.ask("GET", stand.cluster.path("Pod", stand.namespace)))["items"]
+    over = [pod for pod in pods if pod["status"]["phase"] == "Succeeded" and not pod["spec"].get("nodeName")]
+    if len(over) != count or len(pods) != count:
+        raise RuntimeError(f"{len(over)} of {len(pods)} Pods are Succeeded, not {count}")
+    by_us = sum(pod["status"].get("reason") == "Memoized" for pod in over)
+    if by_us not in (0, count - ran):
+        raise RuntimeError(f"{by_us} Pods were answered, not {count - ran}")
+
+
+async def _requests(stand: Stand) -> float:
+    """How many requests the API server has answered, watches aside."""
+    async with stand.session.get(f"{stand.cluster.url}/metrics") as response:
+        samples = parse_metrics(await response.text())
+    return sum(
+        value
+        for name, value in samples.items()
+        if name.startswith("apiserver_request_total") and 'verb="WATCH"' not in name
+    )
+
+
+async def _have_cache(stand: Stand, data: Mapping[str, str]) -> None:
+    labels = {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}
+    body = {"metadata": {"name": _CACHE, "labels": labels}, "data": dict(data)}
+    await stand.ask("POST", stand.cluster.path("ConfigMap", stand.namespace), body)
+    await asyncio.sleep(1)  # for the watch to bring it
+
+
+@asynccontextmanager
+async def _world(server: Installed) -> AsyncIterator[World]:
+    cluster = server.cluster
+    namespaces = server.namespace(), cluster.namespace()
+    uids = [api.workflow(cluster, namespace) for namespace in namespaces]
+    async with (
+        standing(cluster, namespaces[0], "wf", uids[0]) as ours,
+        standing(cluster, namespaces[1], "wf", uids[1]) as alone,
+    ):
+        yield World(cluster, ours, alone)

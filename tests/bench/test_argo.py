@@ -1,0 +1,47 @@
+import asyncio
+import json
+import time
+
+from bench.api import ROOT
+from bench.argo import at_rate, node_id, result, step_pod, succeeded
+from webhook.holds.identity import wrong
+
+
+def test_a_pod_it_makes_is_the_step_that_it_says_it_is() -> None:
+    pod = step_pod("ns", "wf", "uid", 7, key="k", cache="memo")
+    assert wrong(pod) == ""
+    assert pod["metadata"]["annotations"]["stepmemo.dev/key"] == "k"
+
+
+def test_every_number_has_a_node_and_a_pod_of_its_own() -> None:
+    pods = [step_pod("ns", "wf", "uid", number, key="k", cache="memo") for number in range(2000)]
+    assert len({pod["metadata"]["name"] for pod in pods}) == len(pods)
+    assert len({result(pod, "x")["metadata"]["name"] for pod in pods}) == len(pods)
+
+
+def test_a_nodes_id_is_argos() -> None:
+    recorded = ROOT / "tests/data/pods/v4.1.2-legacy/retry.json"
+    metadata = json.loads(recorded.read_text(encoding="utf-8"))["metadata"]
+    told = {name: metadata["annotations"][f"workflows.argoproj.io/node-{name}"] for name in ("id", "name")}
+    assert node_id(metadata["labels"]["workflows.argoproj.io/workflow"], told["name"]) == told["id"]
+
+
+def test_a_step_that_is_over_has_every_container_ended() -> None:
+    pod = step_pod("ns", "wf", "uid", 0, key="k", cache="memo")
+    status = succeeded(pod)
+    ended = [one["name"] for kind in ("initContainerStatuses", "containerStatuses") for one in status[kind]]
+    assert ended == ["init", "wait", "main"]
+
+
+async def test_work_begins_at_its_rate_though_earlier_work_has_not_ended() -> None:
+    began: list[float] = []
+    over = asyncio.Event()
+
+    async def work(number: int) -> None:
+        began.append(time.perf_counter())
+        if number == 4:
+            over.set()
+        await over.wait()
+
+    await at_rate(200, 5, work)
+    assert began[-1] - began[0] >= 4 / 200

@@ -10,7 +10,7 @@ DOMAIN = "stepmemo.dev"
 
 MEMOIZE = f"{DOMAIN}/memoize"
 """`"true"` or `"false"`: opt in or out. Namespace label; annotation or label of a Workflow, WorkflowTemplate,
-ClusterWorkflowTemplate or CronWorkflow; annotation of a template. The nearest to the template wins."""
+or ClusterWorkflowTemplate; annotation of a template. The nearest to the template wins."""
 
 KEY = f"{DOMAIN}/key"
 """The memoize key. On a template (with Argo's `{{…}}` tags), and on the Pod (tags resolved by Argo)."""
@@ -54,7 +54,7 @@ RESULT_INSIDE = "inside"
 RESULT_STORED = "stored"
 """It ran, and its outputs are in the cache."""
 RESULT_SKIPPED = "skipped"
-"""It ran, and nothing was stored; REASON says why."""
+"""It runs or ran, and nothing is stored; REASON says why."""
 
 PLAN = f"{DOMAIN}/plan"
 """Pod annotation: what admission decided, for the keeper. JSON of webhook.holds.note.Note."""
@@ -152,10 +152,10 @@ DECISION_FILE = "decision"
 """`hit` or `run`, created whole and once (written aside, then linked)."""
 START_FILE_PREFIX = "started-"
 """`started-1`, `started-2`: left by CAPTURE_CONTAINER as it starts, where it looks the key up: one that was
-killed whole and started again knows itself by them."""
+killed whole and started again knows itself by them (sidecar/gate/starts.c)."""
 EXIT_FILE_PREFIX = "exit-"
 """`exit-main`, `exit-wait`, …: the exit code of that container in decimal, with ` stopped` after it where it
-was told to stop before it ended; written whole by its gate."""
+was told to stop before it ended; written whole by its gate (sidecar/gate/record.c)."""
 LOCK_FILE_PREFIX = "lock-"
 """`lock-main`, `lock-wait`, …: locked (flock) by that container's gate while it lives; free without an exit
 file means that the container was killed."""

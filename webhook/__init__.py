@@ -1,1 +1,1 @@
-"""The admission webhooks: validate memoize blocks at submit, inject check and capture into step Pods."""
+"""The server: admits workflows and step Pods, decides held Pods, and keeps the caches."""

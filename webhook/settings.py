@@ -127,7 +127,7 @@ def _keeping(chosen: Mapping[str, Any]) -> Keeping:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m webhook",
-        description="The admission webhooks of stepmemo.",
+        description="The server of stepmemo: admission webhooks, keeper and cache service.",
         epilog="Cluster access is kubectl's: $KUBECONFIG or ~/.kube/config, else the Pod's service account.",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -21,8 +21,8 @@ from memoize.reasons import Reason
 from webhook import kube, patch, pods
 from webhook.patch import Op
 
-SELECTOR = f"{names.RESULT} in ({names.RESULT_HELD},{names.RESULT_SKIPPED})"
-"""Held Pods, and those that another run of this command took from the keeper and did not come to release."""
+SELECTOR = ("fieldSelector", "status.phase=Pending")
+"""Where held Pods are, whatever became of their labels: one that lost ours is found by no keeper."""
 PAGE = 100
 SECONDS = 10.0
 """For one request."""
@@ -71,7 +71,7 @@ async def find(api: ApiClient, namespace: str) -> list[Pod]:
     found: list[Pod] = []
     following = ""
     while True:
-        query = [("labelSelector", SELECTOR), ("limit", str(PAGE))]
+        query = [SELECTOR, ("limit", str(PAGE))]
         query += [("continue", following)] if following else []
         page = await kube.request(api, "GET", _pods(namespace), seconds=SECONDS, query=query)
         for pod in page["items"]:
@@ -184,8 +184,8 @@ def _take(pod: Mapping[str, Any]) -> list[Op]:
     word = (metadata.get("labels") or {}).get(names.RESULT)
     return [
         *_unchanged(pod, word),
-        *_put(metadata, "labels", names.RESULT, names.RESULT_SKIPPED),
-        *_put(metadata, "annotations", names.REASON, Reason.RELEASED.value),
+        _put(metadata, "labels", names.RESULT, names.RESULT_SKIPPED),
+        _put(metadata, "annotations", names.REASON, Reason.RELEASED.value),
     ]
 
 
@@ -208,10 +208,10 @@ def _give_back(taken: Mapping[str, Any]) -> list[Op]:
 def _unchanged(pod: Mapping[str, Any], word: str | None) -> list[Op]:
     """The same Pod, still held, with the same word: a keeper that has completed it wrote another one."""
     ops = [
-        _test((*_METADATA, "uid"), pod["metadata"]["uid"]),
-        _test(("spec", "schedulingGates", _index(pod), "name"), names.HELD_GATE),
+        patch.test((*_METADATA, "uid"), pod["metadata"]["uid"]),
+        patch.test(("spec", "schedulingGates", _index(pod), "name"), names.HELD_GATE),
     ]
-    return ops if word is None else [*ops, _test((*_METADATA, "labels", names.RESULT), word)]
+    return ops if word is None else [*ops, patch.test((*_METADATA, "labels", names.RESULT), word)]
 
 
 def _index(pod: Mapping[str, Any]) -> int:
@@ -221,13 +221,8 @@ def _index(pod: Mapping[str, Any]) -> int:
     return gate
 
 
-def _put(metadata: Mapping[str, Any], field: str, name: str, value: str) -> list[Op]:
-    parent = [] if metadata.get(field) else [patch.add((*_METADATA, field), {})]
-    return [*parent, patch.add((*_METADATA, field, name), value)]
-
-
-def _test(parts: tuple[str | int, ...], value: str) -> Op:
-    return {"op": "test", "path": patch.pointer(*parts), "value": value}
+def _put(metadata: Mapping[str, Any], field: str, name: str, value: str) -> Op:
+    return patch.put((*_METADATA, field), name, value, there=metadata.get(field))
 
 
 _METADATA = ("metadata",)

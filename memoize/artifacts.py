@@ -25,7 +25,7 @@ def _filled(*fields: str) -> Callable[[Location], bool]:
     return lambda location: all(location.get(field) for field in fields)
 
 
-_DRIVERS = {
+DRIVERS = {
     "artifactory": _Driver("url", _filled("url", "usernameSecret")),
     "azure": _Driver("blob", _filled("endpoint", "container", "blob")),
     "git": _Driver("", _filled("repo")),
@@ -38,7 +38,6 @@ _DRIVERS = {
     "plugin": _Driver("key", _filled("name", "configuration", "key")),
 }
 """In the order in which Argo looks for them (ArtifactLocation.Get), with its own HasLocation of each."""
-DRIVERS = tuple(_DRIVERS)
 
 
 class NoLocationError(ValueError):
@@ -53,10 +52,10 @@ def repository(archive_location: object) -> dict[str, Any] | None:
     if not isinstance(archive_location, Mapping):
         return None
     name = _driver(archive_location)
-    if name is None or not _DRIVERS[name].field:
+    if name is None or not DRIVERS[name].field:
         return None
     location = dict(archive_location[name])
-    field = _DRIVERS[name].field
+    field = DRIVERS[name].field
     if field == "url":
         location[field] = _with_path(str(location.get(field, "")), "")
     else:
@@ -72,7 +71,7 @@ def located(artifact: Mapping[str, Any], repo: Mapping[str, Any] | None) -> dict
     name = _driver(artifact)
     if name is None:
         raise NoLocationError("was reported without a location")
-    driver, location = _DRIVERS[name], artifact[name]
+    driver, location = DRIVERS[name], artifact[name]
     if driver.whole(location):
         return dict(artifact)
     key = _key(driver, location)
@@ -81,15 +80,15 @@ def located(artifact: Mapping[str, Any], repo: Mapping[str, Any] | None) -> dict
     if not repo:
         raise NoLocationError("has a key but its template has no archiveLocation")
     target, base = next(iter(repo.items()))
-    rest = {field: value for field, value in artifact.items() if field not in _DRIVERS}
-    full = _with_key(_DRIVERS[target], base, key)
-    if not _DRIVERS[target].whole(full):
+    rest = {field: value for field, value in artifact.items() if field not in DRIVERS}
+    full = _with_key(DRIVERS[target], base, key)
+    if not DRIVERS[target].whole(full):
         raise NoLocationError(f"has a key but its template's {target} archiveLocation is not whole")
     return {**rest, target: full}
 
 
 def _driver(holder: Mapping[str, Any]) -> str | None:
-    return next((name for name in _DRIVERS if isinstance(holder.get(name), Mapping)), None)
+    return next((name for name in DRIVERS if isinstance(holder.get(name), Mapping)), None)
 
 
 def _key(driver: _Driver, location: Location) -> str:

@@ -1,38 +1,22 @@
-"""What a step reported: reading its WorkflowTaskResult, and making an entry of it.
+"""What a step reported: the outputs in its WorkflowTaskResult or its node, and the entry that they make.
 
-The result is an object as the API server returns it (v1alpha1.WorkflowTaskResult); nothing in it is trusted
-to be of any type.
+Nothing that was read is trusted to be of any type.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from memoize import names
 from memoize.entry import LONGEST_TOOK, Entry
 from memoize.key import data_key, is_hashed
 from memoize.outcome import Outcome
 from memoize.outputs import BrokenOutputsError, Declared, Outputs, Refused, missing, sound, storable
 from memoize.reasons import Reason
 from memoize.step import Step
+from memoize.taskresult import completed, posted_by_us
 
 _SUCCEEDED = "Succeeded"
 """The phase of a node whose outputs count (NodePhase in workflow_types.go)."""
-
-
-def posted_by_us(result: Mapping[str, Any]) -> str:
-    """Return the UID of the Pod for which stepmemo posted a result, "" where Argo reported it."""
-    return str(_mapping(_metadata(result).get("annotations")).get(names.POSTED_FOR) or "")
-
-
-def completed(result: Mapping[str, Any]) -> bool:
-    """Whether all outputs were reported (which is not to say that there are any)."""
-    return _mapping(_metadata(result).get("labels")).get(names.OUTPUTS_COMPLETED) == "true"
-
-
-def version(result: Mapping[str, Any]) -> str:
-    """Return the result's resourceVersion, "" where it has none."""
-    return str(_metadata(result).get("resourceVersion") or "")
 
 
 def reported(result: Mapping[str, Any], declared: Declared) -> Outputs | Outcome:
@@ -87,10 +71,6 @@ def new_entry(
         workflow=step.workflow,
         took=round(min(max(took, 0), LONGEST_TOOK), 3),
     )
-
-
-def _metadata(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _mapping(result.get("metadata"))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

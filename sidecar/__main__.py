@@ -40,7 +40,10 @@ def main(arguments: list[str], age: float = 0) -> int:
         with closing(Client(settings.server)) as client:
             outcome = run(arguments[0], settings, client, until)
             say(outcome, settings, time.monotonic() - start)
-            _tell(outcome, settings, client, until)
+            if (
+                settings.service is None
+            ):  # else the keeper reads our last word, and tells it with its own right
+                _tell(outcome, settings, client, until)
         return 0
     except (SettingsError, NoCredentialsError) as error:
         outcome = Outcome(Reason.INTERNAL_ERROR, str(error))

@@ -10,7 +10,8 @@ from memoize import names
 from memoize.outcome import Outcome
 from memoize.outputs import Declared, Outputs
 from memoize.reasons import Reason
-from memoize.report import completed, new_entry, reported
+from memoize.report import new_entry, reported
+from memoize.taskresult import completed
 from sidecar import files
 from sidecar.cache import Cache
 from sidecar.deadline import Deadline

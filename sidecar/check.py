@@ -11,7 +11,7 @@ from memoize import names
 from memoize.entry import Hit, look_up
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-from memoize.report import posted_by_us
+from memoize.taskresult import posted_by_us
 from sidecar import files
 from sidecar.cache import Cache
 from sidecar.deadline import Deadline

@@ -7,17 +7,15 @@ of `{}` changes nothing and returns the whole object.
 from enum import Enum
 from typing import Any
 
-from memoize import names
-from memoize.outputs import Outputs, lasting_outputs
-from memoize.report import completed, posted_by_us, version
+from memoize import names, taskresult
+from memoize.outputs import Outputs
+from memoize.taskresult import completed, posted_by_us, version
 from sidecar.deadline import Deadline
 from sidecar.kube import JSON, MERGE_PATCH, METADATA_ONLY, Answer, Client
 from sidecar.settings import Settings
 
 _CREATED = 201
 _CONFLICT = 409
-_NO_VERSION = "unseen"
-"""A resourceVersion that no object has: a null would not be compared at all."""
 
 
 class Posted(Enum):
@@ -47,8 +45,7 @@ class TaskResult:
         A result that is there already is ours only if it says that it was posted for this very Pod. One that
         stepmemo posted for an earlier Pod of the node counts as unknown, so that it will be retracted.
         """
-        annotations = {names.POSTED_FOR: self._pod_uid}
-        answer = self._create("true", annotations, lasting_outputs(outputs) if outputs else None, until)
+        answer = self._create(taskresult.answer(self._step, self._pod_uid, outputs), until)
         if answer.status == _CREATED:
             return Posted.THERE, answer
         if answer.status != _CONFLICT:
@@ -70,54 +67,21 @@ class TaskResult:
         )
 
     def take_back(self, seen: Answer, until: Deadline) -> Answer:
-        """Make the result one that was not reported yet, if it still is the version in `seen`; else 409.
-
-        However late the request arrives, it cannot touch what the step has reported since.
-        """
-        taken_back = {
-            "metadata": {
-                "labels": {names.OUTPUTS_COMPLETED: "false"},
-                "annotations": {names.POSTED_FOR: None},
-                "resourceVersion": version(seen.body) or _NO_VERSION,
-            },
-            "outputs": None,
-        }
+        """Make the result one that was not reported yet, if it still is the version in `seen`; else 409."""
         return self._client.insist(
-            "PATCH", self._self, taken_back, content_type=MERGE_PATCH, accept=METADATA_ONLY, until=until
+            "PATCH",
+            self._self,
+            taskresult.taken_back(version(seen.body)),
+            content_type=MERGE_PATCH,
+            accept=METADATA_ONLY,
+            until=until,
         )
 
     def keep_out(self, until: Deadline) -> Answer:
-        """Create an empty result, not reported yet, for a late POST of ours to meet a conflict.
+        """Create an empty result, not reported yet, for a late POST of ours to meet a conflict."""
+        return self._create(taskresult.empty(self._step), until)
 
-        The step's own containers report into it as readily as they create one (Argo's upsertTaskResult).
-        """
-        return self._create("false", {}, None, until)
-
-    def _create(
-        self, complete: str, annotations: dict[str, str], outputs: Outputs | None, until: Deadline
-    ) -> Answer:
-        step = self._step
-        labels = {names.WORKFLOW_LABEL: step.workflow, names.OUTPUTS_COMPLETED: complete}
-        if step.instance_id:
-            labels[names.INSTANCE_ID] = step.instance_id
-        owner = {
-            "apiVersion": names.ARGO_API_VERSION,
-            "kind": "Workflow",
-            "name": step.workflow,
-            "uid": step.workflow_uid,
-        }
-        body: dict[str, Any] = {
-            "apiVersion": names.ARGO_API_VERSION,
-            "kind": "WorkflowTaskResult",
-            "metadata": {
-                "name": step.node_id,
-                "labels": labels,
-                "annotations": annotations,
-                "ownerReferences": [owner],
-            },
-        }
-        if outputs is not None:
-            body["outputs"] = outputs
+    def _create(self, body: dict[str, Any], until: Deadline) -> Answer:
         return self._client.insist(
             "POST", self._list, body, content_type=JSON, accept=METADATA_ONLY, until=until
         )

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,6 +77,11 @@ class Events:
         """Say on the Workflow that this step was answered, and what that saved. Returns at once."""
         self._put(self._news, hit_event(owner, node, entry, self._instance, now))
 
+    def answered(self, owner: Owner, node: str, detail: str) -> None:
+        """Say on the Workflow that this step was answered inside its Pod. Returns at once."""
+        text = f"step {node} was answered from the cache" + (f": {detail}" if detail else "")
+        self._put(self._news, _event(owner, Reason.HIT, text, (node,), self._instance, datetime.now(UTC)))
+
     def stored(self, owner: Owner, node: str, detail: str) -> None:
         """Say on the Workflow that this step's outputs were stored. Returns at once."""
         self._put(self._news, stored_event(owner, node, detail, self._instance, datetime.now(UTC)))
@@ -119,7 +124,7 @@ class Events:
                         "cannot write an Event", extra=fields(namespace=namespace, error=kube.explain(error))
                     )
                     return False
-                await self._sleep(max(PAUSE * 2**attempt, _retry_after(error)))
+                await self._sleep(max(PAUSE * 2**attempt, kube.retry_after(error, LONGEST_PAUSE)))
             else:
                 return True
         return False
@@ -131,13 +136,6 @@ _Line = asyncio.Queue[dict[str, Any]]
 def _passes(error: Exception) -> bool:
     """Whether the same request may be taken later: all but a refusal."""
     return not isinstance(error, ApiException) or error.status == 429 or error.status >= 500
-
-
-def _retry_after(error: Exception) -> float:
-    """The seconds that the server asks for; 0 where it names none (or a date)."""
-    headers: Mapping[str, str] = (isinstance(error, ApiException) and error.headers) or {}
-    text = headers.get("Retry-After", "")
-    return min(float(text), LONGEST_PAUSE) if text.isascii() and text.isdigit() else 0.0
 
 
 def hit_event(owner: Owner, node: str, entry: Entry, instance: str, now: datetime) -> dict[str, Any]:

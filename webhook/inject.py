@@ -12,7 +12,7 @@ from memoize import names
 from webhook import image_volume, init_container
 from webhook.containers import InjectSettings, Parts
 from webhook.delivery import Delivery
-from webhook.patch import END, Op, add, replace
+from webhook.patch import END, Op, add, put, replace
 from webhook.pods import Plan
 
 _PARTS = {Delivery.INIT: init_container.parts, Delivery.IMAGE_VOLUME: image_volume.parts}
@@ -35,14 +35,9 @@ def inject(pod: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> list
     wanted = dict.fromkeys(name for name in settings.pull_secrets if name not in present)
     ops += _insert(("spec",), spec, "imagePullSecrets", END, [{"name": name} for name in wanted])
     if settings.service is not None:
-        ops.append(_label(pod["metadata"], names.RESULT, names.RESULT_INSIDE))
+        labels = pod["metadata"].get("labels")
+        ops.append(put(("metadata", "labels"), names.RESULT, names.RESULT_INSIDE, there=labels))
     return ops
-
-
-def _label(metadata: Mapping[str, Any], name: str, value: str) -> Op:
-    if not metadata.get("labels"):
-        return add(("metadata", "labels"), {name: value})
-    return add(("metadata", "labels", name), value)
 
 
 def _gate_commands(plan: Plan, parts: Parts) -> list[Op]:

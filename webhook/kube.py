@@ -5,7 +5,7 @@ its models are left out, since they know neither Argo's kinds nor an object's me
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ async def connect() -> ApiClient:
         await config.load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
     else:
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    # Two watches for each Namespace that is kept would take all of the 100 connections that are the default;
+    # whoever sends many requests bounds them himself.
+    configuration.connection_pool_maxsize = 0
     api = ApiClient(configuration)
     api.user_agent = "stepmemo-webhook"
     return api
@@ -56,7 +59,7 @@ async def request(
 ) -> Any:
     """The answer's JSON; one of FAILURES for anything but a 2xx within `seconds`.
 
-    An ApiException's `headers` hold the Retry-After of a 429 or 503. `path` is taken as it is: whoever puts a
+    See `retry_after` for what an ApiException asks for. `path` is taken as it is: whoever puts a
     name into it that somebody else wrote has quoted it.
     """
     return await api.call_api(
@@ -70,6 +73,16 @@ async def request(
         _return_http_data_only=True,
         _request_timeout=seconds,
     )
+
+
+def retry_after(error: Exception, most: float) -> float:
+    """The seconds that the API server asks to be left alone for, `most` of them at most.
+
+    0 where it names none, or a date, and for what is no answer of its.
+    """
+    headers: Mapping[str, str] = (isinstance(error, ApiException) and error.headers) or {}
+    text = headers.get("Retry-After", "")
+    return min(float(text), most) if text.isascii() and text.isdigit() else 0.0
 
 
 def explain(error: Exception) -> str:

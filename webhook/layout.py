@@ -192,7 +192,7 @@ def _first_mount(places: list[Place], path: str) -> Mapping[str, Any] | None:
 def _parse(text: str) -> Mapping[str, Any] | None:
     try:
         template = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return template if isinstance(template, dict) else None
 

@@ -1,4 +1,4 @@
-"""The three JSON Patch operations (RFC 6902) that the webhooks answer with.
+"""The JSON Patch operations (RFC 6902) that the webhooks answer with, and whoever else changes a Pod.
 
 Operations are built one by one, where the decision is made, instead of by comparing two documents: what the
 webhook changes can then be read in the code that decides it, and nothing else can slip in.
@@ -23,6 +23,11 @@ def add(parts: tuple[str | int, ...], value: Any) -> Op:
     return {"op": "add", "path": pointer(*parts), "value": value}
 
 
+def put(parts: tuple[str | int, ...], name: str, value: Any, *, there: object) -> Op:
+    """Set a member of the object at `parts`; `there` is false where that object is missing, or empty."""
+    return add((*parts, name), value) if there else add(parts, {name: value})
+
+
 def replace(parts: tuple[str | int, ...], value: Any) -> Op:
     """Give a place that exists another value; the API server refuses the patch where it does not exist."""
     return {"op": "replace", "path": pointer(*parts), "value": value}
@@ -31,3 +36,8 @@ def replace(parts: tuple[str | int, ...], value: Any) -> Op:
 def remove(parts: tuple[str | int, ...]) -> Op:
     """Take a place that exists away; the API server refuses the patch where it does not exist."""
     return {"op": "remove", "path": pointer(*parts)}
+
+
+def test(parts: tuple[str | int, ...], value: Any) -> Op:
+    """Ask for a value that stands there already; the API server refuses the whole patch for any other."""
+    return {"op": "test", "path": pointer(*parts), "value": value}

@@ -133,7 +133,7 @@ class Reflector:
         if not busy and not isinstance(error, _LOST):
             self._version = ""
         _log.warning("cannot watch %s", self._name, extra=fields(error=kube.explain(error)))
-        return _retry_after(error) if busy else 0.0
+        return kube.retry_after(error, _LONGEST_WISH) if busy else 0.0
 
     async def _list(self) -> None:
         self._handler.begin()
@@ -237,9 +237,3 @@ class Lines:
         lines = [b"".join(self._begun), *others[:-1]]
         self._begun = [others[-1]]
         return [line for line in lines if line]
-
-
-def _retry_after(error: Exception) -> float:
-    headers = getattr(error, "headers", None) or {}
-    seconds = str(headers.get("Retry-After", ""))
-    return min(float(seconds), _LONGEST_WISH) if seconds.isascii() and seconds.isdigit() else 0.0

@@ -96,6 +96,16 @@ def test_every_held_pod_of_a_namespace_loses_our_gate_and_no_other(cluster: Clus
 
 
 @pytest.mark.contract
+@pytest.mark.contract
+def test_a_held_pod_that_lost_its_label_is_found_all_the_same(cluster: Cluster, release: Any) -> None:
+    namespace = cluster.namespace()
+    hold(cluster, namespace, "one")
+    unlabelled = {"metadata": {"labels": {names.RESULT: None}}}
+    assert cluster.patch("Pod", namespace, "one", unlabelled)[0] == 200
+    assert release("-n", namespace)[0] == 0
+    assert not cluster.get("Pod", namespace, "one")[1]["spec"].get("schedulingGates")
+
+
 def test_all_namespaces(cluster: Cluster, release: Any) -> None:
     pods = [hold(cluster, cluster.namespace(), "one") for _ in range(2)]
     assert release("--all")[0] == 0

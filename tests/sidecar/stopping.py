@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from memoize import names
+from memoize.taskresult import posted_by_us
 from tests.sidecar import faults
 from tests.sidecar.faults import RESULTS, Call
 from tests.sidecar.protocol import Result
@@ -120,7 +121,7 @@ class Api(faults.Api):
         result = self.objects[RESULTS].get(NODE)
         if result is None:
             return Result.NONE
-        ours = names.POSTED_FOR in result["metadata"]["annotations"]
+        ours = posted_by_us(result)
         if self.outputs == REPORTED:
             return Result.OVER_OURS if ours else Result.STEP
         return Result.OURS if ours else Result.EMPTY

@@ -98,12 +98,8 @@ SCENES = {
         lambda api: None,
     ),
     "tell": Scene(Call.TELL, STORE, cache(other="x")),
-    "look-up-at-the-service": Scene(
-        Call.ASK_SERVICE, (Call.ASK_SERVICE, Call.POST_RESULT, Call.TELL), have_entry
-    ),
-    "store-at-the-service": Scene(
-        Call.TELL_SERVICE, (Call.READ_RESULT, Call.TELL_SERVICE, Call.TELL), cache(other="x")
-    ),
+    "look-up-at-the-service": Scene(Call.ASK_SERVICE, (Call.ASK_SERVICE, Call.POST_RESULT), have_entry),
+    "store-at-the-service": Scene(Call.TELL_SERVICE, (Call.READ_RESULT, Call.TELL_SERVICE), cache(other="x")),
 }
 """Every request of check and capture, met on its own."""
 MORE_SCENES = {
@@ -112,7 +108,7 @@ MORE_SCENES = {
     "make-room": Scene(Call.MERGE_ENTRY, LOOK_AND_STORE, full_cache),
     "miss-and-store-at-the-service": Scene(
         Call.ASK_SERVICE,
-        (Call.ASK_SERVICE, Call.READ_RESULT, Call.TELL_SERVICE, Call.TELL),
+        (Call.ASK_SERVICE, Call.READ_RESULT, Call.TELL_SERVICE),
         lambda api: None,
     ),
     "tell-a-hit": Scene(Call.TELL, HIT, have_entry),

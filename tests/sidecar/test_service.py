@@ -64,11 +64,11 @@ def test_what_the_service_has_is_judged_like_any_entry(pod: Pod, api: faults.Api
     assert pod.decision == names.RUN
 
 
-def test_outputs_are_stored_without_any_request_for_a_config_map(ended: Pod, api: faults.Api):
+def test_outputs_are_stored_without_any_request_for_a_config_map_or_an_event(ended: Pod, api: faults.Api):
     run = ended.run("capture")
     assert run.reason is Reason.STORED
     assert cached(api)["hello-1"]["nodeID"] == "wf-123"
-    assert {resource for _, resource in api.requests} == {RESULTS, ENTRIES, faults.EVENTS}
+    assert {resource for _, resource in api.requests} == {RESULTS, ENTRIES}
 
 
 def test_the_token_is_the_services_own_and_no_other_server_gets_it(
@@ -81,7 +81,6 @@ def test_the_token_is_the_services_own_and_no_other_server_gets_it(
     tokens = {resource: headers["Authorization"] for (_, resource), headers in by_resource}
     assert tokens == {
         RESULTS: "Bearer token",
-        faults.EVENTS: "Bearer token",
         ENTRIES: "Bearer for the service",
     }
 

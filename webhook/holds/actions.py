@@ -10,10 +10,9 @@ written: before its Pod's gate goes, or where the status could not be written si
 the step itself reported since makes another version.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
-from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
@@ -23,25 +22,20 @@ from memoize import names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-from memoize.report import completed, posted_by_us, version
+from memoize.taskresult import completed, kept_out, posted_by_us
 from webhook import kube
 from webhook.holds import finish, tended
 from webhook.holds.pace import Bucket
+from webhook.holds.requests import Requests
+from webhook.holds.results import Posted, Results, posted
 from webhook.holds.tended import Found, Phase, Tended
 
-TIMEOUT = 5.0
-"""Seconds for one request."""
 _TRIES = 5
 """Looks at one object that somebody else keeps changing, before the keeper is left to try later."""
-_NOT_FOUND = 404
 _CONFLICT = 409
 _LOOK_AGAIN = (404, 409, 422)
 """How a precondition fails: no such Pod, another resourceVersion or uid, the test of a JSON patch."""
 _REFUSED_OUTPUTS = (400, 413, 422)
-_NO_VERSION = "unseen"
-"""A resourceVersion that no object has."""
-
-Json = dict[str, Any]
 
 
 class Ended(Enum):
@@ -52,13 +46,9 @@ class Ended(Enum):
     GONE = "gone"
     """The Pod is not there any more, or about to go."""
     LEFT = "left"
-    """The Pod is not held any more: somebody else let it run, or answered it."""
-
-
-class Posted(NamedTuple):
-    """Our result is there; `version` is the one in which nobody but us has written it."""
-
-    version: str
+    """The Pod is not held any more, or not for a keeper: somebody else let it run, or answered it."""
+    CHANGED = "changed"
+    """The Pod is held, and not to be answered as it was to be: it was told to run, or is another step."""
 
 
 class KeepsChangingError(ValueError):
@@ -69,7 +59,8 @@ class Actions:
     """The requests of the keeper, as many a second as `bucket` lets through."""
 
     def __init__(self, api: ApiClient, bucket: Bucket, now: Callable[[], datetime]) -> None:
-        self._api, self._bucket, self._now = api, bucket, now
+        self._requests, self._now = Requests(api, bucket), now
+        self._results = Results(self._requests)
 
     async def post(self, pod: Tended, entry: Entry) -> Posted | Outcome | Ended:
         """Create the Pod's result with the outputs of the entry.
@@ -78,68 +69,42 @@ class Actions:
         """
         for _ in range(_TRIES):
             try:
-                made = await self._request("POST", _results(pod), finish.task_result(pod, entry))
-                return Posted(version(made))
+                return await self._results.answer(pod, entry.outputs)
             except ApiException as error:
                 if error.status in _REFUSED_OUTPUTS:
                     return Outcome(Reason.BROKEN_ENTRY, f"its outputs are refused: {error.status}")
                 if error.status != _CONFLICT:
                     raise
-            found = await self._result(pod)
+            found = await self._results.read(pod)
             if found is None:
                 continue
             posted_for = posted_by_us(found)
             if posted_for == pod.uid and completed(found):
                 # Read before the Pod: if that is held then, what was read is not the step's.
                 held = await self._held(pod)
-                return held if isinstance(held, Ended) else Posted(version(found))
+                return held if isinstance(held, Ended) else posted(found)
             if not posted_for:
                 return Outcome(Reason.UNDECIDED, "the node has a result already")
             # Of an earlier Pod of this node, which is gone: its controller wants another answer.
-            await self._delete_result(pod, found)
+            await self._results.delete(pod, posted(found))
         raise KeepsChangingError("the result keeps changing")
 
-    async def finish(self, pod: Tended, entry: Entry, posted: Posted) -> Ended:
-        """Write the Pod's status; where it is not held any more, take our result back from beside it."""
-        held: Tended | Ended = pod
-        for _ in range(_TRIES):
-            if isinstance(held, Ended):
-                if held is Ended.LEFT:
-                    await self._take_back(pod, posted.version)
-                return held
-            try:
-                await self._request(
-                    "PATCH", f"{_pod(pod)}/status", finish.status(held, entry, self._now()), kube.MERGE_PATCH
-                )
-                return Ended.DONE
-            except ApiException as error:
-                if error.status not in _LOOK_AGAIN:
-                    raise
-                refused = error
-            again = await self._held(pod)
-            if again == held:
-                raise refused  # the Pod is what the patch is for: it will be refused again
-            held = again
-        raise KeepsChangingError("the Pod keeps changing")
+    async def finish(self, pod: Tended, entry: Entry, answer: Posted) -> Ended:
+        """Write the Pod's status; where it is not held any more, take our result back.
 
-    async def withdraw(self, pod: Tended, posted: Posted) -> None:
-        """Take our result back if the Pod has left the hold without being answered with it."""
-        if await self._held(pod) is Ended.LEFT:
-            await self._take_back(pod, posted.version)
-
-    async def release(self, pod: Found, label: str, outcome: Outcome, *, doubtful: bool) -> Ended:
-        """Let the Pod run. `doubtful`: a result of ours may be there, or on its way, which goes first."""
+        After CHANGED the result is there still: whoever releases the Pod takes it back.
+        """
         held: Found | Ended = pod
         for _ in range(_TRIES):
             if isinstance(held, Ended):
+                if held is not Ended.DONE:
+                    await self._results.delete(pod, answer)
                 return held
-            if doubtful and isinstance(held, Tended):
-                left = await self._retract(held)
-                if left is not None:
-                    return left
+            if not isinstance(held, Tended) or held.told or (held.key, held.step) != (pod.key, pod.step):
+                return Ended.CHANGED
             try:
-                patch = finish.release(held, label, outcome)
-                await self._request("PATCH", _pod(pod), patch, kube.JSON_PATCH)
+                status = finish.status(held, entry, self._now())
+                await self._requests.send("PATCH", f"{_path(pod)}/status", status, kube.MERGE_PATCH)
                 return Ended.DONE
             except ApiException as error:
                 if error.status not in _LOOK_AGAIN:
@@ -150,19 +115,81 @@ class Actions:
                 raise refused  # the Pod is what the patch is for: it will be refused again
             held = again
         raise KeepsChangingError("the Pod keeps changing")
+
+    async def withdraw(self, pod: Tended, answer: Posted) -> None:
+        """Take our result back if the Pod is gone, or has left the hold, without being answered with it."""
+        if await self._held(pod) in (Ended.LEFT, Ended.GONE):
+            await self._results.delete(pod, answer)
+
+    async def release(
+        self, pod: Found, label: str, outcome: Outcome, *, doubtful: bool, known: Tended | None = None
+    ) -> Ended:
+        """Let the Pod run. `known` is what it was when it could be decided, if it cannot be any more.
+
+        No answer may be beside it then, of this Pod or of an earlier one of its node, which was deleted: so
+        the result is looked at each time. That costs a step that runs one more request; memory of earlier
+        Pods would not, but a keeper that starts anew has none. Where there is an answer, or one may be on its
+        way (`doubtful`), the Pod is told first that it is to run, which nobody can finish after that; the
+        answer is taken back or kept out next; the gate goes last.
+        """
+        held: Found | Ended = pod
+        for _ in range(_TRIES):
+            if held is Ended.GONE:
+                await self._clear(known or pod)
+            if isinstance(held, Ended):
+                return Ended.LEFT if held is Ended.DONE else held
+            of = held if isinstance(held, Tended) else known or held
+            try:
+                if doubtful or await self._is_answered(of):
+                    tell = finish.tell(held, outcome)
+                    await self._requests.send("PATCH", _path(pod), tell, kube.JSON_PATCH)
+                    left = await self._retract(of)
+                    if left is not None:
+                        held = left
+                        continue
+                patch = finish.release(held, label, outcome)
+                await self._requests.send("PATCH", _path(pod), patch, kube.JSON_PATCH)
+                return Ended.DONE
+            except ApiException as error:
+                if error.status not in _LOOK_AGAIN:
+                    raise
+                refused = error
+            again = await self._held(pod)
+            if again == held:
+                raise refused  # the Pod is what the patch is for: it will be refused again
+            held = again
+        raise KeepsChangingError("the Pod keeps changing")
+
+    async def close(self, pod: Found) -> None:
+        """The Pod is over. If it reported nothing into the result that kept answers out, have Argo go on.
+
+        Until 3.6 a workflow is not over as long as one of its results is incomplete and that Pod is there
+        (markWorkflowPhase in workflow/controller/operator.go, taskResultReconciliation); from 3.7 on it waits
+        for ten minutes.
+        """
+        for _ in range(_TRIES):
+            found = await self._results.read(pod)
+            if found is None or kept_out(found) != pod.uid or completed(found):
+                return
+            fresh = await self._requests.get(_path(pod))
+            if fresh is None or fresh["metadata"].get("uid") != pod.uid:
+                return  # the node's next Pod may be reporting into it
+            if await self._results.close(pod, posted(found)):
+                return
+        raise KeepsChangingError("the result keeps changing")
 
     async def mark(self, pod: Found, label: str, outcome: Outcome) -> None:
         """Write how the step's memoization ended on its Pod, which is over."""
         for _ in range(_TRIES):
             try:
                 patch = finish.outcome(pod, label, outcome)
-                await self._request("PATCH", _pod(pod), patch, kube.MERGE_PATCH)
+                await self._requests.send("PATCH", _path(pod), patch, kube.MERGE_PATCH)
                 return
             except ApiException as error:
                 if error.status not in _LOOK_AGAIN:
                     raise
                 refused = error
-            fresh = await self._get(_pod(pod))
+            fresh = await self._requests.get(_path(pod))
             found = tended.read(fresh) if fresh is not None else None
             if found is None or found.uid != pod.uid:
                 return
@@ -171,120 +198,55 @@ class Actions:
             pod = found
         raise KeepsChangingError("the Pod keeps changing")
 
-    async def _held(self, pod: Found) -> Any:
-        """The Pod as it is now, if it is held; else how that ended."""
-        fresh = await self._get(_pod(pod))
+    async def _held(self, pod: Found) -> Found | Ended:
+        """The Pod as it is now, whatever it shows, if it is held for a keeper; else how that ended."""
+        fresh = await self._requests.get(_path(pod))
         if fresh is None or (fresh.get("metadata") or {}).get("uid") != pod.uid:
             return Ended.GONE
         found = tended.read(fresh)
-        if found is not None and found.phase is Phase.HELD and type(found) is type(pod):
+        if found is not None and found.phase is Phase.HELD:
             return Ended.GONE if found.deleting else found
         labels = fresh["metadata"].get("labels") or {}
         return Ended.DONE if labels.get(names.RESULT) == names.RESULT_HIT else Ended.LEFT
 
-    async def _retract(self, pod: Tended) -> Ended | None:
+    async def _is_answered(self, pod: Found) -> bool:
+        found = await self._results.read(pod)
+        return found is not None and _is_ours(posted_by_us(found), pod)
+
+    async def _retract(self, pod: Found) -> Ended | None:
         """Take back what we posted for the Pod, or keep it from getting there; None: that is done.
 
         Where no result is, an empty one takes its place, so that a POST of ours that is still on its way
-        meets a conflict; Argo's own containers report into it as readily as they create one. The result is
-        read before the Pod: if that is held then, what was read is not the step's.
+        meets a conflict; Argo's own containers report into it as readily as they create one. Where one is,
+        that POST has arrived. The result is read before the Pod: if that is held then, what was read is not
+        the step's.
         """
         for _ in range(_TRIES):
-            found = await self._result(pod)
+            found = await self._results.read(pod)
             if found is None:
-                if await self._keep_out(pod):
+                if not isinstance(pod, Tended) or await self._results.keep_out(pod):
                     return None
                 continue
-            if not posted_by_us(found):
+            if not _is_ours(posted_by_us(found), pod):
                 return None
             held = await self._held(pod)
             if isinstance(held, Ended):
                 return held
-            if await self._take_back(pod, version(found)):
+            if await self._results.delete(pod, posted(found)):
                 return None
         raise KeepsChangingError("the result keeps changing")
 
-    async def _take_back(self, pod: Tended, seen: str) -> bool:
-        """Make our result one that was not reported yet, in this version alone; False: it has another."""
-        taken_back = {
-            "metadata": {
-                "labels": {names.OUTPUTS_COMPLETED: "false"},
-                "annotations": {names.POSTED_FOR: None},
-                "resourceVersion": seen or _NO_VERSION,
-            },
-            "outputs": None,
-        }
-        try:
-            await self._request("PATCH", _result(pod), taken_back, kube.MERGE_PATCH)
-        except ApiException as error:
-            if error.status not in (_CONFLICT, _NOT_FOUND):
-                raise
-            return False
-        return True
-
-    async def _keep_out(self, pod: Tended) -> bool:
-        """Create an empty result, not reported yet; False: there is one."""
-        body = finish.task_result(pod, Entry(pod.step.node_id, None, None, None))
-        body["metadata"]["labels"][names.OUTPUTS_COMPLETED] = "false"
-        del body["metadata"]["annotations"]
-        body.pop("outputs", None)
-        try:
-            await self._request("POST", _results(pod), body)
-        except ApiException as error:
-            if error.status != _CONFLICT:
-                raise
-            return False
-        return True
-
-    async def _delete_result(self, pod: Tended, found: Mapping[str, Any]) -> None:
-        only = {"uid": found["metadata"].get("uid"), "resourceVersion": version(found)}
-        options = {"preconditions": only}
-        try:
-            await self._request("DELETE", _result(pod), options)
-        except ApiException as error:
-            if error.status not in (_CONFLICT, _NOT_FOUND):
-                raise
-
-    async def _result(self, pod: Tended) -> Json | None:
-        return await self._get(_result(pod))
-
-    async def _get(self, path: str) -> Json | None:
-        """The whole object; None where there is none."""
-        try:
-            return await self._request("GET", path, accept=kube.JSON)
-        except ApiException as error:
-            if error.status != _NOT_FOUND:
-                raise
-            return None
-
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        content_type: str = kube.JSON,
-        accept: str = kube.METADATA_ONLY,
-    ) -> Json:
-        await self._bucket.take()
-        answer = await kube.request(
-            self._api, method, path, seconds=TIMEOUT, body=body, accept=accept, content_type=content_type
-        )
-        if not isinstance(answer, dict):
-            raise ValueError("the answer is not an object")  # noqa: TRY004 - one of kube.FAILURES
-        return answer
+    async def _clear(self, pod: Found) -> None:
+        """The Pod is gone: leave no answer of it to the next one of its node."""
+        found = await self._results.read(pod)
+        if found is not None and posted_by_us(found) == pod.uid:
+            await self._results.delete(pod, posted(found))
 
 
-def _pod(pod: Found) -> str:
-    return f"/api/v1/namespaces/{_quoted(pod.namespace)}/pods/{_quoted(pod.name)}"
+def _is_ours(posted_for: str, pod: Found) -> bool:
+    """Whether a result is an answer for this Pod, or for an earlier one of the node that it proves to be."""
+    return posted_for == pod.uid or (bool(posted_for) and isinstance(pod, Tended))
 
 
-def _results(pod: Tended) -> str:
-    return f"/apis/{names.ARGO_API_VERSION}/namespaces/{_quoted(pod.namespace)}/workflowtaskresults"
-
-
-def _result(pod: Tended) -> str:
-    return f"{_results(pod)}/{_quoted(pod.step.node_id)}"
-
-
-def _quoted(name: str) -> str:
-    return quote(name, safe="")
+def _path(pod: Found) -> str:
+    return f"/api/v1/namespaces/{quote(pod.namespace, safe='')}/pods/{quote(pod.name, safe='')}"

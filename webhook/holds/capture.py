@@ -7,7 +7,7 @@ than exit codes of 0: a step that was told to stop may end with 0 as well, and w
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -22,8 +22,8 @@ from memoize.reasons import Reason
 from memoize.report import new_entry, reported, taken_over
 from webhook import artifactgc, kube
 from webhook.caches.view import View
-from webhook.holds.actions import TIMEOUT
 from webhook.holds.pace import Bucket
+from webhook.holds.requests import TIMEOUT
 from webhook.holds.tended import Tended
 from webhook.pods import Owner
 from webhook.service.writer import Writer
@@ -111,7 +111,7 @@ def _told_to_stop(pod: Json, deadline: str, last: datetime) -> str:
         grace = metadata.get("deletionGracePeriodSeconds")
         asked = _time(metadata["deletionTimestamp"])
         seconds = grace if isinstance(grace, int) else _GRACE
-        if asked is None or last >= asked - timedelta(seconds=seconds):
+        if asked is None or (asked - last).total_seconds() <= seconds:
             return "its Pod was deleted before it ended"
     return ""
 
@@ -190,7 +190,10 @@ class Capture:
             entry = Entry.parse("" if isinstance(data, Outcome) else data.get(pod.key.place, ""))
         except BrokenEntry:
             entry = None
-        if entry is not None and (entry.pod, entry.workflow) == (pod.name, pod.step.workflow):
+        if entry is None or (entry.pod, entry.workflow) != (pod.name, pod.step.workflow):
+            return None
+        # After a retry of the workflow another Pod had this name.
+        if entry.created is not None and entry.created >= pod.created_at.replace(microsecond=0):
             return Outcome(Reason.STORED, "before")
         return None
 

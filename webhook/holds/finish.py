@@ -4,16 +4,16 @@ Each names the very Pod that was looked at, so that a request that comes late, t
 no longer the one in charge is refused (409 or 422) instead of done to something else.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from memoize import names
 from memoize.entry import Entry
+from memoize.event import brief
 from memoize.outcome import Outcome
-from memoize.outputs import lasting_outputs
 from memoize.reasons import Reason
 from webhook.holds.tended import Found, Tended
-from webhook.patch import Op, add, pointer, remove
+from webhook.patch import Op, add, put, remove, test
 
 Json = dict[str, Any]
 
@@ -21,37 +21,6 @@ POD_REASON = "Memoized"
 """`status.reason` of a Pod that was answered without a node."""
 _ENDED = "Completed"
 """What the kubelet writes for a container that ended with 0."""
-
-
-def task_result(pod: Tended, entry: Entry) -> Json:
-    """The complete WorkflowTaskResult with the entry's outputs: to be created.
-
-    It is marked with the Pod that it is posted for, so that it can be told from what a step reports itself.
-    """
-    step = pod.step
-    labels = {names.WORKFLOW_LABEL: step.workflow, names.OUTPUTS_COMPLETED: "true"}
-    if step.instance_id:
-        labels[names.INSTANCE_ID] = step.instance_id
-    owner = {
-        "apiVersion": names.ARGO_API_VERSION,
-        "kind": "Workflow",
-        "name": step.workflow,
-        "uid": step.workflow_uid,
-    }
-    body: Json = {
-        "apiVersion": names.ARGO_API_VERSION,
-        "kind": "WorkflowTaskResult",
-        "metadata": {
-            "name": step.node_id,
-            "namespace": pod.namespace,
-            "labels": labels,
-            "annotations": {names.POSTED_FOR: pod.uid},
-            "ownerReferences": [owner],
-        },
-    }
-    if entry.outputs:
-        body["outputs"] = lasting_outputs(entry.outputs)
-    return body
 
 
 def status(pod: Tended, entry: Entry, now: datetime) -> Json:
@@ -91,24 +60,27 @@ def status(pod: Tended, entry: Entry, now: datetime) -> Json:
     }
 
 
+def tell(pod: Found, outcome: Outcome) -> list[Op]:
+    """The JSON Patch of a held Pod that says why it is to run, and leaves it held.
+
+    It makes another version of the Pod, so that an answer which is being finished is refused from here on.
+    """
+    return [
+        *_held(pod),
+        put(("metadata", "annotations"), names.REASON, _reason(outcome), there=pod.annotated),
+    ]
+
+
 def release(pod: Found, label: str, outcome: Outcome) -> list[Op]:
     """The JSON Patch of a held Pod that lets it run, and says why: `label` is a word of names.RESULT.
 
-    It is for the Pod as long as our gate stands where it stood; other gates are others' to take away.
+    Other gates are others' to take away.
     """
-    index = pod.gates.index(names.HELD_GATE)
-    reason = _reason(outcome)
-    annotation = (
-        add(("metadata", "annotations", names.REASON), reason)
-        if pod.annotated
-        else add(("metadata", "annotations"), {names.REASON: reason})
-    )
     return [
-        _test(("metadata", "uid"), pod.uid),
-        _test(("spec", "schedulingGates", index, "name"), names.HELD_GATE),
-        remove(("spec", "schedulingGates", index)),
+        *_held(pod),
+        remove(("spec", "schedulingGates", pod.gates.index(names.HELD_GATE))),
         add(("metadata", "labels", names.RESULT), label),
-        annotation,
+        put(("metadata", "annotations"), names.REASON, _reason(outcome), there=pod.annotated),
     ]
 
 
@@ -117,9 +89,13 @@ def outcome(pod: Found, label: str, outcome: Outcome) -> Json:
     return {"metadata": {"uid": pod.uid, **_marks(label, outcome)}}
 
 
-def _test(parts: tuple[str | int, ...], value: str) -> Op:
-    """The API server refuses the whole patch where another value stands."""
-    return {"op": "test", "path": pointer(*parts), "value": value}
+def _held(pod: Found) -> list[Op]:
+    """It is the Pod that was looked at, our gate stands where it stood, and nobody has said another word."""
+    return [
+        test(("metadata", "uid"), pod.uid),
+        test(("spec", "schedulingGates", pod.gates.index(names.HELD_GATE), "name"), names.HELD_GATE),
+        test(("metadata", "labels", names.RESULT), pod.word),
+    ]
 
 
 def _marks(label: str, outcome: Outcome) -> Json:
@@ -132,17 +108,8 @@ def _reason(outcome: Outcome) -> str:
 
 def _message(pod: Tended, entry: Entry, now: datetime) -> str:
     source = f"workflow {entry.workflow}" if entry.workflow else f"node {entry.node_id}"
-    age = f", stored {_age(now - entry.created)} ago" if entry.created is not None else ""
+    age = f", stored {brief((now - entry.created).total_seconds())} ago" if entry.created is not None else ""
     return f"answered from cache {pod.key.cache} with the outputs of {source}{age}"
-
-
-def _age(age: timedelta) -> str:
-    """As kubectl says an age, roughly: its largest unit. A time to come (a clock was wrong) is now."""
-    seconds = max(0, int(age.total_seconds()))
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
 
 
 def _timestamp(time: datetime) -> str:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from memoize.entry import Entry, Hit, Miss
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
+from webhook.holds.marks import Marks
 from webhook.holds.tended import Key, Phase, Tended
 
 BLOCKED = timedelta(minutes=5)
@@ -89,28 +90,6 @@ class _Flight:
         return tuple(held.pod.uid for held in sorted(self.held.values(), key=lambda held: held.order))
 
 
-class _Marks:
-    """Keys that are marked, all for the same time."""
-
-    def __init__(self, time: timedelta) -> None:
-        self._time = time
-        self._until: dict[Key, datetime] = {}
-        """The soonest to end first."""
-
-    def add(self, key: Key, now: datetime) -> None:
-        for earlier, until in list(self._until.items()):
-            if until > now:
-                break
-            del self._until[earlier]
-        self._until.pop(key, None)
-        self._until[key] = now + self._time
-
-    def until(self, key: Key, now: datetime) -> datetime | None:
-        """When the mark ends, None where there is none."""
-        until = self._until.get(key)
-        return until if until is not None and until > now else None
-
-
 class Flights:
     """Who leads, who follows, and what to do with a held Pod.
 
@@ -136,8 +115,8 @@ class Flights:
         """Of every Pod that was seen, and is not gone."""
         self._settled: set[str] = set()
         """Leaders whose end is known, while their Pods are still there."""
-        self._blocked = _Marks(BLOCKED)
-        self._stored = _Marks(STORED_GRACE)
+        self._blocked = Marks(BLOCKED)
+        self._stored = Marks(STORED_GRACE)
         self._followers: Counter[str] = Counter()
 
     def see(self, pod: Tended, now: datetime) -> Sequence[str]:
@@ -185,11 +164,6 @@ class Flights:
         """Nothing will be stored of this Pod, which is over or will be."""
         key = self._settle(uid)
         return self._block(key, now) if key is not None else ()
-
-    def leading(self, key: Key) -> bool:
-        """Whether a step runs that equal ones could wait for."""
-        flight = self._flights.get(key)
-        return flight is not None and bool(flight.leaders)
 
     def turn(self, pod: Tended, known: Hit | Miss | None, now: datetime) -> Turn | None:
         """What to do with a Pod that was seen; None: nothing, it is not held or is being deleted.

@@ -13,7 +13,7 @@ from memoize import duration, names
 from memoize.key import data_key
 from webhook.caches.view import Known
 from webhook.holds.note import Note
-from webhook.patch import END, Op, add
+from webhook.patch import END, Op, add, put
 from webhook.pods import Wanted
 from webhook.words import Mode
 
@@ -23,6 +23,9 @@ _LEAST_WAIT = timedelta(seconds=2)
 """Less is not worth waiting: an equal step hardly ends in it."""
 _LIMITS = ("timeout", "pendingTimeout")
 """Fields of a template that hold durations, counted from the node's start (4.1 has the second)."""
+
+_QUEUE = "kueue.x-k8s.io/queue-name"
+"""Label of the Pods that Kueue admits, by a scheduling gate of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,10 @@ def outside(
         gc=step.gc,
         until=until.astimezone(UTC).isoformat(timespec="seconds"),
     )
+    if known is Known.UNKNOWN:
+        return None  # or a Namespace that no keeper looks after
     if wanted.mode is Mode.REFRESH:
         return Watch(note, unshared)
-    if known is Known.UNKNOWN:
-        return None
     obstacle = _obstacle(pod, wanted)
     if known is Known.FRESH:
         return None if obstacle else Hold(note)
@@ -82,23 +85,19 @@ def outside(
 def ops(pod: Mapping[str, Any], decision: Hold | Watch) -> list[Op]:
     """The operations that carry the decision out."""
     held = isinstance(decision, Hold)
-    metadata = [
-        *_member(pod["metadata"], "labels", names.RESULT, names.RESULT_HELD if held else names.RESULT_MISS),
-        *_member(pod["metadata"], "annotations", names.PLAN, decision.note.to_json()),
+    runs_as = names.RESULT_MISS if decision.note.capture else names.RESULT_SKIPPED
+    label, plan = names.RESULT_HELD if held else runs_as, decision.note.to_json()
+    metadata = pod["metadata"]
+    marks = [
+        put(("metadata", "labels"), names.RESULT, label, there=metadata.get("labels")),
+        put(("metadata", "annotations"), names.PLAN, plan, there=metadata.get("annotations")),
     ]
     if not held:
-        return metadata
+        return marks
     gate = {"name": names.HELD_GATE}
     if pod["spec"].get("schedulingGates"):
-        return [*metadata, add(("spec", "schedulingGates", END), gate)]
-    return [*metadata, add(("spec", "schedulingGates"), [gate])]
-
-
-def _member(metadata: Mapping[str, Any], field: str, name: str, value: str) -> Iterator[Op]:
-    if not metadata.get(field):
-        yield add(("metadata", field), {name: value})
-    else:
-        yield add(("metadata", field, name), value)
+        return [*marks, add(("spec", "schedulingGates", END), gate)]
+    return [*marks, add(("spec", "schedulingGates"), [gate])]
 
 
 def _obstacle(pod: Mapping[str, Any], wanted: Wanted) -> str:
@@ -124,14 +123,17 @@ def _obstacle(pod: Mapping[str, Any], wanted: Wanted) -> str:
 def _unshared(pod: Mapping[str, Any], wanted: Wanted, now: datetime, until: datetime) -> str:
     """Why the Pod does not wait for an equal step, "" where it may.
 
-    A template with a lock of its own may hold it while its Pod waits; what a `resource` step does to the
-    cluster is often what it is there for, and its Pod is over before the resource is.
+    A quota that is charged before a Pod is scheduled (Kueue's) could be held by those who wait for one that
+    waits for it. A template with a lock of its own may hold it while its Pod waits. What a `resource` step
+    does to the cluster is often what it is there for, and its Pod is over before the resource is.
     """
     annotations = pod["metadata"].get("annotations") or {}
     if annotations.get(names.SINGLE_FLIGHT) == "false":
         return f"{names.SINGLE_FLIGHT} is false"
     if wanted.mode is Mode.REFRESH:
         return f"mode {wanted.mode}"
+    if pod["spec"].get("schedulingGates") or _QUEUE in (pod["metadata"].get("labels") or {}):
+        return "it waits for others to be scheduled"
     template = wanted.layout.template or {}
     for kind in ("resource", "synchronization"):
         if template.get(kind):

@@ -14,15 +14,16 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
+from memoize.outcome import Outcome
 from memoize.reasons import Reason
+from webhook import kube
 from webhook.breaker import Breaker
 from webhook.caches.view import View
 from webhook.events import Events
@@ -165,12 +166,15 @@ class Keeper:
         if found is None:
             self.gone(uid)
             return uid
-        record = self._records.put(found, doubtful=not (new and self._lease.holds))
+        record = self._records.put(found, doubtful=not (new and self._may_act()))
+        if record.settled and found.phase is Phase.HELD:
+            record.settled, record.released = False, record.released or Outcome(Reason.UNDECIDED)
+            self._queue.add(uid)  # it is held again, or still: let it run
         if isinstance(found, Inside):
             self._breaker.see(pod)
         if found.phase is Phase.OVER:
             if isinstance(found, Inside):
-                record.word = record.word or Word(*capture.inside(pod))
+                record.said = Word(*capture.inside(pod))
             elif isinstance(found, Tended):
                 record.end = capture.ended(pod, found.declared, found.step.deadline)
             # What a step reported goes with its workflow, so there is no time to lose.
@@ -213,9 +217,10 @@ class Keeper:
     # --- What is done about it ------------------------------------------------------------------------
 
     def _is_fit(self) -> bool:
-        """Whether this replica may act: it has seen the Pods, and gets on with its work."""
-        listed = all(reflector.heard > float("-inf") for reflector in self._reflectors)
-        return listed and self._clock() < self._progress + HOPELESS
+        """Whether this replica may act: it hears of the Pods, and gets on with its work."""
+        now = self._clock()
+        hears = all(now < one.heard + watched.SILENCE + TRUSTED for one in self._reflectors)
+        return hears and now < self._progress + HOPELESS
 
     async def _work(self) -> None:
         """Hand names to workers while this replica may act; others wait in the queue until it may."""
@@ -237,10 +242,12 @@ class Keeper:
                     workers.create_task(self._turn(uid, slots))
 
     def _may_act(self) -> bool:
-        """Whether the Lease is ours. Who just got it looks at every Pod, since timers were not heeded."""
+        """Whether the Lease is ours. Who just got it looks at every Pod: timers were not heeded."""
         acts = self._lease.holds
         if acts and not self._acted:
-            self._again(record.pod.uid for record in self._records)
+            for record in self._records:
+                record.doubtful = True  # whoever acted before may have posted for it
+                self._queue.add(record.pod.uid)
         self._acted = acts
         return acts
 
@@ -274,7 +281,8 @@ class Keeper:
             give_up(record, outcome, self._tools)
         pause = min(_FIRST_PAUSE * 2**trouble.count, _LONGEST_PAUSE) * random.uniform(0.5, 1)
         trouble.count = min(trouble.count + 1, 10)
-        self._queue.add_later(record.pod.uid, max(pause, _wish(error)), urgent=not held)
+        wait = max(pause, kube.retry_after(error, _LONGEST_WISH))
+        self._queue.add_later(record.pod.uid, wait, urgent=not held)
         told = fields(
             namespace=record.pod.namespace, pod=record.pod.name, reason=outcome.reason, error=outcome.detail
         )
@@ -282,10 +290,3 @@ class Keeper:
         _log.warning(
             "cannot do what is to be done for a %s Pod", record.pod.phase.value, exc_info=bug, extra=told
         )
-
-
-def _wish(error: Exception) -> float:
-    """Seconds that the API server asks for before the next try."""
-    headers: Mapping[str, str] = (isinstance(error, ApiException) and error.headers) or {}
-    text = str(headers.get("Retry-After", ""))
-    return min(float(text), _LONGEST_WISH) if text.isascii() and text.isdigit() else 0.0

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from webhook.caches.view import Known
-from webhook.holds.actions import Posted
 from webhook.holds.capture import End
+from webhook.holds.results import Posted
 from webhook.holds.tended import Found, Phase, Tended
 
 
@@ -43,16 +43,18 @@ class Trouble:
 class Record:
     """One Pod, as it was last told, and how far it has come.
 
-    `end`: how its step ended, once it is over. `doubtful`: a result of ours may be there or on its way.
-    `undecided`: its entry could not be looked up. `released`: it is to run, and why; that is final.
-    `gone`: nobody tends it any more.
-    `settled`: as a held Pod it is done with, and the watch will say so. `word`: it is handled, but for its
-    label.
+    `known`: what it was when it last could be decided, which an edit may have made a Stray of since.
+    `end`: how its step ended, once it is over; `said`: the same, as containers of ours inside it tell.
+    `doubtful`: a result of ours may be there or on its way. `undecided`: its entry could not be looked up.
+    `released`: it is to run, and why; that is final. `settled`: as a held Pod it is done with, and the watch
+    will say so. `gone`: nobody tends it any more. `word`: it is handled, but for its label.
     """
 
     pod: Found
     doubtful: bool
+    known: Tended | None = None
     end: End | None = None
+    said: Word | None = None
     undecided: bool = False
     answer: Answer | None = None
     released: Outcome | None = None
@@ -109,6 +111,8 @@ class Records:
         else:
             self._unhold(record.pod)
             record.pod = pod
+        if isinstance(pod, Tended):
+            record.known = pod
         if pod.phase is Phase.HELD:
             self.held += 1
             if isinstance(pod, Tended):

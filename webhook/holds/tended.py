@@ -4,6 +4,7 @@ All of it comes from the Pod itself, so a keeper that starts anew knows what the
 Pods can write what is read here: one that is not what it says becomes a Stray.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +16,15 @@ from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.reasons import Reason
+from memoize.spec import is_dns1123_subdomain
 from memoize.step import Step
 from webhook import pods
 from webhook.holds import identity
 from webhook.holds.note import Note
+from webhook.logs import fields
 from webhook.pods import Owner
+
+_log = logging.getLogger(__name__)
 
 _TENDED = (names.RESULT_HELD, names.RESULT_MISS, names.RESULT_INSIDE)
 SELECTOR = f"{names.RESULT} in ({','.join(_TENDED)})"
@@ -50,6 +55,8 @@ class Key(NamedTuple):
 class Found:
     """What any Pod with our label shows.
 
+    `node` is its step's node id, where it names one. `word` is the one of names.RESULT that it bears. `told`:
+    a keeper has written on it that it is to run, and why; it may be held still, and is not to be answered.
     `version` is its resourceVersion. `gates` are the names of its scheduling gates, in order. `deleting`: it
     has a deletionTimestamp. `annotated`: it has annotations at all.
     """
@@ -62,11 +69,19 @@ class Found:
     deleting: bool
     gates: tuple[str, ...]
     annotated: bool
+    node: str
+    word: str
+    told: Outcome | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inside(Found):
-    """A Pod whose look-up and capture are done by containers of ours: only their last word is to be read."""
+    """A Pod whose look-up and capture are done by containers of ours: only their last word is to be read.
+
+    `owner` is None where the Pod is no step of a Workflow.
+    """
+
+    owner: Owner | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +117,13 @@ class Tended(Found):
     def leads(self) -> bool:
         """Whether equal steps may wait for it once it runs: it shares, and its outputs will be stored.
 
+        Nor may another gate keep it: who waits for it might be what that gate waits for (a quota of Kueue's).
+
         Whoever let it run, admission or a keeper. What does not share neither waits nor is waited for: its
         author said so, or it runs in order to overwrite the entry (`refresh`), and a step that may use an
         entry must not depend on a run that distrusts it.
         """
-        return self.note.share and self.note.capture
+        return self.note.share and self.note.capture and all(gate == names.HELD_GATE for gate in self.gates)
 
     @property
     def released_as(self) -> str:
@@ -131,12 +148,22 @@ def read(pod: Mapping[str, Any]) -> Tended | Stray | Inside | None:
         "deleting": bool(metadata.get("deletionTimestamp")),
         "gates": gates,
         "annotated": bool(metadata.get("annotations")),
+        "node": _node(metadata),
+        "word": word,
+        "told": _told((metadata.get("annotations") or {}).get(names.REASON)),
     }
     if word == names.RESULT_INSIDE:
-        return Inside(**found)
-    if wrong := identity.wrong(pod):
-        return Stray(**found, outcome=Outcome(Reason.NOT_ITSELF, wrong))
-    decided = _decided(pod, found["namespace"])
+        owner = pods.owner(pod, found["namespace"])
+        return Inside(**found, owner=owner)
+    try:
+        if wrong := identity.wrong(pod):
+            return Stray(**found, outcome=Outcome(Reason.NOT_ITSELF, wrong))
+        decided = _decided(pod, found["namespace"])
+    except Exception:  # tenants write Pods: one that nobody thought of must not blind us to all others
+        _log.exception(
+            "a Pod that cannot be read", extra=fields(namespace=found["namespace"], pod=found["name"])
+        )
+        decided = Outcome(Reason.INTERNAL_ERROR, "it cannot be read")
     if isinstance(decided, Outcome):
         return Stray(**found, outcome=decided)
     return Tended(**found, **decided)
@@ -201,6 +228,23 @@ def _may_be_of_3_5(pod: Mapping[str, Any]) -> bool:
         if container.get("name") == names.MAIN_CONTAINER
         for variable in container.get("env") or ()
     )
+
+
+def _node(metadata: Mapping[str, Any]) -> str:
+    """The node's id, "" for what no result can be named after."""
+    node = pods.node_id(metadata)
+    return node if is_dns1123_subdomain(node) else ""
+
+
+def _told(reason: object) -> Outcome | None:
+    """The outcome in an annotation names.REASON; whatever else it says, it was not written at admission."""
+    if reason is None:
+        return None
+    code, _, detail = str(reason).partition(": ")
+    try:
+        return Outcome(Reason(code), detail)
+    except ValueError:
+        return Outcome(Reason.UNDECIDED, "it was to run already")
 
 
 def _time(text: str) -> datetime:

@@ -22,10 +22,11 @@ from webhook.holds.actions import Actions, Ended
 from webhook.holds.capture import Capture
 from webhook.holds.flights import Complete, Flights, Release, Wait
 from webhook.holds.records import Answer, Record, Word
-from webhook.holds.tended import Phase, Stray, Tended
+from webhook.holds.tended import Inside, Phase, Stray, Tended
 from webhook.logs import fields
 from webhook.lookups import Lookups
 from webhook.metrics import Metrics
+from webhook.pods import Owner
 
 _log = logging.getLogger(__name__)
 
@@ -76,8 +77,8 @@ class Tools(NamedTuple):
 async def tend(record: Record, tools: Tools) -> float | None:
     """Do what the Pod needs now; returns after how many seconds it is to be looked at again, if at all."""
     pod = record.pod
-    if record.unfinished and record.answer is not None and isinstance(pod, Tended):
-        await tools.actions.withdraw(pod, record.answer.posted)
+    if record.unfinished and record.answer is not None and record.known is not None:
+        await tools.actions.withdraw(record.known, record.answer.posted)
         record.settled = True
     if record.gone:
         return None
@@ -111,8 +112,8 @@ def refusal(error: Exception) -> Outcome:
 
 
 async def _held(record: Record, pod: Tended, tools: Tools) -> float | None:
-    if record.released is not None:
-        await _release(record, record.released, tools)
+    if (outcome := record.released or pod.told) is not None:
+        await _release(record, outcome, tools)
         return None
     if record.answer is not None:
         return await _finish(record, pod, record.answer, tools)
@@ -165,6 +166,9 @@ async def _finish(record: Record, pod: Tended, answer: Answer, tools: Tools) -> 
     if left > 0:
         return left
     ended = await tools.actions.finish(pod, answer.entry, answer.posted)
+    if ended is Ended.CHANGED:
+        await _release(record, Outcome(Reason.UNDECIDED, "it was changed while it was answered"), tools)
+        return None
     record.settled = True
     if ended is Ended.DONE:
         now = tools.now()
@@ -180,7 +184,9 @@ async def _release(record: Record, outcome: Outcome, tools: Tools) -> None:
     pod = record.pod
     record.released = outcome
     label = pod.released_as if isinstance(pod, Tended) else names.RESULT_SKIPPED
-    ended = await tools.actions.release(pod, label, outcome, doubtful=record.doubtful)
+    if record.doubtful and record.known is not None and not isinstance(pod, Inside):
+        label = names.RESULT_MISS  # look at its end: a result that keeps answers out may be left
+    ended = await tools.actions.release(pod, label, outcome, doubtful=record.doubtful, known=record.known)
     record.settled = True
     if ended is Ended.DONE:
         _tell(record, outcome, tools)
@@ -189,7 +195,9 @@ async def _release(record: Record, outcome: Outcome, tools: Tools) -> None:
 async def _over(record: Record, tools: Tools) -> None:
     pod = record.pod
     if record.word is None:
-        if isinstance(pod, Stray):
+        if record.said is not None:
+            _say_last_word(record, *record.said, tools)
+        elif isinstance(pod, Stray):
             _say_last_word(record, names.RESULT_SKIPPED, pod.outcome, tools)
         elif isinstance(pod, Tended) and not pod.note.capture:
             _say_last_word(
@@ -203,6 +211,8 @@ async def _over(record: Record, tools: Tools) -> None:
             label = names.RESULT_STORED if stored else names.RESULT_SKIPPED
             _say_last_word(record, label, outcome, tools)
     if record.word is not None:
+        if record.doubtful and record.word.label == names.RESULT_SKIPPED:
+            await tools.actions.close(pod)
         await tools.actions.mark(pod, *record.word)
 
 
@@ -227,9 +237,16 @@ def _tell(record: Record, outcome: Outcome, tools: Tools) -> None:
             reason=outcome.reason.value, namespace=pod.namespace, pod=pod.name, detail=outcome.detail
         ),
     )
-    if not isinstance(pod, Tended):
-        return
+    match pod:
+        case Tended():
+            owner, node = pod.owner, pod.step.node_id
+        case Inside(owner=Owner() as owner, node=node):
+            pass
+        case _:
+            return
     if outcome.reason is Reason.STORED:
-        tools.events.stored(pod.owner, pod.step.node_id, outcome.detail)
+        tools.events.stored(owner, node, outcome.detail)
+    elif outcome.reason is Reason.HIT:
+        tools.events.answered(owner, node, outcome.detail)
     elif outcome.reason not in _UNTOLD:
-        tools.events.skipped(pod.owner, pod.step.node_id, outcome.reason, outcome.detail)
+        tools.events.skipped(owner, node, outcome.reason, outcome.detail)

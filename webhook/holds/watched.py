@@ -39,7 +39,7 @@ def reflectors(
         Reflector(
             api,
             path,
-            _Pods(see, gone),
+            Pods(see, gone),
             name="step Pods",
             selector=tended.SELECTOR,
             clock=clock,
@@ -51,8 +51,8 @@ def reflectors(
     ]
 
 
-class _Pods:
-    """Knows which Pods one list and watch have told of, so that it can tell which have gone."""
+class Pods:
+    """Who is told what one list and watch hold (watching.Handler), and tells which Pods have gone since."""
 
     def __init__(self, see: See, gone: Callable[[str], None]) -> None:
         self._see, self._gone = see, gone
@@ -60,17 +60,22 @@ class _Pods:
         self._listed: set[str] = set()
 
     def begin(self) -> None:
+        """See watching.Handler."""
+        self._known |= self._listed  # of a list that broke off: who is not in this one has gone
         self._listed = set()
 
     def listed(self, obj: Json) -> None:
+        """See watching.Handler."""
         self._listed.add(self._see(obj, new=False))
 
     def end(self) -> None:
+        """See watching.Handler."""
         for uid in self._known - self._listed:
             self._gone(uid)
         self._known, self._listed = self._listed, set()
 
     def changed(self, type_: str, obj: Json) -> None:
+        """See watching.Handler."""
         if type_ == "DELETED":
             uid = str(obj["metadata"].get("uid", ""))
             self._known.discard(uid)

@@ -1,6 +1,7 @@
 """One ConfigMap on the API server: the few requests of the writer, and what keeps one from working."""
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -26,7 +27,7 @@ for a ConfigMap that was deleted after it had been read."""
 class TroubleError(Exception):
     """A request that did not work. `status` is 0 where no answer came; it may then have taken effect.
 
-    `too_large`: the ConfigMap would have become too large. `retry_after` is in seconds.
+    `too_large`: the ConfigMap would have become too large. `retry_after`: seconds that it asks for.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class TroubleError(Exception):
         status: int,
         *,
         too_large: bool = False,
-        retry_after: float | None = None,
+        retry_after: float = 0,
         cause: str = "",
     ) -> None:
         super().__init__(f"{doing}: {f'status {status}' if status else cause}")
@@ -110,16 +111,15 @@ class ConfigMap:
 
 
 def _trouble(doing: str, error: ApiException) -> TroubleError:
-    """Read a refusal: its metav1.Status, and Retry-After as the API server writes it, a number of seconds."""
+    """Read a refusal: its metav1.Status, and its Retry-After."""
     status, causes, message = error.status or 0, set(), ""
     with suppress(ValueError, AttributeError, KeyError, TypeError):
         said = json.loads(error.body or "")
         message = str(said.get("message"))
         causes = {str(cause["reason"]) for cause in said["details"]["causes"]}
-    wait = error.headers.get("Retry-After", "") if error.headers else ""
     return TroubleError(
         doing,
         status,
         too_large=configmap.too_large(status, causes, message),
-        retry_after=float(wait) if wait.isascii() and wait.isdigit() else None,
+        retry_after=kube.retry_after(error, math.inf),
     )

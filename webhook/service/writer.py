@@ -184,7 +184,7 @@ class Writer:
         pause = lane.pause * random.uniform(0.5, 1)
         lane.pause = min(2 * lane.pause, _LONGEST_PAUSE)
         # Nothing that waits now will wait for longer than that.
-        return max(pause, min(result.trouble.retry_after or 0, self._seconds))
+        return max(pause, min(result.trouble.retry_after, self._seconds))
 
     def _forget(self, lane: _Lane, puts: list[_Put]) -> None:
         gone = {id(put) for put in puts}

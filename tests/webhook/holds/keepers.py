@@ -63,11 +63,15 @@ async def keeping(
         hold_timeout=hold_timeout,
         follow_timeout=follow_timeout,
     )
-    async with proxy.serving() as url, api_client(site.cluster, url=url, token=token) as api:
+    async with (
+        proxy.serving() as url,
+        api_client(site.cluster, url=url, token=token) as api,
+        api_client(site.cluster) as aside,
+    ):
         metrics = Metrics()
         view = View(api, settings.namespaces)
         writer = Writer(api, metrics.cache_writes)
-        events = Events(api, metrics.lost_event, "test")
+        events = Events(aside, metrics.lost_event, "test")  # not among the requests that a test counts
         keeper = Keeper(
             api,
             view,
@@ -80,7 +84,8 @@ async def keeping(
             settings,
             f"keeper-{next(_numbers)}",
         )
-        running = Running(keeper, proxy, [asyncio.create_task(view.run()), asyncio.create_task(keeper.run())])
+        work = (view.run(), events.run(), keeper.run())
+        running = Running(keeper, proxy, [asyncio.create_task(part) for part in work])
         try:
             if wait:
                 await until(lambda: keeper.ready)

@@ -3,18 +3,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from aiohttp import web
+from kubernetes_asyncio.client.exceptions import ApiException
 
 from memoize import names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from tests.cluster import Cluster
+from tests.webhook.holds.proxy import Proxy
 from tests.webhook.holds.site import OUT, RAN, Site, outputs
 from tests.webhook.serving import api_client
 from webhook.holds import tended
-from webhook.holds.actions import Actions, Ended, Posted
+from webhook.holds.actions import Actions, Ended
 from webhook.holds.pace import Bucket
-from webhook.holds.tended import Tended
+from webhook.holds.results import Posted
+from webhook.holds.tended import Stray, Tended
 
 pytestmark = pytest.mark.contract
 
@@ -52,6 +56,20 @@ def free(site: Site, pod: Tended) -> None:
     """Somebody lets the Pod run."""
     gates = [{"op": "remove", "path": "/spec/schedulingGates"}]
     assert site.cluster.patch("Pod", site.namespace, pod.name, gates)[0] == 200
+
+
+def rewrite(site: Site, pod: Tended, annotations: dict[str, str] | None = None) -> Stray:
+    """Somebody edits what says which step it is."""
+    change = {"metadata": {"annotations": annotations or {names.KEY: "another"}}}
+    assert site.cluster.patch("Pod", site.namespace, pod.name, change)[0] == 200
+    found = tended.read(site.get(pod.name))
+    assert isinstance(found, Stray)
+    return found
+
+
+def completed_as(site: Site, pod: Tended) -> str:
+    """What the controller takes the result for."""
+    return str((site.result(pod.name) or {})["metadata"]["labels"][names.OUTPUTS_COMPLETED])
 
 
 async def posted(actions: Actions, pod: Tended) -> Posted:
@@ -131,10 +149,7 @@ async def test_a_pod_that_was_let_run_is_not_finished_and_loses_our_result(
     free(site, pod)
     assert await actions.finish(pod, ENTRY, result) is Ended.LEFT
     assert not site.succeeded(pod.name)
-    found = site.result(pod.name)
-    assert found is not None
-    assert found["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "false"
-    assert "outputs" not in found
+    assert site.result(pod.name) is None
 
 
 async def test_what_the_step_reported_since_is_never_taken_back(site: Site, actions: Actions) -> None:
@@ -200,8 +215,116 @@ async def test_a_release_leaves_what_the_step_reported(site: Site, actions: Acti
 async def test_a_pod_that_was_answered_is_not_let_run(site: Site, actions: Actions) -> None:
     pod = held(site)
     await actions.finish(pod, ENTRY, await posted(actions, pod))
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is Ended.LEFT
+    assert (site.value(pod.name), site.word(pod.name)) == (OUT, names.RESULT_HIT)
+
+
+@pytest.mark.parametrize("doubtful", [True, False])
+async def test_a_release_that_comes_late_leaves_the_word_on_a_pod_that_was_answered(
+    site: Site, actions: Actions, doubtful: bool
+) -> None:
+    """A Pod that is over keeps its gate: the word alone tells."""
+    pod = held(site)
+    hit = {"metadata": {"labels": {names.RESULT: names.RESULT_HIT}}}
+    assert site.cluster.patch("Pod", site.namespace, pod.name, hit)[0] == 200
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=doubtful) is Ended.LEFT
+    assert (site.held(pod.name), site.word(pod.name)) == (True, names.RESULT_HIT)
+
+
+async def test_an_answer_cannot_be_finished_once_its_pod_was_told_to_run(
+    site: Site, cluster: Cluster, actions: Actions
+) -> None:
+    """Another keeper posted it, was stopped, and goes on while ours is about to take the gate away."""
+    pod = held(site)
+    answer = await posted(actions, pod)
+    proxy = Proxy(cluster)
+    async with proxy.serving() as url, api_client(cluster, url=url) as api:
+        ours = Actions(api, Bucket(1000), lambda: datetime.now(UTC))
+        patches = []
+
+        def stop_before_the_gate(method: str, path: str) -> web.Response | None:
+            patches.extend([path] if method == "PATCH" else [])
+            return web.json_response({"code": 503}, status=503) if len(patches) == 2 else None
+
+        proxy.fault = stop_before_the_gate
+        with pytest.raises(ApiException):
+            await ours.release(pod, names.RESULT_MISS, WHY, doubtful=True)
+        assert await actions.finish(pod, ENTRY, answer) is Ended.CHANGED
+        told = seen(site, pod.name)
+        assert told.told == WHY
+        assert await ours.release(told, names.RESULT_MISS, WHY, doubtful=True) is Ended.DONE
+    assert not site.succeeded(pod.name)
+    assert not site.value(pod.name)
+
+
+async def test_an_answer_of_an_earlier_pod_of_the_node_goes_before_the_gate(
+    site: Site, actions: Actions
+) -> None:
+    earlier = held(site)
+    await posted(actions, earlier)
+    site.delete(earlier.name)
+    pod = held(site)
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=False) is Ended.DONE
+    assert site.result(pod.name) is None
+
+
+async def test_a_pod_that_is_deleted_leaves_no_answer_behind(site: Site, actions: Actions) -> None:
+    withdrawn, finished, released = [held(site, number=number) for number in range(3)]
+    answers = [await posted(actions, pod) for pod in (withdrawn, finished, released)]
+    for pod in (withdrawn, finished, released):
+        site.delete(pod.name)
+    await actions.withdraw(withdrawn, answers[0])
+    assert await actions.finish(finished, ENTRY, answers[1]) is Ended.GONE
+    assert await actions.release(released, names.RESULT_MISS, WHY, doubtful=True) is Ended.GONE
+    assert site.cluster.list("WorkflowTaskResult", site.namespace)[1]["items"] == []
+
+
+async def test_a_pod_that_became_another_step_is_not_finished_and_loses_our_result_before_it_runs(
+    site: Site, actions: Actions
+) -> None:
+    pod = held(site)
+    answer = await posted(actions, pod)
+    stray = rewrite(site, pod)
+    assert await actions.finish(pod, ENTRY, answer) is Ended.CHANGED
+    assert site.held(pod.name)
+    assert await actions.release(stray, names.RESULT_MISS, WHY, doubtful=True, known=pod) is Ended.DONE
+    assert site.result(pod.name) is None
+    assert not site.held(pod.name)
+
+
+async def test_a_stray_loses_no_answer_but_its_own(site: Site, actions: Actions) -> None:
+    """It may name any node."""
+    other = held(site)
+    await posted(actions, other)
+    stray = rewrite(site, held(site, number=1), {names.NODE_ID: other.name})
+    assert await actions.release(stray, names.RESULT_SKIPPED, WHY, doubtful=True) is Ended.DONE
+    assert site.value(other.name) == OUT
+
+
+async def test_a_result_that_kept_answers_out_is_closed_when_the_step_reported_nothing(
+    site: Site, actions: Actions
+) -> None:
+    pod = held(site)
     assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is Ended.DONE
-    assert site.value(pod.name) == OUT
+    assert completed_as(site, pod) == "false"
+    site.end(pod.name, phase="Failed", code=1)
+    await actions.close(pod)
+    assert completed_as(site, pod) == "true"
+    assert not site.value(pod.name)
+
+
+async def test_a_result_that_is_not_of_this_pods_release_is_not_closed(site: Site, actions: Actions) -> None:
+    reported, later = held(site), held(site, number=1)
+    for pod in (reported, later):
+        await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True)
+    site.report(reported.name)
+    before = site.result(reported.name)
+    await actions.close(reported)
+    assert site.result(reported.name) == before
+    site.delete(later.name)
+    held(site, number=1)
+    await actions.close(later)
+    assert completed_as(site, later) == "false"
 
 
 async def test_the_last_word_is_written_on_a_pod_that_changed_or_has_gone(

@@ -1,7 +1,8 @@
 import asyncio
 import json
 from copy import deepcopy
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -130,6 +131,12 @@ def test_a_pod_that_was_deleted_before_its_step_ended_is_not_stored(
     pod = over()
     pod["metadata"] = {"deletionTimestamp": deletion, "deletionGracePeriodSeconds": grace}
     assert (reason(pod) == "") is kept
+
+
+def test_a_deletion_with_a_grace_period_of_ages_is_a_deletion() -> None:
+    pod = over()
+    pod["metadata"] |= {"deletionTimestamp": OVER, "deletionGracePeriodSeconds": 10**11}
+    assert reason(pod) == Reason.STEP_FAILED
 
 
 @pytest.mark.parametrize(
@@ -270,6 +277,18 @@ async def test_outputs_whose_result_is_gone_are_taken_from_the_workflow_that_suc
     assert (outcome.reason is Reason.STORED) is kept
     entry = site.entry()
     assert (entry is not None and entry.outputs == outputs(RAN)) is kept
+
+
+async def test_an_entry_of_an_earlier_pod_of_that_name_is_not_this_ones(cluster: Cluster) -> None:
+    site = Site.new(cluster)
+    name = site.pod(held=False)
+    site.run(name)
+    pod = watched(site, name)
+    await captured(site, pod, Proxy(cluster))
+    site.cluster.delete("WorkflowTaskResult", site.namespace, name)
+    retried = replace(pod, created_at=datetime.now(UTC) + timedelta(seconds=5))
+    (outcome,) = await captured(site, retried, Proxy(cluster))
+    assert outcome.reason is Reason.OUTPUTS_INCOMPLETE
 
 
 async def test_a_workflow_of_another_uid_is_not_the_pods(cluster: Cluster) -> None:

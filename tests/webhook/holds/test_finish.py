@@ -14,55 +14,17 @@ from webhook.holds.tended import Stray, Tended, read
 
 Json = dict[str, Any]
 NOW = datetime(2026, 1, 1, 12, 0, 0, 900_000, tzinfo=UTC)
-OUTPUTS = {
-    "parameters": [{"name": "out", "value": "42"}],
-    "artifacts": [{"name": "logs", "s3": {"key": "a"}}],
-    "exitCode": "0",
-}
 
 
-def entry(
-    age: timedelta | None = timedelta(hours=3), workflow: str = "first", outputs: Json | None = None
-) -> Entry:
+def entry(age: timedelta | None = timedelta(hours=3), workflow: str = "first") -> Entry:
     created = NOW - age if age is not None else None
-    return Entry("first-1", OUTPUTS if outputs is None else outputs, created, None, workflow=workflow)
+    return Entry("first-1", {}, created, None, workflow=workflow)
 
 
 def tended(pod: Json) -> Tended:
     found = read(pod)
     assert isinstance(found, Tended), found
     return found
-
-
-def test_the_result_is_complete_marked_and_owned_by_the_workflow() -> None:
-    pod = held()
-    body = finish.task_result(tended(pod), entry())
-    owner = {key: pod["metadata"]["ownerReferences"][0][key] for key in ("apiVersion", "kind", "name", "uid")}
-    assert body == {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "WorkflowTaskResult",
-        "metadata": {
-            "name": "container-kpr47",
-            "namespace": "cap-v412-legacy",
-            "labels": {names.WORKFLOW_LABEL: "container-kpr47", names.OUTPUTS_COMPLETED: "true"},
-            "annotations": {names.POSTED_FOR: "pod-uid"},
-            "ownerReferences": [owner],
-        },
-        "outputs": {
-            **OUTPUTS,
-            "artifacts": [{"name": "logs", "s3": {"key": "a"}, "artifactGC": {"strategy": "Never"}}],
-        },
-    }
-
-
-def test_a_result_carries_the_instance_id_of_its_controller() -> None:
-    pod = held()
-    pod["metadata"]["labels"][names.INSTANCE_ID] = "blue"
-    assert finish.task_result(tended(pod), entry())["metadata"]["labels"][names.INSTANCE_ID] == "blue"
-
-
-def test_an_entry_without_outputs_makes_a_result_without_any() -> None:
-    assert "outputs" not in finish.task_result(tended(held()), entry(outputs={}))
 
 
 @pytest.mark.parametrize("case", ["container", "container-set", "sidecars-and-init"])
@@ -102,9 +64,9 @@ def test_completing_is_for_this_very_version_and_says_so_on_the_pod() -> None:
     ("age", "told"),
     [
         (timedelta(seconds=-5), "0s"),
-        (timedelta(seconds=119), "119s"),
+        (timedelta(seconds=119), "1m59s"),
         (timedelta(minutes=2), "2m"),
-        (timedelta(minutes=119), "119m"),
+        (timedelta(minutes=119), "1h59m"),
         (timedelta(hours=3), "3h"),
         (timedelta(days=400), "400d"),
     ],

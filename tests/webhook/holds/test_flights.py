@@ -96,7 +96,6 @@ def test_nobody_waits_for_a_step_of_another_key_cache_or_namespace() -> None:
 def test_whoever_let_it_run_a_running_step_leads() -> None:
     table = flights(A, running("z"))
     assert table.turn(A, MISS, START) == Wait(LIMIT)
-    assert table.leading(A.key)
 
 
 def test_a_step_that_is_over_leads_until_its_end_is_told() -> None:
@@ -121,7 +120,6 @@ def test_a_readonly_step_follows_and_never_leads() -> None:
     assert table.turn(reader, MISS, START) == Wait(LIMIT)
     alone = flights(reader)
     assert alone.turn(reader, MISS, START) == RUN
-    assert not alone.leading(reader.key)
     alone.see(B, START)
     assert alone.turn(B, MISS, START) == RUN
 
@@ -196,7 +194,6 @@ def test_a_leader_whose_end_is_told_does_not_lead_again_however_often_it_is_seen
     table = following(A)
     table.stored("leader", START)
     table.see(over("leader"), START)
-    assert not table.leading(A.key)
     assert table.gone("leader", START) == ()
     assert table.turn(A, MISS, START) == Wait(START + STORED_GRACE)
 

@@ -67,12 +67,13 @@ def test_a_step_without_an_entry_is_held_for_an_equal_one() -> None:
     assert datetime.fromisoformat(note.until) == NOW + FOLLOW
 
 
-def test_what_the_view_does_not_know_is_left_to_the_pod() -> None:
-    assert outside(step_pod(), Known.UNKNOWN) is None
+@pytest.mark.parametrize("mode", ["use", "refresh", "readonly"])
+def test_what_the_view_does_not_know_is_left_to_the_pod(mode: str) -> None:
+    assert outside(step_pod(), Known.UNKNOWN, mode=mode) is None
 
 
 def test_a_refresh_runs_whatever_there_is_and_is_stored() -> None:
-    for known in Known:
+    for known in (Known.FRESH, Known.ABSENT):
         note = watched(outside(step_pod(), known, mode="refresh")).note
         assert note.capture
         assert not note.share
@@ -80,6 +81,14 @@ def test_a_refresh_runs_whatever_there_is_and_is_stored() -> None:
 
 def test_readonly_is_answered_and_never_stored() -> None:
     assert not held(outside(step_pod(), Known.FRESH, CREATED, mode="readonly")).capture
+
+
+def test_readonly_that_cannot_be_held_runs_and_is_nobodys_business() -> None:
+    pod = step_pod()
+    pod["spec"]["nodeName"] = "here"
+    decision = watched(outside(pod, Known.ABSENT, mode="readonly"))
+    after = jsonpatch.apply_patch(copy.deepcopy(pod), hold.ops(pod, decision))
+    assert after["metadata"]["labels"][names.RESULT] == names.RESULT_SKIPPED
 
 
 def test_an_offloaded_template_is_left_to_the_pod() -> None:
@@ -119,6 +128,15 @@ def test_a_volume_made_for_the_workflow_is_an_obstacle() -> None:
 def test_what_changes_the_cluster_or_holds_a_lock_waits_for_nobody(template: Json) -> None:
     assert not watched(outside(step_pod(**template), Known.ABSENT)).note.share
     assert not held(outside(step_pod(**template), Known.FRESH, CREATED)).share
+
+
+def test_what_kueue_admits_waits_for_nobody() -> None:
+    pod = step_pod()
+    pod["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "queue"
+    assert not watched(outside(pod, Known.ABSENT)).note.share
+    pod = step_pod()
+    pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
+    assert not watched(outside(pod, Known.ABSENT)).note.share
 
 
 def test_the_template_can_decline_to_wait() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import time
 from datetime import timedelta
 
@@ -95,6 +96,39 @@ async def test_a_result_comes_a_second_before_the_success_where_argo_could_miss_
         assert not site.succeeded(paused)
         await until(lambda: site.succeeded(paused))
         assert time.monotonic() - posted > PAUSE / 2
+
+
+@pytest.mark.parametrize(
+    ("said", "word", "event"),
+    [
+        ({"reason": "Stored", "detail": "9 bytes"}, names.RESULT_STORED, "MemoizationStored"),
+        ({"reason": "Hit", "detail": "from n"}, names.RESULT_HIT, "MemoizationHit"),
+        ({"reason": "CacheFull", "detail": "no room"}, names.RESULT_SKIPPED, "MemoizationSkipped"),
+    ],
+)
+async def test_what_containers_of_ours_did_inside_a_pod_is_shown_on_it_and_told(
+    site: Site, said: dict[str, str], word: str, event: str
+) -> None:
+    async with keeping(site):
+        name = site.pod(held=False)
+        inside = {"metadata": {"labels": {names.RESULT: names.RESULT_INSIDE}}}
+        assert site.cluster.patch("Pod", site.namespace, name, inside)[0] == 200
+        words = {"terminated": {"exitCode": 0, "message": json.dumps(said)}}
+        ours = {
+            "name": names.CAPTURE_CONTAINER,
+            "image": "x",
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+        }
+        status = {"phase": "Succeeded", "containerStatuses": [{**ours, "state": words}]}
+        answer, body = site.cluster.patch(
+            "Pod", site.namespace, name, {"status": status}, subresource="status"
+        )
+        assert answer == 200, body
+        await until(lambda: site.word(name) == word)
+        await until(lambda: any(event in told for told in site.events()))
+    assert site.reason(name) == said["reason"]
 
 
 async def test_when_the_leader_fails_its_followers_run_side_by_side(site: Site) -> None:
@@ -236,10 +270,7 @@ async def test_a_status_that_cannot_be_written_takes_the_result_back_and_lets_th
         name = site.pod()
         running.proxy.fault = refusing(status, f"{name}/status")
         await decided(site, name)
-        result = site.result(name)
-        assert result is not None
-        assert result["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "false"
-        assert not site.value(name)
+        assert site.result(name) is None
         site.run(name)
         await until(lambda: site.word(name) == names.RESULT_STORED)
     assert site.value(name) == RAN

@@ -114,6 +114,38 @@ def test_a_plan_for_something_else_makes_a_stray(changes: Json) -> None:
     assert stray(held(**changes)) is Reason.INVALID_ANNOTATIONS
 
 
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("[" * 60_000, Reason.NOT_A_STEP),
+        (
+            json.dumps(
+                {
+                    "container": {},
+                    "archiveLocation": {"http": {"url": "http://[bad"}},
+                    "outputs": {"artifacts": [{"name": "a", "path": "/a"}]},
+                }
+            ),
+            Reason.INTERNAL_ERROR,
+        ),
+    ],
+)
+def test_a_template_that_was_made_to_break_the_reader_makes_a_stray(template: str, reason: Reason) -> None:
+    pod = held()
+    for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
+        for variable in container.get("env", ()):
+            if variable["name"] == names.ENV_TEMPLATE:
+                variable["value"] = template
+    assert stray(pod) is reason
+
+
+def test_who_waits_behind_another_gate_leads_nobody() -> None:
+    pod = held()
+    assert tended(pod).leads
+    pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
+    assert not tended(pod).leads
+
+
 def test_a_pod_that_admission_would_not_have_left_to_us_is_a_stray() -> None:
     assert stray(held("v4.1.2-legacy/large-template")) is Reason.UNDECIDED
     assert stray(held("v4.1.2-legacy/daemon")) is Reason.UNSUPPORTED_TEMPLATE

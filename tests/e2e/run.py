@@ -33,7 +33,7 @@ class Run:
 
     def nodes(self, template: str = "step") -> list[dict[str, Any]]:
         """The Pod nodes made from a template, oldest first."""
-        found = self.workflow["status"].get("nodes", {}).values()
+        found = self.workflow.get("status", {}).get("nodes", {}).values()
         pods = [node for node in found if node["type"] == "Pod" and template_of(node) == template]
         return sorted(pods, key=lambda node: node["startedAt"])
 

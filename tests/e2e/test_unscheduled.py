@@ -8,7 +8,7 @@ import pytest
 from memoize import names
 from tests.e2e import server
 from tests.e2e.cluster import Namespace, grant
-from tests.e2e.kube import kubectl
+from tests.e2e.kube import kubectl, wait_for
 from tests.e2e.outcome import Memoization, has_none_of_ours, is_unscheduled_hit
 from tests.e2e.run import Run, twice
 from tests.e2e.steps import (
@@ -129,7 +129,7 @@ def test_the_pod_and_the_workflow_tell_people_where_the_answer_came_from(ns: Nam
     assert pod["status"]["reason"] == "Memoized"
     assert first.name in pod["status"]["message"]
     assert second.memoizations() == [Memoization("hit", "Hit", second.memoizations()[0].detail)]
-    (hit,) = second.events("MemoizationHit")
+    (hit,) = wait_for("its Event", lambda: second.events("MemoizationHit") or None)  # told behind its back
     assert first.name in hit["message"]
     assert "saved" in hit["message"]
     assert [len(first.events(f"Memoization{word}")) for word in ("Stored", "Hit", "Skipped")] == [1, 0, 0]

@@ -80,8 +80,10 @@ def a_leader_and_its_followers(site: Site) -> Scenario:
         assert len(ran) == 1
         assert [site.value(name) for name in pods] == [RAN] * 3
         for name in pods:
-            assert _count(calls, f"POST workflowtaskresults/{name}", 201) == (name not in ran)
-            assert _count(calls, f"PATCH pods/{name}/status", 200) == (name not in ran)
+            # Of several requests under way, those that are cut off with the one may have been carried out.
+            assert _count(calls, f"POST workflowtaskresults/{name}", 201) <= (name not in ran)
+            assert _count(calls, f"PATCH pods/{name}/status", 200) <= (name not in ran)
+            assert site.succeeded(name)
 
     return Scenario(site, pods, over, check)
 

@@ -386,6 +386,7 @@ async def test_many_unknown_tokens_from_one_address_do_not_reach_the_api_server(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "REVIEW_BURST", 2)
+    monkeypatch.setattr(serving, "REVIEW_RATE", 0.001)  # or a slow machine would be allowed another one
     async with Serving(cluster) as setting:
         token = setting.step()
         assert (await setting.look_up(token)).status == 200

@@ -42,7 +42,8 @@ def test_a_namespace_label_opts_in() -> None:
 
 def test_daemons_and_templates_of_steps_are_left_to_argo(ns: Namespace) -> None:
     """A memoized daemon and a memoized template of steps stay Argo's, and what is in them runs."""
-    daemon = {"name": "daemon", "daemon": True, "memoize": memo("daemon"), "metadata": opted_in()}
+    block = memo("daemon", cache=ns.name)
+    daemon = {"name": "daemon", "daemon": True, "memoize": block, "metadata": opted_in()}
     daemon["container"] = shell("sleep 600")
     plain = {"name": "plain", "container": shell("true")}
     group = in_a_row({"template": "daemon"}, {"template": "plain"})

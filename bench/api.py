@@ -8,6 +8,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,16 @@ from tests.cluster import DEVCLUSTER, KUBE_APISERVER, Cluster, Object
 ROOT = Path(__file__).parents[1]
 _DIRECT = ROOT / "manifests/components/direct/rbac.yaml"
 _END_SECONDS = 30
+
+
+@contextmanager
+def scratch() -> Iterator[tuple[Cluster, Path]]:
+    """An empty cluster, and a directory for what else a benchmark needs, until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="stepmemo-bench-") as name:
+        directory = Path(name)
+        (directory / "api").mkdir()
+        with running(directory / "api") as cluster:
+            yield cluster, directory
 
 
 @contextmanager

@@ -1,9 +1,7 @@
 """The check inside a Pod: how long a step waits for its decision."""
 
-import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from pathlib import Path
 
 from bench import api, machine
 from bench.figures import Report, Target, compare
@@ -31,28 +29,25 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Report:
     """Measure checks that miss and checks that hit."""
     described = machine.describe()
-    with tempfile.TemporaryDirectory(prefix="stepmemo-bench-") as name:
-        directory = Path(name)
-        (directory / "api").mkdir()
-        with api.running(directory / "api") as cluster:
-            workload = Workload(cluster, directory)
-            path = workload.have_cache(CACHE, {"known": entry()})
-            get = tls_get(workload, path)
+    with api.scratch() as (cluster, directory):
+        workload = Workload(cluster, directory)
+        path = workload.have_cache(CACHE, {"known": entry()})
+        get = tls_get(workload, path)
 
-            def reference() -> Mapping[str, float]:
-                inside, whole = get()
-                return {"get": inside, "least": whole}
+        def reference() -> Mapping[str, float]:
+            inside, whole = get()
+            return {"get": inside, "least": whole}
 
-            series = interleave(
-                arguments.rounds,
-                [
-                    lambda: {"python": bare_python()},
-                    reference,
-                    lambda: _decided(workload, "unknown", Reason.MISS),
-                    lambda: _decided(workload, "known", Reason.HIT),
-                ],
-            )
-            facts = {"API server": api.describe(cluster), "rounds": str(arguments.rounds)}
+        series = interleave(
+            arguments.rounds,
+            [
+                lambda: {"python": bare_python()},
+                reference,
+                lambda: _decided(workload, "unknown", Reason.MISS),
+                lambda: _decided(workload, "known", Reason.HIT),
+            ],
+        )
+        facts = {"API server": api.describe(cluster), "rounds": str(arguments.rounds)}
     issue = [python + get for python, get in zip(series["python"], series["get"], strict=True)]
     figures = [
         compare("a miss, to its decision", "ms", series["Miss"], _AGAINST, issue, _LIMIT),

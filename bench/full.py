@@ -1,6 +1,5 @@
 """Admission with a view of fifty thousand entries, and with an empty one."""
 
-import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -53,10 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Report:
     """Fill, measure the memory at each size, then both servers side by side."""
     described = machine.describe()
-    with tempfile.TemporaryDirectory(prefix="stepmemo-bench-") as name, ExitStack() as stack:
-        directory = Path(name)
-        (directory / "api").mkdir()
-        cluster = stack.enter_context(api.running(directory / "api"))
+    with api.scratch() as (cluster, directory), ExitStack() as stack:
         empty, full = cluster.namespace(), cluster.namespace()
         sizes = [0, *(count * arguments.each for count in arguments.caches)]
         memory = [_memory(cluster, directory, full, 0)]

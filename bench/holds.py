@@ -1,13 +1,11 @@
 """Hits without a node: how long one takes, and what a thousand equal steps at once come to."""
 
 import asyncio
-import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench import api, machine
 from bench.argo import Stand, at_rate, side_by_side, standing
@@ -58,17 +56,14 @@ class World:
 def run(arguments: Namespace) -> Report:
     """Measure hits at a rate, then the burst."""
     described = machine.describe()
-    with tempfile.TemporaryDirectory(prefix="stepmemo-bench-") as name:
-        directory = Path(name)
-        (directory / "api").mkdir()
-        with api.running(directory / "api") as cluster, installed(cluster, directory) as server:
-            series = asyncio.run(_measure(server, arguments))
-            facts = {
-                "API server": api.describe(cluster),
-                "hits": f"{arguments.hits} in each of {arguments.rounds} rounds, {arguments.rate:g} a second",
-                "burst": f"{arguments.burst} equal Pods, of which 1 ran",
-                "memory of the server at the end": f"{series.pop('memory')[0]:.0f} MiB",
-            }
+    with api.scratch() as (cluster, directory), installed(cluster, directory) as server:
+        series = asyncio.run(_measure(server, arguments))
+        facts = {
+            "API server": api.describe(cluster),
+            "hits": f"{arguments.hits} in each of {arguments.rounds} rounds, {arguments.rate:g} a second",
+            "burst": f"{arguments.burst} equal Pods, of which 1 ran",
+            "memory of the server at the end": f"{series.pop('memory')[0]:.0f} MiB",
+        }
 
     def figure(what: str, unit: str, name: str, against: str, target: Target | None = None) -> Figure:
         return compare(what, unit, series[f"ours {name}"], against, series[f"alone {name}"], target)

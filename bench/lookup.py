@@ -1,12 +1,10 @@
 """The price of one key in a full cache."""
 
-import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from bench import api, machine
 from bench.figures import Report, Target, compare
@@ -44,32 +42,29 @@ def run(arguments: Namespace) -> Report:
     full = entries(arguments.entries, _MOST_BYTES)
     key = f"key-{arguments.entries // 2}"
     caches = {_FULL: full, _SINGLE: {key: full[key]}}
-    with tempfile.TemporaryDirectory(prefix="stepmemo-bench-") as name:
-        directory = Path(name)
-        (directory / "api").mkdir()
-        with api.running(directory / "api") as cluster:
-            workload = Workload(cluster, directory)
-            gets = {
-                which: tls_get(workload, workload.have_cache(_NAMES[which], data))
-                for which, data in caches.items()
-            }
-            series = interleave(
-                arguments.rounds,
-                [
-                    partial(measure, which)
-                    for which in caches
-                    for measure in (
-                        lambda which: {f"look-up {which}": _look_up(caches[which], key)},
-                        lambda which: {f"check {which}": _check(workload, key, _NAMES[which])},
-                        lambda which: {f"get {which}": gets[which]()[0]},
-                    )
-                ],
-            )
-            facts = {
-                "API server": api.describe(cluster),
-                "full": f"{len(full)} entries of {len(full[key])} bytes",
-                "rounds": str(arguments.rounds),
-            }
+    with api.scratch() as (cluster, directory):
+        workload = Workload(cluster, directory)
+        gets = {
+            which: tls_get(workload, workload.have_cache(_NAMES[which], data))
+            for which, data in caches.items()
+        }
+        series = interleave(
+            arguments.rounds,
+            [
+                partial(measure, which)
+                for which in caches
+                for measure in (
+                    lambda which: {f"look-up {which}": _look_up(caches[which], key)},
+                    lambda which: {f"check {which}": _check(workload, key, _NAMES[which])},
+                    lambda which: {f"get {which}": gets[which]()[0]},
+                )
+            ],
+        )
+        facts = {
+            "API server": api.describe(cluster),
+            "full": f"{len(full)} entries of {len(full[key])} bytes",
+            "rounds": str(arguments.rounds),
+        }
     one = "the same with one entry"
     figures = (
         compare("the look-up of one key", "µs", *_pair(series, "look-up", one), _SAME),

@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 import tracemalloc
 from argparse import ArgumentParser, Namespace
@@ -71,10 +70,7 @@ def run(arguments: Namespace) -> Report:
     """Measure views of every size against an empty one."""
     described = machine.describe()
     texts = list(entries(arguments.each, _MOST_BYTES).values())
-    with (
-        tempfile.TemporaryDirectory(prefix="stepmemo-bench-") as name,
-        api.running(Path(name)) as cluster,
-    ):
+    with api.scratch() as (cluster, _):
         empty = cluster.namespace()
         sizes = {count: _fill(cluster, texts, count) for count in arguments.entries}
         series = interleave(

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -70,10 +69,7 @@ class Case:
 def run(arguments: Namespace) -> Report:
     """Measure both webhooks."""
     described = machine.describe()
-    with tempfile.TemporaryDirectory(prefix="stepmemo-bench-") as name, ExitStack() as stack:
-        directory = Path(name)
-        (directory / "api").mkdir()
-        cluster = stack.enter_context(api.running(directory / "api"))
+    with api.scratch() as (cluster, directory), ExitStack() as stack:
         namespace = cluster.namespace()
         cases = _cases(directory, namespace, api.workflow(cluster, namespace), arguments)
         servers = _servers(stack, directory, cluster.kubeconfig)

@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import tempfile
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -52,10 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Report:
     """Measure both sides for every size in turn."""
     described = machine.describe()
-    with tempfile.TemporaryDirectory(prefix="stepmemo-bench-") as name, ExitStack() as stack:
-        directory = Path(name)
-        (directory / "api").mkdir()
-        cluster = stack.enter_context(api.running(directory / "api"))
+    with api.scratch() as (cluster, directory), ExitStack() as stack:
         where = urlsplit(cluster.url)
         ours, argos = (stack.enter_context(relayed(str(where.hostname), where.port or 443)) for _ in range(2))
         server = stack.enter_context(installed(cluster, directory, "--hit-interval=1s", url=ours.url))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cli import documents
+from memoize.shape import mapping
 from webhook import templates, workflows
 
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -102,7 +103,7 @@ def _lint(source: _Source) -> Iterator[_Remark]:
 
 def _judge(source: _Source, obj: Mapping[str, Any]) -> _Remark:
     verdict = workflows.review(obj["kind"], obj, None, "CREATE", None, workflows.ENFORCE)
-    metadata = templates.mapping(obj.get("metadata"))
+    metadata = mapping(obj.get("metadata"))
     name = metadata.get("name") or metadata.get("generateName") or "(no name)"
     where = f"{source.path}: {obj['kind']}/{name}"
     return _Remark(where, [str(error) for error in verdict.errors], verdict.warnings, judged=True)

@@ -102,8 +102,8 @@ class Entry(NamedTuple):
         fields: dict[str, Any] = {
             "nodeID": self.node_id,
             "outputs": self.outputs,
-            "creationTimestamp": _timestamp(self.created),
-            "lastHitTimestamp": _timestamp(self.last_hit),
+            "creationTimestamp": self.created and timestamp(self.created),
+            "lastHitTimestamp": self.last_hit and timestamp(self.last_hit),
             **self.extra,
         }
         if own:
@@ -218,8 +218,6 @@ def _time(fields: dict[str, Any], name: str) -> datetime | None:
     raise BrokenEntry(f"{name} is not a time")
 
 
-def _timestamp(time: datetime | None) -> str | None:
-    """As metav1.Time writes it: UTC, whole seconds."""
-    if time is None:
-        return None
+def timestamp(time: datetime) -> str:
+    """An aware time as metav1.Time writes it: UTC, whole seconds."""
     return time.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"

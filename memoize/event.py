@@ -5,11 +5,24 @@ from datetime import datetime
 from typing import Any
 
 from memoize import names
-from memoize.entry import Entry
+from memoize.entry import Entry, timestamp
 from memoize.reasons import Reason
 
 _REASONS = {Reason.HIT: "MemoizationHit", Reason.STORED: "MemoizationStored"}
 _SKIPPED = "MemoizationSkipped"
+UNTOLD = frozenset(
+    {
+        Reason.MISS,
+        Reason.EXPIRED,
+        Reason.UNDECIDED,
+        Reason.NO_LEADER,
+        Reason.WAITED_LONG,
+        Reason.STEP_FAILED,
+        Reason.API_UNAVAILABLE,
+    }
+)
+"""Outcomes of a step that get no Event: it runs as it would have, or its own end says it; or the server that
+would take the Event is away."""
 _LONGEST_MESSAGE = 1024
 """Characters; Kubernetes refuses an Event with a longer one."""
 
@@ -31,7 +44,7 @@ def event(
     `text` never holds a parameter's value. A hit and a stored entry are Normal, all else is a Warning.
     """
     word = _REASONS.get(reason, _SKIPPED)
-    time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    time = timestamp(now)
     return {
         "apiVersion": "v1",
         "kind": "Event",

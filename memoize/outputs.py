@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from memoize import shape
 from memoize.names import MAIN_CONTAINER
 from memoize.reasons import Reason
+from memoize.shape import mapping
 
 Outputs = dict[str, Any]
 """Argo's v1alpha1.Outputs as JSON, of sound types (see `sound`)."""
@@ -84,9 +85,9 @@ def declared(template: Mapping[str, Any], include_result: bool) -> Declared:
     """
     from memoize import artifacts  # with all that it imports: of no use to a look-up, for which a step waits
 
-    outputs = _mapping(template.get("outputs"))
+    outputs = mapping(template.get("outputs"))
     container_set = template.get("containerSet")
-    mains = _names(_mapping(container_set).get("containers")) if container_set else (MAIN_CONTAINER,)
+    mains = _names(mapping(container_set).get("containers")) if container_set else (MAIN_CONTAINER,)
     return Declared(
         parameters=_names(outputs.get("parameters")),
         artifacts=tuple(
@@ -172,7 +173,7 @@ def sound(value: object) -> Outputs | None:
         shape.check(value, shape.OUTPUTS, "outputs")
     except shape.ShapeError as error:
         raise BrokenOutputsError(str(error)) from None
-    outputs = dict(_mapping(value))
+    outputs = dict(mapping(value))
     for kind in ("parameters", "artifacts"):
         for i, item in enumerate(outputs.get(kind) or ()):
             if not item or not item.get("name"):
@@ -210,11 +211,7 @@ def _any_string(value: object, path: str) -> str:
 
 
 def _own_strategy(artifact: Mapping[str, Any]) -> str:
-    return str(_mapping(artifact.get("artifactGC")).get("strategy") or "")
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return str(mapping(artifact.get("artifactGC")).get("strategy") or "")
 
 
 def _named(items: object) -> list[Mapping[str, Any]]:

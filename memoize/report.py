@@ -12,6 +12,7 @@ from memoize.key import data_key, is_hashed
 from memoize.outcome import Outcome
 from memoize.outputs import BrokenOutputsError, Declared, Outputs, Refused, missing, sound, storable
 from memoize.reasons import Reason
+from memoize.shape import mapping
 from memoize.step import Step
 from memoize.taskresult import completed, posted_by_us
 
@@ -33,7 +34,7 @@ def taken_over(workflow: Mapping[str, Any], node_id: str, declared: Declared) ->
 
     It deletes the results of a workflow that is over. Compressed and offloaded nodes are not looked up.
     """
-    node = _mapping(_mapping(_mapping(workflow.get("status")).get("nodes")).get(node_id))
+    node = mapping(mapping(mapping(workflow.get("status")).get("nodes")).get(node_id))
     if node.get("phase") != _SUCCEEDED:
         return Outcome(Reason.OUTPUTS_INCOMPLETE, "the step has no WorkflowTaskResult")
     return _whole(node.get("outputs"), declared)
@@ -71,7 +72,3 @@ def new_entry(
         workflow=step.workflow,
         took=round(min(max(took, 0), LONGEST_TOOK), 3),
     )
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

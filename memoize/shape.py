@@ -7,6 +7,12 @@ installed the API server lets any type into one. One wrong type would keep the c
 from collections.abc import Mapping
 from typing import Any
 
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """The value if it is an object, else an empty one: for JSON that anybody may have written."""
+    return value if isinstance(value, Mapping) else {}
+
+
 _ANY_NAME = "*"
 """In place of a field's name: every name."""
 _INT32 = range(-(1 << 31), 1 << 31)

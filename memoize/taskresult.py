@@ -10,6 +10,7 @@ from typing import Any
 
 from memoize import names
 from memoize.outputs import Outputs, lasting_outputs
+from memoize.shape import mapping
 from memoize.step import Step
 
 _NO_VERSION = "unseen"
@@ -65,17 +66,17 @@ def taken_back(seen: str) -> dict[str, Any]:
 
 def posted_by_us(result: Mapping[str, Any]) -> str:
     """Return the UID of the Pod for which stepmemo posted a result, "" where Argo reported it."""
-    return str(_mapping(_metadata(result).get("annotations")).get(names.POSTED_FOR) or "")
+    return str(mapping(_metadata(result).get("annotations")).get(names.POSTED_FOR) or "")
 
 
 def kept_out(result: Mapping[str, Any]) -> str:
     """Return the UID of the Pod for which stepmemo made a result that keeps answers out, "" for others."""
-    return str(_mapping(_metadata(result).get("annotations")).get(names.KEPT_OUT) or "")
+    return str(mapping(_metadata(result).get("annotations")).get(names.KEPT_OUT) or "")
 
 
 def completed(result: Mapping[str, Any]) -> bool:
     """Whether all outputs were reported (which is not to say that there are any)."""
-    return _mapping(_metadata(result).get("labels")).get(names.OUTPUTS_COMPLETED) == "true"
+    return mapping(_metadata(result).get("labels")).get(names.OUTPUTS_COMPLETED) == "true"
 
 
 def version(result: Mapping[str, Any]) -> str:
@@ -101,8 +102,4 @@ def _result(step: Step, complete: str) -> dict[str, Any]:
 
 
 def _metadata(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _mapping(result.get("metadata"))
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return mapping(result.get("metadata"))

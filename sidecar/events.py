@@ -3,27 +3,18 @@
 import os
 from datetime import UTC, datetime
 
-from memoize.event import event
+from memoize.event import UNTOLD, event
 from memoize.outcome import Outcome
-from memoize.reasons import Reason
 from sidecar.deadline import Deadline
 from sidecar.kube import METADATA_ONLY, Client, NoAnswerError
 from sidecar.settings import Settings
 
 _COMPONENT = "stepmemo"
-_UNTOLD = (
-    Reason.MISS,
-    Reason.EXPIRED,
-    Reason.UNDECIDED,
-    Reason.STEP_FAILED,
-    Reason.API_UNAVAILABLE,
-)
-"""The step runs as it would have, or its own end says it; or the server that would take the Event is away."""
 
 
 def tell(outcome: Outcome, settings: Settings, client: Client, until: Deadline) -> None:
     """Post the Event that belongs to the outcome, if any. A service account without the right is fine."""
-    if outcome.reason in _UNTOLD or until.over:
+    if outcome.reason in UNTOLD or until.over:
         return
     step = settings.step
     told = event(

@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 from memoize import duration, names, tags
+from memoize.shape import mapping
 from memoize.tags import Tag
 from webhook import words
 from webhook.rules import Finding
 from webhook.takeover import Form
-from webhook.templates import POD_TYPES, Site, mapping, objects
+from webhook.templates import POD_TYPES, Site, objects
 
 LONGEST = 120
 """Characters of an admission warning: kubectl and the API server ask for no more, and cut at 256."""

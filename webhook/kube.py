@@ -14,6 +14,9 @@ from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.client.exceptions import ApiException
 
+from memoize.outcome import Outcome
+from memoize.reasons import Reason
+
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -83,6 +86,12 @@ def retry_after(error: Exception, most: float) -> float:
     headers: Mapping[str, str] = (isinstance(error, ApiException) and error.headers) or {}
     text = headers.get("Retry-After", "")
     return min(float(text), most) if text.isascii() and text.isdigit() else 0.0
+
+
+def refusal(error: Exception) -> Outcome:
+    """One of FAILURES as an outcome."""
+    forbidden = isinstance(error, ApiException) and error.status in (401, 403)
+    return Outcome(Reason.FORBIDDEN if forbidden else Reason.API_UNAVAILABLE, explain(error))
 
 
 def explain(error: Exception) -> str:

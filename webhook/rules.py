@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 from memoize import names, spec, tags
 from memoize.fields import FieldError, Kind, annotation
+from memoize.shape import mapping
 from memoize.spec import Memo, did_you_mean
 from memoize.tags import Tag
 from webhook import words
-from webhook.templates import Site, mapping
+from webhook.templates import Site
 
 _FLAT = (names.KEY, names.CACHE, names.MAX_AGE)
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memoize import names
+from memoize.shape import mapping
 from webhook import words
 from webhook.patch import Op, add, remove, replace
-from webhook.templates import Parts, Site, mapping
+from webhook.templates import Parts, Site
 
 _BLOCK = (names.KEY, names.CACHE, names.MAX_AGE)
 _MADE = (_BLOCK, (*_BLOCK, names.MEMOIZE), (names.MEMOIZE,))

@@ -11,6 +11,7 @@ from typing import Any
 
 from memoize import names
 from memoize.fields import annotation
+from memoize.shape import mapping
 
 Parts = tuple[str | int, ...]
 """A place in an object, from its root."""
@@ -174,11 +175,6 @@ def is_argo(obj: Mapping[str, Any]) -> bool:
 def dotted(parts: Parts) -> str:
     """`spec.templates[0].steps[1][0].inline` for the parts of that place."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
-
-
-def mapping(value: object) -> Mapping[str, Any]:
-    """The value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
 
 
 def items(value: object) -> list[Any]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from memoize import names, tags
 from memoize.fields import FieldError, Kind
+from memoize.shape import mapping
 from memoize.spec import did_you_mean
-from webhook.templates import mapping
 
 _MEMOIZE = {"true": True, "false": False}
 _VALIDATE = ("enforce", "warn", "off")

@@ -10,10 +10,11 @@ from typing import Any
 from memoize import names
 from memoize.fields import FieldError
 from memoize.reasons import Reason
+from memoize.shape import mapping
 from webhook import advice, rules, takeover, words
 from webhook.patch import Op
 from webhook.takeover import Nearby
-from webhook.templates import CLUSTER_WORKFLOW_TEMPLATE, CRON_WORKFLOW, mapping, sites, workflow_spec
+from webhook.templates import CLUSTER_WORKFLOW_TEMPLATE, CRON_WORKFLOW, sites, workflow_spec
 
 ENFORCE, WARN, OFF = "enforce", "warn", "off"
 """What to do about errors: deny, admit with warnings, do not look."""

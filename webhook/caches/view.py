@@ -191,7 +191,7 @@ class _Part:
         self.index.begin()
 
     def listed(self, obj: Json) -> None:
-        self.index.put(_key(obj), obj["metadata"]["resourceVersion"], configmap.data(obj))
+        self._put(obj)
 
     def end(self) -> None:
         for cache in self.index.end():
@@ -203,9 +203,14 @@ class _Part:
             self.index.drop(cache)
             self._kept.drop(cache)
         else:
-            self.listed(obj)
-            self._kept.put(cache, obj["metadata"]["resourceVersion"], configmap.data(obj))
+            self._kept.put(cache, *self._put(obj))
         self._told(cache)
+
+    def _put(self, obj: Json) -> tuple[str, Data]:
+        """Index it; its resourceVersion and its data."""
+        version, data = obj["metadata"]["resourceVersion"], configmap.data(obj)
+        self.index.put(_key(obj), version, data)
+        return version, data
 
 
 def _key(obj: Json) -> Cache:
@@ -213,8 +218,6 @@ def _key(obj: Json) -> Cache:
 
 
 def _refusal(error: Exception) -> Data | Outcome:
-    status = error.status if isinstance(error, ApiException) else None
-    if status == 404:
+    if isinstance(error, ApiException) and error.status == 404:
         return {}
-    reason = Reason.FORBIDDEN if status in (401, 403) else Reason.API_UNAVAILABLE
-    return Outcome(reason, kube.explain(error))
+    return kube.refusal(error)

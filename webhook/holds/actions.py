@@ -15,7 +15,6 @@ from datetime import datetime
 from enum import Enum
 from urllib.parse import quote
 
-from kubernetes_asyncio.client import ApiClient
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from memoize import names
@@ -25,7 +24,6 @@ from memoize.reasons import Reason
 from memoize.taskresult import completed, kept_out, posted_by_us
 from webhook import kube
 from webhook.holds import finish, tended
-from webhook.holds.pace import Bucket
 from webhook.holds.requests import Requests
 from webhook.holds.results import Posted, Results, posted
 from webhook.holds.tended import Found, Phase, Tended
@@ -56,11 +54,10 @@ class KeepsChangingError(ValueError):
 
 
 class Actions:
-    """The requests of the keeper, as many a second as `bucket` lets through."""
+    """What the keeper does to Pods and their results."""
 
-    def __init__(self, api: ApiClient, bucket: Bucket, now: Callable[[], datetime]) -> None:
-        self._requests, self._now = Requests(api, bucket), now
-        self._results = Results(self._requests)
+    def __init__(self, requests: Requests, now: Callable[[], datetime]) -> None:
+        self._requests, self._results, self._now = requests, Results(requests), now
 
     async def post(self, pod: Tended, entry: Entry) -> Posted | Outcome | Ended:
         """Create the Pod's result with the outputs of the entry.
@@ -109,11 +106,7 @@ class Actions:
             except ApiException as error:
                 if error.status not in _LOOK_AGAIN:
                     raise
-                refused = error
-            again = await self._held(pod)
-            if again == held:
-                raise refused  # the Pod is what the patch is for: it will be refused again
-            held = again
+                held = await self._held_anew(pod, held, error)
         raise KeepsChangingError("the Pod keeps changing")
 
     async def withdraw(self, pod: Tended, answer: Posted) -> None:
@@ -153,11 +146,7 @@ class Actions:
             except ApiException as error:
                 if error.status not in _LOOK_AGAIN:
                     raise
-                refused = error
-            again = await self._held(pod)
-            if again == held:
-                raise refused  # the Pod is what the patch is for: it will be refused again
-            held = again
+                held = await self._held_anew(pod, held, error)
         raise KeepsChangingError("the Pod keeps changing")
 
     async def close(self, pod: Found) -> None:
@@ -197,6 +186,13 @@ class Actions:
                 raise refused
             pod = found
         raise KeepsChangingError("the Pod keeps changing")
+
+    async def _held_anew(self, pod: Found, seen: Found | Ended, refused: ApiException) -> Found | Ended:
+        """The Pod after a patch of it as it was `seen` was refused; raises the refusal where it still is."""
+        again = await self._held(pod)
+        if again == seen:
+            raise refused
+        return again
 
     async def _held(self, pod: Found) -> Found | Ended:
         """The Pod as it is now, whatever it shows, if it is held for a keeper; else how that ended."""

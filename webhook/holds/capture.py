@@ -11,24 +11,21 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
-
 from memoize import names
 from memoize.entry import BrokenEntry, Entry
 from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.reasons import Reason
 from memoize.report import new_entry, reported, taken_over
-from webhook import artifactgc, kube
+from memoize.shape import mapping
+from webhook import artifactgc
 from webhook.caches.view import View
-from webhook.holds.pace import Bucket
-from webhook.holds.requests import TIMEOUT
+from webhook.holds.requests import Requests
+from webhook.holds.results import Results
 from webhook.holds.tended import Tended
 from webhook.pods import Owner
 from webhook.service.writer import Writer
 
-_NOT_FOUND = 404
 _KILLED = (137, 143)
 """Exit codes of a sidecar that Argo ended: SIGKILL and SIGTERM (inferFailedReason in operator.go)."""
 _SUCCEEDED = "Succeeded"
@@ -55,7 +52,7 @@ def ended(pod: Json, declared: Declared, deadline: str) -> End:
     failed = next(_obstacles(pod, declared.mains), None)
     if failed is not None:
         return End(failed)
-    statuses = _statuses(_mapping(pod.get("status")), "containerStatuses")
+    statuses = _statuses(mapping(pod.get("status")), "containerStatuses")
     mains = [_terminated(one) for one in statuses if _name(one) in declared.mains]
     begun = [_time(main.get("startedAt")) for main in mains]
     over = [_time(main.get("finishedAt")) for main in mains]
@@ -69,14 +66,14 @@ def ended(pod: Json, declared: Declared, deadline: str) -> End:
 
 def _obstacles(pod: Json, mains: tuple[str, ...]) -> Iterator[Outcome]:
     """Why Argo will fail the node, or had a hand in its end."""
-    status = _mapping(pod.get("status"))
+    status = mapping(pod.get("status"))
     if reason := status.get("reason"):
         yield Outcome(Reason.STEP_FAILED, f"its Pod ended as {str(reason)[:80]}")
     if status.get("phase") != _SUCCEEDED and status.get("message"):
         yield Outcome(Reason.STEP_FAILED, "its Pod failed as a whole")
     conditions = status.get("conditions")
     for condition in conditions if isinstance(conditions, list) else ():
-        if _mapping(condition).get("type") == _DISRUPTED and condition.get("status") == "True":
+        if mapping(condition).get("type") == _DISRUPTED and condition.get("status") == "True":
             yield Outcome(Reason.STEP_FAILED, "its Pod was to make room")
     must_succeed = {*mains, *_AUXILIARIES, *_init_containers(pod)}
     for one in (*_statuses(status, "initContainerStatuses"), *_statuses(status, "containerStatuses")):
@@ -91,7 +88,7 @@ def _obstacles(pod: Json, mains: tuple[str, ...]) -> Iterator[Outcome]:
 
 def _init_containers(pod: Json) -> Iterator[str]:
     """Those that end by themselves; a native sidecar is ended as other sidecars are."""
-    containers = _mapping(pod.get("spec")).get("initContainers")
+    containers = mapping(pod.get("spec")).get("initContainers")
     for container in containers if isinstance(containers, list) else ():
         if container.get("restartPolicy") != "Always":
             yield _name(container)
@@ -106,7 +103,7 @@ def _told_to_stop(pod: Json, deadline: str, last: datetime) -> str:
         limit = _time(deadline)
         if limit is None or last >= limit:
             return "ended after its deadline"
-    metadata = _mapping(pod.get("metadata"))
+    metadata = mapping(pod.get("metadata"))
     if metadata.get("deletionTimestamp"):
         grace = metadata.get("deletionGracePeriodSeconds")
         asked = _time(metadata["deletionTimestamp"])
@@ -121,7 +118,7 @@ def inside(pod: Json) -> tuple[str, Outcome]:
 
     Our containers' last words tell (sidecar/outcome.py), the capture's before the check's.
     """
-    status = _mapping(pod.get("status"))
+    status = mapping(pod.get("status"))
     said = {
         _name(one): _terminated(one).get("message")
         for kind in ("initContainerStatuses", "containerStatuses")
@@ -150,10 +147,9 @@ def _last_word(message: object) -> Outcome | None:
 class Capture:
     """Reads what a step reported and stores it; raises kube.FAILURES for what may go better later."""
 
-    def __init__(
-        self, api: ApiClient, view: View, writer: Writer, bucket: Bucket, now: Callable[[], datetime]
-    ) -> None:
-        self._api, self._view, self._writer, self._bucket, self._now = api, view, writer, bucket, now
+    def __init__(self, requests: Requests, view: View, writer: Writer, now: Callable[[], datetime]) -> None:
+        self._requests, self._results = requests, Results(requests)
+        self._view, self._writer, self._now = view, writer, now
         self._begun: dict[Owner, asyncio.Task[Json | None]] = {}
         self._next: dict[Owner, asyncio.Task[Json | None]] = {}
 
@@ -164,9 +160,9 @@ class Capture:
         workflow = await self._workflow(pod.owner)
         if workflow is None:
             return Outcome(Reason.OUTPUTS_INCOMPLETE, "its Workflow is gone")
-        if _mapping(workflow.get("spec")).get("shutdown"):
+        if mapping(workflow.get("spec")).get("shutdown"):
             return Outcome(Reason.STEP_FAILED, "its Workflow is shut down")
-        result = await self._get(f"{_argo(pod.namespace)}/workflowtaskresults/{_quoted(pod.step.node_id)}")
+        result = await self._results.read(pod)
         if result is not None:
             outputs = reported(result, pod.declared)
         elif stored := await self._stored_before(pod):
@@ -176,7 +172,7 @@ class Capture:
             outputs = taken_over(workflow, pod.step.node_id, pod.declared)
         if isinstance(outputs, Outcome):
             return outputs
-        gc = pod.step.gc or artifactgc.told_by(_mapping(workflow.get("metadata"))) is True
+        gc = pod.step.gc or artifactgc.told_by(mapping(workflow.get("metadata"))) is True
         step, now = pod.step._replace(gc=gc), self._now()
         entry = new_entry(step, pod.declared, outputs, now, pod.name, end.took)
         if isinstance(entry, Outcome):
@@ -212,31 +208,16 @@ class Capture:
             await asyncio.wait([before])
         task = self._begun[owner] = self._next.pop(owner)
         try:
-            found = await self._get(f"{_argo(owner.namespace)}/workflows/{_quoted(owner.name)}")
+            found = await self._requests.get(_workflow_path(owner))
         finally:
             if self._begun.get(owner) is task:
                 del self._begun[owner]
-        return found if found and _mapping(found.get("metadata")).get("uid") == owner.uid else None
-
-    async def _get(self, path: str) -> Json | None:
-        await self._bucket.take()
-        try:
-            found = await kube.request(self._api, "GET", path, seconds=TIMEOUT)
-        except ApiException as error:
-            if error.status != _NOT_FOUND:
-                raise
-            return None
-        if not isinstance(found, dict):
-            raise ValueError("the answer is not an object")  # noqa: TRY004 - one of kube.FAILURES
-        return found
+        return found if found and mapping(found.get("metadata")).get("uid") == owner.uid else None
 
 
-def _argo(namespace: str) -> str:
-    return f"/apis/{names.ARGO_API_VERSION}/namespaces/{_quoted(namespace)}"
-
-
-def _quoted(name: str) -> str:
-    return quote(name, safe="")
+def _workflow_path(owner: Owner) -> str:
+    namespace, name = quote(owner.namespace, safe=""), quote(owner.name, safe="")
+    return f"/apis/{names.ARGO_API_VERSION}/namespaces/{namespace}/workflows/{name}"
 
 
 def _statuses(status: Json, kind: str) -> Iterable[Json]:
@@ -249,7 +230,7 @@ def _name(status: Json) -> str:
 
 
 def _terminated(status: Json) -> Json:
-    return _mapping(_mapping(status.get("state")).get("terminated"))
+    return mapping(mapping(status.get("state")).get("terminated"))
 
 
 def _time(value: object) -> datetime | None:
@@ -258,7 +239,3 @@ def _time(value: object) -> datetime | None:
     except ValueError:
         return None
     return found if found is not None and found.tzinfo is not None else None
-
-
-def _mapping(value: object) -> Json:
-    return value if isinstance(value, Mapping) else {}

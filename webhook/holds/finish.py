@@ -4,11 +4,11 @@ Each names the very Pod that was looked at, so that a request that comes late, t
 no longer the one in charge is refused (409 or 422) instead of done to something else.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from memoize import names
-from memoize.entry import Entry
+from memoize.entry import Entry, timestamp
 from memoize.event import brief
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -31,7 +31,7 @@ def status(pod: Tended, entry: Entry, now: datetime) -> Json:
     among them, it only looks for failures (getExitCode, assessNodeStatus and getLatestFinishedAt in
     workflow/controller/operator.go, 3.5 to 4.1).
     """
-    time = _timestamp(now)
+    time = timestamp(now)
     state = {"terminated": {"exitCode": 0, "reason": _ENDED, "startedAt": time, "finishedAt": time}}
     return {
         "metadata": {
@@ -110,8 +110,3 @@ def _message(pod: Tended, entry: Entry, now: datetime) -> str:
     source = f"workflow {entry.workflow}" if entry.workflow else f"node {entry.node_id}"
     age = f", stored {brief((now - entry.created).total_seconds())} ago" if entry.created is not None else ""
     return f"answered from cache {pod.key.cache} with the outputs of {source}{age}"
-
-
-def _timestamp(time: datetime) -> str:
-    """As metav1.Time writes it: UTC, whole seconds."""
-    return time.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"

@@ -35,6 +35,7 @@ from webhook.holds.flights import Flights
 from webhook.holds.lease import Lease
 from webhook.holds.pace import Bucket, Queue
 from webhook.holds.records import Record, Records, Trouble, Word
+from webhook.holds.requests import Requests
 from webhook.holds.tended import Inside, Phase, Tended
 from webhook.holds.tending import Tools, give_up, refusal, tend
 from webhook.logs import fields
@@ -110,7 +111,7 @@ class Keeper:
         """Pods that are not tended any more, and may have a result of ours beside them."""
         self._progress = clock()
         self._acted = False
-        bucket = Bucket(settings.requests, clock)
+        requests = Requests(api, Bucket(settings.requests, clock))
         self._lease = Lease(
             api, settings.lease_namespace, settings.lease, identity, fit=self._is_fit, clock=clock
         )
@@ -120,8 +121,8 @@ class Keeper:
             most_followers=settings.most_followers,
         )
         self._tools = Tools(
-            Actions(api, bucket, now),
-            Capture(api, view, writer, bucket, now),
+            Actions(requests, now),
+            Capture(requests, view, writer, now),
             self._flights,
             view,
             lookups,

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from kubernetes_asyncio.client.exceptions import ApiException
-
 from memoize import names
 from memoize.entry import Entry, Hit, Miss, look_up
+from memoize.event import UNTOLD
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from webhook import kube
@@ -36,18 +35,6 @@ _ASK_AGAIN = 1.0
 """Seconds until the view is asked again that did not know: of a cache that is not there it tells nobody."""
 _NOT_NOW = frozenset({Reason.API_UNAVAILABLE, Reason.CONFLICT, Reason.FORBIDDEN})
 """Why a cache cannot be written or read, and may be later."""
-_UNTOLD = frozenset(
-    {
-        Reason.MISS,
-        Reason.EXPIRED,
-        Reason.UNDECIDED,
-        Reason.NO_LEADER,
-        Reason.WAITED_LONG,
-        Reason.STEP_FAILED,
-        Reason.API_UNAVAILABLE,
-    }
-)
-"""The step runs as it would have, or its own end says it; or the server that would take the Event is away."""
 
 
 class TroubleError(Exception):
@@ -104,10 +91,8 @@ def refusal(error: Exception) -> Outcome:
     """An error as an outcome."""
     if isinstance(error, TroubleError):
         return error.outcome
-    if isinstance(error, ApiException) and error.status in (401, 403):
-        return Outcome(Reason.FORBIDDEN, kube.explain(error))
     if isinstance(error, kube.FAILURES):
-        return Outcome(Reason.API_UNAVAILABLE, kube.explain(error))
+        return kube.refusal(error)
     return Outcome(Reason.INTERNAL_ERROR, type(error).__name__)
 
 
@@ -248,5 +233,5 @@ def _tell(record: Record, outcome: Outcome, tools: Tools) -> None:
         tools.events.stored(owner, node, outcome.detail)
     elif outcome.reason is Reason.HIT:
         tools.events.answered(owner, node, outcome.detail)
-    elif outcome.reason not in _UNTOLD:
+    elif outcome.reason not in UNTOLD:
         tools.events.skipped(owner, node, outcome.reason, outcome.detail)

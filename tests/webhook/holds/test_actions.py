@@ -17,6 +17,7 @@ from tests.webhook.serving import api_client
 from webhook.holds import tended
 from webhook.holds.actions import Actions, Ended
 from webhook.holds.pace import Bucket
+from webhook.holds.requests import Requests
 from webhook.holds.results import Posted
 from webhook.holds.tended import Stray, Tended
 
@@ -34,7 +35,7 @@ def site(cluster: Cluster) -> Site:
 @pytest.fixture
 async def actions(cluster: Cluster) -> AsyncIterator[Actions]:
     async with api_client(cluster) as api:
-        yield Actions(api, Bucket(1000), lambda: datetime.now(UTC))
+        yield Actions(Requests(api, Bucket(1000)), lambda: datetime.now(UTC))
 
 
 def held(site: Site, **changes: Any) -> Tended:
@@ -239,7 +240,7 @@ async def test_an_answer_cannot_be_finished_once_its_pod_was_told_to_run(
     answer = await posted(actions, pod)
     proxy = Proxy(cluster)
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
-        ours = Actions(api, Bucket(1000), lambda: datetime.now(UTC))
+        ours = Actions(Requests(api, Bucket(1000)), lambda: datetime.now(UTC))
         patches = []
 
         def stop_before_the_gate(method: str, path: str) -> web.Response | None:

@@ -19,6 +19,7 @@ from webhook.caches.view import View
 from webhook.holds import tended
 from webhook.holds.capture import Capture, End, ended, inside
 from webhook.holds.pace import Bucket
+from webhook.holds.requests import Requests
 from webhook.holds.tended import Tended
 from webhook.service.writer import Writer
 
@@ -209,7 +210,7 @@ def watched(site: Site, name: str) -> Tended:
 async def captured(site: Site, pod: Tended, proxy: Proxy, times: int = 1) -> list[Outcome]:
     async with proxy.serving() as url, api_client(site.cluster, url=url) as api:
         writer = Writer(api)
-        capture = Capture(api, View(api), writer, Bucket(1000), lambda: datetime.now(UTC))
+        capture = Capture(Requests(api, Bucket(1000)), View(api), writer, lambda: datetime.now(UTC))
         try:
             return list(await asyncio.gather(*(capture.run(pod, End(None, 5.0)) for _ in range(times))))
         finally:

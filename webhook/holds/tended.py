@@ -216,7 +216,9 @@ def _needs_pause(declared: Declared, pod: Mapping[str, Any]) -> bool:
     """
     if not (declared.parameters or declared.artifacts or declared.result):
         return False
-    required = bool(declared.parameters) or any(not artifact.optional for artifact in declared.artifacts)
+    required = bool(declared.parameters) or any(
+        not artifact.get("optional") for artifact in declared.artifacts
+    )
     return not required or not declared.has_main or _may_be_of_3_5(pod)
 
 

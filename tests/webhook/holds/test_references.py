@@ -43,7 +43,7 @@ CASES = sorted(
 
 
 def scope(pod: Json, result: Json) -> dict[str, Any]:
-    """What later steps can refer to, by its name behind `steps.X.`; `node.C` is the phase of a container's."""
+    """What later steps can refer to, by its name behind `steps.X.`; `node.C` is a container's phase."""
     status, outputs = pod["status"], result.get("outputs") or {}
     assert result["metadata"]["labels"]["workflows.argoproj.io/report-outputs-completed"] == "true"
     ended = {one["name"]: one["state"]["terminated"] for one in status["containerStatuses"]}

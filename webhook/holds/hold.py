@@ -22,7 +22,7 @@ _SHARE_OF_A_LIMIT = 5
 _LEAST_WAIT = timedelta(seconds=2)
 """Less is not worth waiting: an equal step hardly ends in it."""
 _LIMITS = ("timeout", "pendingTimeout")
-"""Fields of a template that hold durations, counted from the node's start (4.1 has the second)."""
+"""Fields of a template that hold durations, counted from the node's start (argo.HAS_A_PENDING_TIMEOUT)."""
 
 _QUEUE = "kueue.x-k8s.io/queue-name"
 """Label of the Pods that Kueue admits, by a scheduling gate of its own."""

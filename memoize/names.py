@@ -15,6 +15,10 @@ or ClusterWorkflowTemplate; annotation of a template. The nearest to the templat
 KEY = f"{DOMAIN}/key"
 """The memoize key. On a template (with Argo's `{{…}}` tags), and on the Pod (tags resolved by Argo)."""
 
+GATED = f"{DOMAIN}/gate"
+"""`"false"` on a template: its Pods are never gated, so that each has a node; a hit is then answered inside
+the Pod."""
+
 CACHE = f"{DOMAIN}/cache"
 """Name of the ConfigMap, in the workflow's own namespace, that holds the entries."""
 
@@ -60,6 +64,8 @@ RESULT_STORED = "stored"
 RESULT_SKIPPED = "skipped"
 """It runs or ran, and nothing is stored; REASON says why."""
 
+KEY_DIGEST = f"{DOMAIN}/key-digest"
+"""Pod annotation in the place of KEY, where the Pod has no room for that: the data key that it has."""
 PLAN = f"{DOMAIN}/plan"
 """Pod annotation: what admission decided, for the keeper. JSON of webhook.holds.note.Note."""
 REASON = f"{DOMAIN}/reason"

@@ -19,9 +19,7 @@ DECLARED = st.builds(
     mains=NAMES,
     archive=st.none() | st.fixed_dictionaries({"s3": st.dictionaries(TEXT, TEXT, max_size=2)}),
 )
-STEPS = st.builds(
-    Step, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, st.booleans(), st.booleans(), st.none() | DECLARED, TEXT
-)
+STEPS = st.builds(Step, *[TEXT] * 7, st.booleans(), st.booleans(), st.none() | DECLARED, TEXT, TEXT)
 
 
 @given(STEPS)

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from memoize import duration, names
-from memoize.key import data_key
 from webhook.caches.view import Known
 from webhook.holds.note import Note
 from webhook.patch import END, Op, add, put
@@ -63,7 +62,7 @@ def outside(
     unshared = _unshared(pod, wanted, now, until)
     note = Note(
         cache=step.cache,
-        place=data_key(step.key),
+        place=step.place,
         created=created,
         share=not unshared,
         capture=wanted.mode is not Mode.READONLY,

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from memoize import names
 from memoize.argo import GUARDS_DECLARED_OUTPUTS, Version
-from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.reasons import Reason
@@ -191,7 +190,7 @@ def _decided(pod: Mapping[str, Any], namespace: str) -> dict[str, Any] | Outcome
         return Outcome(step.reason, step.detail)
     if owner is None or step.declared is None:
         return Outcome(Reason.UNDECIDED, "the template is not in the Pod")
-    key = Key(namespace, step.cache, data_key(step.key))
+    key = Key(namespace, step.cache, step.place)
     if (note.cache, note.place) != key[1:]:
         return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is of another key")
     containers = pod["spec"].get("containers") or ()

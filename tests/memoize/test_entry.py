@@ -81,7 +81,7 @@ def entry(**fields: Any) -> str:
 
 
 def found(text: str, memo: Memo = MEMO, wanted: Declared = WANTED, now: datetime = NOW) -> Hit | Miss:
-    return look_up({data_key(memo.key): text}, memo, wanted, now)
+    return look_up({memo.place: text}, memo, wanted, now)
 
 
 def reason(*args: Any, **kwargs: Any) -> Reason:
@@ -346,6 +346,15 @@ class TestLookUp:
     def test_a_key_that_argo_allows_need_not_stand_in_the_entry_but_must_not_be_another(self):
         assert reason(entry(stepmemo={})) is Reason.HIT
         assert reason(entry(stepmemo={"key": "hello-2"})) is Reason.KEY_MISMATCH
+
+    def test_a_step_with_the_digest_of_its_key_alone_shares_entries_with_those_that_have_the_key(self):
+        whole, handed_on = Memo("a b", "c"), Memo("", "c", digest=data_key("a b"))
+        for said in (whole.key, handed_on.digest):
+            assert reason(entry(stepmemo={"key": said}), whole) is Reason.HIT
+            assert reason(entry(stepmemo={"key": said}), handed_on) is Reason.HIT
+        for other in ("a  b", data_key("a  b"), ""):
+            assert reason(entry(stepmemo={"key": other}), whole) is Reason.KEY_MISMATCH
+            assert reason(entry(stepmemo={"key": other}), handed_on) is Reason.KEY_MISMATCH
 
     def test_no_detail_repeats_a_value(self):
         for text in (entry(outputs={"parameters": "swordfish"}), entry(stepmemo={"key": "swordfish"})):

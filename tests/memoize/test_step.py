@@ -22,9 +22,7 @@ DECLARED = st.builds(
     archives_logs=st.booleans(),
     resource=st.booleans(),
 )
-STEPS = st.builds(
-    Step, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, st.booleans(), st.booleans(), st.none() | DECLARED, TEXT
-)
+STEPS = st.builds(Step, *[TEXT] * 7, st.booleans(), st.booleans(), st.none() | DECLARED, TEXT, TEXT)
 
 
 @given(STEPS)

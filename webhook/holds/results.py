@@ -73,9 +73,10 @@ class Results:
     async def close(self, pod: Found, seen: Posted) -> bool:
         """Have Argo wait for it no longer; False: it is another by now, or gone.
 
-        Deleting it would not do: Argo notes in the Workflow's status that it is incomplete, and in 3.5 and
-        3.6 takes that back only on account of a result that is there (taskResultReconciliation in
-        workflow/controller/taskresult.go).
+        Deleting it would not do: Argo notes in the Workflow's status that it is incomplete, and takes that
+        back on account of a result that is there, in every version (taskResultReconciliation in
+        workflow/controller/taskresult.go), else only where `wait` ended with an error (from 3.5.11 on,
+        assessNodeStatus in operator.go).
         """
         body = taskresult.closed(seen.version)
         return await self._if_unchanged("PATCH", _result(pod), body, kube.MERGE_PATCH)

@@ -15,6 +15,10 @@ or ClusterWorkflowTemplate; annotation of a template. The nearest to the templat
 KEY = f"{DOMAIN}/key"
 """The memoize key. On a template (with Argo's `{{…}}` tags), and on the Pod (tags resolved by Argo)."""
 
+GATED = f"{DOMAIN}/gate"
+"""`"false"` on a template: its Pods are never gated, so that each has a node; a hit is then answered inside
+the Pod."""
+
 CACHE = f"{DOMAIN}/cache"
 """Name of the ConfigMap, in the workflow's own namespace, that holds the entries."""
 
@@ -36,6 +40,14 @@ VALIDATE = f"{DOMAIN}/validate"
 MANAGED = f"{DOMAIN}/managed"
 """Template annotation beside annotations that the webhook made: a digest over them, so that an author's
 own edit is told from ours."""
+
+CONFIG_MAP = f"{DOMAIN}/config-map"
+"""Template annotation that the webhook made: JSON of what the block's `cache.configMap` said beside `name`,
+which means nothing and which some of Argo's CRDs require."""
+
+GATED_FOR = f"{DOMAIN}/gate-for"
+"""Template annotation beside GATED where the webhook wrote that: the reference that needs the Pod's node,
+such as `steps.prepare.hostNodeName`."""
 
 POSTED_FOR = f"{DOMAIN}/posted-for"
 """Annotation of a WorkflowTaskResult that stepmemo posted: the UID of the Pod it answers. Capture never

@@ -1,7 +1,9 @@
 """What works but will not do what its author hopes: the warnings that go back with an admitted object."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from memoize import duration, names, tags
 from memoize.resource import goes_with_workflow
@@ -27,8 +29,41 @@ def warning(path: str, text: str) -> str:
     return whole if len(whole) <= LONGEST else f"{whole[: LONGEST - 1]}…"
 
 
-def advise(site: Site, finding: Finding, written: Form, artifact_gc: str) -> Iterator[str]:
-    """Warnings for one template; `artifact_gc` is the strategy of the spec that it stands in."""
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What warnings have to know of the spec around a template.
+
+    `artifact_gc` is its strategy for artifacts, `braces` are the workflow's parameters whose value holds
+    braces that Argo leaves as they are.
+    """
+
+    artifact_gc: str
+    braces: frozenset[str]
+
+
+def surroundings(spec: Mapping[str, Any]) -> Surroundings:
+    """Those of the templates of a WorkflowSpec."""
+    strategy = mapping(spec.get("artifactGC")).get("strategy")
+    return Surroundings(str(strategy or ""), _with_braces(mapping(spec.get("arguments")).get("parameters")))
+
+
+def _with_braces(parameters: object) -> frozenset[str]:
+    return frozenset(
+        str(parameter.get("name"))
+        for parameter in objects(parameters)
+        if any(_never_resolved(parameter.get(field)) for field in ("value", "default"))
+    )
+
+
+def _never_resolved(value: object) -> bool:
+    """Whether text of another tool's is in it, in braces like Argo's."""
+    if not isinstance(value, str) or not tags.has_tags(value):
+        return False
+    return tags.is_unbalanced(value) or any(tag.unknown_roots for tag in tags.find(value))
+
+
+def advise(site: Site, finding: Finding, written: Form, around: Surroundings) -> Iterator[str]:
+    """Warnings for one template that follow from what its author wrote."""
     for place, text in reach.on_template(site, written.annotations, block=written.block is not None):
         yield warning(place, text)
     memo = finding.memo
@@ -38,9 +73,10 @@ def advise(site: Site, finding: Finding, written: Form, artifact_gc: str) -> Ite
     if not site.is_defaults:  # which inputs there are, each template says for itself
         yield from (warning(where, text) for text in _inputs(site, finding.key_tags))
     yield from (warning(where, text) for text in _never_twice(finding.key_tags))
+    yield from (warning(where, text) for text in _in_braces(site, finding.key_tags, around.braces))
     if _always_expired(memo.max_age):
         yield warning(home, f'maxAge {memo.max_age} never hits: use {names.MODE}: "refresh"')
-    if deleted := _deleted_artifacts(site, artifact_gc):
+    if deleted := _deleted_artifacts(site, around.artifact_gc):
         yield warning(home, f"artifactGC will delete what the cache points to: {_some(deleted)}")
 
 
@@ -136,6 +172,20 @@ def _never_twice(found: Sequence[Tag]) -> Iterator[str]:
         for dotted in map(".".join, tag.names):
             if _VARYING.fullmatch(dotted):
                 yield f"{dotted} differs in every run: the key never comes back"
+
+
+def _in_braces(site: Site, found: Sequence[Tag], of_workflow: frozenset[str]) -> Iterator[str]:
+    """Values that a key takes over as they are; on the Pod, what is in braces passes for a lost tag."""
+    if not found:
+        return
+    of_template = _with_braces(mapping(site.template.get("inputs")).get("parameters"))
+    braces = {"workflow": of_workflow, "inputs": of_template}
+    for tag in dict.fromkeys(found):
+        name = tag.names[0] if len(tag.names) == 1 else ()
+        if len(name) != 3 or (tag.expression and not tag.text.strip().startswith(name[0])):
+            continue
+        if name[1] == "parameters" and name[2] in braces.get(name[0], ()):
+            yield "a value that holds {{ is no key: hash it, {{=sprig.sha256sum(…)}}"
 
 
 def _always_expired(max_age: str) -> bool:

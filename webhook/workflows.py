@@ -59,11 +59,11 @@ def review(
     silent = not errors
     uses = hostnodes.uses(kind, obj)
     judged = list(_judged_templates(kind, obj, _nearby(kind, obj, namespace_labels), uses))
-    artifact_gc = str(mapping(workflow_spec(kind, obj).get("artifactGC")).get("strategy") or "")
+    around = advice.surroundings(workflow_spec(kind, obj))
     for template in judged:
         silent = silent and template.finding.silent
         errors += template.finding.errors
-        warnings += advice.advise(template.site, template.finding, template.written, artifact_gc)
+        warnings += advice.advise(template.site, template.finding, template.written, around)
         if template.form is None:
             continue
         warnings += advice.advise_of_outcome(template.site, template.finding, template.written, template.form)

@@ -1,4 +1,6 @@
 import copy
+import hashlib
+import json
 
 import jsonpatch
 import pytest
@@ -341,6 +343,25 @@ def test_an_unreadable_namespace_does_not_keep_an_older_key():
 def test_an_unreadable_namespace_opts_nothing_in():
     obj = holder(template(BLOCK))
     assert admit(obj, known=False) == obj
+
+
+def test_what_an_older_release_took_over_without_a_max_age_is_still_ours():
+    made = {names.KEY: "k", names.CACHE: "results", names.MANAGED: "8c4ae398efa6997e65a5eefd5ca82a8d"}
+    obj = holder(template(annotations=made), kind="WorkflowTemplate")
+    assert edited(obj["kind"], obj) == []
+    restored = jsonpatch.apply_patch(obj, restore(obj["kind"], obj))
+    assert restored == holder(template({"key": "k", "maxAge": "", "cache": CACHE}))
+
+
+@pytest.mark.parametrize("rest", ["no JSON", "[]", '{"name": "other", "x": [1]}', "[" * 100_000])
+def test_a_digest_that_somebody_else_made_breaks_nothing(rest):
+    made = {names.KEY: "k", names.CACHE: "results", names.CONFIG_MAP: rest}
+    digest = hashlib.sha256(json.dumps(made, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    obj = holder(template(annotations=made | {names.MANAGED: digest[:32]}), labels=ON)
+    assert edited(obj["kind"], obj) == []
+    assert annotations_of(admit(obj))[names.KEY] == "k"
+    (op,) = [op for op in restore(obj["kind"], obj) if op["op"] == "add"]
+    assert op["value"]["cache"]["configMap"]["name"] == "results"
 
 
 # --- The holder's word on templates with annotations --------------------------------------------------

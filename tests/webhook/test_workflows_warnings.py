@@ -89,6 +89,30 @@ def test_a_key_that_changes_by_the_day_is_meant_so():
     assert warnings(template("{{workflow.creationTimestamp.Y}}-{{workflow.creationTimestamp.d}}")) == []
 
 
+HASH_IT = "spec.templates[0].memoize.key: a value that holds {{ is no key: hash it, {{=sprig.sha256sum(…)}}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "warned"),
+    [
+        ("{{workflow.parameters.p}}", "{{ .Values.x }}", True),
+        ("{{workflow.parameters.p}}", "{{ name", True),
+        ("{{=workflow.parameters['p']}}", "hello {{name}}", True),
+        ("{{=sprig.sha256sum(workflow.parameters.p)}}", "hello {{name}}", False),
+        ("{{workflow.parameters.p}}", "{{workflow.name}}", False),
+        ("{{workflow.parameters.other}}", "{{name}}", False),
+    ],
+)
+def test_a_value_in_braces_that_argo_never_resolves(key, value, warned):
+    found = warnings(template(key), arguments={"parameters": [{"name": "p", "value": value}]})
+    assert [w for w in found if "differs" not in w] == ([HASH_IT] if warned else [])
+
+
+def test_a_default_of_an_input_in_braces_that_argo_never_resolves():
+    inputs = {"parameters": [{"name": "p", "default": "{{ name }}"}]}
+    assert warnings(template("{{inputs.parameters.p}}", inputs=inputs)) == [HASH_IT]
+
+
 @pytest.mark.parametrize("max_age", ["0", "0s", "-1h"])
 def test_a_max_age_that_is_never_a_hit(max_age):
     assert warnings(template(max_age=max_age)) == [

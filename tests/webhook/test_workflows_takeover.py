@@ -428,6 +428,11 @@ TEMPLATES = st.builds(
     st.none() | st.dictionaries(st.sampled_from(["a/b~c", "d"]), TEXT, min_size=1, max_size=2) | st.just(ON),
     st.dictionaries(st.sampled_from(["unknown", "nodeSelector", "daemon"]), st.booleans(), max_size=2),
 )
+KEYED = st.builds(
+    lambda words, fields: template(annotations=FLAT | words, **fields),
+    WORDS,
+    st.sampled_from([{}, {"daemon": True}]),
+)
 DEFAULTS = st.builds(
     lambda block, annotations: template(block, annotations),
     st.none() | BLOCKS,
@@ -443,7 +448,10 @@ def on_its_node(inner):
 OBJECTS = st.builds(
     lambda templates, labels, kind, defaults: holder(*templates, labels=labels, kind=kind, **defaults),
     st.lists(
-        TEMPLATES | TEMPLATES.map(lambda t: {"steps": [[{"inline": t}]]}) | TEMPLATES.map(on_its_node),
+        TEMPLATES
+        | KEYED
+        | TEMPLATES.map(lambda t: {"steps": [[{"inline": t}]]})
+        | (TEMPLATES | KEYED).map(on_its_node),
         max_size=3,
     ),
     WORDS,

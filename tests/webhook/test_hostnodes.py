@@ -68,6 +68,11 @@ def test_a_use_is_found_wherever_argo_resolves_it(word, around, use):
         assert reference == f"{word}.one-a.hostNodeName"
 
 
+def test_a_use_in_a_fields_name_is_found():
+    inline = {"container": {"image": "x"}, "nodeSelector": {"{{steps.one-a.hostNodeName}}": "yes"}}
+    assert uses("Workflow", workflow(steps(inline=inline), LEAF)).templates
+
+
 @pytest.mark.parametrize(
     "outputs",
     [

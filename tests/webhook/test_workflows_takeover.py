@@ -227,6 +227,20 @@ def test_a_template_of_another_object_has_its_own_words_under_a_converted_defaul
         assert as_argo_merges(defaults, template_)[1][names.MAX_AGE] == "", "no maxAge of another block's"
 
 
+def test_a_key_of_the_authors_does_not_answer_beside_a_block_that_a_default_one_keeps_with_argo():
+    obj = holder(template(BLOCK, annotations=FLAT), templateDefaults={"memoize": DEFAULT_BLOCK})
+    spec = admit(obj)["spec"]
+    assert who_answers(spec["templateDefaults"], spec["templates"][0]) == (BLOCK["key"], None)
+    del obj["spec"]["templateDefaults"]
+    assert who_answers({}, admit(obj)["spec"]["templates"][0]) == (None, BLOCK["key"])
+
+
+def test_a_new_block_under_a_default_one_that_was_moved_follows_it_while_the_namespace_is_unreadable():
+    stored = admit(holder(template(), templateDefaults={"memoize": DEFAULT_BLOCK}), ON)
+    stored["spec"]["templates"].append(template(BLOCK))
+    assert is_taken_over(admit(stored, known=False), 1)
+
+
 def test_a_default_block_is_moved_and_comes_back_whole():
     block = {**DEFAULT_BLOCK, "cache": {"configMap": {"name": "days", "key": "x", "optional": True}}}
     obj = holder(template(), labels=ON, templateDefaults=template(block, {"a": "b"}))
@@ -428,6 +442,11 @@ TEMPLATES = st.builds(
     st.none() | st.dictionaries(st.sampled_from(["a/b~c", "d"]), TEXT, min_size=1, max_size=2) | st.just(ON),
     st.dictionaries(st.sampled_from(["unknown", "nodeSelector", "daemon"]), st.booleans(), max_size=2),
 )
+KEYED = st.builds(
+    lambda words, fields: template(annotations=FLAT | words, **fields),
+    WORDS,
+    st.sampled_from([{}, {"daemon": True}]),
+)
 DEFAULTS = st.builds(
     lambda block, annotations: template(block, annotations),
     st.none() | BLOCKS,
@@ -443,7 +462,10 @@ def on_its_node(inner):
 OBJECTS = st.builds(
     lambda templates, labels, kind, defaults: holder(*templates, labels=labels, kind=kind, **defaults),
     st.lists(
-        TEMPLATES | TEMPLATES.map(lambda t: {"steps": [[{"inline": t}]]}) | TEMPLATES.map(on_its_node),
+        TEMPLATES
+        | KEYED
+        | TEMPLATES.map(lambda t: {"steps": [[{"inline": t}]]})
+        | (TEMPLATES | KEYED).map(on_its_node),
         max_size=3,
     ),
     WORDS,

@@ -16,8 +16,16 @@ PATIENCE = float(os.environ.get("STEPMEMO_E2E_PATIENCE", "120"))
 T = TypeVar("T")
 
 
+SWITCH = "STEPMEMO_E2E"
+"""The variable that asks for the suite. A KUBECONFIG alone does not: many people always have one."""
+
+
+def is_asked_for() -> bool:
+    return os.environ.get(SWITCH) == "1"
+
+
 def why_not() -> str | None:
-    """Why the suite cannot run here, or None."""
+    """Why the suite cannot run here though it is asked for, or None. Reads, and writes nothing."""
     if not os.environ.get("KUBECONFIG"):
         return "KUBECONFIG is not set"
     if shutil.which("kubectl") is None:
@@ -26,6 +34,13 @@ def why_not() -> str | None:
         if kubectl("get", what, "--request-timeout=5s", check=False).returncode:
             return f"{what} is not on the cluster"
     return None
+
+
+def where() -> str:
+    """The cluster that KUBECONFIG names, as people tell clusters apart: its context and its server."""
+    view = json.loads(kubectl("config", "view", "--minify", "-o", "json").stdout)
+    server = view["clusters"][0]["cluster"]["server"]
+    return f"context {view['current-context']}, server {server}"
 
 
 def kubectl(*args: str, stdin: object = None, check: bool = True) -> subprocess.CompletedProcess[str]:

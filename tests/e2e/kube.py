@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from memoize import names
@@ -45,7 +45,10 @@ def where() -> str:
 
 def kubectl(*args: str, stdin: object = None, check: bool = True) -> subprocess.CompletedProcess[str]:
     """kubectl with `stdin` as JSON; raises with its own words where it fails."""
-    body = None if stdin is None else json.dumps(stdin)
+    return _run(args, None if stdin is None else json.dumps(stdin), check)
+
+
+def _run(args: Sequence[str], body: str | None, check: bool) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(["kubectl", *args], input=body, capture_output=True, text=True)
     if check and done.returncode:
         raise AssertionError(f"kubectl {' '.join(args)}: {done.stderr}")
@@ -62,6 +65,18 @@ def create(namespace: str, manifest: dict[str, Any]) -> dict[str, Any]:
     """The object as the API server made it."""
     done = kubectl("-n", namespace, "create", "-f", "-", "-o", "json", stdin=manifest)
     made: dict[str, Any] = json.loads(done.stdout)
+    return made
+
+
+def create_all(namespace: str, manifests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The objects as the API server made them, in the same order; one call of kubectl."""
+    documents = "\n".join(json.dumps(one) for one in manifests)
+    text = _run(["-n", namespace, "create", "-f", "-", "-o", "json"], documents, True).stdout
+    made: list[dict[str, Any]] = []
+    while text := text.lstrip():  # one document after the other
+        one, end = json.JSONDecoder().raw_decode(text)
+        made.append(one)
+        text = text[end:]
     return made
 
 

@@ -102,10 +102,12 @@ def _find(settings: Settings, cache: Cache, until: Deadline) -> tuple[Entry, Dec
     step = settings.step
     try:
         declared = step.declared or files.offloaded_template(
-            step.include_result, f"{settings.argo_config_dir}/{names.ENV_TEMPLATE}"
+            step.include_result, step.workflow_uid, f"{settings.argo_config_dir}/{names.ENV_TEMPLATE}"
         )
     except files.NoTemplateError as error:
         return Outcome(Reason.UNDECIDED, str(error))
+    if isinstance(declared, Outcome):
+        return declared
     data = cache.load(until)
     if isinstance(data, Outcome):
         return data

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from memoize import names
+from memoize.outcome import Outcome
 from memoize.outputs import BrokenOutputsError, Declared, declared
 
 
@@ -57,13 +58,19 @@ def decide(shared: str, word: str) -> bool:
     return True
 
 
-def offloaded_template(include_result: bool, *paths: str) -> Declared:
+def offloaded_template(include_result: bool, workflow_uid: str, *paths: str) -> Declared | Outcome:
     """Read what a template declares from the first of the files that holds one; NoTemplateError.
+
+    An Outcome says why a step of that template is not memoized.
 
     A template above 128 KiB is not in the Pod's environment but in a ConfigMap, mounted with ARGO_TEMPLATE as
     the file's name (workflow/common/common.go, ResolveTemplateEnvValue); Argo's `init`, where there is one,
     then writes it to `template` beside the exit codes.
     """
+    from memoize.suitability import (
+        unsuited,  # most templates are not offloaded, and their steps wait for this
+    )
+
     wrong = []
     for path in paths:
         try:
@@ -74,6 +81,8 @@ def offloaded_template(include_result: bool, *paths: str) -> Declared:
         if not isinstance(template, Mapping):
             wrong.append(f"{os.path.basename(path)}: not an object")
             continue
+        if outcome := unsuited(template, workflow_uid):
+            return outcome
         try:
             return declared(template, include_result)
         except BrokenOutputsError as error:

@@ -165,7 +165,7 @@ def _wanted(pod: Mapping[str, Any], workflow: Owner, mode: Mode, *, gc: bool) ->
     if isinstance(memo, Skip):
         return memo
     shape = layout.read(pod)
-    unsuited = fitness.unsuited(shape)
+    unsuited = fitness.unsuited(shape, workflow.uid)
     if unsuited is not None:
         return Skip(*unsuited)
     declared = None

@@ -129,6 +129,27 @@ def test_a_step_of_an_offloaded_template_is_answered_under_its_own_names(pod: Po
     assert api.objects[RESULTS]["wf-123"]["outputs"] == {"parameters": [{**mine, "value": "v"}]}
 
 
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ({"daemon": True}, Reason.UNSUPPORTED_TEMPLATE),
+        ({"memoize": {"key": "k"}}, Reason.OPTED_OUT),
+        ({"resource": {"setOwnerReference": True}}, Reason.OWNED_BY_WORKFLOW),
+    ],
+)
+@pytest.mark.parametrize("verb", ["check", "capture"])
+def test_an_offloaded_template_that_is_not_ours_to_memoize_is_left_alone(
+    pod: Pod, api: faults.Api, verb: str, template: dict[str, object], reason: Reason
+):
+    pod.change(declared=None)
+    (pod.config / "ARGO_TEMPLATE").write_text(json.dumps(template))
+    have_entry(api)
+    before = dict(api.objects[CONFIGMAPS])
+    assert pod.run(verb).reason is reason
+    assert not api.objects[RESULTS]
+    assert api.objects[CONFIGMAPS] == before
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", "[" * 100_000, '{"outputs": {"parameters": "x"}}'])
 def test_an_offloaded_template_that_cannot_be_read_lets_the_step_run(
     pod: Pod, api: faults.Api, content: str | None

@@ -195,6 +195,19 @@ def test_a_pod_that_lacks_a_main_container_of_its_template_is_not_a_step(pod: Js
     assert skipped(decide(pod)) == Reason.NOT_A_STEP
 
 
+def test_a_step_whose_template_still_has_its_block_is_argos(pod: Json) -> None:
+    """Its key may be that of a caller's templateDefaults, which merge under every template that is called."""
+    edit_template(pod, memoize={"key": "other", "cache": {"configMap": {"name": "c"}}})
+    assert skipped(decide(pod)) == Reason.OPTED_OUT
+
+
+@pytest.mark.parametrize("resource", [{"setOwnerReference": True}, {"manifest": "uid: {uid}"}])
+def test_a_resource_that_goes_with_its_workflow_is_left_alone(pod: Json, resource: Json) -> None:
+    uid = pod["metadata"]["ownerReferences"][0]["uid"]
+    edit_template(pod, resource={k: v.format(uid=uid) if k == "manifest" else v for k, v in resource.items()})
+    assert skipped(decide(pod)) == Reason.OWNED_BY_WORKFLOW
+
+
 # --- What its author, its run or its namespace do not want -------------------------------------------
 
 

@@ -51,6 +51,8 @@ class Reason(StrEnum):
     """A daemon, an agent Pod, a Windows node."""
     NAME_CLASH = "NameClash"
     """The Pod has a container, volume or mount of ours that is not ours."""
+    NO_ROOM = "NoRoom"
+    """What stepmemo adds would take the Pod over a limit of Kubernetes or Linux."""
     NOT_GATEABLE = "NotGateable"
     """Neither check nor capture can be put into this Pod without changing what it does."""
     IMAGE_BROKEN = "ImageBroken"

@@ -53,6 +53,8 @@ class Reason(StrEnum):
     """What the step makes goes with its workflow, so an entry would name what is gone."""
     NAME_CLASH = "NameClash"
     """The Pod has a container, volume or mount of ours that is not ours."""
+    NO_ROOM = "NoRoom"
+    """What stepmemo adds would take the Pod over a limit of Kubernetes or Linux."""
     NOT_GATEABLE = "NotGateable"
     """Neither check nor capture can be put into this Pod without changing what it does."""
     IMAGE_BROKEN = "ImageBroken"

@@ -13,7 +13,7 @@ from typing import Any
 from memoize import names, outputs, spec
 from memoize.reasons import Reason
 from memoize.step import Step
-from webhook import artifactgc, delivery, fitness, layout, words
+from webhook import artifactgc, delivery, fitness, layout, room, words
 from webhook.delivery import Delivery
 from webhook.layout import Layout, Place
 from webhook.words import Mode
@@ -23,8 +23,6 @@ _COMPONENT = f"{names.ARGO_DOMAIN}/component"
 """Label of the Pods that Argo makes beside steps (workflow/controller/agent.go and artifact_gc.go)."""
 _AGENT = "agent"
 _MODES = {mode.value: mode for mode in Mode}
-_LONGEST_VARIABLE = 128 * 1024 - 1
-"""Bytes of `NAME=value` that Linux lets a program start with (MAX_ARG_STRLEN, its final NUL taken off)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +200,12 @@ def inside(pod: Mapping[str, Any], wanted: Wanted, gate: Delivery = Delivery.INI
     unfit = fitness.unfit(pod["spec"], wanted.layout)
     if unfit is not None:
         return Skip(*unfit)
-    decision = _plan(wanted.step, wanted.layout, wanted.mains, wanted.mode, gate)
-    if isinstance(decision, Inject) and len(f"{names.ENV_STEP}={decision.plan.variable}") > _LONGEST_VARIABLE:
-        return Skip(Reason.INVALID_ANNOTATIONS, f"{names.KEY} is too long to be handed to a container")
-    return decision
+    step = wanted.step
+    if room.is_too_long(names.ENV_STEP, step.to_json()):
+        step = step.without_key()
+    if room.is_too_long(names.ENV_STEP, step.to_json()):
+        return Skip(Reason.NO_ROOM, "what its template declares is too long to be handed to a container")
+    return _plan(step, wanted.layout, wanted.mains, wanted.mode, gate)
 
 
 def _plan(step: Step, shape: Layout, mains: tuple[str, ...], mode: Mode, gate: Delivery) -> Skip | Inject:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from memoize import names
+from memoize.key import data_key
 from memoize.reasons import Reason
 from tests.webhook import judged
 from webhook import pods
@@ -317,10 +318,11 @@ def test_annotations_that_cannot_work_are_named_but_not_repeated(
         assert not value or not value.strip() or value not in decision.detail
 
 
-def test_a_key_that_no_container_could_be_started_with_is_invalid(pod: Json) -> None:
-    assert decide(annotate(pod, key="x" * 100_000)).reason == Reason.INJECTED
-    assert skipped(decide(annotate(pod, key="x" * 131_072))) == Reason.INVALID_ANNOTATIONS
-    assert skipped(decide(annotate(pod, key="ü" * 30_000))) == Reason.INVALID_ANNOTATIONS
+def test_a_key_that_no_container_could_be_started_with_is_handed_on_by_its_digest(pod: Json) -> None:
+    for key, digested in (("x" * 100_000, False), ("x" * 131_072, True), ("ü" * 30_000, True)):
+        step = plan(annotate(pod, key=key)).step
+        assert (step.key == "", bool(step.digest)) == (digested, digested)
+        assert step.place == data_key(key)
 
 
 # --- What must not be touched ------------------------------------------------------------------------

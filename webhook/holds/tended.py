@@ -30,6 +30,7 @@ _TENDED = (names.RESULT_HELD, names.RESULT_MISS, names.RESULT_INSIDE)
 SELECTOR = f"{names.RESULT} in ({','.join(_TENDED)})"
 """The Pods that are tended: what is over and handled has another word, so memory follows the live Pods."""
 _OVER = ("Succeeded", "Failed")
+_TOLD_ALREADY = "it was to run already"
 
 
 class Phase(Enum):
@@ -56,9 +57,9 @@ class Found:
     """What any Pod with our label shows.
 
     `node` is its step's node id, where it names one. `word` is the one of names.RESULT that it bears. `told`:
-    a keeper has written on it that it is to run, and why; it may be held still, and is not to be answered.
-    `version` is its resourceVersion. `gates` are the names of its scheduling gates, in order. `deleting`: it
-    has a deletionTimestamp. `annotated`: it has annotations at all.
+    a keeper has written on it that it is to run (by its label, where there was no room to say why); it may be
+    held still, and is not to be answered. `version` is its resourceVersion. `gates` are the names of its
+    scheduling gates, in order. `deleting`: it has a deletionTimestamp. `annotated`: it has annotations.
     """
 
     uid: str
@@ -152,6 +153,8 @@ def read(pod: Mapping[str, Any]) -> Tended | Stray | Inside | None:
         "word": word,
         "told": _told((metadata.get("annotations") or {}).get(names.REASON)),
     }
+    if found["phase"] is Phase.HELD and word == names.RESULT_MISS:
+        found["told"] = found["told"] or Outcome(Reason.UNDECIDED, _TOLD_ALREADY)
     if word == names.RESULT_INSIDE:
         owner = pods.owner(pod, found["namespace"])
         return Inside(**found, owner=owner)
@@ -233,7 +236,7 @@ def _told(reason: object) -> Outcome | None:
     try:
         return Outcome(Reason(code), detail)
     except ValueError:
-        return Outcome(Reason.UNDECIDED, "it was to run already")
+        return Outcome(Reason.UNDECIDED, _TOLD_ALREADY)
 
 
 def _time(text: str) -> datetime:

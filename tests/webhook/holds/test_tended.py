@@ -1,4 +1,5 @@
 import json
+from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memoize import names
+from memoize.key import data_key
+from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from tests.webhook.holds.tendedpods import GATE, held, recorded
+from webhook.holds.note import Note
 from webhook.holds.tended import Inside, Key, Phase, Stray, Tended, read
 from webhook.pods import Owner
 
@@ -28,7 +32,7 @@ def stray(pod: Json) -> Reason:
 
 
 def test_all_comes_from_the_pod() -> None:
-    found = tended(held(created="2025-12-31T00:00:00Z", gc=True))
+    found = tended(held(gc=True))
     assert (found.uid, found.namespace, found.name) == ("pod-uid", "cap-v412-legacy", "container-kpr47")
     assert (found.version, found.phase, found.deleting) == ("7", Phase.HELD, False)
     assert found.created_at == datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,7 +41,6 @@ def test_all_comes_from_the_pod() -> None:
     assert found.key == Key(found.namespace, "memo", "42")
     assert found.step.gc
     assert found.declared.parameters == ({"name": "out", "valueFrom": {"path": "/tmp/out"}},)
-    assert found.note.created == "2025-12-31T00:00:00Z"
     assert found.containers == (("wait", "quay.io/argoproj/argoexec:v4.1.2"), ("main", "busybox"))
 
 
@@ -73,6 +76,32 @@ def test_gate_and_status_say_where_a_pod_stands_whatever_the_label_says(
     pod["spec"]["schedulingGates"] = gates
     pod["status"]["phase"] = status
     assert tended(pod).phase is phase
+
+
+def test_a_held_pod_whose_label_says_that_it_runs_was_told_to() -> None:
+    pod = held()
+    assert tended(pod).told is None
+    pod["metadata"]["labels"][names.RESULT] = names.RESULT_MISS
+    assert tended(pod).told == Outcome(Reason.UNDECIDED, "it was to run already")
+    pod["metadata"]["annotations"][names.REASON] = "Expired: older than 1h"
+    assert tended(pod).told == Outcome(Reason.EXPIRED, "older than 1h")
+    del pod["metadata"]["annotations"][names.REASON], pod["spec"]["schedulingGates"]
+    assert tended(pod).told is None
+
+
+def test_a_pod_with_the_digest_of_its_key_is_the_same_step() -> None:
+    whole = held()
+    whole["metadata"]["annotations"] |= {names.KEY: "a b", names.PLAN: plan(whole, data_key("a b"))}
+    short = deepcopy(whole)
+    del short["metadata"]["annotations"][names.KEY]
+    short["metadata"]["annotations"][names.KEY_DIGEST] = data_key("a b")
+    assert tended(short).key == tended(whole).key
+    short["metadata"]["annotations"][names.KEY_DIGEST] = data_key("a  b")
+    assert stray(short) is Reason.INVALID_ANNOTATIONS
+
+
+def plan(pod: Json, place: str) -> str:
+    return Note.from_json(pod["metadata"]["annotations"][names.PLAN])._replace(place=place).to_json()
 
 
 def test_a_pod_that_decides_inside_of_itself_needs_no_plan() -> None:

@@ -772,7 +772,6 @@ ONE: dict[str, tuple[Template | None, Row]] = {
                     }
                 }
             },
-            apart=r"hooks\.good$",
         ),
     ),
     # what kinds of templates there are

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from memoize import names
-from memoize.outputs import Declared, declared
+from memoize.outputs import BrokenOutputsError, Declared, declared
 
 
 class NoTemplateError(Exception):
@@ -71,9 +71,13 @@ def offloaded_template(include_result: bool, *paths: str) -> Declared:
         except (OSError, ValueError, RecursionError) as error:
             wrong.append(f"{os.path.basename(path)}: {type(error).__name__}")
             continue
-        if isinstance(template, Mapping):
+        if not isinstance(template, Mapping):
+            wrong.append(f"{os.path.basename(path)}: not an object")
+            continue
+        try:
             return declared(template, include_result)
-        wrong.append(f"{os.path.basename(path)}: not an object")
+        except BrokenOutputsError as error:
+            wrong.append(f"{os.path.basename(path)}: {error}")
     raise NoTemplateError(f"no template in {', '.join(wrong)}")
 
 

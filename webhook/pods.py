@@ -170,7 +170,10 @@ def _wanted(pod: Mapping[str, Any], workflow: Owner, mode: Mode, *, gc: bool) ->
         return Skip(*unsuited)
     declared = None
     if shape.template is not None:
-        declared = outputs.declared(shape.template, shape.include_result)
+        try:
+            declared = outputs.declared(shape.template, shape.include_result)
+        except outputs.BrokenOutputsError as error:
+            return Skip(Reason.NOT_A_STEP, f"its template: {error}")
     mains = declared.mains if declared is not None else _presumed_mains(shape)
     if not mains or not set(mains) <= set(shape.workers):
         return Skip(Reason.NOT_A_STEP, "a main container of the template is not in the Pod")
@@ -186,6 +189,7 @@ def _wanted(pod: Mapping[str, Any], workflow: Owner, mode: Mode, *, gc: bool) ->
         gc=gc,
         declared=declared,
         deadline=shape.deadline,
+        digest=memo.digest,
     )
     return Wanted(step, shape, mains, mode)
 
@@ -263,7 +267,7 @@ def _memo(annotations: Mapping[str, Any]) -> Skip | spec.Memo:
     for name in (names.KEY, names.CACHE, names.MAX_AGE):
         if "{{" in str(annotations.get(name)):
             return Skip(Reason.UNRESOLVED_TAG, name)
-    memo, errors = spec.from_annotations(annotations, "metadata")
+    memo, errors = spec.from_pod(annotations, "metadata")
     if memo is None or errors:
         return Skip(Reason.INVALID_ANNOTATIONS, "; ".join(f"{e.field}: {e.kind.text}" for e in errors))
     return memo

@@ -67,7 +67,7 @@ def test_the_step_says_all_that_pod_and_workflow_say(pod: Json) -> None:
     assert step.workflow_uid == "97cc533f-7d1c-4640-9e06-4bedb72ca564"
     assert (step.instance_id, step.gc, step.include_result) == ("blue", True, False)
     assert step.declared is not None
-    assert step.declared.parameters == ("out",)
+    assert step.declared.parameters == ({"name": "out", "valueFrom": {"path": "/tmp/out"}},)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +180,14 @@ def test_an_agent_pod_is_unsupported_and_a_garbage_collection_pod_is_not_a_step(
 def test_a_pod_without_a_readable_template_is_not_a_step(pod: Json) -> None:
     container(pod, "init")["env"] = [{"name": "ARGO_CONTAINER_NAME", "value": "init"}]
     assert skipped(decide(pod)) == Reason.NOT_A_STEP
+
+
+def test_a_pod_whose_template_declares_outputs_of_a_wrong_type_is_not_a_step(pod: Json) -> None:
+    """They would be posted, and Argo's controller could not read any result of the cluster after that."""
+    edit_template(pod, outputs={"parameters": [{"name": "out", "globalName": 1}]})
+    decision = decide(pod)
+    assert skipped(decision) == Reason.NOT_A_STEP
+    assert "outputs.parameters[0].globalName" in decision.detail
 
 
 def test_a_pod_that_lacks_a_main_container_of_its_template_is_not_a_step(pod: Json) -> None:

@@ -152,9 +152,9 @@ class Actions:
     async def close(self, pod: Found) -> None:
         """The Pod is over. If it reported nothing into the result that kept answers out, have Argo go on.
 
-        Until 3.6 a workflow is not over as long as one of its results is incomplete and that Pod is there
-        (markWorkflowPhase in workflow/controller/operator.go, taskResultReconciliation); from 3.7 on it waits
-        for ten minutes.
+        A workflow is not over as long as one of its results is incomplete (markWorkflowPhase in
+        workflow/controller/operator.go) and that Pod is there; for ten minutes at most where
+        argo.GIVES_INCOMPLETE_RESULTS_UP.
         """
         for _ in range(_TRIES):
             found = await self._results.read(pod)

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from memoize import duration, names
-from memoize.key import data_key
 from webhook.caches.view import Known
 from webhook.holds.note import Note
 from webhook.patch import END, Op, add, put
@@ -22,7 +21,7 @@ _SHARE_OF_A_LIMIT = 5
 _LEAST_WAIT = timedelta(seconds=2)
 """Less is not worth waiting: an equal step hardly ends in it."""
 _LIMITS = ("timeout", "pendingTimeout")
-"""Fields of a template that hold durations, counted from the node's start (4.1 has the second)."""
+"""Fields of a template that hold durations, counted from the node's start (argo.HAS_A_PENDING_TIMEOUT)."""
 
 _QUEUE = "kueue.x-k8s.io/queue-name"
 """Label of the Pods that Kueue admits, by a scheduling gate of its own."""
@@ -63,7 +62,7 @@ def outside(
     unshared = _unshared(pod, wanted, now, until)
     note = Note(
         cache=step.cache,
-        place=data_key(step.key),
+        place=step.place,
         created=created,
         share=not unshared,
         capture=wanted.mode is not Mode.READONLY,

@@ -12,13 +12,13 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from memoize import names
-from memoize.key import data_key
+from memoize.argo import GUARDS_DECLARED_OUTPUTS, Version
 from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.reasons import Reason
 from memoize.spec import is_dns1123_subdomain
 from memoize.step import Step
-from webhook import pods
+from webhook import layout, pods
 from webhook.holds import identity
 from webhook.holds.note import Note
 from webhook.logs import fields
@@ -190,7 +190,7 @@ def _decided(pod: Mapping[str, Any], namespace: str) -> dict[str, Any] | Outcome
         return Outcome(step.reason, step.detail)
     if owner is None or step.declared is None:
         return Outcome(Reason.UNDECIDED, "the template is not in the Pod")
-    key = Key(namespace, step.cache, data_key(step.key))
+    key = Key(namespace, step.cache, step.place)
     if (note.cache, note.place) != key[1:]:
         return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is of another key")
     containers = pod["spec"].get("containers") or ()
@@ -203,31 +203,20 @@ def _decided(pod: Mapping[str, Any], namespace: str) -> dict[str, Any] | Outcome
         "key": key,
         "until": until,
         "containers": tuple((str(c.get("name", "")), str(c.get("image", ""))) for c in containers),
-        "needs_pause": _needs_pause(step.declared, pod),
+        "needs_pause": _needs_pause(step.declared, layout.read(pod).argo_version),
     }
 
 
-def _needs_pause(declared: Declared, pod: Mapping[str, Any]) -> bool:
+def _needs_pause(declared: Declared, version: Version | None) -> bool:
     """Argo learns of results and of Pods on two ways, and the Pod's may be the faster.
 
-    From 3.6 on it leaves a node alone while a declared parameter or a required artifact is missing, and all
-    outputs come with the first; but only where the Pod has a container `main`, whose exit code makes it look
-    (assessNodeStatus in workflow/controller/operator.go).
+    All outputs of a result come with the first of them, so one that the controller waits for brings the
+    others along. It waits for none in the Pod of a containerSet without `main`, whose exit code it goes by.
     """
     if not (declared.parameters or declared.artifacts or declared.result):
         return False
-    required = bool(declared.parameters) or any(not artifact.optional for artifact in declared.artifacts)
-    return not required or not declared.has_main or _may_be_of_3_5(pod)
-
-
-def _may_be_of_3_5(pod: Mapping[str, Any]) -> bool:
-    """Before 3.6 every container has the template; since then `main` has it only in the want of others."""
-    return any(
-        variable.get("name") == names.ENV_TEMPLATE
-        for container in pod["spec"].get("containers") or ()
-        if container.get("name") == names.MAIN_CONTAINER
-        for variable in container.get("env") or ()
-    )
+    required = bool(declared.parameters) or any(not a.get("optional") for a in declared.artifacts)
+    return not (required and declared.has_main and GUARDS_DECLARED_OUTPUTS.holds_in(version))
 
 
 def _node(metadata: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ def test_all_comes_from_the_pod() -> None:
     assert found.owner == Owner(found.namespace, "container-kpr47", "97cc533f-7d1c-4640-9e06-4bedb72ca564")
     assert found.key == Key(found.namespace, "memo", "42")
     assert found.step.gc
-    assert found.declared.parameters == ("out",)
+    assert found.declared.parameters == ({"name": "out", "valueFrom": {"path": "/tmp/out"}},)
     assert found.note.created == "2025-12-31T00:00:00Z"
     assert found.containers == (("wait", "quay.io/argoproj/argoexec:v4.1.2"), ("main", "busybox"))
 
@@ -199,8 +199,17 @@ def with_result(pod: Json) -> Json:
 PARAMETER = {"parameters": [{"name": "out", "valueFrom": {"path": "/out"}}]}
 OPTIONAL = {"artifacts": [{"name": "out", "path": "/out", "optional": True}]}
 REQUIRED = {"artifacts": [{"name": "out", "path": "/out"}]}
-SINCE_3_6 = ("v3.6.19-legacy/container", "v4.1.2-legacy/container", "v4.1.2-initless/container")
-EVERY = ("v3.5.15-legacy/container", *SINCE_3_6)
+GUARDED = ("v3.6.19-legacy/container", "v4.1.2-legacy/container", "v4.1.2-initless/container")
+EVERY = ("v3.5.15-legacy/container", *GUARDED)
+
+
+def of_executor(pod: Json, tag: str) -> Json:
+    """The Pod as another controller would have made it: its executor's image has another tag, or digest."""
+    for kind in ("initContainers", "containers"):
+        for container in pod["spec"].get(kind) or ():
+            if container["name"] in ("init", "wait", "supervisor"):
+                container["image"] = f"quay.io/argoproj/argoexec{tag}"
+    return pod
 
 
 @pytest.mark.parametrize("case", EVERY)
@@ -215,19 +224,31 @@ def test_what_argo_does_not_wait_for_needs_a_pause(case: str) -> None:
 
 
 @pytest.mark.parametrize("outputs", [PARAMETER, REQUIRED, PARAMETER | OPTIONAL])
-def test_outputs_that_argo_waits_for_need_a_pause_in_3_5_alone(outputs: Json) -> None:
-    assert tended(templated("v3.5.15-legacy/container", outputs)).needs_pause
-    for case in SINCE_3_6:
-        assert not tended(templated(case, outputs)).needs_pause
-        assert not tended(with_result(templated(case, outputs))).needs_pause
+@pytest.mark.parametrize("tag", [":v3.6.11", ":v3.7.1", ":v4.0.0", ":v5.0.0"])
+@pytest.mark.parametrize("case", GUARDED)
+def test_outputs_that_argo_waits_for_need_no_pause(case: str, tag: str, outputs: Json) -> None:
+    assert not tended(of_executor(templated(case, outputs), tag)).needs_pause
+    assert not tended(of_executor(with_result(templated(case, outputs)), tag)).needs_pause
 
 
-def test_argo_does_not_look_for_outputs_where_no_main_container_ends() -> None:
+@pytest.mark.parametrize("outputs", [PARAMETER, REQUIRED, PARAMETER | OPTIONAL])
+@pytest.mark.parametrize(
+    "tag", [":v3.5.15", ":v3.6.0", ":v3.6.10", ":v3.7.0", ":latest", "", "@sha256:" + "0" * 64]
+)
+@pytest.mark.parametrize("case", EVERY)
+def test_where_argo_does_not_wait_or_its_version_is_not_known_there_is_a_pause(
+    case: str, tag: str, outputs: Json
+) -> None:
+    assert tended(of_executor(templated(case, outputs), tag)).needs_pause
+
+
+@pytest.mark.parametrize("tag", [":v3.6.19", ":v3.7.18", ":v4.1.2"])
+def test_argo_does_not_look_for_outputs_where_no_main_container_ends(tag: str) -> None:
     pod = templated(
         "v4.1.2-legacy/container-set", PARAMETER, containerSet={"containers": [{"name": "a", "image": "x"}]}
     )
     pod["spec"]["containers"] = [c for c in pod["spec"]["containers"] if c["name"] != "main"]
-    assert tended(pod).needs_pause
+    assert tended(of_executor(pod, tag)).needs_pause
 
 
 _JSON = st.recursive(

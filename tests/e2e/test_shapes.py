@@ -16,7 +16,7 @@ from tests.e2e.shapes import SHAPES, Shape
 ALTOGETHER = 10 * PATIENCE
 """Seconds that all shapes together may take."""
 
-AT_ONCE = 24
+AT_ONCE = 16
 """Workflows at a time: two cores start about one Pod a second."""
 
 Json = Any

@@ -6,6 +6,9 @@ from typing import Any
 
 Json = Any
 
+NOTHING = "$^"
+"""A pattern that no node's name has."""
+
 _OWN_TO_A_RUN = (
     "id",
     "startedAt",
@@ -28,7 +31,7 @@ def unresolved(workflow: Json) -> list[str]:
     return [f"{name}: {text}" for name, text in inputs.items() if "{{" in text]
 
 
-def differences(first: Json, second: Json, apart: str = "$^") -> list[str]:
+def differences(first: Json, second: Json, apart: str = NOTHING) -> list[str]:
     """What two runs of one workflow tell otherwise: a line each."""
     others = [one["metadata"]["name"] for one in (first, second)]
     before, after = (_told(one, others, apart) for one in (first, second))
@@ -41,9 +44,13 @@ def differences(first: Json, second: Json, apart: str = "$^") -> list[str]:
 
 
 def _told(workflow: Json, names_of_runs: list[str], apart: str) -> dict[str, dict[str, Json]]:
-    """What a run tells of each node, by the node's name, and of the workflow itself."""
+    """What a run tells of each node, by the node's name, and of the workflow itself.
+
+    `progress` counts all nodes, so it says nothing where some are left out.
+    """
     status = workflow["status"]
     nodes = {id: node for id, node in status.get("nodes", {}).items() if not re.search(apart, node["name"])}
+    hidden = (*_OWN_TO_A_RUN, *(() if apart == NOTHING else ("progress",)))
 
     def edges(value: Json) -> Json:
         if isinstance(value, list):
@@ -54,11 +61,11 @@ def _told(workflow: Json, names_of_runs: list[str], apart: str) -> dict[str, dic
         node["name"]: {
             part: edges(value) if part in _EDGES else value
             for part, value in node.items()
-            if part not in _OWN_TO_A_RUN
+            if part not in hidden
         }
         for node in nodes.values()
     }
-    whole = {part: status.get(part) for part in _OF_THE_WORKFLOW}
+    whole = {part: status.get(part) for part in _OF_THE_WORKFLOW if part not in hidden}
     text = _IP.sub("IP", _TIME.sub("TIME", json.dumps({"the workflow": whole} | told)))
     for name in names_of_runs:
         # The ids of nodes and the names of Pods end with a number that depends on the workflow's name.

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.e2e.compare import NOTHING
 from tests.e2e.kube import argo
 from tests.e2e.steps import (
     RANDOM,
@@ -38,7 +39,7 @@ class Shape:
 
     spec: dict[str, Any]
     objects: tuple[dict[str, Any], ...] = ()
-    apart: str = "$^"
+    apart: str = NOTHING
     runs: frozenset[str] = frozenset()
     phase: str = "Succeeded"
     metadata: dict[str, Any] = field(default_factory=dict)

@@ -344,15 +344,6 @@ BOTH: dict[str, Row] = {
         call("make", hooks={"good": HOOKED | {"expression": "OF.a.status == 'Succeeded'"}}),
         call("look", x=OUT),
     ),
-    "a hook that waits for a value": row(
-        call(
-            "yes",
-            hooks={
-                "good": HOOKED
-                | {"expression": "OF.a.status == 'Succeeded' && OF.a.outputs.parameters.out == 'yes'"}
-            },
-        ),
-    ),
     "a hook while it runs": row(
         call("slow", hooks={"running": HOOKED | {"expression": "OF.a.status == 'Running'"}}),
         call("look", x=OUT),
@@ -363,7 +354,12 @@ BOTH: dict[str, Row] = {
         call("again", hooks={"exit": WITH_OUT}),
         templates=(container(retryStrategy={"limit": "2"}) | _key("again"),),
     ),
-    "an exit hook of a loop": row(call("each", x="{{item}}", hooks={"exit": HOOKED}, **FAN)),
+    "an exit hook of a loop": row(
+        call("each", x="{{item}}", hooks={"exit": HOOKED}, **FAN),
+        # In a DAG, Argo makes one of these in a look, and none once the loop is over: in either run some are
+        # missing (executeDAGTask and assessDAGPhase, workflow/controller/dag.go).
+        apart=r"\(\d:\d\)\.onExit$",
+    ),
     # retries
     "a retry strategy": row(
         call("again"),

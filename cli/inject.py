@@ -13,7 +13,8 @@ import jsonpatch
 
 from cli import documents
 from memoize import names
-from webhook import pods, words
+from memoize.reasons import Reason
+from webhook import pods, room, words
 from webhook.containers import InjectSettings
 from webhook.delivery import Delivery
 from webhook.inject import inject
@@ -61,9 +62,12 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(decision, pods.Skip):
         return _SKIPPED
     try:
-        ops = inject(pod, decision.plan, InjectSettings(image=args.image, gate=gate))
+        ops = room.fitted(pod, inject(pod, decision.plan, InjectSettings(image=args.image, gate=gate)), {})
     except ValueError as e:
         return _unusable(args.file, str(e))
+    if isinstance(ops, str):
+        _say(args.file, Reason.NO_ROOM, ops)
+        return _SKIPPED
     if args.patch:
         print(documents.dump([ops], args.output or "json"), end="")
     else:

@@ -21,6 +21,8 @@ _STAGING = {"name": "argo-staging", "mountPath": "/argo/staging"}
 _ARGO = {"name": names.ARGO_VOLUME, "mountPath": names.ARGO_DIR}
 _STORE = {"name": "artifact-store", "mountPath": ARTIFACTS_DIR}
 _ARGOEXEC = f"{names.ARGO_DIR}/argoexec"
+_EXECUTOR = f"{EXECUTOR_IMAGE}:v4.1.2"
+"""Its tag says how Argo's controller goes about outputs; ours does as that version does."""
 _NO_DEADLINE = "0001-01-01T00:00:00Z"
 
 
@@ -64,7 +66,7 @@ def build(
     staging = [_STAGING] if script else []
     init = {
         "name": names.INIT_CONTAINER,
-        "image": EXECUTOR_IMAGE,
+        "image": _EXECUTOR,
         "command": ["argoexec", "init"],
         "env": [
             *executor_environment,
@@ -75,7 +77,7 @@ def build(
     }
     wait = {
         "name": names.WAIT_CONTAINER,
-        "image": EXECUTOR_IMAGE,
+        "image": _EXECUTOR,
         "command": ["argoexec", "wait"],
         "env": [*executor_environment, {"name": names.ENV_CONTAINER_NAME, "value": names.WAIT_CONTAINER}],
         "volumeMounts": [

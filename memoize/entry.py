@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from memoize import duration, strictjson
-from memoize.key import data_key, is_hashed
+from memoize.key import belongs
 from memoize.outputs import BrokenOutputsError, Declared, Outputs, missing, sound
 from memoize.reasons import Reason
 
@@ -33,8 +33,8 @@ class Memoized(Protocol):
     """What a look-up must know of a step: a Memo, or the sidecar's Step."""
 
     @property
-    def key(self) -> str:
-        """The memoize key, tags resolved."""
+    def place(self) -> str:
+        """The data key of the memoize key."""
 
     @property
     def max_age(self) -> str:
@@ -44,9 +44,9 @@ class Memoized(Protocol):
 class Entry(NamedTuple):
     """An entry; `created` and `last_hit` are aware, None where Argo wrote null or nothing.
 
-    `key` and `max_age` are what the writing step said, `pod` and `workflow` who it was; empty where the entry
-    does not say. `took` are the seconds that the step ran, 0 where the entry does not say. `extra` and
-    `own_extra` hold fields we do not know, of the entry and of its `stepmemo`.
+    `key` (see memoize.key.belongs) and `max_age` are what the writing step said, `pod` and `workflow` who it
+    was; empty where the entry does not say. `took` are the seconds that the step ran, 0 where the entry does
+    not say. `extra` and `own_extra` hold fields we do not know, of the entry and of its `stepmemo`.
     """
 
     node_id: str
@@ -145,15 +145,14 @@ def look_up(data: Mapping[str, str], memo: Memoized, declared: Declared, now: da
     An entry answers when it is sound, of this very key, not older than max_age, and complete: Argo leaves
     a node Running for ever, or loses an output, where a result lacks what the template declares.
     """
-    place = data_key(memo.key)
-    text = data.get(place)
+    text = data.get(memo.place)
     if not text:
         return Miss(Reason.MISS)
     try:
         entry = Entry.parse(text)
     except BrokenEntry as error:
         return Miss(Reason.BROKEN_ENTRY, str(error))
-    if (entry.key or is_hashed(place)) and entry.key != memo.key:
+    if not belongs(entry.key, memo.place):
         return Miss(Reason.KEY_MISMATCH, "the entry is of another key")
     try:
         if entry.older_than(memo.max_age, now):

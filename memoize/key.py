@@ -7,7 +7,9 @@ _ARGO_ALLOWS = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*")
 """Argo refuses other keys (cacheKeyRegex in workflow/controller/cache/cache.go)."""
 _LONGEST = 253
 """Kubernetes allows no longer key in a ConfigMap's data (IsConfigMapKey in util/validation)."""
-_HASHED = re.compile(r"sha256-[0-9a-f]{64}")
+HASHED = "sha256-"
+"""What a data key begins with that is a digest."""
+_HASHED = re.compile(rf"{HASHED}[0-9a-f]{{64}}")
 
 
 def is_hashed(data_key: str) -> bool:
@@ -24,7 +26,18 @@ def data_key(key: str) -> str:
     """
     if len(key) <= _LONGEST and _ARGO_ALLOWS.fullmatch(key) and not is_hashed(key):
         return key
-    return f"sha256-{digest(key)}"
+    return f"{HASHED}{digest(key)}"
+
+
+def belongs(said: str, place: str) -> bool:
+    """Say whether an entry that lies under the data key `place` and says `said` of its key is of that place.
+
+    It says the key; nothing, where the place spells that out; or the place itself, where the step's key was
+    too long to be handed on. A key that looks like a digest has another place, and so says another thing.
+    """
+    if not said:
+        return not is_hashed(place)
+    return data_key(said) == place or (said == place and is_hashed(place))
 
 
 def digest(key: str) -> str:

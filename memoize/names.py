@@ -15,6 +15,10 @@ or ClusterWorkflowTemplate; annotation of a template. The nearest to the templat
 KEY = f"{DOMAIN}/key"
 """The memoize key. On a template (with Argo's `{{…}}` tags), and on the Pod (tags resolved by Argo)."""
 
+GATED = f"{DOMAIN}/gate"
+"""`"false"` on a template: its Pods are never gated, so that each has a node; a hit is then answered inside
+the Pod."""
+
 CACHE = f"{DOMAIN}/cache"
 """Name of the ConfigMap, in the workflow's own namespace, that holds the entries."""
 
@@ -36,6 +40,14 @@ VALIDATE = f"{DOMAIN}/validate"
 MANAGED = f"{DOMAIN}/managed"
 """Template annotation beside annotations that the webhook made: a digest over them, so that an author's
 own edit is told from ours."""
+
+CONFIG_MAP = f"{DOMAIN}/config-map"
+"""Template annotation that the webhook made: JSON of what the block's `cache.configMap` said beside `name`,
+which means nothing and which some of Argo's CRDs require."""
+
+GATED_FOR = f"{DOMAIN}/gate-for"
+"""Template annotation beside GATED where the webhook wrote that: the reference that needs the Pod's node,
+such as `steps.prepare.hostNodeName`."""
 
 POSTED_FOR = f"{DOMAIN}/posted-for"
 """Annotation of a WorkflowTaskResult that stepmemo posted: the UID of the Pod it answers. Capture never
@@ -60,6 +72,8 @@ RESULT_STORED = "stored"
 RESULT_SKIPPED = "skipped"
 """It runs or ran, and nothing is stored; REASON says why."""
 
+KEY_DIGEST = f"{DOMAIN}/key-digest"
+"""Pod annotation in the place of KEY, where the Pod has no room for that: the data key that it has."""
 PLAN = f"{DOMAIN}/plan"
 """Pod annotation: what admission decided, for the keeper. JSON of webhook.holds.note.Note."""
 REASON = f"{DOMAIN}/reason"
@@ -93,7 +107,8 @@ ARTIFACT_GC_FINALIZER = f"{ARGO_DOMAIN}/artifact-gc"
 ENV_CONTAINER_NAME = "ARGO_CONTAINER_NAME"
 """Set by Argo on every container that it manages."""
 ENV_TEMPLATE = "ARGO_TEMPLATE"
-"""The template as JSON: on every container in 3.5, on `init` alone from 3.6, on `supervisor` without it."""
+"""The template as JSON: on every container, or on one (argo.TEMPLATE_IN_ONE_CONTAINER): `init`, `supervisor`
+where that is not there, else `main`."""
 TEMPLATE_OFFLOADED = "offloaded"
 """Value of ARGO_TEMPLATE above 128 KiB: the template then lies in a ConfigMap mounted at /argo/config."""
 ENV_DEADLINE = "ARGO_DEADLINE"
@@ -104,7 +119,7 @@ ENV_INCLUDE_SCRIPT_OUTPUT = "ARGO_INCLUDE_SCRIPT_OUTPUT"
 MAIN_CONTAINER = "main"
 WAIT_CONTAINER = "wait"
 SUPERVISOR_CONTAINER = "supervisor"
-"""Takes the place of `init` and `wait` in the init-less layout of 4.1."""
+"""Takes the place of `init` and `wait` in the init-less layout (argo.HAS_A_SUPERVISOR)."""
 INIT_CONTAINER = "init"
 
 # --- Containers, volumes and paths inside a step Pod -------------------------------------------------
@@ -124,7 +139,7 @@ IMAGE_DIR = "/stepmemo-image"
 ARGO_DIR = "/var/run/argo"
 ARGO_VOLUME = "var-run-argo"
 ARGO_BIN_DIR = "/argo-bin"
-"""Argo's own binaries as an image volume, in the init-less layout of 4.1."""
+"""Argo's own binaries as an image volume, in the init-less layout."""
 ARGO_CONFIG_DIR = "/argo/config"
 """Mount of the offloaded template's ConfigMap in Argo's `init` or `supervisor`."""
 TOKEN_VOLUME = "stepmemo-token"

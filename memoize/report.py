@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from memoize.entry import LONGEST_TOOK, Entry
-from memoize.key import data_key, is_hashed
 from memoize.outcome import Outcome
 from memoize.outputs import BrokenOutputsError, Declared, Outputs, Refused, missing, sound, storable
 from memoize.reasons import Reason
@@ -66,7 +65,7 @@ def new_entry(
         outputs=kept,
         created=now,
         last_hit=now,
-        key=step.key if is_hashed(data_key(step.key)) else "",
+        key=step.entry_key,
         max_age=step.max_age,
         pod=pod,
         workflow=step.workflow,

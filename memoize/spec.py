@@ -9,11 +9,12 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from memoize import duration, names, tags
 from memoize.fields import FieldError, Kind, annotation
+from memoize.key import data_key, is_hashed
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -24,12 +25,19 @@ _SUBDOMAIN_LENGTH = 253
 class Memo:
     """One sound memoization: the key, the cache's ConfigMap and the longest age of an entry.
 
-    `max_age` is a Go duration, or empty: entries then never expire, as in Argo.
+    `max_age` is a Go duration, or empty: entries then never expire, as in Argo. `digest` is the data key
+    where a Pod carries that alone (names.KEY_DIGEST); the key is empty then.
     """
 
     key: str
     cache: str
     max_age: str = ""
+    digest: str = ""
+
+    @property
+    def place(self) -> str:
+        """The data key under which the entry lies."""
+        return self.digest or data_key(self.key)
 
 
 def is_dns1123_subdomain(name: str) -> bool:
@@ -67,6 +75,18 @@ def from_annotations(annotations: Mapping[str, object], path: str) -> tuple[Memo
         cache=_Value(annotation(path, names.CACHE), annotations.get(names.CACHE), _CACHE),
         max_age=_Value(annotation(path, names.MAX_AGE), annotations.get(names.MAX_AGE)),
     )
+
+
+def from_pod(annotations: Mapping[str, object], path: str) -> tuple[Memo | None, list[FieldError]]:
+    """The same for a Pod's annotations, where names.KEY_DIGEST may stand in the place of names.KEY."""
+    digest = annotations.get(names.KEY_DIGEST)
+    if names.KEY in annotations or digest is None:
+        return from_annotations(annotations, path)
+    memo, errors = from_annotations({**annotations, names.KEY: digest}, path)
+    if not (isinstance(digest, str) and is_hashed(digest)):
+        detail = "is written by the Pod webhook alone: write the key itself"
+        return None, [*errors, FieldError(annotation(path, names.KEY_DIGEST), Kind.INVALID, detail, digest)]
+    return (replace(memo, key="", digest=digest) if memo is not None else None), errors
 
 
 _KEY = "the key under which the result is kept"

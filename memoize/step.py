@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from memoize.key import HASHED, data_key, digest, is_hashed
 from memoize.outputs import Declared
 
 
@@ -13,6 +14,7 @@ class Step(NamedTuple):
     `declared` is None where Argo offloaded the template: the sidecar then reads it from the Pod's files.
     `deadline` is when Argo ends the step (RFC 3339), "" without such a time.
     `gc` says that Argo may delete artifacts of this workflow that do not say `Never` themselves.
+    `digest` is the data key where the key itself is too long to be handed on, and empty then.
     """
 
     key: str
@@ -26,6 +28,26 @@ class Step(NamedTuple):
     gc: bool
     declared: Declared | None
     deadline: str = ""
+    digest: str = ""
+
+    @property
+    def place(self) -> str:
+        """The data key under which the step's entry lies."""
+        return self.digest or data_key(self.key)
+
+    @property
+    def entry_key(self) -> str:
+        """What the step's entry says of its key (see memoize.key.belongs)."""
+        return self.digest or (self.key if is_hashed(self.place) else "")
+
+    @property
+    def key_hash(self) -> str:
+        """The SHA-256 of the key in hex: what a log may say of it."""
+        return self.digest.removeprefix(HASHED) if self.digest else digest(self.key)
+
+    def without_key(self) -> "Step":
+        """The same step, with no more of its key than says where its entry lies."""
+        return self._replace(key="", digest=self.place) if is_hashed(self.place) else self
 
     def to_json(self) -> str:
         """The value of names.ENV_STEP: compact, and safe from the kubelet's `$(NAME)` expansion."""
@@ -42,6 +64,8 @@ class Step(NamedTuple):
             "declared": self.declared.to_dict() if self.declared is not None else None,
             "deadline": self.deadline,
         }
+        if self.digest:
+            fields["digest"] = self.digest
         return json.dumps(fields, separators=(",", ":"), sort_keys=True).replace("$", "\\u0024")
 
     @classmethod
@@ -61,4 +85,5 @@ class Step(NamedTuple):
             gc=fields["gc"],
             declared=Declared.from_dict(declared) if declared is not None else None,
             deadline=fields["deadline"],
+            digest=fields.get("digest", ""),
         )

@@ -18,5 +18,5 @@ class Cache(Protocol):
         Empty where there is no such cache yet.
         """
 
-    def store(self, key: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
-        """Keep the entry for a memoize key, and touch no other entry but expired ones."""
+    def store(self, place: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
+        """Keep the entry under the data key `place`, and touch no other entry but expired ones."""

@@ -32,11 +32,14 @@ def capture(settings: Settings, cache: Cache, result: TaskResult, until: Deadlin
     try:
         declared = step.declared or files.offloaded_template(
             step.include_result,
+            step.workflow_uid,
             f"{settings.argo_dir}/template",
             f"{settings.argo_config_dir}/{names.ENV_TEMPLATE}",
         )
     except files.NoTemplateError as error:
         return Outcome(Reason.OUTPUTS_INCOMPLETE, str(error))
+    if isinstance(declared, Outcome):
+        return declared
     if failed := files.failed_mains(settings.argo_dir, declared.mains):
         return Outcome(Reason.STEP_FAILED, f"did not end with 0: {', '.join(failed)}")
     # Argo's `wait` ends a step that is late by a signal that only its emissary sees. One that ends with
@@ -51,7 +54,7 @@ def capture(settings: Settings, cache: Cache, result: TaskResult, until: Deadlin
     now = datetime.now(UTC)
     took = files.took(settings.shared_dir, settings.argo_dir, declared.mains)
     entry = new_entry(step, declared, outputs, now, settings.pod_name, took)
-    return entry if isinstance(entry, Outcome) else cache.store(step.key, entry, now, until)
+    return entry if isinstance(entry, Outcome) else cache.store(step.place, entry, now, until)
 
 
 def _reported(result: TaskResult, declared: Declared, until: Deadline) -> Outputs | Outcome:
@@ -59,10 +62,14 @@ def _reported(result: TaskResult, declared: Declared, until: Deadline) -> Output
 
     Argo's `wait` has reported before it ends; a `data` or `resource` step reports while it ends.
     """
+    seen = None
     while True:
         answer = result.read(until)
-        if not answer.ok and answer.status != _NOT_FOUND:
+        if answer.ok or answer.status == _NOT_FOUND:
+            seen = answer
+        elif seen is None or not until.over:
             return refusal(answer)
-        there = answer.ok and completed(answer.body)
+        # else the time ran out in the middle of a read: what was seen before it counts
+        there = seen.ok and completed(seen.body)
         if there or not until.pause(_BETWEEN_READS):
-            return reported(answer.body, declared) if answer.ok else _NO_RESULT
+            return reported(seen.body, declared) if seen.ok else _NO_RESULT

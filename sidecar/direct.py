@@ -5,7 +5,6 @@ from datetime import datetime
 
 from memoize import configmap
 from memoize.entry import Entry, expired
-from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from sidecar.deadline import Deadline
@@ -38,14 +37,14 @@ class ConfigMapCache:
             return refusal(answer)
         return configmap.not_a_cache(answer.body) or configmap.data(answer.body)
 
-    def store(self, key: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
+    def store(self, place: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
         """Write one key; see Cache. Repeats what met somebody else's write until the time is over.
 
         The usual way is one request that says its own condition: the label is tested and the key added as one
         JSON patch. A failed test and a ConfigMap without data get the same bare 422 from the server, so that
         `_write_seen` has to look.
         """
-        place, text = data_key(key), entry.dump()
+        text = entry.dump()
         if refused := configmap.too_large_for_any(text):
             return refused
         conflict = None

@@ -4,7 +4,6 @@ import json
 import os
 import sys
 
-from memoize.key import digest
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from sidecar.kube import Answer
@@ -35,7 +34,7 @@ def say(outcome: Outcome, settings: Settings | None, seconds: float) -> None:
             f"workflow={step.workflow}",
             f"node={step.node_id}",
             f"cache={step.cache}",
-            f"key-hash={digest(step.key)[:_SHOWN]}",
+            f"key-hash={step.key_hash[:_SHOWN]}",
         ]
     fields.append(f"ms={milliseconds}")
     if outcome.detail:

@@ -10,7 +10,6 @@ from datetime import datetime
 
 from memoize import configmap
 from memoize.entry import Entry
-from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from sidecar.deadline import Deadline
@@ -27,9 +26,9 @@ _LONGEST_DETAIL = 500
 class ServiceCache:
     """The one entry that this Pod may see and write."""
 
-    def __init__(self, server: Server, key: str) -> None:
+    def __init__(self, server: Server, place: str) -> None:
         self._server = server
-        self._place = data_key(key)
+        self._place = place
 
     def load(self, until: Deadline) -> Mapping[str, str] | Outcome:
         """Look the Pod's key up; see Cache. Raises NoCredentialsError."""
@@ -45,7 +44,7 @@ class ServiceCache:
                 return {self._place: text}
         return _unintelligible(answer)
 
-    def store(self, key: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
+    def store(self, place: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
         """Have the service keep the entry; see Cache. Raises NoCredentialsError.
 
         To ask again, where an answer was lost, does no harm: the same entry takes the place of itself.

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from memoize import names
 from memoize.fields import FieldError
 from memoize.reasons import Reason
-from webhook import artifactgc, pods, templates, workflows
+from webhook import artifactgc, pods, room, templates, workflows
 from webhook.caches.view import View
 from webhook.containers import InjectSettings
 from webhook.events import TOLD, Events
@@ -121,6 +121,9 @@ class Admission:
             workflow=owner.name if owner else "",
             node=pods.node_id(pod.get("metadata") or {}),
         )
+        if owner and not outcome.ops:
+            # A block's key became an annotation at submit: no Pod that is left alone may be refused for it.
+            outcome = replace(outcome, ops=room.shortened(pod, {}) or ())
         if outcome.reason in TOLD and owner and not request.dry_run:
             self._events.skipped(owner, outcome.node, outcome.reason, outcome.detail)
         return outcome
@@ -131,16 +134,18 @@ class Admission:
             return Outcome(wanted.reason, wanted.detail)
         match self._decide_outside(pod, namespace, wanted):
             case hold.Hold() as held:
-                return Outcome(Reason.HELD, ops=hold.ops(pod, held))
+                return _fitted(pod, Outcome(Reason.HELD, ops=hold.ops(pod, held)), hold.written(held))
             case hold.Watch() as watched:
-                return Outcome(Reason.WATCHED, watched.detail, ops=hold.ops(pod, watched))
+                outcome = Outcome(Reason.WATCHED, watched.detail, ops=hold.ops(pod, watched))
+                return _fitted(pod, outcome, hold.written(watched))
         settings = self._settings()
         injected = pods.inside(pod, wanted, settings.gate)
         if isinstance(injected, pods.Skip):
             return Outcome(injected.reason, injected.detail)
         if refused := self._refused(namespace, wanted.step.node_id, dry_run):
             return Outcome(Reason.IMAGE_BROKEN, refused)
-        return Outcome(injected.reason, injected.detail, ops=inject(pod, injected.plan, settings))
+        ops = inject(pod, injected.plan, settings)
+        return _fitted(pod, Outcome(injected.reason, injected.detail, ops=ops), {})
 
     async def _judge(self, pod: Mapping[str, Any], namespace: str) -> pods.Skip | pods.Wanted:
         owner = pods.screen(pod, namespace)
@@ -161,8 +166,14 @@ class Admission:
         if here is None or not here.keeper.ready:
             return None
         now = datetime.now(UTC)
-        known, created = here.view.ask(namespace, wanted.step.cache, wanted.step, now)
-        return hold.outside(pod, wanted, known, created, now, here.follow)
+        known, _ = here.view.ask(namespace, wanted.step.cache, wanted.step, now)
+        return hold.outside(pod, wanted, known, now, here.follow)
+
+
+def _fitted(pod: Mapping[str, Any], outcome: Outcome, written: Mapping[str, str]) -> Outcome:
+    """The outcome, if the Pod has room for its operations and for the annotations `written` with them."""
+    ops = room.fitted(pod, outcome.ops, written)
+    return Outcome(Reason.NO_ROOM, ops) if isinstance(ops, str) else replace(outcome, ops=ops)
 
 
 def _must_ask(wanted: pods.Wanted, metadata: Mapping[str, Any]) -> bool:

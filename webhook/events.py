@@ -33,6 +33,7 @@ TOLD = frozenset(
         Reason.MODE_UNKNOWN,
         Reason.UNSUPPORTED_TEMPLATE,
         Reason.NAME_CLASH,
+        Reason.NO_ROOM,
         Reason.NOT_GATEABLE,
         Reason.IMAGE_BROKEN,
         Reason.API_UNAVAILABLE,

@@ -1,8 +1,8 @@
 """Reads a step Pod: the containers that Argo manages, its files, its token and its template.
 
-Four shapes are in use: `init` and `wait` around `main` (3.5 to 4.1), `supervisor` beside `main` (the
-init-less layout of 4.1), and either without that auxiliary container, for `data` and most `resource`
-templates (workflow/controller/workflowpod.go and workflowpod_layout.go).
+Four shapes are in use: `init` and `wait` around `main` (all versions), `supervisor` beside `main` (the
+init-less layout, argo.HAS_A_SUPERVISOR), and either without that auxiliary container, for `data` and most
+`resource` templates (workflow/controller/workflowpod.go and workflowpod_layout.go).
 """
 
 import json
@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from memoize import names
+from memoize import argo, names
+from memoize.argo import Version
 
 _NO_TIME = "0001-01-01T"
 """Go's zero time."""
 _AUXILIARIES = (names.WAIT_CONTAINER, names.SUPERVISOR_CONTAINER)
+_EXECUTORS = (names.INIT_CONTAINER, *_AUXILIARIES)
+"""Containers that run the executor's image in every template; for `data` and `resource`, `main` too."""
 _PLUGIN_SIDECAR_PREFIX = "artifact-plugin-"
 _PLUGIN_INIT_PREFIX = "init-artifact-"
 
@@ -103,6 +106,16 @@ class Layout:
         )
 
     @property
+    def argo_version(self) -> Version | None:
+        """The version of the Argo that made the Pod, as far as its executor's image says one.
+
+        None as well for a Pod without any container of the executor's (`data` in the init-less layout).
+        """
+        return argo.executor_version(
+            str(m.container.get("image", "")) for m in self.managed if m.name in _EXECUTORS
+        )
+
+    @property
     def workers(self) -> tuple[str, ...]:
         """Names of the containers that do the step's work: main containers, and sidecars of the template.
 
@@ -163,8 +176,8 @@ def _mounts(container: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _template_source(places: tuple[Place, ...]) -> Place | None:
     """The container whose ARGO_TEMPLATE is Argo's own word.
 
-    From 3.6 on that is `init`, `supervisor`, or `main` where neither is there; in 3.5 every container has
-    one. The template's own init containers have a copy in all versions, and come last.
+    That is `init`, `supervisor`, or `main` where neither is there; before argo.TEMPLATE_IN_ONE_CONTAINER
+    every container has one. The template's own init containers have a copy in all versions, and come last.
     """
     carriers = [m for m in places if names.ENV_TEMPLATE in m.variables]
     argos = (names.INIT_CONTAINER, names.SUPERVISOR_CONTAINER, names.MAIN_CONTAINER)

@@ -13,7 +13,7 @@ from typing import Any
 from memoize import names, outputs, spec
 from memoize.reasons import Reason
 from memoize.step import Step
-from webhook import artifactgc, delivery, fitness, layout, words
+from webhook import artifactgc, delivery, fitness, layout, room, words
 from webhook.delivery import Delivery
 from webhook.layout import Layout, Place
 from webhook.words import Mode
@@ -23,8 +23,6 @@ _COMPONENT = f"{names.ARGO_DOMAIN}/component"
 """Label of the Pods that Argo makes beside steps (workflow/controller/agent.go and artifact_gc.go)."""
 _AGENT = "agent"
 _MODES = {mode.value: mode for mode in Mode}
-_LONGEST_VARIABLE = 128 * 1024 - 1
-"""Bytes of `NAME=value` that Linux lets a program start with (MAX_ARG_STRLEN, its final NUL taken off)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +163,15 @@ def _wanted(pod: Mapping[str, Any], workflow: Owner, mode: Mode, *, gc: bool) ->
     if isinstance(memo, Skip):
         return memo
     shape = layout.read(pod)
-    unsuited = fitness.unsuited(shape)
+    unsuited = fitness.unsuited(shape, workflow.uid)
     if unsuited is not None:
         return Skip(*unsuited)
     declared = None
     if shape.template is not None:
-        declared = outputs.declared(shape.template, shape.include_result)
+        try:
+            declared = outputs.declared(shape.template, shape.include_result)
+        except outputs.BrokenOutputsError as error:
+            return Skip(Reason.NOT_A_STEP, f"its template: {error}")
     mains = declared.mains if declared is not None else _presumed_mains(shape)
     if not mains or not set(mains) <= set(shape.workers):
         return Skip(Reason.NOT_A_STEP, "a main container of the template is not in the Pod")
@@ -186,6 +187,7 @@ def _wanted(pod: Mapping[str, Any], workflow: Owner, mode: Mode, *, gc: bool) ->
         gc=gc,
         declared=declared,
         deadline=shape.deadline,
+        digest=memo.digest,
     )
     return Wanted(step, shape, mains, mode)
 
@@ -198,10 +200,12 @@ def inside(pod: Mapping[str, Any], wanted: Wanted, gate: Delivery = Delivery.INI
     unfit = fitness.unfit(pod["spec"], wanted.layout)
     if unfit is not None:
         return Skip(*unfit)
-    decision = _plan(wanted.step, wanted.layout, wanted.mains, wanted.mode, gate)
-    if isinstance(decision, Inject) and len(f"{names.ENV_STEP}={decision.plan.variable}") > _LONGEST_VARIABLE:
-        return Skip(Reason.INVALID_ANNOTATIONS, f"{names.KEY} is too long to be handed to a container")
-    return decision
+    step = wanted.step
+    if room.is_too_long(names.ENV_STEP, step.to_json()):
+        step = step.without_key()
+    if room.is_too_long(names.ENV_STEP, step.to_json()):
+        return Skip(Reason.NO_ROOM, "what its template declares is too long to be handed to a container")
+    return _plan(step, wanted.layout, wanted.mains, wanted.mode, gate)
 
 
 def _plan(step: Step, shape: Layout, mains: tuple[str, ...], mode: Mode, gate: Delivery) -> Skip | Inject:
@@ -263,7 +267,7 @@ def _memo(annotations: Mapping[str, Any]) -> Skip | spec.Memo:
     for name in (names.KEY, names.CACHE, names.MAX_AGE):
         if "{{" in str(annotations.get(name)):
             return Skip(Reason.UNRESOLVED_TAG, name)
-    memo, errors = spec.from_annotations(annotations, "metadata")
+    memo, errors = spec.from_pod(annotations, "metadata")
     if memo is None or errors:
         return Skip(Reason.INVALID_ANNOTATIONS, "; ".join(f"{e.field}: {e.kind.text}" for e in errors))
     return memo

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from memoize import names, spec
 from memoize.fields import Kind
+from memoize.key import data_key
 from memoize.spec import Memo
 
 CACHE = {"configMap": {"name": "results"}}
@@ -141,6 +142,30 @@ def test_broken_annotations_give_every_error_with_its_field():
 def test_annotations_need_a_cache():
     _, errors = spec.from_annotations({names.KEY: "k"}, "metadata")
     assert told(errors) == [("metadata.annotations[stepmemo.dev/cache]", Kind.REQUIRED)]
+
+
+DIGEST = data_key("a b")
+
+
+def test_a_pod_may_carry_the_digest_in_the_place_of_its_key():
+    annotations = {names.KEY_DIGEST: DIGEST, names.CACHE: "results", names.MAX_AGE: "1h"}
+    memo, errors = spec.from_pod(annotations, "metadata")
+    assert errors == []
+    assert memo == Memo("", "results", "1h", digest=DIGEST)
+    assert memo.place == Memo("a b", "results").place
+    assert spec.from_annotations(annotations, "metadata") == (None, [])
+
+
+def test_a_key_that_is_there_counts_whatever_stands_beside_it():
+    annotations = {names.KEY: "k", names.KEY_DIGEST: DIGEST, names.CACHE: "results"}
+    assert spec.from_pod(annotations, "metadata") == (Memo("k", "results"), [])
+
+
+@pytest.mark.parametrize("digest", ["", "k", DIGEST + "0", DIGEST.upper(), 7, None])
+def test_anything_else_is_no_digest(digest):
+    memo, errors = spec.from_pod({names.KEY_DIGEST: digest, names.CACHE: "results"}, "metadata")
+    assert memo is None
+    assert errors or digest is None
 
 
 @pytest.mark.parametrize(

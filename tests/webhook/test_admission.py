@@ -12,10 +12,12 @@ import pytest
 
 from memoize import names
 from memoize.entry import Entry
+from memoize.key import data_key
 from memoize.reasons import Reason
 from tests.cluster import Cluster
 from tests.waiting import until
 from tests.webhook.serving import api_client
+from webhook import room
 from webhook.admission import Admission, Outcome, Outside
 from webhook.caches.view import View
 from webhook.containers import InjectSettings
@@ -171,3 +173,24 @@ async def test_containers_that_nothing_may_stand_before_are_no_obstacle_outside(
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": 1}}}
     async with installed.deciding() as decide:
         assert (await decide()).reason == Reason.HELD
+
+
+async def test_a_step_without_room_for_our_annotations_is_left_alone(installed: Installed) -> None:
+    installed.pod["metadata"]["annotations"]["a"] = "x" * (room.ANNOTATIONS - 1000)
+    async with installed.deciding() as decide:
+        outcome = await decide()
+    assert (outcome.reason, list(outcome.ops)) == (Reason.NO_ROOM, [])
+
+
+@pytest.mark.parametrize("word", ["use", "off"])
+async def test_a_key_that_no_annotation_holds_gives_way_whatever_becomes_of_the_step(
+    installed: Installed, word: str
+) -> None:
+    key = "x" * room.ANNOTATIONS
+    installed.pod["metadata"]["annotations"] |= {names.KEY: key, names.MODE: word}
+    async with installed.deciding() as decide:
+        outcome = await decide()
+    assert outcome.reason is (Reason.HELD if word == "use" else Reason.MODE_OFF)
+    annotations = jsonpatch.apply_patch(installed.pod, list(outcome.ops))["metadata"]["annotations"]
+    assert annotations[names.KEY_DIGEST] == data_key(key)
+    assert names.KEY not in annotations

@@ -16,7 +16,6 @@ from kubernetes_asyncio.client.exceptions import ApiException
 
 from memoize import configmap, names, spec
 from memoize.entry import Memoized
-from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from webhook import kube
@@ -101,7 +100,7 @@ class View:
         part, key = self._part(namespace), (namespace, cache)
         if part is None or not part.reflector.in_sync or not part.index.holds(key):
             return Known.UNKNOWN, ""
-        seen = part.index.find(key, data_key(memo.key))
+        seen = part.index.find(key, memo.place)
         if seen is None or not fresh(seen, memo.max_age, now):
             return Known.ABSENT, ""
         return Known.FRESH, seen.created

@@ -10,20 +10,20 @@ written: before its Pod's gate goes, or where the status could not be written si
 the step itself reported since makes another version.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from enum import Enum
 from urllib.parse import quote
 
 from kubernetes_asyncio.client.exceptions import ApiException
 
-from memoize import names
+from memoize import configmap, names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from memoize.taskresult import completed, kept_out, posted_by_us
-from webhook import kube
 from webhook.holds import finish, tended
+from webhook.holds.finish import Request
 from webhook.holds.requests import Requests
 from webhook.holds.results import Posted, Results, posted
 from webhook.holds.tended import Found, Phase, Tended
@@ -33,6 +33,8 @@ _TRIES = 5
 _CONFLICT = 409
 _LOOK_AGAIN = (404, 409, 422)
 """How a precondition fails: no such Pod, another resourceVersion or uid, the test of a JSON patch."""
+_REFUSED_CONTENT = (400, 403, 413, 422)
+"""How an API server, or a webhook or policy of somebody's, refuses what a request would make of a Pod."""
 _REFUSED_OUTPUTS = (400, 413, 422)
 
 
@@ -99,14 +101,11 @@ class Actions:
                 return held
             if not isinstance(held, Tended) or held.told or (held.key, held.step) != (pod.key, pod.step):
                 return Ended.CHANGED
-            try:
-                status = finish.status(held, entry, self._now())
-                await self._requests.send("PATCH", f"{_path(pod)}/status", status, kube.MERGE_PATCH)
+            requests = finish.complete(held, entry, self._now())
+            again = await self._patch(f"{_path(pod)}/status", requests, held, self._held)
+            if again is None:
                 return Ended.DONE
-            except ApiException as error:
-                if error.status not in _LOOK_AGAIN:
-                    raise
-                held = await self._held_anew(pod, held, error)
+            held = again
         raise KeepsChangingError("the Pod keeps changing")
 
     async def withdraw(self, pod: Tended, answer: Posted) -> None:
@@ -132,29 +131,24 @@ class Actions:
             if isinstance(held, Ended):
                 return Ended.LEFT if held is Ended.DONE else held
             of = held if isinstance(held, Tended) else known or held
-            try:
-                if doubtful or await self._is_answered(of):
-                    tell = finish.tell(held, outcome)
-                    await self._requests.send("PATCH", _path(pod), tell, kube.JSON_PATCH)
-                    left = await self._retract(of)
-                    if left is not None:
-                        held = left
-                        continue
-                patch = finish.release(held, label, outcome)
-                await self._requests.send("PATCH", _path(pod), patch, kube.JSON_PATCH)
+            again: Found | Ended | None = None
+            if doubtful or await self._is_answered(of):
+                again = await self._patch(_path(pod), finish.tell(held, outcome), held, self._held)
+                again = again or await self._retract(of)
+            if again is None:
+                requests = finish.release(held, label, outcome)
+                again = await self._patch(_path(pod), requests, held, self._held)
+            if again is None:
                 return Ended.DONE
-            except ApiException as error:
-                if error.status not in _LOOK_AGAIN:
-                    raise
-                held = await self._held_anew(pod, held, error)
+            held = again
         raise KeepsChangingError("the Pod keeps changing")
 
     async def close(self, pod: Found) -> None:
         """The Pod is over. If it reported nothing into the result that kept answers out, have Argo go on.
 
-        Until 3.6 a workflow is not over as long as one of its results is incomplete and that Pod is there
-        (markWorkflowPhase in workflow/controller/operator.go, taskResultReconciliation); from 3.7 on it waits
-        for ten minutes.
+        A workflow is not over as long as one of its results is incomplete (markWorkflowPhase in
+        workflow/controller/operator.go) and that Pod is there; for ten minutes at most where
+        argo.GIVES_INCOMPLETE_RESULTS_UP.
         """
         for _ in range(_TRIES):
             found = await self._results.read(pod)
@@ -170,29 +164,43 @@ class Actions:
     async def mark(self, pod: Found, label: str, outcome: Outcome) -> None:
         """Write how the step's memoization ended on its Pod, which is over."""
         for _ in range(_TRIES):
-            try:
-                patch = finish.outcome(pod, label, outcome)
-                await self._requests.send("PATCH", _path(pod), patch, kube.MERGE_PATCH)
+            again = await self._patch(_path(pod), finish.outcome(pod, label, outcome), pod, self._read)
+            if not isinstance(again, Found):
                 return
-            except ApiException as error:
-                if error.status not in _LOOK_AGAIN:
-                    raise
-                refused = error
-            fresh = await self._requests.get(_path(pod))
-            found = tended.read(fresh) if fresh is not None else None
-            if found is None or found.uid != pod.uid:
-                return
-            if found == pod:
-                raise refused
-            pod = found
+            pod = again
         raise KeepsChangingError("the Pod keeps changing")
 
-    async def _held_anew(self, pod: Found, seen: Found | Ended, refused: ApiException) -> Found | Ended:
-        """The Pod after a patch of it as it was `seen` was refused; raises the refusal where it still is."""
-        again = await self._held(pod)
-        if again == seen:
-            raise refused
-        return again
+    async def _patch(
+        self,
+        path: str,
+        requests: Sequence[Request],
+        pod: Found,
+        look: Callable[[Found], Awaitable[Found | Ended]],
+    ) -> Found | Ended | None:
+        """Send the first of the requests that the API server takes; None: it is done.
+
+        Otherwise the Pod, or how it ended, if it is not what it was when it was looked at. If it is, a
+        request was refused for what is in it, and the next one has less; the last refusal is raised.
+        """
+        for number, (body, content_type) in enumerate(requests, start=1):
+            try:
+                await self._requests.send("PATCH", path, body, content_type)
+                return None
+            except ApiException as error:
+                if not _is_refused(error):
+                    raise
+                again = await look(pod)
+                if again != pod:
+                    return again
+                if number == len(requests):
+                    raise
+        return None
+
+    async def _read(self, pod: Found) -> Found | Ended:
+        """The Pod as it is now; GONE where it is not tended any more."""
+        fresh = await self._requests.get(_path(pod))
+        found = tended.read(fresh) if fresh is not None else None
+        return found if found is not None and found.uid == pod.uid else Ended.GONE
 
     async def _held(self, pod: Found) -> Found | Ended:
         """The Pod as it is now, whatever it shows, if it is held for a keeper; else how that ended."""
@@ -242,6 +250,12 @@ class Actions:
 def _is_ours(posted_for: str, pod: Found) -> bool:
     """Whether a result is an answer for this Pod, or for an earlier one of the node that it proves to be."""
     return posted_for == pod.uid or (bool(posted_for) and isinstance(pod, Tended))
+
+
+def _is_refused(error: ApiException) -> bool:
+    """Whether the API server refuses what it was asked for, rather than cannot do it."""
+    too_large = configmap.too_large(error.status or 0, (), str(error.body or ""))
+    return error.status in (*_LOOK_AGAIN, *_REFUSED_CONTENT) or too_large
 
 
 def _path(pod: Found) -> str:

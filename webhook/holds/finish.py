@@ -2,16 +2,21 @@
 
 Each names the very Pod that was looked at, so that a request that comes late, twice, or from a keeper that is
 no longer the one in charge is refused (409 or 422) instead of done to something else.
+
+A Pod may have no room any more for what we write beside that: others fill its annotations, or a policy
+refuses a change. So a decision is a list of requests, each with less in it than the one before: the first
+that is taken counts.
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from memoize import names
 from memoize.entry import Entry, timestamp
 from memoize.event import brief
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
+from webhook import kube, room
 from webhook.holds.tended import Found, Tended
 from webhook.patch import Op, add, put, remove, test
 
@@ -60,33 +65,53 @@ def status(pod: Tended, entry: Entry, now: datetime) -> Json:
     }
 
 
-def tell(pod: Found, outcome: Outcome) -> list[Op]:
-    """The JSON Patch of a held Pod that says why it is to run, and leaves it held.
+class Request(NamedTuple):
+    """The body of a PATCH of a Pod, and its content type."""
+
+    body: Json | list[Op]
+    content_type: str
+
+
+def tell(pod: Found, outcome: Outcome) -> list[Request]:
+    """A held Pod is told why it is to run, and stays held.
 
     It makes another version of the Pod, so that an answer which is being finished is refused from here on.
+    Where the Pod has no room for the annotation its label tells the same, without the reason.
     """
-    return [
-        *_held(pod),
-        put(("metadata", "annotations"), names.REASON, _reason(outcome), there=pod.annotated),
-    ]
+    why = put(("metadata", "annotations"), names.REASON, _reason(outcome), there=pod.annotated)
+    told = add(("metadata", "labels", names.RESULT), names.RESULT_MISS)
+    return [_patch([*_held(pod), why]), _patch([*_held(pod), told])]
 
 
-def release(pod: Found, label: str, outcome: Outcome) -> list[Op]:
-    """The JSON Patch of a held Pod that lets it run, and says why: `label` is a word of names.RESULT.
+def release(pod: Found, label: str, outcome: Outcome) -> list[Request]:
+    """A held Pod is let run, and says why: `label` is a word of names.RESULT.
 
-    Other gates are others' to take away.
+    With label and reason, without the reason, and at last nothing but the gate's removal. Other gates are
+    others' to take away.
     """
-    return [
-        *_held(pod),
-        remove(("spec", "schedulingGates", pod.gates.index(names.HELD_GATE))),
-        add(("metadata", "labels", names.RESULT), label),
-        put(("metadata", "annotations"), names.REASON, _reason(outcome), there=pod.annotated),
-    ]
+    free = [*_held(pod), remove(("spec", "schedulingGates", pod.gates.index(names.HELD_GATE)))]
+    labelled = [*free, add(("metadata", "labels", names.RESULT), label)]
+    why = put(("metadata", "annotations"), names.REASON, _reason(outcome), there=pod.annotated)
+    return [_patch([*labelled, why]), _patch(labelled), _patch(free)]
 
 
-def outcome(pod: Found, label: str, outcome: Outcome) -> Json:
-    """The merge-patch of the Pod that says how its memoization ended."""
-    return {"metadata": {"uid": pod.uid, **_marks(label, outcome)}}
+def outcome(pod: Found, label: str, outcome: Outcome) -> list[Request]:
+    """A Pod says how its memoization ended, with the reason or without."""
+    return _with_less({"metadata": {"uid": pod.uid, **_marks(label, outcome)}})
+
+
+def complete(pod: Tended, entry: Entry, now: datetime) -> list[Request]:
+    """A held Pod succeeds (see `status`), with the reason or without; to be sent to its `status`."""
+    return _with_less(status(pod, entry, now))
+
+
+def _with_less(body: Json) -> list[Request]:
+    metadata = {name: value for name, value in body["metadata"].items() if name != "annotations"}
+    return [Request(each, kube.MERGE_PATCH) for each in (body, {**body, "metadata": metadata})]
+
+
+def _patch(ops: list[Op]) -> Request:
+    return Request(ops, kube.JSON_PATCH)
 
 
 def _held(pod: Found) -> list[Op]:
@@ -103,7 +128,10 @@ def _marks(label: str, outcome: Outcome) -> Json:
 
 
 def _reason(outcome: Outcome) -> str:
-    return f"{outcome.reason}: {outcome.detail}" if outcome.detail else str(outcome.reason)
+    """The annotation names.REASON: what admission left room for, and no more."""
+    text = f"{outcome.reason}: {outcome.detail}" if outcome.detail else str(outcome.reason)
+    said = text.encode(errors="replace")
+    return text if len(said) <= room.REASON else said[: room.REASON - 3].decode(errors="ignore") + "…"
 
 
 def _message(pod: Tended, entry: Entry, now: datetime) -> str:

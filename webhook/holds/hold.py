@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from memoize import duration, names
-from memoize.key import data_key
+from webhook import room
 from webhook.caches.view import Known
 from webhook.holds.note import Note
 from webhook.patch import END, Op, add, put
@@ -22,8 +22,10 @@ _SHARE_OF_A_LIMIT = 5
 _LEAST_WAIT = timedelta(seconds=2)
 """Less is not worth waiting: an equal step hardly ends in it."""
 _LIMITS = ("timeout", "pendingTimeout")
-"""Fields of a template that hold durations, counted from the node's start (4.1 has the second)."""
+"""Fields of a template that hold durations, counted from the node's start (argo.HAS_A_PENDING_TIMEOUT)."""
 
+_SHOWN = 20
+"""Characters of an author's word that are repeated."""
 _QUEUE = "kueue.x-k8s.io/queue-name"
 """Label of the Pods that Kueue admits, by a scheduling gate of its own."""
 
@@ -47,14 +49,12 @@ def outside(
     pod: Mapping[str, Any],
     wanted: Wanted,
     known: Known,
-    created: str,
     now: datetime,
     follow: timedelta,
 ) -> Hold | Watch | None:
     """What to do with the Pod; None: only its own containers can do it.
 
-    `known` and `created` are what the view says of the step's entry, `follow` is how long a Pod may wait for
-    an equal step.
+    `known` is what the view says of the step's entry, `follow` is how long a Pod may wait for an equal step.
     """
     step = wanted.step
     if step.declared is None:
@@ -63,8 +63,7 @@ def outside(
     unshared = _unshared(pod, wanted, now, until)
     note = Note(
         cache=step.cache,
-        place=data_key(step.key),
-        created=created,
+        place=step.place,
         share=not unshared,
         capture=wanted.mode is not Mode.READONLY,
         gc=step.gc,
@@ -80,6 +79,11 @@ def outside(
     if obstacle or unshared:
         return Watch(note._replace(share=False), obstacle or unshared)
     return Hold(note)
+
+
+def written(decision: Hold | Watch) -> dict[str, str]:
+    """The annotations that admission writes, and the longest that the keeper will write beside them."""
+    return {names.PLAN: decision.note.to_json(), names.REASON: "x" * room.REASON}
 
 
 def ops(pod: Mapping[str, Any], decision: Hold | Watch) -> list[Op]:
@@ -105,8 +109,13 @@ def _obstacle(pod: Mapping[str, Any], wanted: Wanted) -> str:
 
     A Pod with a node has been scheduled, and the API server takes no gate on it. Volumes that are made for
     the Pod, or for its workflow, may be what its successors read from; and some are made while it waits.
+    A template may ask for a node (names.GATED): any word but "true" counts as "false", since a Pod that is
+    not held only takes longer, and where a node is waited for that is never there a workflow hangs.
     """
     spec = pod["spec"]
+    gated = (pod["metadata"].get("annotations") or {}).get(names.GATED, "true")
+    if gated != "true":
+        return f"{names.GATED} is {str(gated)[:_SHOWN]}"
     if spec.get("nodeName"):
         return "it names its node"
     for volume in spec.get("volumes") or ():

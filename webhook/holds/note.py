@@ -3,18 +3,21 @@
 import json
 from typing import NamedTuple
 
+LONGEST = 16 * 1024
+"""Characters of a plan at most. Of what it says the ConfigMap's name and the data key are the longest, of 253
+characters each, so that one of ours is far below it."""
+
 
 class Note(NamedTuple):
     """The plan for one Pod.
 
-    `cache` and `place` name the entry; `created` is its creationTimestamp as admission saw it, "" where there
-    was none. `share`: it may wait for an equal step, until `until` at the latest (RFC 3339). `capture`: its
-    outputs are to be stored. `gc`: Argo may delete artifacts that do not say `Never` themselves.
+    `cache` and `place` name the entry. `share`: it may wait for an equal step, until `until` at the latest
+    (RFC 3339). `capture`: its outputs are to be stored. `gc`: Argo may delete artifacts that do not say
+    `Never` themselves.
     """
 
     cache: str
     place: str
-    created: str
     share: bool
     capture: bool
     gc: bool
@@ -26,10 +29,15 @@ class Note(NamedTuple):
 
     @classmethod
     def from_json(cls, text: str) -> "Note":
-        """The inverse of to_json; ValueError for anything else, since whoever makes Pods can write it."""
+        """The inverse of to_json; ValueError for anything else, since whoever makes Pods can write it.
+
+        Fields that are not known are left out: a replica of another version may have written it.
+        """
+        if len(text) > LONGEST:
+            raise ValueError("too long for a plan")
         fields = json.loads(text)
-        if not isinstance(fields, dict) or set(fields) != set(cls._fields):
+        if not isinstance(fields, dict) or not set(cls._fields) <= set(fields):
             raise ValueError("not a plan")
         if any(type(fields[name]) is not kind for name, kind in cls.__annotations__.items()):
             raise ValueError("not a plan")
-        return cls(**fields)
+        return cls(*(fields[name] for name in cls._fields))

@@ -47,7 +47,7 @@ class Results:
 
     async def answer(self, pod: Tended, outputs: Outputs | None) -> Posted:
         """Create the complete result; ApiException 409 where there is one."""
-        body = taskresult.answer(pod.step, pod.uid, outputs)
+        body = taskresult.answer(pod.step, pod.declared, pod.uid, outputs)
         return posted(await self._requests.send("POST", _results(pod), body))
 
     async def keep_out(self, pod: Tended) -> bool:
@@ -73,9 +73,10 @@ class Results:
     async def close(self, pod: Found, seen: Posted) -> bool:
         """Have Argo wait for it no longer; False: it is another by now, or gone.
 
-        Deleting it would not do: Argo notes in the Workflow's status that it is incomplete, and in 3.5 and
-        3.6 takes that back only on account of a result that is there (taskResultReconciliation in
-        workflow/controller/taskresult.go).
+        Deleting it would not do: Argo notes in the Workflow's status that it is incomplete, and takes that
+        back on account of a result that is there, in every version (taskResultReconciliation in
+        workflow/controller/taskresult.go), else only where `wait` ended with an error (from 3.5.11 on,
+        assessNodeStatus in operator.go).
         """
         body = taskresult.closed(seen.version)
         return await self._if_unchanged("PATCH", _result(pod), body, kube.MERGE_PATCH)

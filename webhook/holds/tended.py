@@ -12,13 +12,13 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from memoize import names
-from memoize.key import data_key
+from memoize.argo import GUARDS_DECLARED_OUTPUTS, Version
 from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.reasons import Reason
 from memoize.spec import is_dns1123_subdomain
 from memoize.step import Step
-from webhook import pods
+from webhook import layout, pods
 from webhook.holds import identity
 from webhook.holds.note import Note
 from webhook.logs import fields
@@ -30,6 +30,7 @@ _TENDED = (names.RESULT_HELD, names.RESULT_MISS, names.RESULT_INSIDE)
 SELECTOR = f"{names.RESULT} in ({','.join(_TENDED)})"
 """The Pods that are tended: what is over and handled has another word, so memory follows the live Pods."""
 _OVER = ("Succeeded", "Failed")
+_TOLD_ALREADY = "it was to run already"
 
 
 class Phase(Enum):
@@ -56,9 +57,9 @@ class Found:
     """What any Pod with our label shows.
 
     `node` is its step's node id, where it names one. `word` is the one of names.RESULT that it bears. `told`:
-    a keeper has written on it that it is to run, and why; it may be held still, and is not to be answered.
-    `version` is its resourceVersion. `gates` are the names of its scheduling gates, in order. `deleting`: it
-    has a deletionTimestamp. `annotated`: it has annotations at all.
+    a keeper has written on it that it is to run (by its label, where there was no room to say why); it may be
+    held still, and is not to be answered. `version` is its resourceVersion. `gates` are the names of its
+    scheduling gates, in order. `deleting`: it has a deletionTimestamp. `annotated`: it has annotations.
     """
 
     uid: str
@@ -152,6 +153,8 @@ def read(pod: Mapping[str, Any]) -> Tended | Stray | Inside | None:
         "word": word,
         "told": _told((metadata.get("annotations") or {}).get(names.REASON)),
     }
+    if found["phase"] is Phase.HELD and word == names.RESULT_MISS:
+        found["told"] = found["told"] or Outcome(Reason.UNDECIDED, _TOLD_ALREADY)
     if word == names.RESULT_INSIDE:
         owner = pods.owner(pod, found["namespace"])
         return Inside(**found, owner=owner)
@@ -190,7 +193,7 @@ def _decided(pod: Mapping[str, Any], namespace: str) -> dict[str, Any] | Outcome
         return Outcome(step.reason, step.detail)
     if owner is None or step.declared is None:
         return Outcome(Reason.UNDECIDED, "the template is not in the Pod")
-    key = Key(namespace, step.cache, data_key(step.key))
+    key = Key(namespace, step.cache, step.place)
     if (note.cache, note.place) != key[1:]:
         return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is of another key")
     containers = pod["spec"].get("containers") or ()
@@ -203,31 +206,20 @@ def _decided(pod: Mapping[str, Any], namespace: str) -> dict[str, Any] | Outcome
         "key": key,
         "until": until,
         "containers": tuple((str(c.get("name", "")), str(c.get("image", ""))) for c in containers),
-        "needs_pause": _needs_pause(step.declared, pod),
+        "needs_pause": _needs_pause(step.declared, layout.read(pod).argo_version),
     }
 
 
-def _needs_pause(declared: Declared, pod: Mapping[str, Any]) -> bool:
+def _needs_pause(declared: Declared, version: Version | None) -> bool:
     """Argo learns of results and of Pods on two ways, and the Pod's may be the faster.
 
-    From 3.6 on it leaves a node alone while a declared parameter or a required artifact is missing, and all
-    outputs come with the first; but only where the Pod has a container `main`, whose exit code makes it look
-    (assessNodeStatus in workflow/controller/operator.go).
+    All outputs of a result come with the first of them, so one that the controller waits for brings the
+    others along. It waits for none in the Pod of a containerSet without `main`, whose exit code it goes by.
     """
     if not (declared.parameters or declared.artifacts or declared.result):
         return False
-    required = bool(declared.parameters) or any(not artifact.optional for artifact in declared.artifacts)
-    return not required or not declared.has_main or _may_be_of_3_5(pod)
-
-
-def _may_be_of_3_5(pod: Mapping[str, Any]) -> bool:
-    """Before 3.6 every container has the template; since then `main` has it only in the want of others."""
-    return any(
-        variable.get("name") == names.ENV_TEMPLATE
-        for container in pod["spec"].get("containers") or ()
-        if container.get("name") == names.MAIN_CONTAINER
-        for variable in container.get("env") or ()
-    )
+    required = bool(declared.parameters) or any(not a.get("optional") for a in declared.artifacts)
+    return not (required and declared.has_main and GUARDS_DECLARED_OUTPUTS.holds_in(version))
 
 
 def _node(metadata: Mapping[str, Any]) -> str:
@@ -244,7 +236,7 @@ def _told(reason: object) -> Outcome | None:
     try:
         return Outcome(Reason(code), detail)
     except ValueError:
-        return Outcome(Reason.UNDECIDED, "it was to run already")
+        return Outcome(Reason.UNDECIDED, _TOLD_ALREADY)
 
 
 def _time(text: str) -> datetime:

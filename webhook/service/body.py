@@ -9,7 +9,7 @@ from typing import Any
 from memoize import configmap
 from memoize.entry import BrokenEntry, Entry
 from memoize.fields import FieldError, Kind
-from memoize.key import is_hashed
+from memoize.key import belongs
 from webhook.service.pod import Claim
 from webhook.service.refusal import Refusal
 
@@ -74,7 +74,7 @@ def _forged(entry: Entry, claim: Claim) -> Iterator[FieldError]:
     """What the entry says that the Pod does not."""
     if entry.node_id != claim.node_id:
         yield FieldError("entry.nodeID", Kind.FORBIDDEN, "not the node that the Pod is of")
-    if entry.key != claim.memo.key and (entry.key or is_hashed(claim.place)):
+    if not belongs(entry.key, claim.place):
         yield FieldError("entry.stepmemo.key", Kind.FORBIDDEN, "not the key that the Pod carries")
     for name, said, so in (
         ("maxAge", entry.max_age, claim.memo.max_age),

@@ -10,7 +10,6 @@ from kubernetes_asyncio.client.exceptions import ApiException
 
 from memoize import names, spec, tags
 from memoize.fields import FieldError, Kind, annotation
-from memoize.key import data_key
 from memoize.spec import Memo
 from webhook import kube
 from webhook.service.refusal import Refusal, unavailable
@@ -57,7 +56,7 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
     if metadata.get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in _OVER:
         return Refusal(HTTPStatus.FORBIDDEN, "the Pod is over")
     annotations = metadata.get("annotations") or {}
-    memo, errors = spec.from_annotations(annotations, _METADATA)
+    memo, errors = spec.from_pod(annotations, _METADATA)
     errors += [
         FieldError(annotation(_METADATA, name), Kind.INVALID, "a tag was not resolved")
         for name in (names.KEY, names.CACHE, names.MAX_AGE)
@@ -74,7 +73,7 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
         namespace=caller.namespace,
         pod=caller.pod,
         memo=memo,
-        place=data_key(memo.key),
+        place=memo.place,
         node_id=node_id,
         workflow=(metadata.get("labels") or {}).get(names.WORKFLOW_LABEL, ""),
     )

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memoize.entry import BrokenEntry, Entry, Hit, look_up
+from memoize.key import data_key
 from memoize.outputs import Declared
 from webhook.caches.index import Index, creation, fresh
 
@@ -17,6 +18,10 @@ NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 class Memo(NamedTuple):
     key: str
     max_age: str = ""
+
+    @property
+    def place(self) -> str:
+        return data_key(self.key)
 
 
 def text(created: object = "2026-05-04T11:00:00Z", **others: object) -> str:

@@ -27,6 +27,10 @@ class Memo(NamedTuple):
     key: str
     max_age: str = ""
 
+    @property
+    def place(self) -> str:
+        return data_key(self.key)
+
 
 K = Memo("k")
 

@@ -79,7 +79,6 @@ class Site:
         case: str = SIMPLE,
         key: str = KEY,
         held: bool = True,
-        created: str = "",
         share: bool = True,
         capture: bool = True,
         seconds: float = 600,
@@ -89,7 +88,7 @@ class Site:
         node = f"wf[{number}].step"
         name = identity.node_id("wf", node)
         until = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
-        note = Note(CACHE, data_key(key), created, share, capture, False, until)
+        note = Note(CACHE, data_key(key), share, capture, False, until)
         pod = recorded(case)
         del pod["status"]
         owner = pod["metadata"]["ownerReferences"][0]

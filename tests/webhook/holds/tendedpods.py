@@ -38,7 +38,6 @@ def held(case: str = "v4.1.2-legacy/container", **changes: Any) -> Json:
     note = Note(
         cache=annotations[names.CACHE],
         place=data_key(annotations[names.KEY]),
-        created="",
         share=True,
         capture=True,
         gc=False,
@@ -92,7 +91,7 @@ def tended(
         owner=Owner(namespace, "wf", "wf-uid"),
         step=step,
         declared=Declared(),
-        note=Note(cache, place, "", share, capture, False, ""),
+        note=Note(cache, place, share, capture, False, ""),
         key=Key(namespace, cache, place),
         until=until,
         containers=(("main", "x"),),

@@ -11,9 +11,10 @@ from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from tests.cluster import Cluster
-from tests.webhook.holds.proxy import Proxy
+from tests.webhook.holds.proxy import Proxy, refusing
 from tests.webhook.holds.site import OUT, RAN, Site, outputs
 from tests.webhook.serving import api_client
+from webhook import room
 from webhook.holds import tended
 from webhook.holds.actions import Actions, Ended
 from webhook.holds.pace import Bucket
@@ -337,3 +338,75 @@ async def test_the_last_word_is_written_on_a_pod_that_changed_or_has_gone(
     assert (site.word(pod.name), site.reason(pod.name)) == (names.RESULT_STORED, "Stored")
     site.delete(pod.name)
     await actions.mark(pod, names.RESULT_STORED, WHY)
+
+
+def fill(site: Site, pod: Tended) -> Tended:
+    """Somebody fills the Pod's annotations to the last byte; the Pod as it is then."""
+    found = site.get(pod.name)["metadata"]["annotations"]
+    used = sum(len(f"{name}{text}".encode()) for name, text in found.items())
+    change = {"metadata": {"annotations": {"a": "x" * (room.ANNOTATIONS - used - 1)}}}
+    assert site.cluster.patch("Pod", site.namespace, pod.name, change)[0] == 200
+    change["metadata"]["annotations"]["b"] = ""
+    assert site.cluster.patch("Pod", site.namespace, pod.name, change)[0] == 422
+    return seen(site, pod.name)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_pod_whose_annotations_are_full_is_let_run_without_a_reason(
+    site: Site, actions: Actions, answered: bool
+) -> None:
+    pod = held(site)
+    if answered:
+        await posted(actions, pod)
+    pod = fill(site, pod)
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=answered) is Ended.DONE
+    assert not site.held(pod.name)
+    assert site.word(pod.name) == names.RESULT_MISS
+    assert names.REASON not in site.get(pod.name)["metadata"]["annotations"]
+    if answered:
+        assert completed_as(site, pod) == "false"
+
+
+async def test_a_pod_whose_annotations_are_full_is_answered_all_the_same(
+    site: Site, actions: Actions
+) -> None:
+    pod = held(site)
+    result = await posted(actions, pod)
+    assert await actions.finish(fill(site, pod), ENTRY, result) is Ended.DONE
+    assert site.succeeded(pod.name)
+    assert site.word(pod.name) == names.RESULT_HIT
+
+
+async def test_a_pod_whose_annotations_are_full_is_marked_without_a_reason(
+    site: Site, actions: Actions
+) -> None:
+    pod = fill(site, held(site, held=False))
+    await actions.mark(pod, names.RESULT_STORED, Outcome(Reason.STORED))
+    assert site.word(pod.name) == names.RESULT_STORED
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 422])
+async def test_where_label_and_reason_are_refused_the_gate_goes_alone(
+    site: Site, cluster: Cluster, status: int
+) -> None:
+    proxy = Proxy(cluster)
+    pod = held(site)
+    async with proxy.serving() as url, api_client(cluster, url=url) as api:
+        proxy.fault = refusing(status, f"PATCH pods/{pod.name}", times=2)
+        behind = Actions(Requests(api, Bucket(1000)), lambda: datetime.now(UTC))
+        assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=False) is Ended.DONE
+    assert not site.held(pod.name)
+    assert site.word(pod.name) == names.RESULT_HELD
+
+
+async def test_a_pod_that_no_request_may_change_is_tried_again_later(site: Site, cluster: Cluster) -> None:
+    proxy = Proxy(cluster)
+    pod = held(site)
+    async with proxy.serving() as url, api_client(cluster, url=url) as api:
+        proxy.fault = refusing(403, f"PATCH pods/{pod.name}")
+        behind = Actions(Requests(api, Bucket(1000)), lambda: datetime.now(UTC))
+        with pytest.raises(ApiException):
+            await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True)
+        proxy.fault = lambda method, path: None
+        assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True) is Ended.DONE
+    assert not site.held(pod.name)

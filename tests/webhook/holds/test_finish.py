@@ -3,12 +3,15 @@ from typing import Any
 
 import jsonpatch
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memoize import names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from tests.webhook.holds.tendedpods import GATE, held
+from webhook import kube, room
 from webhook.holds import finish
 from webhook.holds.tended import Stray, Tended, read
 
@@ -81,12 +84,12 @@ def test_an_entry_of_argos_own_is_named_by_its_node() -> None:
     assert message == "answered from cache memo with the outputs of node first-1"
 
 
-def released(pod: Json, seen: Json, outcome: Outcome) -> Json:
+def released(pod: Json, seen: Json, outcome: Outcome, less: int = 0) -> Json:
     found = read(seen)
     assert isinstance(found, Tended | Stray)
-    changed: Json = jsonpatch.apply_patch(
-        pod, finish.release(found, names.RESULT_MISS, outcome), in_place=False
-    )
+    request = finish.release(found, names.RESULT_MISS, outcome)[less]
+    assert request.content_type == kube.JSON_PATCH
+    changed: Json = jsonpatch.apply_patch(pod, request.body, in_place=False)
     return changed
 
 
@@ -113,8 +116,49 @@ def test_a_pod_that_lost_its_annotations_can_be_released() -> None:
     assert changed["metadata"]["annotations"] == {names.REASON: "NotItself"}
 
 
+def test_releasing_leaves_the_reason_away_and_then_the_label_where_they_are_refused() -> None:
+    pod = held()
+    others = [{"name": "queue"}]
+    pod["spec"]["schedulingGates"] = [GATE, *others]
+    outcome = Outcome(Reason.MISS, "why")
+    whole, labelled, bare = (released(pod, pod, outcome, less) for less in range(3))
+    assert len(finish.release(tended(pod), names.RESULT_MISS, outcome)) == 3
+    pod["spec"]["schedulingGates"] = others
+    assert bare == pod
+    pod["metadata"]["labels"][names.RESULT] = names.RESULT_MISS
+    assert labelled == pod
+    pod["metadata"]["annotations"][names.REASON] = "Miss: why"
+    assert whole == pod
+
+
+def test_a_pod_is_told_to_run_by_its_label_where_the_reason_is_refused() -> None:
+    pod = held()
+    whole, labelled = finish.tell(tended(pod), Outcome(Reason.EXPIRED, "why"))
+    for request, why in ((whole, Reason.EXPIRED), (labelled, Reason.UNDECIDED)):
+        told = read(jsonpatch.apply_patch(pod, request.body, in_place=False))
+        assert isinstance(told, Tended)
+        assert told.told is not None
+        assert told.told.reason is why
+
+
+@given(st.text())
+def test_the_reason_is_never_longer_than_what_admission_leaves_room_for(detail: str) -> None:
+    for text in (detail, detail * 1000):
+        (whole, _) = finish.outcome(tended(held()), names.RESULT_SKIPPED, Outcome(Reason.MISS, text))
+        assert isinstance(whole.body, dict)
+        said = whole.body["metadata"]["annotations"][names.REASON]
+        told = f"Miss: {text}" if text else "Miss"
+        assert len(said.encode()) <= room.REASON
+        if len(told.encode()) <= room.REASON:
+            assert said == told
+        else:
+            assert said.endswith("…")
+            assert told.startswith(said.removesuffix("…"))
+
+
+@pytest.mark.parametrize("less", range(3))
 @pytest.mark.parametrize("why", ["another Pod", "other gates", "no gate", "no gates"])
-def test_releasing_is_refused_for_any_other_pod_or_gate(why: str) -> None:
+def test_releasing_is_refused_for_any_other_pod_or_gate(why: str, less: int) -> None:
     pod, seen = held(), held()
     if why == "another Pod":
         pod["metadata"]["uid"] = "another"
@@ -127,15 +171,19 @@ def test_releasing_is_refused_for_any_other_pod_or_gate(why: str) -> None:
     with pytest.raises(
         (jsonpatch.JsonPatchTestFailed, jsonpatch.JsonPatchConflict, jsonpatch.JsonPointerException)
     ):
-        released(pod, seen, Outcome(Reason.MISS))
+        released(pod, seen, Outcome(Reason.MISS), less)
 
 
 def test_the_end_is_told_to_this_pod_alone() -> None:
-    patch = finish.outcome(tended(held()), names.RESULT_STORED, Outcome(Reason.STORED))
-    assert patch == {
-        "metadata": {
-            "uid": "pod-uid",
-            "labels": {names.RESULT: "stored"},
-            "annotations": {names.REASON: "Stored"},
-        }
-    }
+    whole, less = finish.outcome(tended(held()), names.RESULT_STORED, Outcome(Reason.STORED))
+    marked = {"uid": "pod-uid", "labels": {names.RESULT: "stored"}}
+    assert whole.body == {"metadata": {**marked, "annotations": {names.REASON: "Stored"}}}
+    assert less.body == {"metadata": marked}
+
+
+def test_a_pod_succeeds_without_the_reason_where_that_is_refused() -> None:
+    whole, less = finish.complete(tended(held()), entry(), NOW)
+    assert whole.body == finish.status(tended(held()), entry(), NOW)
+    assert isinstance(whole.body, dict)
+    del whole.body["metadata"]["annotations"]
+    assert less.body == whole.body

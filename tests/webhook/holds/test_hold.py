@@ -7,21 +7,22 @@ from typing import Any
 import jsonpatch
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from memoize import names
+from memoize.key import data_key
 from memoize.reasons import Reason
 from tests.webhook.steppods import step_pods
 from webhook import pods
 from webhook.caches.view import Known
 from webhook.holds import hold
 from webhook.holds.hold import Hold, Watch
-from webhook.holds.note import Note
+from webhook.holds.note import LONGEST, Note
 
 Json = dict[str, Any]
 RECORDED = Path(__file__).parents[2] / "data" / "pods" / "v4.1.2-legacy" / "container.json"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 FOLLOW = timedelta(minutes=10)
-CREATED = "2026-11-22T11:00:00Z"
 
 
 def step_pod(**template: Any) -> Json:
@@ -35,13 +36,11 @@ def step_pod(**template: Any) -> Json:
     return pod
 
 
-def outside(
-    pod: Json, known: Known, created: str = "", mode: str = "use", follow: timedelta = FOLLOW
-) -> Hold | Watch | None:
+def outside(pod: Json, known: Known, mode: str = "use", follow: timedelta = FOLLOW) -> Hold | Watch | None:
     workflow = {"annotations": {names.MODE: mode}}
     wanted = pods.judge(pod, "default", workflow, {})
     assert isinstance(wanted, pods.Wanted)
-    return hold.outside(pod, wanted, known, created, NOW, follow)
+    return hold.outside(pod, wanted, known, NOW, follow)
 
 
 def held(decision: object) -> Note:
@@ -55,8 +54,8 @@ def watched(decision: object) -> Watch:
 
 
 def test_a_step_whose_entry_is_there_is_held_and_names_it() -> None:
-    note = held(outside(step_pod(), Known.FRESH, CREATED))
-    assert (note.created, note.share, note.capture) == (CREATED, True, True)
+    note = held(outside(step_pod(), Known.FRESH))
+    assert (note.share, note.capture) == (True, True)
     annotations = step_pod()["metadata"]["annotations"]
     assert note.cache == annotations[names.CACHE]
 
@@ -80,7 +79,7 @@ def test_a_refresh_runs_whatever_there_is_and_is_stored() -> None:
 
 
 def test_readonly_is_answered_and_never_stored() -> None:
-    assert not held(outside(step_pod(), Known.FRESH, CREATED, mode="readonly")).capture
+    assert not held(outside(step_pod(), Known.FRESH, mode="readonly")).capture
 
 
 def test_readonly_that_cannot_be_held_runs_and_is_nobodys_business() -> None:
@@ -97,7 +96,7 @@ def test_an_offloaded_template_is_left_to_the_pod() -> None:
         for variable in container.get("env", ()):
             if variable["name"] == names.ENV_TEMPLATE:
                 variable["value"] = names.TEMPLATE_OFFLOADED
-    assert outside(pod, Known.FRESH, CREATED) is None
+    assert outside(pod, Known.FRESH) is None
 
 
 @pytest.mark.parametrize(
@@ -110,7 +109,7 @@ def test_an_offloaded_template_is_left_to_the_pod() -> None:
 def test_a_pod_that_cannot_be_held_is_watched_or_left_to_itself(change: Json) -> None:
     pod = step_pod()
     pod["spec"] |= change
-    assert outside(pod, Known.FRESH, CREATED) is None
+    assert outside(pod, Known.FRESH) is None
     assert not watched(outside(pod, Known.ABSENT)).note.share
 
 
@@ -119,15 +118,15 @@ def test_a_volume_made_for_the_workflow_is_an_obstacle() -> None:
     workflow = pod["metadata"]["labels"][names.WORKFLOW_LABEL]
     claim = {"name": "work", "persistentVolumeClaim": {"claimName": f"{workflow}-work"}}
     pod["spec"]["volumes"].append(claim)
-    assert outside(pod, Known.FRESH, CREATED) is None
+    assert outside(pod, Known.FRESH) is None
     claim["persistentVolumeClaim"]["claimName"] = "shared"
-    assert held(outside(pod, Known.FRESH, CREATED))
+    assert held(outside(pod, Known.FRESH))
 
 
 @pytest.mark.parametrize("template", [{"resource": {"action": "get"}}, {"synchronization": {"mutex": {}}}])
 def test_what_changes_the_cluster_or_holds_a_lock_waits_for_nobody(template: Json) -> None:
     assert not watched(outside(step_pod(**template), Known.ABSENT)).note.share
-    assert not held(outside(step_pod(**template), Known.FRESH, CREATED)).share
+    assert not held(outside(step_pod(**template), Known.FRESH)).share
 
 
 def test_what_kueue_admits_waits_for_nobody() -> None:
@@ -171,9 +170,27 @@ def test_a_limit_that_is_none_or_over_means_no_waiting() -> None:
         assert not watched(outside(step_pod(timeout=text), Known.ABSENT)).note.share
 
 
+@pytest.mark.parametrize("word", ["false", "False", "no", "", "{{x}}", "f" * 1000])
+def test_a_template_that_asks_for_a_node_is_never_held(word: str) -> None:
+    pod = step_pod()
+    pod["metadata"]["annotations"][names.GATED] = word
+    assert outside(pod, Known.FRESH) is None, "the look-up is done inside the Pod"
+    decision = watched(outside(pod, Known.ABSENT))
+    assert decision.note.capture
+    assert not decision.note.share
+    assert decision.detail.startswith(names.GATED)
+    assert len(decision.detail) < 100
+
+
+def test_true_is_as_no_word_at_all() -> None:
+    pod = step_pod()
+    pod["metadata"]["annotations"][names.GATED] = "true"
+    assert outside(pod, Known.FRESH) == outside(step_pod(), Known.FRESH)
+
+
 def test_a_held_pod_gets_a_gate_a_label_and_a_note_and_nothing_else() -> None:
     pod = step_pod()
-    decision = outside(pod, Known.FRESH, CREATED)
+    decision = outside(pod, Known.FRESH)
     assert isinstance(decision, Hold)
     after = jsonpatch.apply_patch(copy.deepcopy(pod), hold.ops(pod, decision))
     assert after["spec"].pop("schedulingGates") == [{"name": names.HELD_GATE}]
@@ -185,7 +202,7 @@ def test_a_held_pod_gets_a_gate_a_label_and_a_note_and_nothing_else() -> None:
 def test_gates_of_others_stay() -> None:
     pod = step_pod()
     pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
-    decision = outside(pod, Known.FRESH, CREATED)
+    decision = outside(pod, Known.FRESH)
     assert isinstance(decision, Hold)
     after = jsonpatch.apply_patch(copy.deepcopy(pod), hold.ops(pod, decision))
     assert [gate["name"] for gate in after["spec"]["schedulingGates"]] == [
@@ -199,7 +216,7 @@ def test_gates_of_others_stay() -> None:
 def test_no_pod_is_decided_twice_and_none_gets_a_container(pod: Json) -> None:
     wanted = pods.judge(pod, "default", {}, {})
     assert isinstance(wanted, pods.Wanted)
-    decision = hold.outside(pod, wanted, Known.ABSENT, "", NOW, FOLLOW)
+    decision = hold.outside(pod, wanted, Known.ABSENT, NOW, FOLLOW)
     if decision is None:
         assert wanted.step.declared is None
         return
@@ -210,12 +227,25 @@ def test_no_pod_is_decided_twice_and_none_gets_a_container(pod: Json) -> None:
     assert after["spec"] == before
 
 
+def test_a_note_of_another_version_is_read_as_far_as_it_is_known() -> None:
+    note = Note("cache", "place", share=True, capture=True, gc=False, until="")
+    assert Note.from_json(json.dumps({**note._asdict(), "created": "", "x": 1})) == note
+
+
+@given(st.integers(0, 253), st.booleans(), st.booleans(), st.booleans())
+def test_a_plan_is_never_long(length: int, share: bool, capture: bool, gc: bool) -> None:
+    until = datetime.max.replace(tzinfo=UTC).isoformat(timespec="seconds")
+    note = Note("c" * length, data_key("k" * length), share, capture, gc, until)
+    assert len(note.to_json()) < 1024
+    assert Note.from_json(note.to_json()) == note
+
+
 def test_a_note_survives_its_way_and_nothing_else_is_taken_for_one() -> None:
     until = "2026-11-22T12:10:00+00:00"
-    note = Note("cache", "place", CREATED, share=True, capture=False, gc=True, until=until)
+    note = Note("cache", "place", share=True, capture=False, gc=True, until=until)
     assert Note.from_json(note.to_json()) == note
     fields = json.loads(note.to_json())
-    others = ({**fields, "share": "yes"}, {**fields, "x": 1}, {"cache": "c"}, [], None)
+    others = ({**fields, "share": "yes"}, {"cache": "c"}, [], None, {**fields, "x": "x" * LONGEST})
     for text in ("", *map(json.dumps, others)):
         with pytest.raises(ValueError, match=r"plan|Expecting"):
             Note.from_json(text)

@@ -79,7 +79,7 @@ async def test_an_entry_that_does_not_answer_lets_the_step_run(
 ) -> None:
     site.store(**changes)
     async with keeping(site):
-        name = site.pod(created="2026-01-01T00:00:00Z", change={names.MAX_AGE: "1h"})
+        name = site.pod(change={names.MAX_AGE: "1h"})
         await decided(site, name)
     assert site.word(name) == names.RESULT_MISS
     assert site.reason(name) == reason

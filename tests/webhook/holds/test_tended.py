@@ -1,4 +1,5 @@
 import json
+from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memoize import names
+from memoize.key import data_key
+from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from tests.webhook.holds.tendedpods import GATE, held, recorded
+from webhook.holds.note import Note
 from webhook.holds.tended import Inside, Key, Phase, Stray, Tended, read
 from webhook.pods import Owner
 
@@ -28,7 +32,7 @@ def stray(pod: Json) -> Reason:
 
 
 def test_all_comes_from_the_pod() -> None:
-    found = tended(held(created="2025-12-31T00:00:00Z", gc=True))
+    found = tended(held(gc=True))
     assert (found.uid, found.namespace, found.name) == ("pod-uid", "cap-v412-legacy", "container-kpr47")
     assert (found.version, found.phase, found.deleting) == ("7", Phase.HELD, False)
     assert found.created_at == datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,8 +40,7 @@ def test_all_comes_from_the_pod() -> None:
     assert found.owner == Owner(found.namespace, "container-kpr47", "97cc533f-7d1c-4640-9e06-4bedb72ca564")
     assert found.key == Key(found.namespace, "memo", "42")
     assert found.step.gc
-    assert found.declared.parameters == ("out",)
-    assert found.note.created == "2025-12-31T00:00:00Z"
+    assert found.declared.parameters == ({"name": "out", "valueFrom": {"path": "/tmp/out"}},)
     assert found.containers == (("wait", "quay.io/argoproj/argoexec:v4.1.2"), ("main", "busybox"))
 
 
@@ -73,6 +76,32 @@ def test_gate_and_status_say_where_a_pod_stands_whatever_the_label_says(
     pod["spec"]["schedulingGates"] = gates
     pod["status"]["phase"] = status
     assert tended(pod).phase is phase
+
+
+def test_a_held_pod_whose_label_says_that_it_runs_was_told_to() -> None:
+    pod = held()
+    assert tended(pod).told is None
+    pod["metadata"]["labels"][names.RESULT] = names.RESULT_MISS
+    assert tended(pod).told == Outcome(Reason.UNDECIDED, "it was to run already")
+    pod["metadata"]["annotations"][names.REASON] = "Expired: older than 1h"
+    assert tended(pod).told == Outcome(Reason.EXPIRED, "older than 1h")
+    del pod["metadata"]["annotations"][names.REASON], pod["spec"]["schedulingGates"]
+    assert tended(pod).told is None
+
+
+def test_a_pod_with_the_digest_of_its_key_is_the_same_step() -> None:
+    whole = held()
+    whole["metadata"]["annotations"] |= {names.KEY: "a b", names.PLAN: plan(whole, data_key("a b"))}
+    short = deepcopy(whole)
+    del short["metadata"]["annotations"][names.KEY]
+    short["metadata"]["annotations"][names.KEY_DIGEST] = data_key("a b")
+    assert tended(short).key == tended(whole).key
+    short["metadata"]["annotations"][names.KEY_DIGEST] = data_key("a  b")
+    assert stray(short) is Reason.INVALID_ANNOTATIONS
+
+
+def plan(pod: Json, place: str) -> str:
+    return Note.from_json(pod["metadata"]["annotations"][names.PLAN])._replace(place=place).to_json()
 
 
 def test_a_pod_that_decides_inside_of_itself_needs_no_plan() -> None:
@@ -199,8 +228,17 @@ def with_result(pod: Json) -> Json:
 PARAMETER = {"parameters": [{"name": "out", "valueFrom": {"path": "/out"}}]}
 OPTIONAL = {"artifacts": [{"name": "out", "path": "/out", "optional": True}]}
 REQUIRED = {"artifacts": [{"name": "out", "path": "/out"}]}
-SINCE_3_6 = ("v3.6.19-legacy/container", "v4.1.2-legacy/container", "v4.1.2-initless/container")
-EVERY = ("v3.5.15-legacy/container", *SINCE_3_6)
+GUARDED = ("v3.6.19-legacy/container", "v4.1.2-legacy/container", "v4.1.2-initless/container")
+EVERY = ("v3.5.15-legacy/container", *GUARDED)
+
+
+def of_executor(pod: Json, tag: str) -> Json:
+    """The Pod as another controller would have made it: its executor's image has another tag, or digest."""
+    for kind in ("initContainers", "containers"):
+        for container in pod["spec"].get(kind) or ():
+            if container["name"] in ("init", "wait", "supervisor"):
+                container["image"] = f"quay.io/argoproj/argoexec{tag}"
+    return pod
 
 
 @pytest.mark.parametrize("case", EVERY)
@@ -215,19 +253,31 @@ def test_what_argo_does_not_wait_for_needs_a_pause(case: str) -> None:
 
 
 @pytest.mark.parametrize("outputs", [PARAMETER, REQUIRED, PARAMETER | OPTIONAL])
-def test_outputs_that_argo_waits_for_need_a_pause_in_3_5_alone(outputs: Json) -> None:
-    assert tended(templated("v3.5.15-legacy/container", outputs)).needs_pause
-    for case in SINCE_3_6:
-        assert not tended(templated(case, outputs)).needs_pause
-        assert not tended(with_result(templated(case, outputs))).needs_pause
+@pytest.mark.parametrize("tag", [":v3.6.11", ":v3.7.1", ":v4.0.0", ":v5.0.0"])
+@pytest.mark.parametrize("case", GUARDED)
+def test_outputs_that_argo_waits_for_need_no_pause(case: str, tag: str, outputs: Json) -> None:
+    assert not tended(of_executor(templated(case, outputs), tag)).needs_pause
+    assert not tended(of_executor(with_result(templated(case, outputs)), tag)).needs_pause
 
 
-def test_argo_does_not_look_for_outputs_where_no_main_container_ends() -> None:
+@pytest.mark.parametrize("outputs", [PARAMETER, REQUIRED, PARAMETER | OPTIONAL])
+@pytest.mark.parametrize(
+    "tag", [":v3.5.15", ":v3.6.0", ":v3.6.10", ":v3.7.0", ":latest", "", "@sha256:" + "0" * 64]
+)
+@pytest.mark.parametrize("case", EVERY)
+def test_where_argo_does_not_wait_or_its_version_is_not_known_there_is_a_pause(
+    case: str, tag: str, outputs: Json
+) -> None:
+    assert tended(of_executor(templated(case, outputs), tag)).needs_pause
+
+
+@pytest.mark.parametrize("tag", [":v3.6.19", ":v3.7.18", ":v4.1.2"])
+def test_argo_does_not_look_for_outputs_where_no_main_container_ends(tag: str) -> None:
     pod = templated(
         "v4.1.2-legacy/container-set", PARAMETER, containerSet={"containers": [{"name": "a", "image": "x"}]}
     )
     pod["spec"]["containers"] = [c for c in pod["spec"]["containers"] if c["name"] != "main"]
-    assert tended(pod).needs_pause
+    assert tended(of_executor(pod, tag)).needs_pause
 
 
 _JSON = st.recursive(

@@ -73,6 +73,14 @@ def test_an_entry_that_only_grows_too_large_as_it_is_written_is_too_large() -> N
     assert configmap.size(json.dumps(made, ensure_ascii=False)) < configmap.MOST_BYTES
 
 
+def test_a_pod_that_carries_the_digest_alone_says_that_of_its_key() -> None:
+    place = data_key("a b")
+    claim = CLAIM._replace(memo=Memo("", "my-cache", digest=place), place=place)
+    assert isinstance(body.entry(sent(stepmemo={"key": place}), claim, NOW), str)
+    for other in ("", "a b ", data_key("other")):
+        assert isinstance(body.entry(sent(stepmemo={"key": other}), claim, NOW), Refusal)
+
+
 def test_a_hashed_key_must_be_said() -> None:
     key = "a b"
     claim = CLAIM._replace(memo=Memo(key, "my-cache"), place=data_key(key))

@@ -1,0 +1,102 @@
+"""What Argo Workflows does from which version on: the one table of it, each row with its source.
+
+A fact belongs here if it differs between versions that stepmemo runs with. All were read in Argo's source at
+every tag from v3.5.2 to v4.1.2; `source` names file and function.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Version(NamedTuple):
+    """A released version."""
+
+    major: int
+    minor: int
+    patch: int
+
+
+class Since(NamedTuple):
+    """Something that Argo does, and the first version of each line of releases that does it, in order.
+
+    Lines that are not named do it if an earlier one is.
+    """
+
+    what: str
+    first: tuple[Version, ...]
+    source: str
+
+    def holds_in(self, version: Version | None) -> bool:
+        """Whether Argo of this version does it; None, a version that is not known, does not."""
+        if version is None:
+            return False
+        lines = [first for first in self.first if first[:2] <= version[:2]]
+        return bool(lines) and version >= lines[-1]
+
+
+REPORTS_COMPLETION = Since(
+    "The executor says by a label when a WorkflowTaskResult is complete; without it nothing is stored.",
+    (Version(3, 5, 2),),
+    "LabelKeyReportOutputsCompleted in workflow/common/common.go",
+)
+TEMPLATE_IN_ONE_CONTAINER = Since(
+    "ARGO_TEMPLATE is in Argo's init container (and those of the template) alone, before that in every one.",
+    (Version(3, 6, 0),),
+    "createWorkflowPod in workflow/controller/workflowpod.go",
+)
+GUARDS_DECLARED_OUTPUTS = Since(
+    "A node whose Pod succeeded stays as it is while its declared parameters, or artifacts that are not "
+    "optional, have not been seen; where a container `main` has ended, and for nothing else.",
+    (Version(3, 6, 11), Version(3, 7, 1), Version(4, 0, 0)),
+    "assessNodeStatus in workflow/controller/operator.go",
+)
+GIVES_INCOMPLETE_RESULTS_UP = Since(
+    "A node that is over waits ten minutes for a result that is not complete; before that as long as its Pod "
+    "is there.",
+    (Version(3, 7, 1), Version(4, 0, 0)),
+    "taskResultReconciliation in workflow/controller/taskresult.go",
+)
+HAS_A_SUPERVISOR = Since(
+    "A Pod may have no init container of Argo's: `supervisor` takes the place of `init` and `wait`.",
+    (Version(4, 1, 0),),
+    "workflow/controller/workflowpod_layout.go",
+)
+HAS_A_PENDING_TIMEOUT = Since(
+    "A template may say `pendingTimeout`.",
+    (Version(4, 1, 0),),
+    "Template in pkg/apis/workflow/v1alpha1/workflow_types.go",
+)
+FACTS = (
+    REPORTS_COMPLETION,
+    TEMPLATE_IN_ONE_CONTAINER,
+    GUARDS_DECLARED_OUTPUTS,
+    GIVES_INCOMPLETE_RESULTS_UP,
+    HAS_A_SUPERVISOR,
+    HAS_A_PENDING_TIMEOUT,
+)
+
+EXECUTOR = "argoexec"
+"""Last part of the name of Argo's executor image, in whatever registry it is mirrored."""
+_RELEASE = re.compile(rf"(?:.*/)?{EXECUTOR}:v?([0-9])\.([0-9]{{1,3}})\.([0-9]{{1,3}})")
+"""One digit for the major version: `2026.1.0` is somebody's own count."""
+
+
+def image_version(image: str) -> Version | None:
+    """The version that the tag of an executor image says; None where it says none.
+
+    Nothing is guessed: not from a digest (a tag beside it is a comment), nor from a tag with a suffix, such
+    as a release candidate's, nor from an image of another name, whose tags may count something else.
+    """
+    found = _RELEASE.fullmatch(image)
+    return Version(*map(int, found.groups())) if found is not None else None
+
+
+def executor_version(images: Iterable[str]) -> Version | None:
+    """The version of Argo whose executor images a Pod names: the oldest of them, None where one says none.
+
+    The controller makes its Pods with the executor of its own version, unless its admin names another image.
+    """
+    versions = [image_version(image) for image in images]
+    known = [version for version in versions if version is not None]
+    return min(known) if known and len(known) == len(versions) else None

@@ -5,12 +5,13 @@ STAMP := .venv/.installed
 # Else every worker compiles every test for itself, each time.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help check lint format test gate demo bench clean
+.PHONY: help check lint format test mutations gate demo bench clean
 
 help:
 	@echo 'make demo    run a workflow, run it again, see it answered from the cache'
 	@echo 'make check   lint, then the fast tests: what to run before each commit'
 	@echo 'make test    lint, then every test that this machine can run, with coverage'
+	@echo 'make mutations   break the product where harm is greatest, and see that a test notices'
 	@echo 'make lint    ruff, mypy and the rules of who imports whom'
 	@echo 'make bench   measure what it costs, into bench/RESULTS.md'
 	@echo 'make gate    build the static binary for x86-64 and arm64'
@@ -23,15 +24,16 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 lint: $(STAMP)
-	$(BIN)/ruff check . tools/control-plane
-	$(BIN)/ruff format --check . tools/control-plane
+	$(BIN)/ruff check . tools/control-plane tools/mutations
+	$(BIN)/ruff format --check . tools/control-plane tools/mutations
 	$(BIN)/mypy
 	$(BIN)/mypy tools/control-plane
+	$(BIN)/mypy tools/mutations
 	$(BIN)/lint-imports
 
 format: $(STAMP)
-	$(BIN)/ruff check --fix . tools/control-plane
-	$(BIN)/ruff format . tools/control-plane
+	$(BIN)/ruff check --fix . tools/control-plane tools/mutations
+	$(BIN)/ruff format . tools/control-plane tools/mutations
 
 gate: $(STAMP)
 	$(BIN)/python -m sidecar.gate.build
@@ -44,6 +46,9 @@ test: lint gate
 	$(BIN)/coverage run -m pytest -n auto --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+mutations: $(STAMP)
+	$(BIN)/python tools/mutations
 
 demo: $(STAMP)
 	@$(BIN)/python -m devcluster demo

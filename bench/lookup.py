@@ -80,7 +80,7 @@ def _pair(series: Mapping[str, list[float]], what: str, against: str) -> tuple[l
 
 def _look_up(data: Mapping[str, str], key: str) -> float:
     """Microseconds of one look-up."""
-    memo, declared, now = step(key), Declared(parameters=("out",)), datetime.now(UTC)
+    memo, declared, now = step(key), Declared(parameters=({"name": "out"},)), datetime.now(UTC)
     began = time.perf_counter()
     for _ in range(_LOOK_UPS):
         found = look_up(data, memo, declared, now)

@@ -148,7 +148,7 @@ def step(key: str, cache: str = CACHE, node_id: str = "wf-1", workflow_uid: str 
         instance_id="",
         include_result=False,
         gc=False,
-        declared=Declared(parameters=(_OUTPUT,)),
+        declared=Declared(parameters=({"name": _OUTPUT},)),
     )
 
 

@@ -23,6 +23,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "stay. Exit code 0: done; 1: a file could not be read, and nothing was written; 2: wrong usage.",
     )
     parser.add_argument("files", metavar="FILE|-", nargs="+", help="YAML or JSON; - is standard input")
+    parser.add_argument(
+        "--configmap-key",
+        action="store_true",
+        help="write an empty `configMap.key` where a block had none: Argo's full CRDs require one up to 3.7, "
+        "and know none from 4.0 on",
+    )
     parser.add_argument("-o", dest="output", choices=("yaml", "json"), default="yaml", help="default: yaml")
     parser.set_defaults(run=run)
 
@@ -39,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
                 print(f"{source}: {document.why}", file=sys.stderr)
                 continue
             for obj in documents.objects(document):
-                _restore(source, obj)
+                _restore(source, obj, config_map_key=args.configmap_key)
             restored.append(document)
     if not readable:
         return _UNREADABLE
@@ -47,11 +53,11 @@ def run(args: argparse.Namespace) -> int:
     return _DONE
 
 
-def _restore(source: str, obj: Any) -> None:
+def _restore(source: str, obj: Any, *, config_map_key: bool) -> None:
     """Restore the object in place, so that a List around it stays whole."""
     if not isinstance(obj, Mapping) or not templates.is_argo(obj):
         return
     kind = obj["kind"]
     for path in workflows.edited(kind, obj):
         print(f"{source}: {path}: annotations were edited by hand and stay", file=sys.stderr)
-    jsonpatch.apply_patch(obj, workflows.restore(kind, obj), in_place=True)
+    jsonpatch.apply_patch(obj, workflows.restore(kind, obj, config_map_key=config_map_key), in_place=True)

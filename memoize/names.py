@@ -41,6 +41,14 @@ MANAGED = f"{DOMAIN}/managed"
 """Template annotation beside annotations that the webhook made: a digest over them, so that an author's
 own edit is told from ours."""
 
+CONFIG_MAP = f"{DOMAIN}/config-map"
+"""Template annotation that the webhook made: JSON of what the block's `cache.configMap` said beside `name`,
+which means nothing and which some of Argo's CRDs require."""
+
+GATED_FOR = f"{DOMAIN}/gate-for"
+"""Template annotation beside GATED where the webhook wrote that: the reference that needs the Pod's node,
+such as `steps.prepare.hostNodeName`."""
+
 POSTED_FOR = f"{DOMAIN}/posted-for"
 """Annotation of a WorkflowTaskResult that stepmemo posted: the UID of the Pod it answers. Capture never
 stores such a result again, and only a Pod of the same node retracts it."""

@@ -23,25 +23,23 @@ class BrokenOutputsError(ValueError):
     """Not the outputs of a step as Argo would write them; the text names the field, never its value."""
 
 
-class DeclaredArtifact(NamedTuple):
-    """One output artifact that a template declares; `gc` is its own artifactGC strategy, "" without one."""
-
-    name: str
-    optional: bool = False
-    gc: str = ""
-
-
 class Declared(NamedTuple):
-    """What a template promises, as far as memoization must know it."""
+    """What a template promises: its outputs as it declares them, and what decides which a run reports."""
 
-    parameters: tuple[str, ...] = ()
-    artifacts: tuple[DeclaredArtifact, ...] = ()
+    parameters: tuple[Mapping[str, Any], ...] = ()
+    """The declared output parameters, whole: `{"name": …, "valueFrom": …, "globalName": …}`."""
+    artifacts: tuple[Mapping[str, Any], ...] = ()
+    """The declared output artifacts, whole."""
     result: bool = False
-    """Another step uses `outputs.result`."""
+    """A run reports `outputs.result`: another step uses it, or the template is a `data` one."""
     mains: tuple[str, ...] = (MAIN_CONTAINER,)
     """Names of the containers that are the step (Template.GetMainContainerNames in Argo)."""
     archive: Mapping[str, Any] | None = None
     """The template's archiveLocation without the key, which is its Pod's own: `{driver: location}`."""
+    archives_logs: bool = False
+    """The log of each main container becomes an artifact that nobody declares (archiveLogs)."""
+    resource: bool = False
+    """A `resource` template: its parameters come from an object instead of from files."""
 
     @property
     def has_main(self) -> bool:
@@ -49,25 +47,14 @@ class Declared(NamedTuple):
         return MAIN_CONTAINER in self.mains
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON, with the names of Argo's template."""
-        return {
-            "parameters": list(self.parameters),
-            "artifacts": [{"name": a.name, "optional": a.optional, "gc": a.gc} for a in self.artifacts],
-            "result": self.result,
-            "mains": list(self.mains),
-            "archive": self.archive,
-        }
+        """As JSON, by the names of the fields."""
+        return self._asdict()
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Declared":
         """The inverse of to_dict; KeyError or TypeError for anything else."""
-        return cls(
-            parameters=tuple(fields["parameters"]),
-            artifacts=tuple(DeclaredArtifact(**artifact) for artifact in fields["artifacts"]),
-            result=fields["result"],
-            mains=tuple(fields["mains"]),
-            archive=fields["archive"],
-        )
+        lists = {name: tuple(fields[name]) for name in ("parameters", "artifacts", "mains")}
+        return cls(**{**{name: fields[name] for name in cls._fields}, **lists})
 
 
 class Refused(NamedTuple):
@@ -81,22 +68,26 @@ def declared(template: Mapping[str, Any], include_result: bool) -> Declared:
     """Return what the template of a step (the JSON in ARGO_TEMPLATE) declares.
 
     `include_result` is ARGO_INCLUDE_SCRIPT_OUTPUT. It counts only where Argo then reports a result
-    (Template.HasOutput): a `resource`, or a containerSet without `main`, has none to report.
+    (Template.HasOutput): a `resource`, or a containerSet without `main`, has none to report. A `data` step
+    reports one whether it is asked for or not (Data in workflow/executor/data.go, 3.5 to 4.1).
+
+    Raises BrokenOutputsError where Argo's types cannot hold the declared outputs: whoever makes a Pod can
+    write its template, and what is declared is posted.
     """
     from memoize import artifacts  # with all that it imports: of no use to a look-up, for which a step waits
 
-    outputs = mapping(template.get("outputs"))
+    outputs = sound(template.get("outputs")) or {}
     container_set = template.get("containerSet")
     mains = _names(mapping(container_set).get("containers")) if container_set else (MAIN_CONTAINER,)
+    resource, archive = bool(template.get("resource")), template.get("archiveLocation")
     return Declared(
-        parameters=_names(outputs.get("parameters")),
-        artifacts=tuple(
-            DeclaredArtifact(str(artifact["name"]), bool(artifact.get("optional")), _own_strategy(artifact))
-            for artifact in _named(outputs.get("artifacts"))
-        ),
-        result=include_result and MAIN_CONTAINER in mains and not template.get("resource"),
+        parameters=tuple(outputs.get("parameters") or ()),
+        artifacts=tuple(outputs.get("artifacts") or ()),
+        result=bool(template.get("data")) or (include_result and MAIN_CONTAINER in mains and not resource),
         mains=mains,
-        archive=artifacts.repository(template.get("archiveLocation")),
+        archive=artifacts.repository(archive),
+        archives_logs=mapping(archive).get("archiveLogs") is True,
+        resource=resource,
     )
 
 
@@ -104,16 +95,53 @@ def missing(outputs: Mapping[str, Any] | None, declared: Declared) -> list[str]:
     """Return what sound outputs lack of the declared ones, as `parameter out`, `artifact res`, `result`.
 
     A parameter counts with a value alone: Argo reports one for each, its `default` included, or the step
-    fails. An optional artifact may be absent; one that Argo deleted since is.
+    fails. One that the template gives a value itself lacks nothing. An optional artifact may be absent; one
+    that Argo deleted since, or that lies nowhere, is.
     """
-    outputs = outputs or {}
-    valued = {p["name"] for p in outputs.get("parameters") or () if p.get("value") is not None}
-    present = {a["name"] for a in outputs.get("artifacts") or () if not a.get("deleted")}
-    lacks = [f"parameter {name}" for name in declared.parameters if name not in valued]
-    lacks += [f"artifact {a.name}" for a in declared.artifacts if not a.optional and a.name not in present]
-    if declared.result and outputs.get("result") is None:
+    valued, present = values(outputs), found_artifacts(outputs)
+    lacks = [
+        f"parameter {parameter['name']}"
+        for parameter in declared.parameters
+        if parameter["name"] not in valued and own_value(parameter, declared) is None
+    ]
+    lacks += [
+        f"artifact {artifact['name']}"
+        for artifact in declared.artifacts
+        if not artifact.get("optional") and artifact["name"] not in present
+    ]
+    if declared.result and (outputs or {}).get("result") is None:
         lacks.append("result")
     return lacks
+
+
+def values(outputs: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the values of sound outputs' parameters by name, of those that have one."""
+    found = (outputs or {}).get("parameters") or ()
+    return {p["name"]: p["value"] for p in found if p.get("value") is not None}
+
+
+def found_artifacts(outputs: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+    """Return sound outputs' artifacts by name, of those that lie somewhere and were not deleted by Argo."""
+    found = (outputs or {}).get("artifacts") or ()
+    return {a["name"]: a for a in found if not a.get("deleted") and any(a.get(d) for d in shape.DRIVERS)}
+
+
+def own_value(parameter: Mapping[str, Any], declared: Declared) -> str | None:
+    """Return the value that the template itself gives to an output parameter, None where the step gives it.
+
+    Argo's executor sets a parameter from the file that `valueFrom.path` names, or of a `resource` by
+    `jsonPath` or `jqFilter`, and reports any other as the template has it (SaveParameters and
+    SaveResourceParameters in workflow/executor, 3.5 to 4.1).
+    """
+    source = mapping(parameter.get("valueFrom"))
+    sources = ("jsonPath", "jqFilter") if declared.resource else ("path",)
+    return None if any(source.get(name) for name in sources) else parameter.get("value")
+
+
+def log_names(declared: Declared) -> list[str]:
+    """Return the names of the artifacts that the step's archived logs would be, of those not declared."""
+    names = {artifact["name"] for artifact in declared.artifacts}
+    return [name for main in declared.mains if (name := f"{main}{_LOGS_SUFFIX}") not in names]
 
 
 def storable(outputs: Mapping[str, Any] | None, declared: Declared, gc: bool) -> Outputs | Refused:
@@ -126,12 +154,12 @@ def storable(outputs: Mapping[str, Any] | None, declared: Declared, gc: bool) ->
     from memoize import artifacts  # see `declared`
 
     kept = {name: value for name, value in (outputs or {}).items() if value is not None}
-    strategies = {artifact.name: artifact.gc for artifact in declared.artifacts}
-    logs = {f"{main}{_LOGS_SUFFIX}" for main in declared.mains} - strategies.keys()
+    strategies = {artifact["name"]: gc_strategy(artifact) for artifact in declared.artifacts}
+    logs = log_names(declared)
     located = []
     for artifact in kept.get("artifacts", ()):
         name = artifact["name"]
-        strategy = _own_strategy(artifact) or strategies.get(name, "")
+        strategy = gc_strategy(artifact) or strategies.get(name, "")
         try:
             if strategy not in _KEPT or (gc and strategy != NEVER):
                 refused = Refused(Reason.ARTIFACT_GC, f"artifact {name} will be deleted with its workflow")
@@ -210,15 +238,11 @@ def _any_string(value: object, path: str) -> str:
     raise BrokenOutputsError(f"{path} is not a string")
 
 
-def _own_strategy(artifact: Mapping[str, Any]) -> str:
+def gc_strategy(artifact: Mapping[str, Any]) -> str:
+    """Return an artifact's own artifactGC strategy, "" where it has none."""
     return str(mapping(artifact.get("artifactGC")).get("strategy") or "")
 
 
-def _named(items: object) -> list[Mapping[str, Any]]:
-    if not isinstance(items, Sequence) or isinstance(items, str):
-        return []
-    return [item for item in items if isinstance(item, Mapping) and item.get("name")]
-
-
 def _names(items: object) -> tuple[str, ...]:
-    return tuple(str(item["name"]) for item in _named(items))
+    found = items if isinstance(items, Sequence) and not isinstance(items, str) else ()
+    return tuple(str(item["name"]) for item in found if isinstance(item, Mapping) and item.get("name"))

@@ -49,6 +49,8 @@ class Reason(StrEnum):
     """The Pod went through here before."""
     UNSUPPORTED_TEMPLATE = "UnsupportedTemplate"
     """A daemon, an agent Pod, a Windows node."""
+    OWNED_BY_WORKFLOW = "OwnedByWorkflow"
+    """What the step makes goes with its workflow, so an entry would name what is gone."""
     NAME_CLASH = "NameClash"
     """The Pod has a container, volume or mount of ours that is not ours."""
     NO_ROOM = "NoRoom"

@@ -84,6 +84,9 @@ _LOCATIONS = _object(
     ),
 )
 
+DRIVERS = frozenset(_LOCATIONS)
+"""The fields of an artifact that say where it lies: one for each artifact driver."""
+
 _PARAMETER = _object(
     "name globalName",
     enum=[],

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from memoize import names
-from memoize.outputs import Outputs, lasting_outputs
+from memoize.answer import answer as answered
+from memoize.outputs import Declared, Outputs
 from memoize.shape import mapping
 from memoize.step import Step
 
@@ -17,15 +18,15 @@ _NO_VERSION = "unseen"
 """A resourceVersion that no object has: a null would not be compared at all."""
 
 
-def answer(step: Step, pod_uid: str, outputs: Outputs | None) -> dict[str, Any]:
-    """The complete result with the outputs of an entry: to be created.
+def answer(step: Step, declared: Declared, pod_uid: str, outputs: Outputs | None) -> dict[str, Any]:
+    """The complete result for a step that declares `declared`, from an entry's outputs: to be created.
 
     It is marked with the Pod that it is posted for, so that it can be told from what a step reports itself.
     """
     body = _result(step, "true")
     body["metadata"]["annotations"] = {names.POSTED_FOR: pod_uid}
-    if outputs:
-        body["outputs"] = lasting_outputs(outputs)
+    if posted := answered(outputs, declared):
+        body["outputs"] = posted
     return body
 
 

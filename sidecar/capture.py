@@ -32,11 +32,14 @@ def capture(settings: Settings, cache: Cache, result: TaskResult, until: Deadlin
     try:
         declared = step.declared or files.offloaded_template(
             step.include_result,
+            step.workflow_uid,
             f"{settings.argo_dir}/template",
             f"{settings.argo_config_dir}/{names.ENV_TEMPLATE}",
         )
     except files.NoTemplateError as error:
         return Outcome(Reason.OUTPUTS_INCOMPLETE, str(error))
+    if isinstance(declared, Outcome):
+        return declared
     if failed := files.failed_mains(settings.argo_dir, declared.mains):
         return Outcome(Reason.STEP_FAILED, f"did not end with 0: {', '.join(failed)}")
     # Argo's `wait` ends a step that is late by a signal that only its emissary sees. One that ends with

@@ -8,8 +8,9 @@ Without a decision the gate retracts once more and then lets the step run.
 from datetime import UTC, datetime
 
 from memoize import names
-from memoize.entry import Hit, look_up
+from memoize.entry import Entry, Hit, look_up
 from memoize.outcome import Outcome
+from memoize.outputs import Declared
 from memoize.reasons import Reason
 from memoize.taskresult import posted_by_us
 from sidecar import files
@@ -41,10 +42,11 @@ def check(settings: Settings, cache: Cache, result: TaskResult, until: Deadline)
     if isinstance(found, Outcome):
         files.decide(settings.shared_dir, names.RUN)
         return found
-    posted, answer = result.post(found.entry.outputs, until.part(_POSTED))
+    entry, declared = found
+    posted, answer = result.post(declared, entry.outputs, until.part(_POSTED))
     if posted is Posted.THERE:
         if files.decide(settings.shared_dir, names.HIT):
-            return Outcome(Reason.HIT, f"from {found.entry.node_id[:_LONGEST_NAME]}")
+            return Outcome(Reason.HIT, f"from {entry.node_id[:_LONGEST_NAME]}")
         return _too_late(result, answer, until)
     outcome = _not_posted(answer)
     if posted is Posted.UNKNOWN:
@@ -95,19 +97,22 @@ def _too_late(result: TaskResult, posted: Answer, until: Deadline) -> Outcome:
     return Outcome(Reason.UNDECIDED, "the step runs already")
 
 
-def _find(settings: Settings, cache: Cache, until: Deadline) -> Hit | Outcome:
+def _find(settings: Settings, cache: Cache, until: Deadline) -> tuple[Entry, Declared] | Outcome:
+    """The entry that answers the step, and what the step declares."""
     step = settings.step
     try:
         declared = step.declared or files.offloaded_template(
-            step.include_result, f"{settings.argo_config_dir}/{names.ENV_TEMPLATE}"
+            step.include_result, step.workflow_uid, f"{settings.argo_config_dir}/{names.ENV_TEMPLATE}"
         )
     except files.NoTemplateError as error:
         return Outcome(Reason.UNDECIDED, str(error))
+    if isinstance(declared, Outcome):
+        return declared
     data = cache.load(until)
     if isinstance(data, Outcome):
         return data
     found = look_up(data, step, declared, datetime.now(UTC))
-    return found if isinstance(found, Hit) else Outcome(found.reason, found.detail)
+    return (found.entry, declared) if isinstance(found, Hit) else Outcome(found.reason, found.detail)
 
 
 def _not_posted(answer: Answer) -> Outcome:

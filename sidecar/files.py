@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from memoize import names
-from memoize.outputs import Declared, declared
+from memoize.outcome import Outcome
+from memoize.outputs import BrokenOutputsError, Declared, declared
 
 
 class NoTemplateError(Exception):
@@ -57,13 +58,19 @@ def decide(shared: str, word: str) -> bool:
     return True
 
 
-def offloaded_template(include_result: bool, *paths: str) -> Declared:
+def offloaded_template(include_result: bool, workflow_uid: str, *paths: str) -> Declared | Outcome:
     """Read what a template declares from the first of the files that holds one; NoTemplateError.
+
+    An Outcome says why a step of that template is not memoized.
 
     A template above 128 KiB is not in the Pod's environment but in a ConfigMap, mounted with ARGO_TEMPLATE as
     the file's name (workflow/common/common.go, ResolveTemplateEnvValue); Argo's `init`, where there is one,
     then writes it to `template` beside the exit codes.
     """
+    from memoize.suitability import (
+        unsuited,  # most templates are not offloaded, and their steps wait for this
+    )
+
     wrong = []
     for path in paths:
         try:
@@ -71,9 +78,15 @@ def offloaded_template(include_result: bool, *paths: str) -> Declared:
         except (OSError, ValueError, RecursionError) as error:
             wrong.append(f"{os.path.basename(path)}: {type(error).__name__}")
             continue
-        if isinstance(template, Mapping):
+        if not isinstance(template, Mapping):
+            wrong.append(f"{os.path.basename(path)}: not an object")
+            continue
+        if outcome := unsuited(template, workflow_uid):
+            return outcome
+        try:
             return declared(template, include_result)
-        wrong.append(f"{os.path.basename(path)}: not an object")
+        except BrokenOutputsError as error:
+            wrong.append(f"{os.path.basename(path)}: {error}")
     raise NoTemplateError(f"no template in {', '.join(wrong)}")
 
 

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from memoize import names, taskresult
-from memoize.outputs import Outputs
+from memoize.outputs import Declared, Outputs
 from memoize.taskresult import completed, posted_by_us, version
 from sidecar.deadline import Deadline
 from sidecar.kube import JSON, MERGE_PATCH, METADATA_ONLY, Answer, Client
@@ -39,13 +39,13 @@ class TaskResult:
         self._list = f"/apis/{names.ARGO_API_VERSION}/namespaces/{settings.namespace}/workflowtaskresults"
         self._self = f"{self._list}/{settings.step.node_id}"
 
-    def post(self, outputs: Outputs | None, until: Deadline) -> tuple[Posted, Answer]:
-        """Create the result, complete, with the outputs of an entry; also return the server's last answer.
+    def post(self, declared: Declared, outputs: Outputs | None, until: Deadline) -> tuple[Posted, Answer]:
+        """Create the result, complete, from the outputs of an entry; also return the server's last answer.
 
         A result that is there already is ours only if it says that it was posted for this very Pod. One that
         stepmemo posted for an earlier Pod of the node counts as unknown, so that it will be retracted.
         """
-        answer = self._create(taskresult.answer(self._step, self._pod_uid, outputs), until)
+        answer = self._create(taskresult.answer(self._step, declared, self._pod_uid, outputs), until)
         if answer.status == _CREATED:
             return Posted.THERE, answer
         if answer.status != _CONFLICT:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memoize import names
+from memoize.outputs import gc_strategy
 from memoize.step import Step
 
 _PHASE = f"{names.ARGO_DOMAIN}/phase"
@@ -41,7 +42,9 @@ def concerns(step: Step) -> bool:
     Unknown is yes: the template is offloaded, and the step may have such artifacts.
     """
     declared = step.declared
-    return declared is None or declared.archive is not None or any(not a.gc for a in declared.artifacts)
+    if declared is None or declared.archive is not None:
+        return True
+    return any(not gc_strategy(artifact) for artifact in declared.artifacts)
 
 
 def strategy(holder: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from memoize import names
+from memoize import names, suitability
 from memoize.reasons import Reason
 from webhook.layout import Layout
 
@@ -13,13 +13,13 @@ _VOLUMES = (names.VOLUME, names.IMAGE_VOLUME, names.TOKEN_VOLUME)
 _INSIDE = (f"{names.SHARED_DIR}/", f"{names.IMAGE_DIR}/", f"{names.TOKEN_DIR}/")
 
 
-def unsuited(shape: Layout) -> tuple[Reason, str] | None:
-    """Why the step of this layout has no outputs to keep; None: it may have."""
-    if shape.template is None and not shape.offloaded:
-        return Reason.NOT_A_STEP, f"no container has a readable {names.ENV_TEMPLATE}"
-    if shape.template is not None and shape.template.get("daemon"):
-        return Reason.UNSUPPORTED_TEMPLATE, "a daemon does not end"
-    return None
+def unsuited(shape: Layout, workflow_uid: str) -> tuple[Reason, str] | None:
+    """Why the step of this layout is not memoized, as far as its Pod shows; None: it may be."""
+    if shape.template is not None:
+        return suitability.unsuited(shape.template, workflow_uid)
+    if shape.offloaded:
+        return None
+    return Reason.NOT_A_STEP, f"no container has a readable {names.ENV_TEMPLATE}"
 
 
 def unfit(pod_spec: Mapping[str, Any], shape: Layout) -> tuple[Reason, str] | None:

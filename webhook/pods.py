@@ -163,12 +163,15 @@ def _wanted(pod: Mapping[str, Any], workflow: Owner, mode: Mode, *, gc: bool) ->
     if isinstance(memo, Skip):
         return memo
     shape = layout.read(pod)
-    unsuited = fitness.unsuited(shape)
+    unsuited = fitness.unsuited(shape, workflow.uid)
     if unsuited is not None:
         return Skip(*unsuited)
     declared = None
     if shape.template is not None:
-        declared = outputs.declared(shape.template, shape.include_result)
+        try:
+            declared = outputs.declared(shape.template, shape.include_result)
+        except outputs.BrokenOutputsError as error:
+            return Skip(Reason.NOT_A_STEP, f"its template: {error}")
     mains = declared.mains if declared is not None else _presumed_mains(shape)
     if not mains or not set(mains) <= set(shape.workers):
         return Skip(Reason.NOT_A_STEP, "a main container of the template is not in the Pod")

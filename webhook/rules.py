@@ -29,6 +29,11 @@ class Finding:
     key_tags: Sequence[Tag] = ()
 
     @property
+    def home(self) -> str:
+        """The block, or the annotation that holds the key; empty where there is neither."""
+        return self.key_path.removesuffix(".key")
+
+    @property
     def silent(self) -> bool:
         """Whether the template does not concern us at all."""
         return self.memo is None and not self.errors

@@ -10,18 +10,18 @@ opt-in.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from memoize import names
 from memoize.shape import mapping
-from webhook import words
-from webhook.patch import Op, add, remove, replace
+from webhook import patch, words
+from webhook.patch import Op, add, remove
 from webhook.templates import Parts, Site
 
-_BLOCK = (names.KEY, names.CACHE, names.MAX_AGE)
+_BLOCK = (names.KEY, names.CACHE, names.MAX_AGE, names.CONFIG_MAP)
 _MADE = (_BLOCK, (*_BLOCK, names.MEMOIZE), (names.MEMOIZE,))
-"""The sets of annotations that we make: a block's, a block's and its holder's word, the word alone."""
+"""The sets of annotations under names.MANAGED: a block's, a block's and its holder's word, the word alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,48 +29,73 @@ class Form:
     """What concerns us in a template: its block or None, and its annotations.
 
     In the authored form, `made` holds the annotations of ours that were left out; `edited` says that there
-    were some, but they were changed by hand since and count as the author's.
+    were some, but they were changed by hand since and count as the author's. In the wanted form, `memoized`
+    says that stepmemo will memoize the template's steps, `blocked` that it is opted in and its block stays
+    with Argo all the same, since that of `templateDefaults` does, and `needs_node` which reference to its
+    steps only a Pod with a node satisfies.
     """
 
     block: Any
     annotations: Mapping[str, Any]
     made: Mapping[str, Any] = field(default_factory=dict)
     edited: bool = False
+    memoized: bool = False
+    blocked: bool = False
+    needs_node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Nearby:
     """The words around the templates of one object, and what keeps them from being taken over.
 
-    `namespace_known` is False where a Namespace counts but could not be read. `defaults_memoize`: Argo would
-    merge the block of `templateDefaults` into a template whose own block is gone, and use its key instead.
+    `namespace_known` is False where a Namespace counts but could not be read. `defaults_block`:
+    `templateDefaults` keeps a block, which Argo would merge into a template whose own block is gone, and use
+    its key instead.
     """
 
     holder: bool | None
     namespace: bool | None
     namespace_known: bool
-    defaults_memoize: bool
+    defaults_block: bool = False
 
 
 def authored(site: Site) -> Form:
     """The template as its author wrote it; a block counts before annotations made from an older one."""
+    annotations, gate, edited = _without_gate(site.annotations)
     block = site.template.get("memoize")
-    if names.MANAGED not in site.annotations:
-        return Form(block, site.annotations)
-    annotations = {name: value for name, value in site.annotations.items() if name != names.MANAGED}
-    digest = site.annotations[names.MANAGED]
+    if names.MANAGED not in annotations:
+        return Form(block, annotations, gate, edited)
+    digest = annotations.pop(names.MANAGED)
     for made in _MADE:
         ours = {name: annotations[name] for name in made if name in annotations}
         if ours and digest == _digest(ours):
             kept = {name: value for name, value in annotations.items() if name not in ours}
-            return Form(block if block is not None else _as_block(ours), kept, ours)
-    return Form(block, annotations, edited=True)
+            return Form(block if block is not None else _as_block(ours), kept, ours | gate, edited)
+    return Form(block, annotations, gate, edited=True)
 
 
-def wanted(site: Site, written: Form, nearby: Nearby) -> Form:
+def _without_gate(annotations: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """The annotations without the gate's word where that is ours; what was ours; whether it was changed.
+
+    It has a mark of its own, since names.MANAGED on a Pod says that its key was opted in at submit.
+    """
+    kept = dict(annotations)
+    if names.GATED_FOR not in kept:
+        return kept, {}, False
+    use = kept.pop(names.GATED_FOR)
+    if kept.get(names.GATED) != _NEVER_GATED:
+        return kept, {}, True
+    return kept, {names.GATED: kept.pop(names.GATED), names.GATED_FOR: use}, False
+
+
+_NEVER_GATED = "false"
+
+
+def wanted(site: Site, written: Form, nearby: Nearby, needs_node: str = "") -> Form:
     """The template, authored so, as the words around it ask for; defined for one without errors.
 
-    Where the Namespace counts and is not known, what was taken over before stays as it is.
+    Where the Namespace counts and is not known, what was taken over before stays as it is. `needs_node` is
+    the reference to a step of this template that only a Pod with a node can satisfy.
     """
     namespace = nearby.namespace if nearby.namespace_known else _as_it_was(written.made)
     seen_by_argo = {**site.default_annotations, **written.annotations}
@@ -79,25 +104,34 @@ def wanted(site: Site, written: Form, nearby: Nearby) -> Form:
     keyed = names.KEY in seen_by_argo
     opted_in = keyed if nearest is None else nearest
     block, annotations, made = written.block, written.annotations, dict[str, Any]()
-    if block is not None and opted_in and site.makes_cacheable_pod and not nearby.defaults_memoize:
-        flat = _as_annotations(block, site.default_annotations)
-        block = None
+    if block is not None and opted_in and site.makes_pod and not nearby.defaults_block:
+        flat = _as_annotations(block)
         if names.KEY in annotations:  # the author says the same twice; what he wrote flat stays his
             annotations = {**annotations, **flat}
         else:
-            made = flat
-    if (made or keyed) and site.makes_cacheable_pod and word is None:
-        made = made | _holders_word(nearby.holder, namespace)
+            made = flat | _rest(block)
+        block = None
+    elif block is not None and site.template.get("memoize") is None:
+        block = _with_config_map_key(block)
+    memoized = opted_in and bool(made or keyed) and block is None and site.makes_cacheable_pod
+    if (made or keyed) and site.makes_cacheable_pod and not site.is_defaults and word is None:
+        # A key from somewhere else must not answer beside the block that Argo keeps.
+        says = {names.MEMOIZE: "false"} if block is not None else _holders_word(nearby.holder, namespace)
+        made = made | says
     if made:
         made = made | {names.MANAGED: _digest(made)}
-    return Form(block, {**annotations, **made})
+    if memoized and needs_node and names.GATED not in seen_by_argo:
+        made = made | {names.GATED: _NEVER_GATED, names.GATED_FOR: needs_node}
+    blocked = opted_in and block is not None and site.makes_pod
+    form = Form(block, {**annotations, **made}, memoized=memoized, blocked=blocked)
+    return replace(form, needs_node=needs_node) if memoized else form
 
 
 def _as_it_was(made: Mapping[str, Any]) -> bool | None:
     """The Namespace's word by what it once led to, for when it cannot be asked."""
     if names.MEMOIZE in made:
         return False
-    return True if made else None
+    return True if names.KEY in made else None
 
 
 def _holders_word(holder: bool | None, namespace: bool | None) -> dict[str, Any]:
@@ -110,26 +144,76 @@ def _holders_word(holder: bool | None, namespace: bool | None) -> dict[str, Any]
     return {names.MEMOIZE: "true"} if holder and namespace is False else {}
 
 
-def _as_annotations(block: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A sound block, flat. A maxAge of `templateDefaults`' annotations is not the block's."""
-    made = {names.KEY: block["key"], names.CACHE: block["cache"]["configMap"]["name"]}
-    max_age = block.get("maxAge")
-    if max_age is None and names.MAX_AGE in defaults:
-        max_age = ""
-    return made if max_age is None else made | {names.MAX_AGE: max_age}
+def _as_annotations(block: Mapping[str, Any]) -> dict[str, Any]:
+    """A sound block, flat.
+
+    An absent maxAge is said as well: that of a caller's `templateDefaults` must not creep in, as it does not
+    creep into a block, which Argo merges with all of its fields (Memoize, workflow_types.go).
+    """
+    return {
+        names.KEY: block["key"],
+        names.CACHE: block["cache"]["configMap"]["name"],
+        names.MAX_AGE: block.get("maxAge") or "",
+    }
+
+
+def _rest(block: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sound block says and its flat form does not."""
+    config_map = block["cache"]["configMap"]
+    rest = {name: value for name, value in config_map.items() if name != "name"}
+    return {names.CONFIG_MAP: json.dumps(rest, sort_keys=True)} if rest else {}
 
 
 def _as_block(made: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The block that these annotations were made from, or None if they were made from none."""
+    """The block that these annotations were made from, or None if they were made from none.
+
+    An empty maxAge stands for an absent one: Argo reads both alike, and its full CRDs want the field.
+    """
     if names.KEY not in made:
         return None
-    block: dict[str, Any] = {"key": made[names.KEY], "cache": {"configMap": {"name": made.get(names.CACHE)}}}
-    return block | ({"maxAge": made[names.MAX_AGE]} if names.MAX_AGE in made else {})
+    config_map = {**_parsed(made.get(names.CONFIG_MAP)), "name": made.get(names.CACHE)}
+    return {
+        "key": made[names.KEY],
+        "maxAge": made.get(names.MAX_AGE, ""),
+        "cache": {"configMap": config_map},
+    }
+
+
+def _parsed(text: Any) -> Mapping[str, Any]:
+    """The object in a JSON text, empty for anything else: anybody can make a digest that fits."""
+    try:
+        return mapping(json.loads(text)) if isinstance(text, str) else {}
+    except (ValueError, RecursionError):
+        return {}
+
+
+def restored(site: Site, *, config_map_key: bool) -> Form:
+    """The template as its author wrote it; `config_map_key`: with the one field that some CRDs ask for."""
+    form = authored(site)
+    if not config_map_key or site.template.get("memoize") is not None or form.block is None:
+        return form
+    return replace(form, block=_with_config_map_key(form.block))
+
+
+def _with_config_map_key(block: Mapping[str, Any]) -> dict[str, Any]:
+    """The block with a `configMap.key`, which means nothing.
+
+    Argo's full CRDs require it up to 3.7 (manifests/base/crds/full). Those of 4.x do not have it: an API
+    server lets it pass from a webhook, but not from a client that asks for strict validation, like kubectl.
+    """
+    config_map = mapping(mapping(block.get("cache")).get("configMap"))
+    return {**block, "cache": {"configMap": {"key": "", **config_map}}}
 
 
 def _digest(made: Mapping[str, Any]) -> str:
     text = json.dumps(made, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def with_form(template: Mapping[str, Any], form: Form) -> dict[str, Any]:
+    """A copy of the template that has that form."""
+    metadata = {**mapping(template.get("metadata")), "annotations": form.annotations}
+    return {**template, "memoize": form.block, "metadata": metadata}
 
 
 def changes(site: Site, form: Form) -> list[Op]:
@@ -164,4 +248,4 @@ def _annotation_changes(site: Site, after: Mapping[str, Any]) -> Iterator[Op]:
             if name not in before:
                 yield add((*parts, "annotations", name), value)
             elif before[name] != value:
-                yield replace((*parts, "annotations", name), value)
+                yield patch.replace((*parts, "annotations", name), value)

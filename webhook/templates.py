@@ -44,8 +44,9 @@ POD_TYPES = frozenset({"container", "containerSet", "script", "resource", "data"
 class Site:
     """One template where it stands, and what it says; each is read once, since a large object has hundreds.
 
-    `defaults` is the `templateDefaults` that Argo merges under it, empty if there is none; `enclosing` holds
-    the input parameters of the templates around an inline one, whose tags Argo resolves in it as well.
+    `defaults` is the `templateDefaults` that Argo merges under it, empty if there is none, and empty for
+    `templateDefaults` itself; `enclosing` holds the input parameters of the templates around an inline one,
+    whose tags Argo resolves in it as well.
     """
 
     parts: Parts
@@ -61,7 +62,7 @@ class Site:
     @property
     def is_defaults(self) -> bool:
         """Whether this is `templateDefaults`, which is no template but a part of all."""
-        return self.template is self.defaults
+        return self.parts[-1] == _DEFAULTS
 
     @cached_property
     def type(self) -> str:
@@ -69,14 +70,24 @@ class Site:
         return next((field for field in TYPES if self.template.get(field) is not None), "")
 
     @property
+    def kind(self) -> str:
+        """The type, or what else is worth telling of a template that is not memoized."""
+        return "daemon" if self.type in POD_TYPES and self.daemon else self.type or "typeless"
+
+    @property
     def daemon(self) -> bool:
         """Whether the step runs on beside the steps after it."""
         return self.template.get("daemon", self.defaults.get("daemon")) is True
 
     @property
+    def makes_pod(self) -> bool:
+        """Whether Argo makes a Pod of this template's own; true of `templateDefaults`, which serve such."""
+        return self.is_defaults or self.type in POD_TYPES
+
+    @property
     def makes_cacheable_pod(self) -> bool:
-        """Whether a Pod of this template's own comes to an end with outputs."""
-        return self.type in POD_TYPES and not self.daemon
+        """Whether that Pod comes to an end with outputs."""
+        return self.makes_pod and not self.daemon
 
     @cached_property
     def annotations(self) -> Mapping[str, Any]:
@@ -95,7 +106,7 @@ class Site:
         """
         holder = self.parts
         if name not in self.annotations and name in self.default_annotations:
-            holder = (*holder[: holder.index("templates")], "templateDefaults")
+            holder = (*holder[: holder.index("templates")], _DEFAULTS)
         return annotation(f"{dotted(holder)}.metadata", name)
 
     @cached_property
@@ -118,6 +129,7 @@ class Site:
         )
 
 
+_DEFAULTS = "templateDefaults"
 _LOCATIONS = frozenset({"artifactory", "azure", "gcs", "git", "hdfs", "http", "oss", "plugin", "raw", "s3"})
 """Fields of an artifact that say where it lies (ArtifactLocation)."""
 
@@ -139,12 +151,20 @@ def workflow_spec(kind: str, obj: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def sites(kind: str, obj: Mapping[str, Any]) -> Iterator[Site]:
-    """Every template of the object in reading order, inline ones after the template around them."""
+def defaults_site(kind: str, obj: Mapping[str, Any]) -> Site | None:
+    """The object's `templateDefaults`, None if it has none."""
+    defaults = mapping(workflow_spec(kind, obj).get(_DEFAULTS))
+    return Site((*spec_parts(kind), _DEFAULTS), defaults, {}) if defaults else None
+
+
+def sites(kind: str, obj: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Iterator[Site]:
+    """Every template of the object in reading order, inline ones after the template around them.
+
+    `defaults` counts in place of the object's own `templateDefaults`, where it is not None.
+    """
     spec, parts = workflow_spec(kind, obj), spec_parts(kind)
-    defaults = mapping(spec.get("templateDefaults"))
-    if defaults:
-        yield Site((*parts, "templateDefaults"), defaults, defaults)
+    if defaults is None:
+        defaults = mapping(spec.get(_DEFAULTS))
     for i, template in enumerate(items(spec.get("templates"))):
         yield from _with_inline((*parts, "templates", i), template, defaults, frozenset())
 

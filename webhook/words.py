@@ -15,15 +15,18 @@ from memoize.spec import did_you_mean
 
 _MEMOIZE = {"true": True, "false": False}
 _VALIDATE = ("enforce", "warn", "off")
-_KNOWN = (
-    names.MEMOIZE,
+BY_A_PERSON = (
     names.KEY,
     names.CACHE,
     names.MAX_AGE,
+    names.MEMOIZE,
     names.MODE,
     names.SINGLE_FLIGHT,
-    names.MANAGED,
+    names.GATED,
 )
+"""Words that a person writes on templates, some of them elsewhere too."""
+ON_TEMPLATE = frozenset({*BY_A_PERSON, names.MANAGED, names.CONFIG_MAP, names.GATED_FOR})
+KNOWN = frozenset({*ON_TEMPLATE, names.VALIDATE})
 
 
 class Mode(StrEnum):
@@ -39,6 +42,7 @@ _CHOICES = (
     (names.MEMOIZE, tuple(_MEMOIZE)),
     (names.MODE, tuple(Mode)),
     (names.SINGLE_FLIGHT, tuple(_MEMOIZE)),
+    (names.GATED, tuple(_MEMOIZE)),
 )
 
 
@@ -56,8 +60,14 @@ def of_template(annotations: Mapping[str, Any]) -> bool | None:
 def of_holder(obj: Mapping[str, Any]) -> bool | None:
     """The word on the object that holds templates: an annotation counts before a label."""
     metadata = mapping(obj.get("metadata"))
-    words = (of_labels(mapping(metadata.get(field))) for field in ("annotations", "labels"))
-    return next((word for word in words if word is not None), None)
+    field = place_of_holder(metadata)
+    return None if field is None else of_labels(metadata[field])
+
+
+def place_of_holder(metadata: Mapping[str, Any]) -> str | None:
+    """The field of an object's metadata that its word stands in, None where it says none."""
+    fields = ("annotations", "labels")
+    return next((field for field in fields if of_labels(mapping(metadata.get(field))) is not None), None)
 
 
 def of_labels(labels: Mapping[str, Any]) -> bool | None:
@@ -72,11 +82,11 @@ def validation(namespace_labels: Mapping[str, str] | None, default: str) -> str:
     return word if word in _VALIDATE else default
 
 
-def opt_in_metadata(obj: Mapping[str, Any]) -> list[Any]:
-    """All that stands in an object's metadata about memoization, for comparing two versions of it."""
+def in_metadata(obj: Mapping[str, Any]) -> list[Any]:
+    """All words of ours in an object's metadata, for comparing two versions of it."""
     metadata = mapping(obj.get("metadata"))
     fields = (mapping(metadata.get(field)) for field in ("annotations", "labels"))
-    return [field.get(name) for field in fields for name in (names.MEMOIZE, names.MODE)]
+    return [{name: field[name] for name in KNOWN if name in field} for field in fields]
 
 
 def errors(annotations: Mapping[str, Any], path: str, *, may_hold_tags: bool) -> Iterator[FieldError]:
@@ -95,8 +105,6 @@ def errors(annotations: Mapping[str, Any], path: str, *, may_hold_tags: bool) ->
             yield FieldError(f"{path}[{name}]", Kind.TYPE_INVALID, f"{detail}, in quotes", word)
 
 
-def unknown(annotations: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Annotations of our domain that mean nothing on a template, each with what may have been meant."""
-    for name in annotations:
-        if name.startswith(f"{names.DOMAIN}/") and name not in _KNOWN:
-            yield name, did_you_mean(name, _KNOWN)
+def meant(name: str) -> str:
+    """What an unknown name of our domain may have been meant for."""
+    return did_you_mean(name, BY_A_PERSON)

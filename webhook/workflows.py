@@ -3,18 +3,26 @@
 Pure. The command line's `lint` asks the same function, and its `restore` the counterpart.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from memoize import names
 from memoize.fields import FieldError
 from memoize.reasons import Reason
 from memoize.shape import mapping
-from webhook import advice, rules, takeover, words
+from webhook import advice, hostnodes, reach, rules, takeover, words
 from webhook.patch import Op
-from webhook.takeover import Nearby
-from webhook.templates import CLUSTER_WORKFLOW_TEMPLATE, CRON_WORKFLOW, sites, workflow_spec
+from webhook.rules import Finding
+from webhook.takeover import Form, Nearby
+from webhook.templates import (
+    CLUSTER_WORKFLOW_TEMPLATE,
+    CRON_WORKFLOW,
+    Site,
+    defaults_site,
+    sites,
+    workflow_spec,
+)
 
 ENFORCE, WARN, OFF = "enforce", "warn", "off"
 """What to do about errors: deny, admit with warnings, do not look."""
@@ -45,38 +53,106 @@ def review(
     """
     if operation == "UPDATE" and not _concerns_us(kind, obj, old):
         return Verdict(Reason.UNCHANGED)
-    errors = list(_word_errors(obj))
-    warnings = list(_word_warnings(kind, obj))
+    errors = list(reach.errors(kind, obj))
+    warnings = [advice.warning(*remark) for remark in reach.remarks(kind, obj)]
     ops: list[Op] = []
     silent = not errors
-    artifact_gc = str(mapping(workflow_spec(kind, obj).get("artifactGC")).get("strategy") or "")
-    nearby = _nearby(kind, obj, namespace_labels)
-    for site in sites(kind, obj):
-        written = takeover.authored(site)
-        finding = rules.judge(site, written.annotations)
-        silent = silent and finding.silent
-        errors += finding.errors
-        warnings += advice.advise(site, finding, written, artifact_gc)
-        if finding.errors or site.is_defaults or kind == CRON_WORKFLOW:
+    uses = hostnodes.uses(kind, obj)
+    judged = list(_judged_templates(kind, obj, _nearby(kind, obj, namespace_labels), uses))
+    around = advice.surroundings(workflow_spec(kind, obj))
+    for template in judged:
+        silent = silent and template.finding.silent
+        errors += template.finding.errors
+        warnings += advice.advise(template.site, template.finding, template.written, around)
+        if template.form is None:
             continue
-        form = takeover.wanted(site, written, nearby)
-        ops += takeover.changes(site, form)
-        if form.block is not None:
-            warnings += advice.advise_unless_opted_in(finding)
+        warnings += advice.advise_of_outcome(template.site, template.finding, template.written, template.form)
+        if kind != CRON_WORKFLOW:  # the Workflows made from it are changed, each at its own admission
+            ops += takeover.changes(template.site, template.form)
+    warnings += _of_the_whole(kind, obj, judged, uses)
     silent = silent and not ops
     # What several templates inherit from templateDefaults is wrong once.
     distinct = list({str(error): error for error in errors}.values())
     return _verdict(words.validation(namespace_labels, validate), silent, distinct, warnings, ops)
 
 
-def restore(kind: str, obj: Mapping[str, Any]) -> list[Op]:
-    """The operations that undo every take-over in the object, whatever the words around it say."""
-    return [op for site in sites(kind, obj) for op in takeover.changes(site, takeover.authored(site))]
+def restore(kind: str, obj: Mapping[str, Any], *, config_map_key: bool = False) -> list[Op]:
+    """The operations that undo every take-over in the object, whatever the words around it say.
+
+    `config_map_key`: write a `configMap.key` where a block had none, which full CRDs require up to Argo 3.7.
+    """
+    return [
+        op
+        for site in _all_sites(kind, obj)
+        for op in takeover.changes(site, takeover.restored(site, config_map_key=config_map_key))
+    ]
 
 
 def edited(kind: str, obj: Mapping[str, Any]) -> list[str]:
     """Paths of templates whose annotations were ours and were edited since: `restore` leaves those."""
-    return [site.path for site in sites(kind, obj) if takeover.authored(site).edited]
+    return [site.path for site in _all_sites(kind, obj) if takeover.authored(site).edited]
+
+
+def _all_sites(kind: str, obj: Mapping[str, Any]) -> Iterator[Site]:
+    defaults = defaults_site(kind, obj)
+    if defaults is not None:
+        yield defaults
+    yield from sites(kind, obj)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One template: as its author wrote it, what that says, and what becomes of it (None: it has errors)."""
+
+    site: Site
+    written: Form
+    finding: Finding
+    form: Form | None
+
+
+def _judged_templates(
+    kind: str, obj: Mapping[str, Any], nearby: Nearby, uses: hostnodes.Uses
+) -> Iterator[_Judged]:
+    """`templateDefaults` first: the other templates are judged under what becomes of it."""
+    defaults, merged = defaults_site(kind, obj), None
+    if defaults is not None:
+        judged = _judge(defaults, nearby)
+        yield judged
+        form = judged.form or Form(defaults.template.get("memoize"), defaults.annotations)
+        merged = takeover.with_form(defaults.template, form)
+        nearby = replace(nearby, defaults_block=form.block is not None)
+    for site in sites(kind, obj, merged):
+        yield _judge(site, nearby, uses.templates.get(site.parts, ""))
+
+
+def _judge(site: Site, nearby: Nearby, needs_node: str = "") -> _Judged:
+    written = takeover.authored(site)
+    finding = rules.judge(site, written.annotations)
+    form = None if finding.errors else takeover.wanted(site, written, nearby, needs_node)
+    return _Judged(site, written, finding, form)
+
+
+def _of_the_whole(
+    kind: str, obj: Mapping[str, Any], judged: Sequence[_Judged], uses: hostnodes.Uses
+) -> Iterator[str]:
+    """Warnings that one template alone gives no reason for."""
+    own = any(not template.finding.silent for template in judged)
+    for remark in reach.behind_references(kind, obj, own=own):
+        yield advice.warning(*remark)
+    if left := next((t for t in judged if t.site.is_defaults and t.form and t.form.block is not None), None):
+        where = f"{left.site.path}.memoize"
+        if any(template.form is not None and template.form.blocked for template in judged):
+            yield advice.warning(where, "left to Argo's controller, and with it every block of this spec")
+        elif reach.calls_elsewhere(kind, obj):
+            yield advice.warning(
+                where, "Argo uses it for opted-in templates of a templateRef too: opt in here"
+            )
+    opted_in = words.of_holder({"metadata": _metadata_that_counts(kind, obj)})
+    if opted_in or any(template.form is not None and template.form.memoized for template in judged):
+        for path in uses.elsewhere:
+            yield advice.warning(
+                path, f'its hostNodeName is used: if memoized, it needs {names.GATED}: "false"'
+            )
 
 
 def _verdict(
@@ -104,36 +180,18 @@ def _concerns_us(kind: str, obj: Mapping[str, Any], old: Mapping[str, Any] | Non
 
 
 def _judged(kind: str, obj: Mapping[str, Any]) -> list[Any]:
-    return [workflow_spec(kind, obj), _metadata_of_runs(obj), *words.opt_in_metadata(obj)]
+    return [workflow_spec(kind, obj), reach.metadata_of_runs(kind, obj), words.in_metadata(obj)]
 
 
-def _metadata_of_runs(obj: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the object gives to the metadata of the Workflows made from it."""
-    return mapping(mapping(obj.get("spec")).get("workflowMetadata"))
+def _metadata_that_counts(kind: str, obj: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata whose word counts for the object's templates: of a CronWorkflow, its runs'."""
+    return reach.metadata_of_runs(kind, obj) if kind == CRON_WORKFLOW else mapping(obj.get("metadata"))
 
 
 def _nearby(kind: str, obj: Mapping[str, Any], namespace_labels: Mapping[str, str] | None) -> Nearby:
     namespaced = kind != CLUSTER_WORKFLOW_TEMPLATE
     return Nearby(
-        holder=words.of_holder(obj),
+        holder=words.of_holder({"metadata": _metadata_that_counts(kind, obj)}),
         namespace=words.of_labels(namespace_labels or {}) if namespaced else None,
         namespace_known=not namespaced or namespace_labels is not None,
-        defaults_memoize=mapping(workflow_spec(kind, obj).get("templateDefaults")).get("memoize") is not None,
     )
-
-
-def _word_errors(obj: Mapping[str, Any]) -> Iterator[FieldError]:
-    for metadata, path in ((mapping(obj.get("metadata")), "metadata"), (_metadata_of_runs(obj), _RUNS)):
-        for field_name in ("annotations", "labels"):
-            found = mapping(metadata.get(field_name))
-            yield from words.errors(found, f"{path}.{field_name}", may_hold_tags=False)
-
-
-_RUNS = "spec.workflowMetadata"
-
-
-def _word_warnings(kind: str, obj: Mapping[str, Any]) -> Iterator[str]:
-    if kind == CRON_WORKFLOW and any(word is not None for word in words.opt_in_metadata(obj)):
-        yield advice.warning(
-            "metadata", f"{names.DOMAIN} words do not reach a CronWorkflow's runs: use {_RUNS}"
-        )

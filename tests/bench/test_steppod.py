@@ -21,4 +21,4 @@ def test_an_entry_holds_what_the_step_declares() -> None:
     assert declared is not None
     outputs = Entry.parse(entry("v")).outputs
     assert outputs is not None
-    assert [one["name"] for one in outputs["parameters"]] == list(declared.parameters)
+    assert [one["name"] for one in outputs["parameters"]] == [one["name"] for one in declared.parameters]

@@ -52,6 +52,35 @@ def folder(tmp_path):
     return write
 
 
+UNHEARD = """\
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {name: by-pod-metadata}
+spec:
+  podMetadata:
+    annotations: {stepmemo.dev/memoize: "true", stepmemo.dev/mode: refesh}
+  templates: []
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {name: by-reference, labels: {stepmemo.dev/memoize: "true"}}
+spec: {workflowTemplateRef: {name: library}}
+"""
+
+
+def test_a_word_that_reaches_nothing_is_a_warning_and_a_misspelt_one_an_error(lint, folder):
+    path = folder(words_yaml=UNHEARD) / "words.yaml"
+    code, out, err = lint(path)
+    assert code == 1
+    assert [line.removeprefix(f"{path}: ").partition(": Unsupported")[0] for line in out] == [
+        "Workflow/by-pod-metadata: spec.podMetadata.annotations[stepmemo.dev/mode]"
+    ]
+    assert [line.removeprefix(f"{path}: ").rpartition("]: ")[0] for line in err] == [
+        "Workflow/by-pod-metadata: warning: spec.podMetadata.annotations[stepmemo.dev/memoize",
+        "Workflow/by-reference: warning: metadata.labels[stepmemo.dev/memoize",
+    ]
+
+
 def test_eight_mistakes_are_eight_errors_in_one_run(lint):
     code, out, err = lint(EIGHT_MISTAKES)
     where = f"{EIGHT_MISTAKES}: WorkflowTemplate/eight-mistakes: spec.templates"

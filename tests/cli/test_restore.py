@@ -52,11 +52,11 @@ def stored():
 def restore(capsys, tmp_path):
     """Runs the command over one file for each text: exit code, standard output, standard error."""
 
-    def run(*texts, form="yaml"):
+    def run(*texts, form="yaml", options=()):
         paths = [tmp_path / f"{i}.yaml" for i in range(len(texts))]
         for path, text in zip(paths, texts, strict=True):
             path.write_text(text)
-        code = main(["restore", "-o", form, *map(str, paths)])
+        code = main(["restore", "-o", form, *options, *map(str, paths)])
         return code, *capsys.readouterr()
 
     return run
@@ -66,6 +66,39 @@ def test_managed_annotations_become_the_block_they_were(restore, stored):
     code, out, err = restore(dump(stored))
     assert (code, err) == (0, "")
     assert load(out) == [AUTHORED]
+
+
+def allowed_by_full_crds(block, version):
+    """Whether manifests/base/crds/full takes the block, in kubectl's strict mode (v3.5.15 to v4.1.2).
+
+    `name` is not required; from 4.0 on `configMap` has no other field.
+    """
+    config_map = block["cache"]["configMap"]
+    if {"key", "maxAge", "cache"} != set(block):
+        return False
+    return "key" in config_map if version < (4, 0) else set(config_map) == {"name"}
+
+
+@pytest.mark.parametrize("version", [(3, 5), (3, 6), (3, 7), (4, 0), (4, 1)])
+@pytest.mark.parametrize("block", [{"key": "k"}, {"key": "k", "maxAge": ""}, {"key": "k", "maxAge": "1h"}])
+def test_what_is_restored_is_allowed_by_argos_full_crds(restore, block, version):
+    authored = copy.deepcopy(AUTHORED)
+    authored["spec"]["templates"][0]["memoize"] = {**block, "cache": {"configMap": {"name": "c"}}}
+    ops = review("WorkflowTemplate", authored, None, "CREATE", {}, "enforce").ops
+    option = ["--configmap-key"] if version < (4, 0) else []
+    (found,) = load(restore(dump(jsonpatch.apply_patch(authored, ops)), options=option)[1])
+    restored = found["spec"]["templates"][0]["memoize"]
+    assert allowed_by_full_crds(restored, version)
+    assert restored["maxAge"] == block.get("maxAge", "")
+
+
+@pytest.mark.parametrize("options", [[], ["--configmap-key"]])
+@pytest.mark.parametrize("rest", [{"key": ""}, {"key": "x", "optional": True}])
+def test_a_config_map_comes_back_as_it_was(restore, rest, options):
+    authored = copy.deepcopy(AUTHORED)
+    authored["spec"]["templates"][0]["memoize"]["cache"]["configMap"] |= rest
+    ops = review("WorkflowTemplate", authored, None, "CREATE", {}, "enforce").ops
+    assert load(restore(dump(jsonpatch.apply_patch(authored, ops)), options=options)[1]) == [authored]
 
 
 def test_json_is_written_on_request(restore, stored):

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import yaml
 
 from memoize import names
 from tests.e2e import server
-from tests.e2e.kube import PATIENCE, apply, argo, create, get, kubectl, wait_for
+from tests.e2e.kube import PATIENCE, apply, argo, create, create_all, get, kubectl, wait_for
 from tests.e2e.run import Run
 
 ROOT = Path(__file__).parents[2]
@@ -40,21 +40,29 @@ class Namespace:
 
     def submit(self, *templates: dict[str, Any], entrypoint: str = "step", **spec: Any) -> str:
         """Creates a workflow of these templates; its name. `labels` and `annotations` go to its metadata."""
-        metadata = {"generateName": "e2e-"} | {
-            part: spec.pop(part) for part in ("labels", "annotations") if part in spec
-        }
-        spec = {"entrypoint": entrypoint, "templates": list(templates)} | spec
-        return self.create_workflow(argo("Workflow", metadata, spec))
+        return self.create_workflow(workflow(*templates, entrypoint=entrypoint, **spec))
 
     def create_workflow(self, manifest: dict[str, Any]) -> str:
         name = self.create(manifest)["metadata"]["name"]
         self.submitted.append(name)
         return name
 
+    def create_workflows(self, manifests: Sequence[dict[str, Any]]) -> list[str]:
+        """All of them at once; their names, in the same order."""
+        made = create_all(self.name, [_labelled(one) for one in manifests])
+        found = [one["metadata"]["name"] for one in made]
+        self.submitted += found
+        return found
+
     def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """The object as the API server made it: one of Argo's, for the controller under test."""
-        labels = manifest["metadata"].get("labels", {}) | ({names.INSTANCE_ID: INSTANCE} if INSTANCE else {})
-        return create(self.name, manifest | {"metadata": manifest["metadata"] | {"labels": labels}})
+        return create(self.name, _labelled(manifest))
+
+    def warnings(self, manifest: dict[str, Any]) -> list[str]:
+        """What people are told when they create one of Argo's objects; nothing is created."""
+        words = ("-n", self.name, "create", "--dry-run=server", "-f", "-")
+        said = kubectl(*words, stdin=_labelled(manifest)).stderr.splitlines()
+        return [line.removeprefix("Warning: ") for line in said if line.startswith("Warning: ")]
 
     def workflow(self, name: str) -> Run:
         """The workflow as it is now."""
@@ -91,6 +99,20 @@ class Namespace:
     def config_map(self, name: str, data: dict[str, str], labels: dict[str, str] | None = None) -> None:
         metadata = {"name": name, "labels": labels or {}}
         apply(self.name, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+
+
+def workflow(*templates: dict[str, Any], entrypoint: str = "step", **spec: Any) -> dict[str, Any]:
+    """A Workflow of these templates. `labels` and `annotations` go to its metadata."""
+    metadata = {"generateName": "e2e-"} | {
+        part: spec.pop(part) for part in ("labels", "annotations") if part in spec
+    }
+    return argo("Workflow", metadata, {"entrypoint": entrypoint, "templates": list(templates)} | spec)
+
+
+def _labelled(manifest: dict[str, Any]) -> dict[str, Any]:
+    """An object for the controller under test."""
+    labels = manifest["metadata"].get("labels", {}) | ({names.INSTANCE_ID: INSTANCE} if INSTANCE else {})
+    return manifest | {"metadata": manifest["metadata"] | {"labels": labels}}
 
 
 def step_rules() -> Rules:

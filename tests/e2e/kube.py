@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from memoize import names
@@ -16,8 +16,16 @@ PATIENCE = float(os.environ.get("STEPMEMO_E2E_PATIENCE", "120"))
 T = TypeVar("T")
 
 
+SWITCH = "STEPMEMO_E2E"
+"""The variable that asks for the suite. A KUBECONFIG alone does not: many people always have one."""
+
+
+def is_asked_for() -> bool:
+    return os.environ.get(SWITCH) == "1"
+
+
 def why_not() -> str | None:
-    """Why the suite cannot run here, or None."""
+    """Why the suite cannot run here though it is asked for, or None. Reads, and writes nothing."""
     if not os.environ.get("KUBECONFIG"):
         return "KUBECONFIG is not set"
     if shutil.which("kubectl") is None:
@@ -28,9 +36,19 @@ def why_not() -> str | None:
     return None
 
 
+def where() -> str:
+    """The cluster that KUBECONFIG names, as people tell clusters apart: its context and its server."""
+    view = json.loads(kubectl("config", "view", "--minify", "-o", "json").stdout)
+    server = view["clusters"][0]["cluster"]["server"]
+    return f"context {view['current-context']}, server {server}"
+
+
 def kubectl(*args: str, stdin: object = None, check: bool = True) -> subprocess.CompletedProcess[str]:
     """kubectl with `stdin` as JSON; raises with its own words where it fails."""
-    body = None if stdin is None else json.dumps(stdin)
+    return _run(args, None if stdin is None else json.dumps(stdin), check)
+
+
+def _run(args: Sequence[str], body: str | None, check: bool) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(["kubectl", *args], input=body, capture_output=True, text=True)
     if check and done.returncode:
         raise AssertionError(f"kubectl {' '.join(args)}: {done.stderr}")
@@ -47,6 +65,18 @@ def create(namespace: str, manifest: dict[str, Any]) -> dict[str, Any]:
     """The object as the API server made it."""
     done = kubectl("-n", namespace, "create", "-f", "-", "-o", "json", stdin=manifest)
     made: dict[str, Any] = json.loads(done.stdout)
+    return made
+
+
+def create_all(namespace: str, manifests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The objects as the API server made them, in the same order; one call of kubectl."""
+    documents = "\n".join(json.dumps(one) for one in manifests)
+    text = _run(["-n", namespace, "create", "-f", "-", "-o", "json"], documents, True).stdout
+    made: list[dict[str, Any]] = []
+    while text := text.lstrip():  # one document after the other
+        one, end = json.JSONDecoder().raw_decode(text)
+        made.append(one)
+        text = text[end:]
     return made
 
 

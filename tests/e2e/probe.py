@@ -41,8 +41,9 @@ class Setting:
         """The container of Argo's beside the step's own."""
         return names.SUPERVISOR_CONTAINER if self.layout == "init-less" else names.WAIT_CONTAINER
 
-    def is_before(self, major: int, minor: int) -> bool:
-        return tuple(int(part) for part in self.argo.split(".")[:2]) < (major, minor)
+    def is_before(self, *version: int) -> bool:
+        """Compares as many parts as are given."""
+        return tuple(int(part) for part in self.argo.split("."))[: len(version)] < version
 
     def since(self, major: int, minor: int, otherwise: str) -> None:
         """Skips the test where Argo is older, and says why."""

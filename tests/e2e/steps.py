@@ -67,6 +67,12 @@ def use(name: str = "use") -> Template:
     }
 
 
+def look(*names: str) -> Template:
+    """A template `look` that runs nothing: its node shows what Argo resolved its inputs to."""
+    inputs = {"parameters": [{"name": name} for name in names or ("x",)]}
+    return {"name": "look", "inputs": inputs, "suspend": {"duration": "0"}}
+
+
 def arguments(**parameters: str) -> dict[str, Any]:
     return {"parameters": [{"name": name, "value": value} for name, value in parameters.items()]}
 

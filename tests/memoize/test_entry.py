@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from memoize.entry import LONGEST_TOOK, BrokenEntry, Entry, Hit, Miss, expired, look_up
 from memoize.key import data_key
-from memoize.outputs import Declared, DeclaredArtifact
+from memoize.outputs import Declared
 from memoize.reasons import Reason
 from memoize.spec import Memo
 from tests.memoize.test_strictjson import VALUES
@@ -72,7 +72,7 @@ HOSTILE = (
     ),
 )
 """What is no JSON, or is not the same to every reader."""
-WANTED = Declared(parameters=("out",))
+WANTED = Declared(parameters=({"name": "out"},))
 MEMO = Memo(key="hello-1", cache="c")
 
 
@@ -328,13 +328,8 @@ class TestLookUp:
         assert reason(entry(outputs={"result": ""}), wanted=Declared(result=True)) is Reason.HIT
 
     def test_an_optional_artifact_may_be_absent(self):
-        assert (
-            reason(ARGO_WROTE, wanted=Declared(artifacts=(DeclaredArtifact("a", optional=True),)))
-            is Reason.HIT
-        )
-        assert (
-            reason(ARGO_WROTE, wanted=Declared(artifacts=(DeclaredArtifact("a"),))) is Reason.INCOMPLETE_ENTRY
-        )
+        assert reason(ARGO_WROTE, wanted=Declared(artifacts=({"name": "a", "optional": True},))) is Reason.HIT
+        assert reason(ARGO_WROTE, wanted=Declared(artifacts=({"name": "a"},))) is Reason.INCOMPLETE_ENTRY
 
     @pytest.mark.parametrize(
         ("own", "expected"),

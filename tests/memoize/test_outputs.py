@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from memoize.outputs import (
     BrokenOutputsError,
     Declared,
-    DeclaredArtifact,
     Refused,
     declared,
     lasting_outputs,
@@ -30,28 +29,32 @@ def artifact(name: str = "res", **fields: object) -> dict[str, object]:
 
 
 class TestDeclared:
-    def test_a_containers_outputs_are_its_templates(self):
+    def test_a_containers_outputs_are_its_templates_and_whole(self):
+        parameters = [{"name": "out", "globalName": "g", "valueFrom": {"path": "/x", "default": "d"}}]
+        artifacts = [
+            {"name": "a", "path": "/a"},
+            {"name": "b", "optional": True, "artifactGC": {"strategy": "Never"}},
+        ]
         template = {
             "container": {},
-            "outputs": {
-                "parameters": [{"name": "out", "valueFrom": {"path": "/x"}}],
-                "artifacts": [
-                    {"name": "a", "path": "/a"},
-                    {"name": "b", "optional": True, "artifactGC": {"strategy": "Never"}},
-                ],
-            },
+            "outputs": {"parameters": parameters, "artifacts": artifacts},
             "archiveLocation": {"archiveLogs": True, "s3": {**S3, "key": "wf/pod"}},
         }
         assert declared(template, include_result=False) == Declared(
-            parameters=("out",),
-            artifacts=(DeclaredArtifact("a"), DeclaredArtifact("b", optional=True, gc="Never")),
+            parameters=tuple(parameters),
+            artifacts=tuple(artifacts),
             archive={"s3": S3},
+            archives_logs=True,
         )
 
-    @pytest.mark.parametrize("template", [{"script": {}}, {"container": {}}, {"data": {}}])
+    @pytest.mark.parametrize("template", [{"script": {}}, {"container": {}}])
     def test_a_result_is_declared_where_another_step_uses_it(self, template: dict[str, object]):
         assert declared(template, include_result=True).result
         assert not declared(template, include_result=False).result
+
+    @pytest.mark.parametrize("include_result", [True, False])
+    def test_a_data_step_reports_its_result_unasked(self, include_result: bool):
+        assert declared({"data": {"source": {}}}, include_result).result
 
     @pytest.mark.parametrize(
         "template", [{"resource": {"action": "get"}}, {"containerSet": {"containers": [{"name": "a"}]}}]
@@ -66,23 +69,42 @@ class TestDeclared:
         assert found.has_main
         assert found.result
 
-    @pytest.mark.parametrize(
-        "template", [{}, {"outputs": None}, {"outputs": {"parameters": "x", "artifacts": [None, {}]}}]
-    )
+    @pytest.mark.parametrize("template", [{}, {"outputs": None}, {"outputs": {"parameters": None}}])
     def test_a_template_without_outputs_declares_none(self, template: dict[str, object]):
         assert declared(template, include_result=False) == Declared()
 
+    def test_the_template_of_a_resource_is_told_from_others(self):
+        assert declared({"resource": {"action": "create"}}, include_result=False).resource
+
+    @pytest.mark.parametrize(
+        "outputs", [{"parameters": "x"}, {"artifacts": [None]}, {"parameters": [{"name": ""}]}, ["x"]]
+    )
+    def test_outputs_that_argos_types_cannot_hold_are_refused(self, outputs: object):
+        with pytest.raises(BrokenOutputsError, match="outputs"):
+            declared({"outputs": outputs}, include_result=False)
+
     @given(VALUES)
-    def test_no_template_is_an_error(self, value: object):
-        template = {"outputs": {"parameters": value, "artifacts": value}, "containerSet": value}
-        declared({**template, "archiveLocation": value}, include_result=True)
-        declared({"outputs": value, "archiveLocation": {"s3": value}}, include_result=True)
+    def test_whatever_else_a_template_holds_is_no_error(self, value: object):
+        for template in (
+            {"containerSet": value, "archiveLocation": value, "resource": value, "data": value},
+            {"archiveLocation": {"s3": value, "archiveLogs": value}},
+        ):
+            declared(template, include_result=True)
+
+    @given(VALUES)
+    def test_whatever_is_declared_can_be_posted(self, value: object):
+        for outputs in (value, {"parameters": value, "artifacts": value}):
+            try:
+                found = declared({"outputs": outputs}, include_result=True)
+            except BrokenOutputsError:
+                continue
+            sound({"parameters": list(found.parameters), "artifacts": list(found.artifacts)})
 
 
 class TestMissing:
     WANTED = Declared(
-        parameters=("out",),
-        artifacts=(DeclaredArtifact("res"), DeclaredArtifact("log", optional=True)),
+        parameters=({"name": "out"},),
+        artifacts=({"name": "res"}, {"name": "log", "optional": True}),
         result=True,
     )
 
@@ -96,10 +118,19 @@ class TestMissing:
 
     def test_a_parameter_without_a_value_is_missing(self):
         outputs = {"parameters": [{"name": "out", "valueFrom": {"path": "/x", "default": "d"}}]}
-        assert missing(outputs, Declared(parameters=("out",))) == ["parameter out"]
+        assert missing(outputs, Declared(parameters=({"name": "out"},))) == ["parameter out"]
+
+    def test_a_parameter_that_the_template_gives_a_value_itself_lacks_nothing(self):
+        assert missing(None, Declared(parameters=({"name": "out", "value": "fixed"},))) == []
+
+    @pytest.mark.parametrize(
+        "found", [{"name": "res"}, {"name": "res", "s3": None}, {"name": "res", "s3": {}}]
+    )
+    def test_an_artifact_that_lies_nowhere_is_missing(self, found: dict[str, object]):
+        assert missing({"artifacts": [found]}, Declared(artifacts=({"name": "res"},))) == ["artifact res"]
 
     def test_an_artifact_that_argo_deleted_is_missing(self):
-        wanted = Declared(artifacts=(DeclaredArtifact("res"),))
+        wanted = Declared(artifacts=({"name": "res"},))
         assert missing({"artifacts": [artifact(deleted=True)]}, wanted) == ["artifact res"]
 
     def test_a_step_without_outputs_lacks_nothing(self):
@@ -107,7 +138,7 @@ class TestMissing:
 
 
 class TestStorable:
-    DECLARED = Declared(parameters=("out",), artifacts=(DeclaredArtifact("res"),), archive={"s3": S3})
+    DECLARED = Declared(parameters=({"name": "out"},), artifacts=({"name": "res"},), archive={"s3": S3})
 
     def test_artifacts_get_their_full_location_and_are_never_deleted(self):
         stored = storable({"artifacts": [artifact()]}, self.DECLARED, gc=False)
@@ -126,7 +157,8 @@ class TestStorable:
         assert refused.reason is Reason.ARTIFACT_GC
 
     def test_the_strategy_that_the_template_declares_counts_as_well(self):
-        wanted = Declared(artifacts=(DeclaredArtifact("res", gc="OnWorkflowDeletion"),), archive={"s3": S3})
+        res = {"name": "res", "artifactGC": {"strategy": "OnWorkflowDeletion"}}
+        wanted = Declared(artifacts=(res,), archive={"s3": S3})
         assert isinstance(storable({"artifacts": [artifact()]}, wanted, gc=False), Refused)
 
     def test_under_a_workflow_that_deletes_only_artifacts_that_say_never_are_stored(self):
@@ -147,9 +179,7 @@ class TestStorable:
         assert stored == {"artifacts": [], "exitCode": "0"}
 
     def test_an_artifact_that_lies_nowhere_refuses_the_whole(self):
-        refused = storable(
-            {"artifacts": [artifact()]}, Declared(artifacts=(DeclaredArtifact("res"),)), gc=False
-        )
+        refused = storable({"artifacts": [artifact()]}, Declared(artifacts=({"name": "res"},)), gc=False)
         assert isinstance(refused, Refused)
         assert refused.reason is Reason.OUTPUTS_INCOMPLETE
         assert "wf/res.tgz" not in refused.detail
@@ -219,7 +249,7 @@ class TestSound:
                 found = sound(outputs)
             except BrokenOutputsError:
                 continue
-            missing(found, Declared(parameters=("out",)))
+            missing(found, Declared(parameters=({"name": "out"},)))
             kept = storable(found, Declared(archive={"s3": S3}), gc=False)
             if not isinstance(kept, Refused):
                 assert sound(json.loads(json.dumps(kept))) == kept
@@ -245,10 +275,11 @@ REPORTED = st.fixed_dictionaries(
 )
 PROMISED = st.builds(
     Declared,
-    parameters=st.lists(NAMES, unique=True).map(tuple),
-    artifacts=st.lists(st.builds(DeclaredArtifact, NAMES, st.booleans()), unique_by=lambda a: a.name).map(
-        tuple
-    ),
+    parameters=st.lists(st.builds(lambda name: {"name": name}, NAMES), unique_by=str).map(tuple),
+    artifacts=st.lists(
+        st.fixed_dictionaries({"name": NAMES}, optional={"optional": st.booleans()}),
+        unique_by=lambda artifact: artifact["name"],
+    ).map(tuple),
     result=st.booleans(),
     mains=st.sampled_from([("main",), ("a",), ("a", "main")]),
     archive=st.none() | st.just({"s3": S3}),
@@ -269,9 +300,10 @@ class TestMonotonic:
 
     @given(REPORTED, PROMISED, PROMISED)
     def test_who_wants_more_lacks_no_less(self, outputs: dict[str, Any], some: Declared, others: Declared):
-        wanted = {a.name: a for a in others.artifacts if not a.optional} | {a.name: a for a in some.artifacts}
+        wanted = {a["name"]: a for a in others.artifacts if not a.get("optional")}
+        wanted |= {a["name"]: a for a in some.artifacts}
         more = some._replace(
-            parameters=tuple(dict.fromkeys((*some.parameters, *others.parameters))),
+            parameters=(*some.parameters, *others.parameters),
             artifacts=tuple(wanted.values()),
             result=some.result or others.result,
         )

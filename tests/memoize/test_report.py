@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from memoize import names
 from memoize.entry import LONGEST_TOOK, Entry
 from memoize.outcome import Outcome
-from memoize.outputs import Declared, DeclaredArtifact
+from memoize.outputs import Declared
 from memoize.reasons import Reason
 from memoize.report import new_entry, reported, taken_over
 from memoize.step import Step
 from tests.memoize.test_strictjson import VALUES
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-DECLARED = Declared(parameters=("out",))
+DECLARED = Declared(parameters=({"name": "out"},))
 OUTPUTS = {"parameters": [{"name": "out", "value": "x"}]}
 STEP = Step("hello-1", "c", "1h", "wf-1", "wf", "uid", "", False, False, DECLARED)
 
@@ -120,6 +120,6 @@ def test_any_measured_time_makes_an_entry_that_can_be_read_again(took: float):
 
 
 def test_outputs_that_argo_will_delete_make_no_entry():
-    declared = Declared(artifacts=(DeclaredArtifact("res"),))
+    declared = Declared(artifacts=({"name": "res"},))
     outputs = {"artifacts": [{"name": "res", "s3": {"endpoint": "e", "bucket": "b", "key": "k"}}]}
     assert refused(new_entry(STEP._replace(gc=True), declared, outputs, NOW, "p")) is Reason.ARTIFACT_GC

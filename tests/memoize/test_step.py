@@ -6,18 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memoize.outputs import Declared, DeclaredArtifact
+from memoize.outputs import Declared
 from memoize.step import Step
 
 TEXT = st.text(st.sampled_from("$()\\u0024AX{}\"' \n\x00é😀") | st.characters(), max_size=20)
 NAMES = st.lists(TEXT, max_size=2).map(tuple)
+OBJECTS = st.lists(st.dictionaries(TEXT, TEXT, max_size=2), max_size=2).map(tuple)
 DECLARED = st.builds(
     Declared,
-    parameters=NAMES,
-    artifacts=st.lists(st.builds(DeclaredArtifact, TEXT, st.booleans(), TEXT), max_size=2).map(tuple),
+    parameters=OBJECTS,
+    artifacts=OBJECTS,
     result=st.booleans(),
     mains=NAMES,
     archive=st.none() | st.fixed_dictionaries({"s3": st.dictionaries(TEXT, TEXT, max_size=2)}),
+    archives_logs=st.booleans(),
+    resource=st.booleans(),
 )
 STEPS = st.builds(Step, *[TEXT] * 7, st.booleans(), st.booleans(), st.none() | DECLARED, TEXT, TEXT)
 
@@ -39,11 +42,15 @@ def test_anything_else_is_an_error(text: str):
 
 
 def test_the_declared_outputs_are_readable_json():
-    declared = Declared(parameters=("out",), artifacts=(DeclaredArtifact("res", gc="Never"),))
+    declared = Declared(
+        parameters=({"name": "out"},), artifacts=({"name": "res", "artifactGC": {"strategy": "Never"}},)
+    )
     assert json.loads(json.dumps(declared.to_dict())) == {
-        "parameters": ["out"],
-        "artifacts": [{"name": "res", "optional": False, "gc": "Never"}],
+        "parameters": [{"name": "out"}],
+        "artifacts": [{"name": "res", "artifactGC": {"strategy": "Never"}}],
         "result": False,
         "mains": ["main"],
         "archive": None,
+        "archives_logs": False,
+        "resource": False,
     }

@@ -21,17 +21,18 @@ from memoize.taskresult import (
 )
 from tests.memoize.test_strictjson import VALUES
 
-STEP = Step("hello-1", "c", "1h", "wf-1", "wf", "wf-uid", "", False, False, Declared())
+DECLARED = Declared(parameters=({"name": "out", "globalName": "g"},), archives_logs=True)
+STEP = Step("hello-1", "c", "1h", "wf-1", "wf", "wf-uid", "", False, False, DECLARED)
 OUTPUTS = {
     "parameters": [{"name": "out", "value": "42"}],
-    "artifacts": [{"name": "logs", "s3": {"key": "a"}}],
+    "artifacts": [{"name": "main-logs", "s3": {"key": "a"}}],
     "exitCode": "0",
 }
 OWNER = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "wf", "uid": "wf-uid"}
 
 
-def test_an_answer_is_complete_marked_lasting_and_owned_by_the_workflow():
-    assert answer(STEP, "pod-uid", OUTPUTS) == {
+def test_an_answer_is_complete_marked_the_readers_and_owned_by_the_workflow():
+    assert answer(STEP, DECLARED, "pod-uid", OUTPUTS) == {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "WorkflowTaskResult",
         "metadata": {
@@ -41,8 +42,8 @@ def test_an_answer_is_complete_marked_lasting_and_owned_by_the_workflow():
             "ownerReferences": [OWNER],
         },
         "outputs": {
-            **OUTPUTS,
-            "artifacts": [{"name": "logs", "s3": {"key": "a"}, "artifactGC": {"strategy": "Never"}}],
+            "parameters": [{"name": "out", "globalName": "g", "value": "42"}],
+            "artifacts": [{"name": "main-logs", "s3": {"key": "a"}, "artifactGC": {"strategy": "Never"}}],
         },
     }
 
@@ -61,17 +62,17 @@ def test_an_empty_result_says_nothing_but_whose_it_is():
 
 @pytest.mark.parametrize("outputs", [None, {}])
 def test_an_entry_without_outputs_makes_an_answer_without_any(outputs: dict[str, Any] | None):
-    assert "outputs" not in answer(STEP, "pod-uid", outputs)
+    assert "outputs" not in answer(STEP, Declared(), "pod-uid", outputs)
 
 
 def test_both_carry_the_instance_id_of_their_controller():
     blue = STEP._replace(instance_id="blue")
-    for body in (answer(blue, "pod-uid", OUTPUTS), empty(blue)):
+    for body in (answer(blue, DECLARED, "pod-uid", OUTPUTS), empty(blue)):
         assert body["metadata"]["labels"][names.INSTANCE_ID] == "blue"
 
 
 def test_each_is_told_for_what_it_is():
-    posted, unreported = answer(STEP, "pod-uid", OUTPUTS), empty(STEP)
+    posted, unreported = answer(STEP, DECLARED, "pod-uid", OUTPUTS), empty(STEP)
     assert (posted_by_us(posted), completed(posted)) == ("pod-uid", True)
     assert (posted_by_us(unreported), completed(unreported)) == ("", False)
 

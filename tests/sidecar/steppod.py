@@ -27,7 +27,7 @@ STEP = Step(
     instance_id="",
     include_result=False,
     gc=False,
-    declared=Declared(parameters=("out",)),
+    declared=Declared(parameters=({"name": "out"},)),
 )
 POD_UID = "9d1d7c0c-0000-4000-8000-00000000000a"
 OUTPUTS = {"parameters": [{"name": "out", "value": "secret-value"}]}

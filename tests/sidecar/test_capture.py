@@ -8,7 +8,7 @@ import pytest
 
 from memoize import names
 from memoize.key import data_key
-from memoize.outputs import Declared, DeclaredArtifact
+from memoize.outputs import Declared
 from memoize.reasons import Reason
 from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, LIMIT, RESULTS, Fault
@@ -44,7 +44,8 @@ def test_what_was_stored_answers_the_next_step(pod: Pod, api: faults.Api):
     pod.run("capture")
     del api.objects[RESULTS]["wf-123"]
     assert pod.run("check").reason is Reason.HIT
-    assert api.objects[RESULTS]["wf-123"]["outputs"] == {**OUTPUTS, "exitCode": "0"}
+    assert cached(api)["hello-1"]["outputs"] == {**OUTPUTS, "exitCode": "0"}
+    assert api.objects[RESULTS]["wf-123"]["outputs"] == OUTPUTS
 
 
 def test_a_long_key_of_any_characters_is_stored_under_its_digest_with_the_key_beside_it(
@@ -216,7 +217,7 @@ def test_an_answer_of_our_own_is_never_stored_again(pod: Pod, api: faults.Api):
 
 def test_artifacts_are_stored_with_their_full_location(pod: Pod, api: faults.Api):
     archive = {"s3": {"endpoint": "minio:9000", "bucket": "b"}}
-    pod.change(declared=Declared(artifacts=(DeclaredArtifact("res"),), archive=archive))
+    pod.change(declared=Declared(artifacts=({"name": "res"},), archive=archive))
     have_result(api, outputs={"artifacts": [{"name": "res", "path": "/res", "s3": {"key": "k/res.tgz"}}]})
     pod.run("capture")
     assert cached(api)["hello-1"]["outputs"]["artifacts"] == [
@@ -230,7 +231,7 @@ def test_artifacts_are_stored_with_their_full_location(pod: Pod, api: faults.Api
 
 
 def test_artifacts_that_argo_will_delete_are_not_stored(pod: Pod, api: faults.Api):
-    pod.change(gc=True, declared=Declared(artifacts=(DeclaredArtifact("res"),)))
+    pod.change(gc=True, declared=Declared(artifacts=({"name": "res"},)))
     have_result(api, outputs={"artifacts": [{"name": "res", **S3}]})
     assert pod.run("capture").reason is Reason.ARTIFACT_GC
     assert not api.objects[CONFIGMAPS]

@@ -93,11 +93,23 @@ def test_a_step_without_outputs_is_answered_by_an_entry_without_outputs(pod: Pod
 
 
 def test_artifacts_of_an_answer_are_never_deleted_with_the_workflow_that_gets_it(pod: Pod, api: faults.Api):
-    artifact = {"name": "res", "s3": {"key": "k"}, "artifactGC": {"strategy": "OnWorkflowDeletion"}}
-    have_entry(api, text=entry(outputs={**OUTPUTS, "artifacts": [artifact]}))
+    gc = {"artifactGC": {"strategy": "OnWorkflowDeletion"}}
+    pod.change(declared=Declared(artifacts=({"name": "res", "path": "/res", **gc},)))
+    have_entry(api, text=entry(outputs={"artifacts": [{"name": "res", "s3": {"key": "k"}, **gc}]}))
     pod.run("check")
     posted = api.objects[RESULTS]["wf-123"]["outputs"]["artifacts"]
-    assert posted == [{**artifact, "artifactGC": {"strategy": "Never"}}]
+    assert posted == [
+        {"name": "res", "path": "/res", "s3": {"key": "k"}, "artifactGC": {"strategy": "Never"}}
+    ]
+
+
+def test_a_step_is_answered_under_the_names_that_its_own_template_gives(pod: Pod, api: faults.Api):
+    pod.change(declared=Declared(parameters=({"name": "out", "globalName": "mine"},)))
+    theirs = {"name": "out", "value": "v", "globalName": "theirs"}
+    have_entry(api, text=entry(outputs={"parameters": [theirs], "result": "not asked for"}))
+    assert pod.run("check").reason is Reason.HIT
+    posted = api.objects[RESULTS]["wf-123"]["outputs"]
+    assert posted == {"parameters": [{"name": "out", "value": "v", "globalName": "mine"}]}
 
 
 def test_an_offloaded_template_is_read_from_the_mounted_config_map(pod: Pod, api: faults.Api):
@@ -108,7 +120,37 @@ def test_an_offloaded_template_is_read_from_the_mounted_config_map(pod: Pod, api
     assert pod.run("check").reason is Reason.INCOMPLETE_ENTRY
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "[" * 100_000])
+def test_a_step_of_an_offloaded_template_is_answered_under_its_own_names(pod: Pod, api: faults.Api):
+    pod.change(declared=None)
+    mine = {"name": "out", "globalName": "mine", "valueFrom": {"path": "/x"}}
+    (pod.config / "ARGO_TEMPLATE").write_text(json.dumps({"outputs": {"parameters": [mine]}}))
+    have_entry(api, text=entry(outputs={"parameters": [{"name": "out", "value": "v"}]}))
+    assert pod.run("check").reason is Reason.HIT
+    assert api.objects[RESULTS]["wf-123"]["outputs"] == {"parameters": [{**mine, "value": "v"}]}
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ({"daemon": True}, Reason.UNSUPPORTED_TEMPLATE),
+        ({"memoize": {"key": "k"}}, Reason.OPTED_OUT),
+        ({"resource": {"setOwnerReference": True}}, Reason.OWNED_BY_WORKFLOW),
+    ],
+)
+@pytest.mark.parametrize("verb", ["check", "capture"])
+def test_an_offloaded_template_that_is_not_ours_to_memoize_is_left_alone(
+    pod: Pod, api: faults.Api, verb: str, template: dict[str, object], reason: Reason
+):
+    pod.change(declared=None)
+    (pod.config / "ARGO_TEMPLATE").write_text(json.dumps(template))
+    have_entry(api)
+    before = dict(api.objects[CONFIGMAPS])
+    assert pod.run(verb).reason is reason
+    assert not api.objects[RESULTS]
+    assert api.objects[CONFIGMAPS] == before
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "[" * 100_000, '{"outputs": {"parameters": "x"}}'])
 def test_an_offloaded_template_that_cannot_be_read_lets_the_step_run(
     pod: Pod, api: faults.Api, content: str | None
 ):

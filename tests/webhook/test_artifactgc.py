@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from memoize.outputs import Declared, DeclaredArtifact
+from memoize.outputs import Declared
 from memoize.step import Step
 from webhook import artifactgc
 from webhook.artifactgc import Reference
@@ -39,9 +39,9 @@ def step(declared: Declared | None) -> Step:
         (None, True),
         (Declared(), False),
         (Declared(archive={"s3": {"bucket": "logs"}}), True),
-        (Declared(artifacts=(DeclaredArtifact("a"),)), True),
-        (Declared(artifacts=(DeclaredArtifact("a", gc="Never"),)), False),
-        (Declared(artifacts=(DeclaredArtifact("a", gc="Never"), DeclaredArtifact("b"))), True),
+        (Declared(artifacts=({"name": "a"},)), True),
+        (Declared(artifacts=({"name": "a", "artifactGC": {"strategy": "Never"}},)), False),
+        (Declared(artifacts=({"name": "a", "artifactGC": {"strategy": "Never"}}, {"name": "b"})), True),
     ],
 )
 def test_it_concerns_steps_with_an_artifact_that_leaves_it_to_the_workflow(

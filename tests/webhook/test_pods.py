@@ -68,7 +68,7 @@ def test_the_step_says_all_that_pod_and_workflow_say(pod: Json) -> None:
     assert step.workflow_uid == "97cc533f-7d1c-4640-9e06-4bedb72ca564"
     assert (step.instance_id, step.gc, step.include_result) == ("blue", True, False)
     assert step.declared is not None
-    assert step.declared.parameters == ("out",)
+    assert step.declared.parameters == ({"name": "out", "valueFrom": {"path": "/tmp/out"}},)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +183,30 @@ def test_a_pod_without_a_readable_template_is_not_a_step(pod: Json) -> None:
     assert skipped(decide(pod)) == Reason.NOT_A_STEP
 
 
+def test_a_pod_whose_template_declares_outputs_of_a_wrong_type_is_not_a_step(pod: Json) -> None:
+    """They would be posted, and Argo's controller could not read any result of the cluster after that."""
+    edit_template(pod, outputs={"parameters": [{"name": "out", "globalName": 1}]})
+    decision = decide(pod)
+    assert skipped(decision) == Reason.NOT_A_STEP
+    assert "outputs.parameters[0].globalName" in decision.detail
+
+
 def test_a_pod_that_lacks_a_main_container_of_its_template_is_not_a_step(pod: Json) -> None:
     edit_template(pod, containerSet={"containers": [{"name": "main"}, {"name": "gone"}]})
     assert skipped(decide(pod)) == Reason.NOT_A_STEP
+
+
+def test_a_step_whose_template_still_has_its_block_is_argos(pod: Json) -> None:
+    """Its key may be that of a caller's templateDefaults, which merge under every template that is called."""
+    edit_template(pod, memoize={"key": "other", "cache": {"configMap": {"name": "c"}}})
+    assert skipped(decide(pod)) == Reason.OPTED_OUT
+
+
+@pytest.mark.parametrize("resource", [{"setOwnerReference": True}, {"manifest": "uid: {uid}"}])
+def test_a_resource_that_goes_with_its_workflow_is_left_alone(pod: Json, resource: Json) -> None:
+    uid = pod["metadata"]["ownerReferences"][0]["uid"]
+    edit_template(pod, resource={k: v.format(uid=uid) if k == "manifest" else v for k, v in resource.items()})
+    assert skipped(decide(pod)) == Reason.OWNED_BY_WORKFLOW
 
 
 # --- What its author, its run or its namespace do not want -------------------------------------------

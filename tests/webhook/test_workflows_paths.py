@@ -68,7 +68,7 @@ BLOCKS = SCALARS | st.fixed_dictionaries(
 WORDS = st.fixed_dictionaries(
     {},
     optional=dict.fromkeys(
-        [names.KEY, names.CACHE, names.MAX_AGE, names.MEMOIZE, names.MODE, "other"],
+        [names.KEY, names.CACHE, names.MAX_AGE, names.MEMOIZE, names.MODE, names.GATED, "other"],
         st.sampled_from(["", "k", "true", "use", "maybe", "{{", "{{inputs.parameters.y}}", "A_b", "1h"]),
     ),
 )
@@ -96,6 +96,7 @@ SPECS = st.fixed_dictionaries(
     optional={
         "templateDefaults": st.fixed_dictionaries({"metadata": METADATA}, optional={"memoize": BLOCKS}),
         "workflowMetadata": METADATA,
+        "podMetadata": METADATA,
     },
 )
 

@@ -1,4 +1,6 @@
 import copy
+import hashlib
+import json
 
 import jsonpatch
 import pytest
@@ -7,12 +9,14 @@ from hypothesis import strategies as st
 
 from memoize import names
 from webhook.takeover import authored
-from webhook.templates import sites
+from webhook.templates import defaults_site, sites
 from webhook.workflows import edited, restore, review
 
 CACHE = {"configMap": {"name": "results"}}
 BLOCK = {"key": "{{item}}", "maxAge": "1h", "cache": CACHE}
 FLAT = {names.KEY: "{{item}}", names.CACHE: "results", names.MAX_AGE: "1h"}
+MADE = {names.MEMOIZE, names.CONFIG_MAP, names.GATED, names.GATED_FOR}
+"""What the webhook writes beside FLAT."""
 ON, OFF = {names.MEMOIZE: "true"}, {names.MEMOIZE: "false"}
 KINDS = ["Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate"]
 
@@ -40,6 +44,22 @@ def admit(obj, namespace=None, *, known=True, **review_of):
     stored = jsonpatch.apply_patch(obj, verdict.ops)
     assert review(obj["kind"], stored, None, "CREATE", labels, "enforce").ops == []
     return stored
+
+
+def all_sites(obj):
+    defaults = defaults_site(obj["kind"], obj)
+    return [*([defaults] if defaults else []), *sites(obj["kind"], obj)]
+
+
+def as_argo_marshals(obj):
+    """The object with both fields in its blocks that mean nothing when empty, as Argo writes them."""
+    obj = copy.deepcopy(obj)
+    for site in all_sites(obj):
+        block = site.template.get("memoize")
+        if block is not None:
+            block.setdefault("maxAge", "")
+            block["cache"]["configMap"].setdefault("key", "")
+    return obj
 
 
 def annotations_of(obj, index=0):
@@ -96,11 +116,26 @@ def test_every_template_that_makes_a_pod_is_taken_over(fields):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"steps": []}, {"dag": {}}, {"http": {}}, {"plugin": {}}, {"suspend": {}}, {"daemon": True}, {}],
+    [{"steps": []}, {"dag": {}}, {"http": {}}, {"plugin": {}}, {"suspend": {}}, {}],
 )
-def test_templates_without_a_pod_that_ends_keep_their_block(fields):
-    left = {"name": "t", "memoize": BLOCK, **({"container": {}} if "daemon" in fields else {}), **fields}
-    obj = holder(left, labels=ON)
+def test_templates_without_a_pod_keep_their_block(fields):
+    obj = holder({"name": "t", "memoize": BLOCK, **fields}, labels=ON)
+    assert admit(obj) == obj
+
+
+@pytest.mark.parametrize("defaults", [{}, {"daemon": True}])
+def test_the_block_of_an_opted_in_daemon_is_taken_away_and_comes_back(defaults):
+    daemon = template(BLOCK) | ({} if defaults else {"daemon": True})
+    obj = holder(daemon, labels=ON, **({"templateDefaults": defaults} if defaults else {}))
+    stored = admit(obj)
+    assert is_taken_over(stored), "Argo's own hit on a daemon hangs the workflow"
+    assert jsonpatch.apply_patch(stored, restore(obj["kind"], stored)) == obj
+    stored["metadata"] = {"name": "w", "labels": OFF}
+    assert not is_taken_over(admit(stored))
+
+
+def test_the_block_of_a_daemon_that_is_not_opted_in_stays_with_argo():
+    obj = holder(template(BLOCK, daemon=True))
     assert admit(obj) == obj
 
 
@@ -116,16 +151,111 @@ def test_inline_templates_are_taken_over_where_they_stand():
         assert inline["metadata"]["annotations"].items() >= FLAT.items()
 
 
-def test_a_block_in_template_defaults_keeps_every_block_where_it_is():
-    obj = holder(template(BLOCK), labels=ON, templateDefaults={"memoize": {"key": "k", "cache": CACHE}})
-    assert admit(obj) == obj
-
-
 def test_a_cron_workflow_is_never_changed():
     obj = {"kind": "CronWorkflow", "metadata": {}, "spec": {"workflowSpec": holder(template(BLOCK))["spec"]}}
     obj["spec"]["workflowMetadata"] = {"labels": ON}
     verdict = review("CronWorkflow", obj, None, "CREATE", ON, "enforce")
     assert (verdict.errors, verdict.ops) == ([], [])
+
+
+# --- Defaults: the block of templateDefaults -----------------------------------------------------------
+
+DEFAULT_BLOCK = {"key": "of-the-day", "maxAge": "2h", "cache": {"configMap": {"name": "days"}}}
+DEFAULT_FLAT = {names.KEY: "of-the-day", names.CACHE: "days", names.MAX_AGE: "2h"}
+
+
+def as_argo_merges(defaults, template):
+    """What of the two concerns memoization, as mergedTemplateDefaultsInto makes one of them (v3.5 to v4.1).
+
+    A strategic merge of what Go marshals: fields of a block without omitempty, and annotations one by one.
+    """
+    block = template.get("memoize") or defaults.get("memoize")
+    annotations = [each.get("metadata", {}).get("annotations", {}) for each in (defaults, template)]
+    return block, annotations[0] | annotations[1]
+
+
+def who_answers(defaults, template, *, namespace=None, workflow=None):
+    """What Argo memoizes by and what stepmemo does by, for a step of this template; None: it does not."""
+    block, annotations = as_argo_merges(defaults, template)
+    word = annotations.get(names.MEMOIZE)
+    if word is None and names.MANAGED not in annotations:
+        word = next((w for w in (workflow, namespace) if w), None)
+    return block and block["key"], annotations.get(names.KEY) if word != "false" else None
+
+
+@pytest.mark.parametrize("namespace", [None, "true", "false"])
+@pytest.mark.parametrize("held", [None, "true", "false"])
+@pytest.mark.parametrize("default", [None, "true", "false"])
+@pytest.mark.parametrize("own", [None, "true", "false"])
+@pytest.mark.parametrize("block", [None, BLOCK])
+def test_a_step_under_a_default_block_is_answered_by_one_key_and_its_own_if_it_has_one(
+    block, own, default, held, namespace
+):
+    words = {who: {names.MEMOIZE: word} if word else None for who, word in (("own", own), ("d", default))}
+    obj = holder(
+        template(block, words["own"]),
+        labels={names.MEMOIZE: held} if held else None,
+        templateDefaults=template(DEFAULT_BLOCK, words["d"]),
+    )
+    spec = admit(obj, {names.MEMOIZE: namespace} if namespace else {})["spec"]
+    argo, ours = who_answers(
+        spec["templateDefaults"], spec["templates"][0], namespace=namespace, workflow=held
+    )
+    converted = (default or held or namespace) == "true"
+    key = block["key"] if block else DEFAULT_BLOCK["key"]
+    if not converted:
+        assert (argo, ours) == (key, None), "with Argo as before"
+    elif own == "false":
+        assert (argo, ours) == (block and key, None), "its own block stays Argo's, the default one is gone"
+    else:
+        assert (argo, ours) == (None, key)
+
+
+@pytest.mark.parametrize("called", ["converted", "flat", "plain", "opted out"])
+def test_a_template_of_another_object_has_its_own_words_under_a_converted_default_block(called):
+    library = {
+        "converted": admit(holder(template({"key": "own", "cache": CACHE}), labels=ON)),
+        "flat": admit(holder(template(annotations=FLAT))),
+        "plain": admit(holder(template(), labels=ON)),
+        "opted out": admit(holder(template(annotations=OFF))),
+    }[called]
+    caller = admit(holder(kind="Workflow", labels=ON, templateDefaults=template(DEFAULT_BLOCK)))
+    defaults, template_ = caller["spec"]["templateDefaults"], library["spec"]["templates"][0]
+    expected = {"converted": "own", "flat": FLAT[names.KEY], "plain": DEFAULT_BLOCK["key"], "opted out": None}
+    assert who_answers(defaults, template_, workflow="true") == (None, expected[called])
+    if called == "converted":
+        assert as_argo_merges(defaults, template_)[1][names.MAX_AGE] == "", "no maxAge of another block's"
+
+
+def test_a_key_of_the_authors_does_not_answer_beside_a_block_that_a_default_one_keeps_with_argo():
+    obj = holder(template(BLOCK, annotations=FLAT), templateDefaults={"memoize": DEFAULT_BLOCK})
+    spec = admit(obj)["spec"]
+    assert who_answers(spec["templateDefaults"], spec["templates"][0]) == (BLOCK["key"], None)
+    del obj["spec"]["templateDefaults"]
+    assert who_answers({}, admit(obj)["spec"]["templates"][0]) == (None, BLOCK["key"])
+
+
+def test_a_new_block_under_a_default_one_that_was_moved_follows_it_while_the_namespace_is_unreadable():
+    stored = admit(holder(template(), templateDefaults={"memoize": DEFAULT_BLOCK}), ON)
+    stored["spec"]["templates"].append(template(BLOCK))
+    assert is_taken_over(admit(stored, known=False), 1)
+
+
+def test_a_default_block_is_moved_and_comes_back_whole():
+    block = {**DEFAULT_BLOCK, "cache": {"configMap": {"name": "days", "key": "x", "optional": True}}}
+    obj = holder(template(), labels=ON, templateDefaults=template(block, {"a": "b"}))
+    stored = admit(obj)
+    defaults = stored["spec"]["templateDefaults"]
+    assert defaults.get("memoize") is None
+    assert defaults["metadata"]["annotations"].items() >= {**DEFAULT_FLAT, "a": "b"}.items()
+    assert jsonpatch.apply_patch(stored, restore(obj["kind"], stored)) == obj
+    stored["metadata"] = {"name": "w", "labels": OFF}
+    assert admit(stored)["spec"] == obj["spec"]
+
+
+def test_a_default_block_with_a_mistake_leaves_every_block_to_argo_where_nothing_is_validated():
+    bad = holder(template(BLOCK), labels=ON, templateDefaults=template({"key": "k", "maxAge": "1x"}))
+    assert review("Workflow", bad, None, "CREATE", {}, "off").ops == []
 
 
 # --- What is changed, and what is not -----------------------------------------------------------------
@@ -154,7 +284,7 @@ def test_metadata_is_made_where_there_is_none(metadata):
 def test_what_else_stands_in_metadata_survives_the_way_back():
     for metadata in ({"labels": {"a": "b"}}, {"annotations": {"a": "b"}, "labels": {"a": "b"}}):
         obj = holder(template(BLOCK, metadata=metadata))
-        assert admit(admit(obj, ON)) == obj
+        assert admit(admit(obj, ON)) == as_argo_marshals(obj)
 
 
 def test_template_defaults_are_never_changed():
@@ -193,7 +323,7 @@ def test_opting_out_gives_argo_its_block_back(labels, namespace):
     before = holder(template(BLOCK), labels=labels)
     stored = admit(holder(template(BLOCK), labels=ON))
     stored["metadata"] = before["metadata"]
-    assert admit(stored, namespace) == before
+    assert admit(stored, namespace) == as_argo_marshals(before)
 
 
 def test_annotations_that_an_author_edited_are_the_authors():
@@ -227,6 +357,25 @@ def test_an_unreadable_namespace_does_not_keep_an_older_key():
 def test_an_unreadable_namespace_opts_nothing_in():
     obj = holder(template(BLOCK))
     assert admit(obj, known=False) == obj
+
+
+def test_what_an_older_release_took_over_without_a_max_age_is_still_ours():
+    made = {names.KEY: "k", names.CACHE: "results", names.MANAGED: "8c4ae398efa6997e65a5eefd5ca82a8d"}
+    obj = holder(template(annotations=made), kind="WorkflowTemplate")
+    assert edited(obj["kind"], obj) == []
+    restored = jsonpatch.apply_patch(obj, restore(obj["kind"], obj))
+    assert restored == holder(template({"key": "k", "maxAge": "", "cache": CACHE}))
+
+
+@pytest.mark.parametrize("rest", ["no JSON", "[]", '{"name": "other", "x": [1]}', "[" * 100_000])
+def test_a_digest_that_somebody_else_made_breaks_nothing(rest):
+    made = {names.KEY: "k", names.CACHE: "results", names.CONFIG_MAP: rest}
+    digest = hashlib.sha256(json.dumps(made, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    obj = holder(template(annotations=made | {names.MANAGED: digest[:32]}), labels=ON)
+    assert edited(obj["kind"], obj) == []
+    assert annotations_of(admit(obj))[names.KEY] == "k"
+    (op,) = [op for op in restore(obj["kind"], obj) if op["op"] == "add"]
+    assert op["value"]["cache"]["configMap"]["name"] == "results"
 
 
 # --- The holder's word on templates with annotations --------------------------------------------------
@@ -279,9 +428,10 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="{"), min_size=1)
 BLOCKS = st.fixed_dictionaries(
     {
         "key": TEXT | st.just("{{item}}"),
-        "cache": st.sampled_from(["a", "results", "{{workflow.name}}"]).map(
-            lambda n: {"configMap": {"name": n}}
-        ),
+        "cache": st.fixed_dictionaries(
+            {"name": st.sampled_from(["a", "results", "{{workflow.name}}"])},
+            optional={"key": st.sampled_from(["", "k"]), "optional": st.booleans()},
+        ).map(lambda found: {"configMap": found}),
     },
     optional={"maxAge": st.sampled_from(["", "1h", "-1s", "{{workflow.name}}"])},
 )
@@ -292,11 +442,35 @@ TEMPLATES = st.builds(
     st.none() | st.dictionaries(st.sampled_from(["a/b~c", "d"]), TEXT, min_size=1, max_size=2) | st.just(ON),
     st.dictionaries(st.sampled_from(["unknown", "nodeSelector", "daemon"]), st.booleans(), max_size=2),
 )
+KEYED = st.builds(
+    lambda words, fields: template(annotations=FLAT | words, **fields),
+    WORDS,
+    st.sampled_from([{}, {"daemon": True}]),
+)
+DEFAULTS = st.builds(
+    lambda block, annotations: template(block, annotations),
+    st.none() | BLOCKS,
+    st.none() | st.sampled_from([ON, OFF, {"a/b~c": "d"}, {names.GATED: "true"}]),
+)
+USE = {"name": "use", "template": "t", "when": "{{steps.one.hostNodeName}} != x"}
+
+
+def on_its_node(inner):
+    return {"name": "around", "steps": [[{"name": "one", "inline": inner}], [USE]]}
+
+
 OBJECTS = st.builds(
-    lambda templates, labels, kind: holder(*templates, labels=labels, kind=kind),
-    st.lists(TEMPLATES | TEMPLATES.map(lambda t: {"steps": [[{"inline": t}]]}), max_size=3),
+    lambda templates, labels, kind, defaults: holder(*templates, labels=labels, kind=kind, **defaults),
+    st.lists(
+        TEMPLATES
+        | KEYED
+        | TEMPLATES.map(lambda t: {"steps": [[{"inline": t}]]})
+        | (TEMPLATES | KEYED).map(on_its_node),
+        max_size=3,
+    ),
     WORDS,
     st.sampled_from(KINDS),
+    st.just({}) | DEFAULTS.map(lambda found: {"templateDefaults": found}),
 )
 
 
@@ -304,7 +478,7 @@ OBJECTS = st.builds(
 def test_restore_undoes_every_take_over(obj, namespace):
     stored = admit(obj, namespace)
     restored = jsonpatch.apply_patch(stored, restore(obj["kind"], stored))
-    assert restored == obj
+    assert as_argo_marshals(restored) == as_argo_marshals(obj)
     assert restore(obj["kind"], restored) == []
     assert edited(obj["kind"], stored) == []
 
@@ -315,18 +489,19 @@ def test_only_the_last_words_count_whatever_was_said_before(obj, first, labels, 
     straight = copy.deepcopy(obj)
     for version in (through_a_change, straight):
         version["metadata"] = {"name": "w", "labels": labels}
-    assert admit(through_a_change, second) == admit(straight, second)
+    ends = [admit(version, second) for version in (through_a_change, straight)]
+    assert as_argo_marshals(ends[0]) == as_argo_marshals(ends[1])
 
 
 @given(OBJECTS, WORDS)
 def test_nothing_but_blocks_and_our_annotations_changes(obj, namespace):
     stored = admit(obj, namespace)
-    for site in sites(obj["kind"], stored):
-        assert set(authored(site).made) <= {*FLAT, names.MEMOIZE}
+    for site in all_sites(stored):
+        assert set(authored(site).made) <= {*FLAT, *MADE}
 
     def without(version):
         version = copy.deepcopy(version)
-        for site in sites(obj["kind"], version):
+        for site in all_sites(version):
             site.template.pop("memoize", None)
             kept = {n: v for n, v in site.annotations.items() if not n.startswith(names.DOMAIN)}
             site.template.pop("metadata", None)

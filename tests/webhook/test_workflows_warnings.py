@@ -89,6 +89,30 @@ def test_a_key_that_changes_by_the_day_is_meant_so():
     assert warnings(template("{{workflow.creationTimestamp.Y}}-{{workflow.creationTimestamp.d}}")) == []
 
 
+HASH_IT = "spec.templates[0].memoize.key: a value that holds {{ is no key: hash it, {{=sprig.sha256sum(…)}}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "warned"),
+    [
+        ("{{workflow.parameters.p}}", "{{ .Values.x }}", True),
+        ("{{workflow.parameters.p}}", "{{ name", True),
+        ("{{=workflow.parameters['p']}}", "hello {{name}}", True),
+        ("{{=sprig.sha256sum(workflow.parameters.p)}}", "hello {{name}}", False),
+        ("{{workflow.parameters.p}}", "{{workflow.name}}", False),
+        ("{{workflow.parameters.other}}", "{{name}}", False),
+    ],
+)
+def test_a_value_in_braces_that_argo_never_resolves(key, value, warned):
+    found = warnings(template(key), arguments={"parameters": [{"name": "p", "value": value}]})
+    assert [w for w in found if "differs" not in w] == ([HASH_IT] if warned else [])
+
+
+def test_a_default_of_an_input_in_braces_that_argo_never_resolves():
+    inputs = {"parameters": [{"name": "p", "default": "{{ name }}"}]}
+    assert warnings(template("{{inputs.parameters.p}}", inputs=inputs)) == [HASH_IT]
+
+
 @pytest.mark.parametrize("max_age", ["0", "0s", "-1h"])
 def test_a_max_age_that_is_never_a_hit(max_age):
     assert warnings(template(max_age=max_age)) == [
@@ -103,23 +127,83 @@ def test_templates_without_a_pod_of_their_own_are_left_to_argo(type_):
     ]
 
 
-def test_daemons_are_left_to_argo():
-    left = ["spec.templates[0].memoize: memoize on a daemon template is left to Argo's controller"]
-    assert warnings(template(daemon=True)) == left
-    assert warnings(template(), templateDefaults={"daemon": True}) == left
+@pytest.mark.parametrize("type_", ["steps", "dag", "http", "plugin"])
+def test_argos_own_hit_hangs_a_dag_that_goes_on_after_a_step_with_retries(type_):
+    expected = [
+        "spec.templates[0].memoize: left to Argo's controller,"
+        " whose hit with a retryStrategy hangs a DAG behind it"
+    ]
+    assert warnings(template(type_=type_, retryStrategy={"limit": 2})) == expected
+    assert warnings(template(type_=type_), templateDefaults={"retryStrategy": {}}) == expected
 
 
-def test_template_defaults_are_left_to_argo_and_take_every_block_of_the_spec_with_them():
-    block = {"key": "k", "cache": CACHE}
-    assert warnings({"container": {}}, templateDefaults={"memoize": block}) == [
+OPTED_IN = {"labels": {names.MEMOIZE: "true"}}
+
+
+def test_the_block_of_a_daemon_is_taken_away_or_hangs_the_workflow():
+    for fields, spec in (({"daemon": True}, {}), ({}, {"templateDefaults": {"daemon": True}})):
+        assert warnings(template(**fields), metadata=OPTED_IN, **spec) == [
+            "spec.templates[0].memoize: memoize on a daemon template is taken away: it always runs"
+        ]
+        assert warnings(template(**fields), **spec) == [
+            "spec.templates[0].memoize: left to Argo's controller, whose hit on a daemon hangs the workflow"
+        ]
+
+
+DEFAULTS = {"memoize": {"key": "k", "cache": CACHE}}
+
+
+def test_a_default_block_that_stays_with_argo_keeps_the_blocks_of_opted_in_templates():
+    own = {"metadata": {"annotations": {names.MEMOIZE: "true"}}}
+    assert warnings(template(**own), templateDefaults=DEFAULTS) == [
         "spec.templateDefaults.memoize: left to Argo's controller, and with it every block of this spec"
     ]
+    assert warnings(template(**own), metadata=OPTED_IN, templateDefaults=DEFAULTS) == []
+    assert warnings(template(), templateDefaults=DEFAULTS) == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"steps": [[{"name": "a", "templateRef": {"name": "l", "template": "t"}}]]},
+        {"dag": {"tasks": [{"name": "a", "templateRef": {"name": "l", "template": "t"}}]}},
+        {"steps": [[{"name": "a", "hooks": {"exit": {"templateRef": {"name": "l", "template": "t"}}}}]]},
+    ],
+)
+def test_a_default_block_takes_over_what_is_called_by_a_template_ref(call):
+    expected = [
+        "spec.templateDefaults.memoize: Argo uses it for opted-in templates of a templateRef too: opt in here"
+    ]
+    assert warnings(call, templateDefaults=DEFAULTS) == expected
+    assert warnings(call, metadata=OPTED_IN, templateDefaults=DEFAULTS) == []
+    spec = {"workflowTemplateRef": {"name": "l"}, "templateDefaults": DEFAULTS}
+    assert warnings({"steps": []}, **spec) == expected
 
 
 def test_annotations_on_a_template_without_a_pod_have_no_effect():
     annotations = {names.KEY: "k", names.CACHE: "results"}
     assert warnings({"dag": {"tasks": []}, "metadata": {"annotations": annotations}}) == [
         "spec.templates[0].metadata.annotations[stepmemo.dev/key]: has no effect on a dag template"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("resource", "why"),
+    [
+        ({"setOwnerReference": True}, "setOwnerReference"),
+        ({"manifest": "{uid: '{{ workflow.uid }}'}"}, "workflow.uid in its manifest"),
+        ({"manifest": "{{=workflow['uid']}}"}, "workflow.uid in its manifest"),
+    ],
+)
+def test_a_resource_that_goes_with_its_workflow(resource, why):
+    own = template()
+    del own["container"]
+    said = [f"spec.templates[0].memoize: is not stored: the resource goes with its workflow ({why})"]
+    assert warnings({**own, "resource": resource}, metadata=OPTED_IN) == said
+    inherited = {"templateDefaults": {"resource": resource}}
+    assert warnings({**own, "resource": {"action": "create"}}, metadata=OPTED_IN, **inherited) == said
+    assert warnings({**own, "resource": resource}) == [
+        f"spec.templates[0].memoize: Argo's own hit names a resource that went with its workflow ({why})"
     ]
 
 
@@ -166,7 +250,8 @@ def test_an_annotation_of_ours_that_does_not_exist():
 def test_words_on_a_cron_workflow_do_not_reach_its_runs():
     obj = {"metadata": {"annotations": {names.MEMOIZE: "true"}}, "spec": {}}
     assert review("CronWorkflow", obj, None, "CREATE", {}, "enforce").warnings == [
-        "metadata: stepmemo.dev words do not reach a CronWorkflow's runs: use spec.workflowMetadata"
+        "metadata.annotations[stepmemo.dev/memoize]: does not reach a CronWorkflow's runs: "
+        "use spec.workflowMetadata"
     ]
 
 

@@ -47,7 +47,7 @@ class Results:
 
     async def answer(self, pod: Tended, outputs: Outputs | None) -> Posted:
         """Create the complete result; ApiException 409 where there is one."""
-        body = taskresult.answer(pod.step, pod.uid, outputs)
+        body = taskresult.answer(pod.step, pod.declared, pod.uid, outputs)
         return posted(await self._requests.send("POST", _results(pod), body))
 
     async def keep_out(self, pod: Tended) -> bool:

@@ -218,7 +218,7 @@ def _needs_pause(declared: Declared, version: Version | None) -> bool:
     """
     if not (declared.parameters or declared.artifacts or declared.result):
         return False
-    required = bool(declared.parameters) or any(not artifact.optional for artifact in declared.artifacts)
+    required = bool(declared.parameters) or any(not a.get("optional") for a in declared.artifacts)
     return not (required and declared.has_main and GUARDS_DECLARED_OUTPUTS.holds_in(version))
 
 

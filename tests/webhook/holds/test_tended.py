@@ -40,7 +40,7 @@ def test_all_comes_from_the_pod() -> None:
     assert found.owner == Owner(found.namespace, "container-kpr47", "97cc533f-7d1c-4640-9e06-4bedb72ca564")
     assert found.key == Key(found.namespace, "memo", "42")
     assert found.step.gc
-    assert found.declared.parameters == ("out",)
+    assert found.declared.parameters == ({"name": "out", "valueFrom": {"path": "/tmp/out"}},)
     assert found.containers == (("wait", "quay.io/argoproj/argoexec:v4.1.2"), ("main", "busybox"))
 
 

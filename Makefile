@@ -2,11 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Else every worker compiles every test for itself, each time.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help lint format test gate demo bench clean
+.PHONY: help check lint format test gate demo bench clean
 
 help:
 	@echo 'make demo    run a workflow, run it again, see it answered from the cache'
+	@echo 'make check   lint, then the fast tests: what to run before each commit'
 	@echo 'make test    lint, then every test that this machine can run, with coverage'
 	@echo 'make lint    ruff, mypy and the rules of who imports whom'
 	@echo 'make bench   measure what it costs, into bench/RESULTS.md'
@@ -33,8 +36,13 @@ format: $(STAMP)
 gate: $(STAMP)
 	$(BIN)/python -m sidecar.gate.build
 
+check: lint
+	$(BIN)/pytest -m 'not slow' -n logical --dist worksteal --hypothesis-profile=quick
+
 test: lint gate
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 demo: $(STAMP)
@@ -44,5 +52,5 @@ bench: gate
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf .venv build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf .venv build .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

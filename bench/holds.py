@@ -163,7 +163,10 @@ async def _look(stand: Stand, count: int, ran: int) -> None:
 async def _requests(stand: Stand) -> float:
     """How many requests the API server has answered, watches aside."""
     async with stand.session.get(f"{stand.cluster.url}/metrics") as response:
-        samples = parse_metrics(await response.text())
+        text = await response.text()
+    if response.status != 200:
+        raise RuntimeError(f"the API server shows no metrics: {response.status} {text}")
+    samples = parse_metrics(text)
     return sum(
         value
         for name, value in samples.items()

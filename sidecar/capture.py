@@ -62,10 +62,14 @@ def _reported(result: TaskResult, declared: Declared, until: Deadline) -> Output
 
     Argo's `wait` has reported before it ends; a `data` or `resource` step reports while it ends.
     """
+    seen = None
     while True:
         answer = result.read(until)
-        if not answer.ok and answer.status != _NOT_FOUND:
+        if answer.ok or answer.status == _NOT_FOUND:
+            seen = answer
+        elif seen is None or not until.over:
             return refusal(answer)
-        there = answer.ok and completed(answer.body)
+        # else the time ran out in the middle of a read: what was seen before it counts
+        there = seen.ok and completed(seen.body)
         if there or not until.pause(_BETWEEN_READS):
-            return reported(answer.body, declared) if answer.ok else _NO_RESULT
+            return reported(seen.body, declared) if seen.ok else _NO_RESULT

@@ -1,16 +1,64 @@
-"""The `cluster` fixture: the devcluster for every test, a real kube-apiserver too for `contract` tests."""
+"""What all rooms share: the `cluster` fixture, how many workers share the tests, and what is slow.
+
+`cluster` is the devcluster for every test, and a real kube-apiserver too for `contract` tests.
+"""
 
 import asyncio
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from devcluster.api import Api, serve
 from tests import control_plane
 from tests.cluster import DEVCLUSTER, KUBE_APISERVER, Cluster
+
+WORKERS_A_CORE = 3
+"""Most tests wait: for processes that start, for time-outs, for an API server."""
+_HERE = Path(__file__).parent
+SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/gate")]
+"""Rooms whose tests start servers or processes, or wait; elsewhere a test says so itself (`slow`)."""
+SLOW_FIXTURES = {"cluster", "kube_apiserver"}
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("stepmemo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("stepmemo"), max_examples=25)
+settings.load_profile("stepmemo")
+
+
+def pytest_configure() -> None:
+    """Have processes that tests start take signals as usual, whatever this one was started to ignore.
+
+    A shell has its background jobs ignore SIGINT and SIGQUIT, `nohup` SIGHUP, and what is ignored stays so
+    across exec; what is handled does not. So this process handles them, by going on.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means here."""
+    return WORKERS_A_CORE * len(os.sched_getaffinity(0))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even read the slow rooms where `-m` leaves them out."""
+    return True if config.option.markexpr == "not slow" and collection_path in SLOW_ROOMS else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow by its room, and by its need of an API server that runs."""
+    for item in items:
+        in_slow_room = not set(SLOW_ROOMS).isdisjoint(item.path.parents)
+        if in_slow_room or not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -37,8 +85,11 @@ def devcluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def kube_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A real etcd and kube-apiserver with our own definitions of Argo's kinds."""
-    with control_plane.running(tmp_path_factory.mktemp(KUBE_APISERVER)) as cluster:
+    """A real etcd and kube-apiserver with our own definitions of Argo's kinds; all workers share one."""
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent
+    with control_plane.shared(session / KUBE_APISERVER) as cluster:
         yield cluster
 
 
@@ -49,8 +100,8 @@ def _in_thread(directory: Path) -> Iterator[Api]:
     thread.start()
     server = serve(directory)
     try:
-        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
-        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(10)
+        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(60)
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(60)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

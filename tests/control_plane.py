@@ -1,12 +1,15 @@
 """The real tier: starts tools/control-plane for a session, or says why it cannot."""
 
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -16,17 +19,16 @@ from tests.cluster import KUBE_APISERVER, Cluster, Object, wait_for
 TOOL = Path(__file__).parent.parent / "tools" / "control-plane"
 
 
+_START_SECONDS = 120
+
+
 @contextmanager
 def running(directory: Path) -> Iterator[Cluster]:
     """An empty control plane until the block ends.
 
     Skips the test where nothing has been built, and fails it instead where STEPMEMO_REQUIRE_APISERVER is 1.
     """
-    if subprocess.run([sys.executable, TOOL, "built"], check=False).returncode != 0:
-        missing = "no kube-apiserver and etcd: tools/control-plane build"
-        if os.environ.get("STEPMEMO_REQUIRE_APISERVER") == "1":
-            pytest.fail(missing, pytrace=False)
-        pytest.skip(missing)
+    _see_that_it_is_built()
     command = [sys.executable, str(TOOL), "run", str(directory)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -34,14 +36,90 @@ def running(directory: Path) -> Iterator[Cluster]:
         try:
             line = process.stdout.readline()
             assert line, f"the control plane did not start: see {directory}"
-            ready = json.loads(line)
-            files = Path(ready["ca_file"]), Path(ready["kubeconfig"])
-            cluster = Cluster(KUBE_APISERVER, ready["url"], *files, ready["admin_token"])
+            cluster = _cluster(json.loads(line))
             _define_argo_kinds(cluster)
             yield cluster
         finally:
             process.stdin.close()
             process.wait(timeout=30)
+
+
+@contextmanager
+def shared(directory: Path) -> Iterator[Cluster]:
+    """The one control plane of all processes that name this directory, which the first of them starts.
+
+    It ends with its standard input, a pipe that everybody who uses it holds open: with the block of the last
+    one, or with that process, however it dies. Otherwise as `running`.
+    """
+    _see_that_it_is_built()
+    directory.mkdir(exist_ok=True)
+    ready = directory / "ready"
+    with (directory / "turn").open("w") as turn, (directory / "users").open("w") as users:
+        with _locked(turn):
+            held = _hold(directory / "pipe") if ready.exists() else None
+            if held is None:
+                held = _start(directory)
+            fcntl.flock(users, fcntl.LOCK_SH)
+        pipe = os.fdopen(held, "wb")
+        try:
+            yield _cluster(json.loads(ready.read_text()))
+        finally:
+            with _locked(turn):
+                pipe.close()
+                with suppress(BlockingIOError):
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    ready.unlink()  # the last one: whoever comes now starts another
+
+
+@contextmanager
+def _locked(file: TextIO) -> Iterator[None]:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _see_that_it_is_built() -> None:
+    if subprocess.run([sys.executable, TOOL, "built"], check=False).returncode != 0:
+        missing = "no kube-apiserver and etcd: tools/control-plane build"
+        if os.environ.get("STEPMEMO_REQUIRE_APISERVER") == "1":
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
+
+
+def _hold(pipe: Path) -> int | None:
+    """The writing end of the pipe that a control plane reads; None where it has died."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def _start(directory: Path) -> int:
+    """Start one as nobody's child, since who starts it may be the first to leave; the end that keeps it."""
+    files = cluster, pipe, told = [directory / name for name in ("cluster", "pipe", "told")]
+    shutil.rmtree(cluster, ignore_errors=True)
+    cluster.mkdir()
+    for file in (pipe, told):
+        file.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    script = 'exec "$0" "$1" run "$2" <"$3" >"$4" 2>"$2/log" &'
+    subprocess.run(["sh", "-c", script, sys.executable, TOOL, *files], check=True)
+    held = os.open(pipe, os.O_WRONLY)
+    try:
+        wait_for(lambda: told.exists() and told.read_text().endswith("\n"), seconds=_START_SECONDS)
+        _define_argo_kinds(_cluster(json.loads(told.read_text())))
+    except BaseException:
+        os.close(held)
+        raise
+    told.rename(directory / "ready")
+    return held
+
+
+def _cluster(ready: Object) -> Cluster:
+    files = Path(ready["ca_file"]), Path(ready["kubeconfig"])
+    return Cluster(KUBE_APISERVER, ready["url"], *files, ready["admin_token"])
 
 
 def _define_argo_kinds(cluster: Cluster) -> None:
@@ -51,7 +129,7 @@ def _define_argo_kinds(cluster: Cluster) -> None:
         status, body, _ = cluster.request("POST", path, _definition(kind))
         assert status == 201, body
     for kind in (kind for kind in KINDS if kind.custom):
-        wait_for(lambda kind=kind: cluster.list(kind.name)[0] == 200, seconds=30)
+        wait_for(lambda kind=kind: cluster.list(kind.name)[0] == 200)
 
 
 def _definition(kind: Kind) -> Object:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from inspect import isawaitable
 
 
-async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Return once the condition, or what it awaits, holds; TimeoutError if it does not within the time."""
     async with asyncio.timeout(seconds):
         while True:

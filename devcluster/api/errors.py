@@ -86,6 +86,11 @@ def forbidden(kind: Kind, name: str, why: str) -> ApiError:
     return ApiError(403, "Forbidden", f"{subject} is forbidden: {why}", _details(kind, name, kind.plural))
 
 
+def forbidden_path(why: str) -> ApiError:
+    """A right to a path that is no resource's."""
+    return ApiError(403, "Forbidden", f"forbidden: {why}", {})
+
+
 def bad_request(message: str) -> ApiError:
     """A request that is not understood."""
     return ApiError(400, "BadRequest", message)

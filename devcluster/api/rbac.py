@@ -1,6 +1,7 @@
 """Whether a user may: role-based access control from the Role and binding objects in the store.
 
-Left out: aggregated ClusterRoles, non-resource URLs, the check that nobody grants more than he has.
+Left out: aggregated ClusterRoles, rules for paths that are no resource's, the check that nobody grants more
+than he has.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,12 @@ def authorize(store: Store, user: User, info: RequestInfo) -> None:
         f'in API group "{info.kind.group}" {where}'
     )
     raise errors.forbidden(info.kind, info.name, why)
+
+
+def authorize_path(user: User, verb: str, path: str) -> None:
+    """ApiError 403, in the server's words, unless the user may do this at a path that is no resource's."""
+    if MASTERS not in user.groups:
+        raise errors.forbidden_path(f'User "{user.name}" cannot {verb} path "{path}"')
 
 
 def _allows(rule: Rule, info: RequestInfo) -> bool:

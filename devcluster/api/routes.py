@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from devcluster.api import discovery, errors, rbac, watch
+from devcluster.api import discovery, errors, metrics, rbac, watch
 from devcluster.api.errors import ApiError
 from devcluster.api.handlers import Answer, Handlers, selection
 from devcluster.api.kinds import Kind, Object
@@ -28,20 +28,27 @@ class Routes:
         self._store = store
         self._tokens = tokens
         self._handlers = handlers
+        self._requests = metrics.Requests()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request whatever."""
+        info: RequestInfo | None = None
         try:
             user = self._tokens.user(request.headers.get("Authorization", ""))
             if (document := discovery.document(request.path)) is not None:
                 return web.json_response(document)
+            if request.path == metrics.PATH:
+                rbac.authorize_path(user, "get", request.path)
+                return web.Response(text=self._requests.text())
             info = parse(request.method, request.path, request.query)
             rbac.authorize(self._store, user, info)
             if info.verb == "watch":
                 return await self._watch(request, info)
             answer = await self._answer(request, info, user)
         except ApiError as error:
-            return _response(request, info=None, answer=Answer(error.code, error.status, error.warnings))
+            answer = Answer(error.code, error.status, error.warnings)
+        if info is not None:
+            self._requests.count(info, answer.code)
         return _response(request, info, answer)
 
     async def _answer(self, request: web.Request, info: RequestInfo, user: User) -> Answer:

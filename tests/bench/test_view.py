@@ -2,9 +2,12 @@
 
 from argparse import ArgumentParser
 
+import pytest
+
 from bench import report, view
 
 
+@pytest.mark.usefixtures("no_kube_apiserver")
 def test_it_runs_and_every_figure_has_its_reference() -> None:
     parser = ArgumentParser()
     view.add_arguments(parser)

@@ -265,5 +265,5 @@ async def test_an_api_server_that_is_away_takes_no_readiness_away(installation: 
 
             between.on_everything = refuse
             between.cut_watches()
-            await asyncio.wait_for(refused.wait(), 20)
+            await asyncio.wait_for(refused.wait(), 60)
             assert replica.ready

@@ -16,6 +16,7 @@ import yaml
 from devcluster.api.server import write_kubeconfig
 from devcluster.installation import ACCESS_DIRECT, LEASE, rendered
 from tests.cluster import DEVCLUSTER, Cluster, Object, wait_for
+from tests.processes import MEASURED
 
 CHECKOUT = Path(__file__).parent.parent.parent
 BASE = CHECKOUT / "manifests" / "base"
@@ -58,7 +59,7 @@ def installed(cluster: Cluster, directory: Path, *components: str) -> Iterator[S
         "access": "direct" if ACCESS_DIRECT in components else "service",
     }
     command = [sys.executable, "-m", "webhook", *(f"--{name}={value}" for name, value in flags.items())]
-    environment = {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig)}
+    environment = {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig), **MEASURED}
     log = directory / "log"
     with (
         log.open("wb") as output,
@@ -67,10 +68,10 @@ def installed(cluster: Cluster, directory: Path, *components: str) -> Iterator[S
         stepmemo = Stepmemo(cluster, label)
         try:
             probed = stepmemo.namespace()
-            wait_for(lambda: server.poll() is not None or _denies(cluster, probed), seconds=30)
+            wait_for(lambda: server.poll() is not None or _denies(cluster, probed))
             assert server.poll() is None, log.read_text()
             if ACCESS_DIRECT not in components:
-                wait_for(lambda: _keeps(cluster, namespace, port), seconds=30)
+                wait_for(lambda: _keeps(cluster, namespace, port))
             yield stepmemo
         finally:
             server.terminate()

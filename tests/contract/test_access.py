@@ -221,3 +221,27 @@ def test_any_account_may_ask_for_the_version(cluster: Cluster) -> None:
     token = cluster.service_account(cluster.namespace(), "step", [])
     status, body, _ = cluster.request("GET", "/version", token=token)
     assert (status, body["major"]) == (200, "1")
+
+
+def answered(cluster: Cluster, *labels: str) -> float:
+    """How many requests with these labels the server says that it has answered."""
+    status, text, _ = cluster.request("GET", "/metrics")
+    assert status == 200
+    lines = [line for line in text.splitlines() if line.startswith("apiserver_request_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines if all(label in line for label in labels))
+
+
+def test_the_admin_reads_how_many_requests_were_answered(cluster: Cluster) -> None:
+    namespace = cluster.namespace()
+    labels = 'resource="configmaps"', 'verb="POST"', 'version="v1"'
+    made, refused = (answered(cluster, *labels, f'code="{code}"') for code in (201, 409))
+    config_map = {"kind": "ConfigMap", "metadata": {"name": "counted", "namespace": namespace}}
+    assert [cluster.create(config_map)[0] for _ in range(3)] == [201, 409, 409]
+    assert answered(cluster, *labels, 'code="201"') >= made + 1
+    assert answered(cluster, *labels, 'code="409"') >= refused + 2
+
+
+def test_nobody_else_reads_them(cluster: Cluster) -> None:
+    status, body, _ = cluster.request("GET", "/metrics", token="")
+    assert (status, body["reason"], body["details"]) == (403, "Forbidden", {})
+    assert body["message"] == 'forbidden: User "system:anonymous" cannot get path "/metrics"'

@@ -170,7 +170,7 @@ def wait_until_decided(cluster: Cluster, created: Object) -> Object:
         seen.append(cluster.get("Pod", metadata["namespace"], metadata["name"])[1])
         return seen[-1]["metadata"]["labels"][names.RESULT] != names.RESULT_HELD
 
-    wait_for(decided, seconds=20)
+    wait_for(decided)
     return seen[-1]
 
 

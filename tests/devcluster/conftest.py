@@ -18,6 +18,8 @@ from tests.devcluster.playground import Space
 
 _KILL_SECONDS = 0.2
 """Argo's are 3: the controller's signals reach every step here whose `wait` takes its time."""
+_PATIENT = {"STEPMEMO_CHECK_TIMEOUT": "20s", "STEPMEMO_CAPTURE_TIMEOUT": "20s"}
+"""What happens when time runs out is not the subject here, and a machine may be busy."""
 _numbers = itertools.count(1)
 
 
@@ -25,14 +27,17 @@ _numbers = itertools.count(1)
 async def strongest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
     """A devcluster whose containers are kept apart as well as this kernel allows."""
     directory = tmp_path_factory.mktemp("devcluster")
-    async with start(directory, kill_seconds=_KILL_SECONDS, components=[ACCESS_DIRECT]) as cluster:
+    async with start(
+        directory, kill_seconds=_KILL_SECONDS, components=[ACCESS_DIRECT], settings=_PATIENT
+    ) as cluster:
         yield cluster
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def keeping(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
     """A devcluster whose server keeps the caches."""
-    async with start(tmp_path_factory.mktemp("devcluster"), kill_seconds=_KILL_SECONDS) as cluster:
+    directory = tmp_path_factory.mktemp("devcluster")
+    async with start(directory, kill_seconds=_KILL_SECONDS, settings=_PATIENT) as cluster:
         yield cluster
 
 
@@ -40,7 +45,7 @@ async def keeping(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Dev
 async def inside(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
     """A devcluster whose server keeps the caches of another namespace, and serves all."""
     directory = tmp_path_factory.mktemp("devcluster")
-    elsewhere = {"STEPMEMO_NAMESPACES": "elsewhere"}
+    elsewhere = {"STEPMEMO_NAMESPACES": "elsewhere", **_PATIENT}
     async with start(directory, kill_seconds=_KILL_SECONDS, settings=elsewhere) as cluster:
         if cluster.isolation == sandbox.NO_NAMESPACE:
             pytest.skip("containers of this kernel have no /etc/hosts of their own to find the service by")
@@ -56,6 +61,7 @@ async def plain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCl
         isolation=sandbox.NO_NAMESPACE,
         kill_seconds=_KILL_SECONDS,
         components=[ACCESS_DIRECT],
+        settings=_PATIENT,
     ) as cluster:
         yield cluster
 
@@ -72,6 +78,7 @@ async def image_volume(
         isolation=request.param,
         kill_seconds=_KILL_SECONDS,
         components=["image-volume", ACCESS_DIRECT],
+        settings=_PATIENT,
     ) as cluster:
         yield cluster
 

@@ -41,7 +41,7 @@ class Node:
                     return found
             raise AssertionError("the watch ended")
 
-        return await asyncio.wait_for(wait(), 20)
+        return await asyncio.wait_for(wait(), 60)
 
     def log(self, pod: Object, container: str = "main") -> str:
         file = self.kubelet.log_file("default", pod["metadata"]["name"], container)

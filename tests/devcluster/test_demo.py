@@ -84,7 +84,7 @@ async def test_a_signal_ends_the_demo_in_good_order(tmp_path: Path, number: sign
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async for line in process.stdout:
             if b"argo submit" in line:
                 break

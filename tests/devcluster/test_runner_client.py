@@ -48,7 +48,7 @@ async def test_following_goes_on_over_changes_that_the_server_has_forgotten(clie
         await asyncio.gather(*(client.delete(CONFIG_MAPS, "default", name) for name in names))
     await client.create(CONFIG_MAPS, "default", named("last"))
 
-    await asyncio.wait_for(caught_up.wait(), 20)
+    await asyncio.wait_for(caught_up.wait(), 60)
     assert seen == {"last", "kube-root-ca.crt"}
     following.cancel()
     await asyncio.wait([following])

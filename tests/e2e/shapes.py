@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.e2e.compare import NOTHING
 from tests.e2e.kube import argo
 from tests.e2e.steps import (
     RANDOM,
@@ -38,7 +39,7 @@ class Shape:
 
     spec: dict[str, Any]
     objects: tuple[dict[str, Any], ...] = ()
-    apart: str = "$^"
+    apart: str = NOTHING
     runs: frozenset[str] = frozenset()
     phase: str = "Succeeded"
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -74,14 +75,15 @@ def _once(name: str) -> str:
     return f"{RANDOM} > /tmp/out; test '{name}' = 1"
 
 
+NUMBER = "cksum < /proc/sys/kernel/random/uuid | cut -d ' ' -f 1"
 CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "made-"}}
 STOCK: tuple[Template, ...] = (
     container() | _key("make"),
     container() | _key_of_x("each"),
     script() | _key("say"),
     script(f"{RANDOM}; echo of {{{{inputs.parameters.x}}}}") | _key_of_x("say-of"),
-    script('echo "$RANDOM$(date +%N | sed s/^0*//)"') | _key_of_x("count"),
-    script("""echo "{\\"of\\": \\"{{inputs.parameters.x}}\\", \\"at\\": \\"$(date +%N)\\"}" """)
+    script(NUMBER) | _key_of_x("count"),
+    script(f"""echo "{{\\"of\\": \\"{{{{inputs.parameters.x}}}}\\", \\"at\\": $({NUMBER})}}" """)
     | _key_of_x("map"),
     _printed('["p", "q"]') | _key("list"),
     _printed("2") | _key("two"),
@@ -130,8 +132,7 @@ def dag(*calls: Call, name: str = "main", **more: Any) -> Template:
     for task in _named(calls):
         if not task.pop("beside", False):
             task = ({"depends": before} if before else {}) | task
-        if "continueOn" in task and "depends" in task:  # which Argo takes beside `dependencies` alone
-            task["dependencies"] = [task.pop("depends")]
+        task.pop("continueOn", None)  # which Argo takes beside `dependencies` alone; `depends` says it
         tasks.append({part: value for part, value in task.items() if value != ""})
         before = task["name"]
     return {"name": name, "dag": {"tasks": tasks}} | more
@@ -340,11 +341,8 @@ BOTH: dict[str, Row] = {
         call("make", hooks={"exit": WITH_OUT | {"expression": "OF.a.status == 'Succeeded'"}})
     ),
     "a hook that waits for success": row(
-        call("make", hooks={"good": WITH_OUT | {"expression": "OF.a.status == 'Succeeded'"}}),
+        call("make", hooks={"good": HOOKED | {"expression": "OF.a.status == 'Succeeded'"}}),
         call("look", x=OUT),
-    ),
-    "a hook that waits for a value": row(
-        call("yes", hooks={"good": HOOKED | {"expression": "OF['a'].outputs.parameters.out == 'yes'"}}),
     ),
     "a hook while it runs": row(
         call("slow", hooks={"running": HOOKED | {"expression": "OF.a.status == 'Running'"}}),
@@ -357,7 +355,10 @@ BOTH: dict[str, Row] = {
         templates=(container(retryStrategy={"limit": "2"}) | _key("again"),),
     ),
     "an exit hook of a loop": row(
-        call("each", x="{{item}}", hooks={"exit": call("look", x="{{OF.a.status}}")}, **FAN)
+        call("each", x="{{item}}", hooks={"exit": HOOKED}, **FAN),
+        # In a DAG, Argo makes one of these in a look, and none once the loop is over: in either run some are
+        # missing (executeDAGTask and assessDAGPhase, workflow/controller/dag.go).
+        apart=r"\(\d:\d\)\.onExit$",
     ),
     # retries
     "a retry strategy": row(
@@ -682,6 +683,24 @@ ONE: dict[str, tuple[Template | None, Row]] = {
             )
         ),
     ),
+    "dependencies on a failure that is allowed": (
+        None,
+        row(
+            templates=(
+                {
+                    "name": "main",
+                    "dag": {
+                        "tasks": [
+                            {"name": "a"} | call("make"),
+                            {"name": "b"} | call("break", continueOn={"failed": True}),
+                            {"name": "c", "dependencies": ["a", "b"]}
+                            | call("each", x="{{tasks.a.outputs.parameters.out}}"),
+                        ]
+                    },
+                },
+            )
+        ),
+    ),
     "any of a fan has succeeded": (
         dag(LOOP, call("look", x="{{tasks.a.outputs.parameters.out}}", depends="a.AnySucceeded")),
         row(),
@@ -772,7 +791,6 @@ ONE: dict[str, tuple[Template | None, Row]] = {
                     }
                 }
             },
-            apart=r"hooks\.good$",
         ),
     ),
     # what kinds of templates there are

@@ -68,7 +68,7 @@ def home() -> Iterator[Namespace]:
 @pytest.mark.parametrize("argo_first", [True, False], ids=["Argo's entry, our hit", "our entry, Argo's hit"])
 def test_entries_are_shared_with_argos_own_memoization(home: Namespace, argo_first: bool) -> None:
     """Entries are shared with Argo's own memoization."""
-    block = memo(cache=home.cache)
+    block = memo(cache=home.cache, max_age="1h")  # full CRDs ask for one where Argo reads the block
     native = container(memoize=block, metadata={"annotations": {"stepmemo.dev/memoize": "false"}})
     ours = container(memoize=block, metadata=opted_in())
     order = [native, ours] if argo_first else [ours, native]

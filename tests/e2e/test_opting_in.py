@@ -3,10 +3,10 @@
 import pytest
 
 from memoize import names
-from tests.e2e.cluster import CONTROLLER, Namespace, fresh_namespace
+from tests.e2e.cluster import CONTROLLER, Namespace, fresh_namespace, workflow
 from tests.e2e.kube import kubectl
 from tests.e2e.run import twice
-from tests.e2e.steps import container, in_a_row, memo, opted_in, shell
+from tests.e2e.steps import arguments, container, in_a_row, memo, opted_in, shell, use
 
 ARGOS = {names.WAIT_CONTAINER, names.SUPERVISOR_CONTAINER}
 
@@ -40,19 +40,34 @@ def test_a_namespace_label_opts_in() -> None:
         twice(*namespace.runs(template))
 
 
-def test_daemons_and_templates_of_steps_are_left_to_argo(ns: Namespace) -> None:
-    """A memoized daemon and a memoized template of steps stay Argo's, and what is in them runs."""
-    block = memo("daemon", cache=ns.name)
-    daemon = {"name": "daemon", "daemon": True, "memoize": block, "metadata": opted_in()}
-    daemon["container"] = shell("sleep 600")
+def test_a_template_of_steps_is_left_to_argo(ns: Namespace) -> None:
+    """A memoized template of steps stays Argo's, and what is in it runs."""
     plain = {"name": "plain", "container": shell("true")}
-    group = in_a_row({"template": "daemon"}, {"template": "plain"})
-    group |= {"memoize": memo("group", cache=ns.name)}
+    group = in_a_row({"template": "plain"}) | {"memoize": memo("group", cache=ns.name, max_age="1h")}
     try:
-        run = ns.run(group, daemon, plain, entrypoint="main", annotations={"stepmemo.dev/memoize": "true"})
+        run = ns.run(group, plain, entrypoint="main", annotations={"stepmemo.dev/memoize": "true"})
         assert run.phase == "Succeeded", run.said()
-        assert run.executions() == 2, run.said()
+        assert run.executions() == 1, run.said()
         assert ns.entries() == {}, run.said()
         assert {c["name"] for pod in run.pods() for c in pod["spec"]["containers"]} <= {"main", *ARGOS}
     finally:  # Argo keeps its own entries beside its controller
         kubectl("-n", CONTROLLER, "delete", "configmap", ns.name, "--ignore-not-found", check=False)
+
+
+def test_a_memoized_daemon_always_runs(ns: Namespace) -> None:
+    """A memoized daemon always runs: nobody keeps it, and who uses its address gets it."""
+    daemon = {"name": "daemon", "daemon": True, "memoize": memo("daemon", cache=ns.name, max_age="1h")}
+    daemon |= {"metadata": opted_in(), "container": shell("sleep 600")}
+    main = in_a_row(
+        {"template": "daemon"},
+        {"template": "use", "arguments": arguments(x="{{steps.a.ip}}")},
+    )
+    runs = ns.runs(main, daemon, use(), entrypoint="main")
+    for run in runs:
+        assert run.phase == "Succeeded", run.said()
+        assert run.executions() == 2, run.said()
+        (pod,) = (pod for pod in run.pods() if "-daemon-" in pod["metadata"]["name"])
+        assert run.output("seen", "use") == pod["status"]["podIP"]
+    assert ns.entries() == {}
+    warnings = ns.warnings(workflow(main, daemon, use(), entrypoint="main"))
+    assert any("templates[1].memoize" in warning for warning in warnings), warnings

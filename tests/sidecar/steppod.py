@@ -54,7 +54,8 @@ class Files:
             path.mkdir()
         self.termination_log.touch()
         self.step = STEP
-        self.timeout_ms = 4000
+        self.timeout_ms = 10_000
+        """Enough on any machine; a test whose subject is the time-out sets its own."""
         self.environment = {
             names.ENV_NAMESPACE: "ns",
             names.ENV_POD_NAME: "wf-step-123",

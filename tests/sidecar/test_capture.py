@@ -180,7 +180,7 @@ def test_every_container_of_a_set_must_have_ended_with_0(pod: Pod, api: faults.A
 
 
 def test_a_result_that_was_not_reported_complete_is_waited_for_and_not_stored(pod: Pod, api: faults.Api):
-    pod.timeout_ms = 400
+    pod.timeout_ms = 1200
     have_result(api, complete="false")
     assert pod.run("capture").reason is Reason.OUTPUTS_INCOMPLETE
     assert api.count("PATCH", RESULTS) > 1

@@ -18,6 +18,8 @@ from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, EVENTS, LIMIT, RESULTS
 from tests.sidecar.steppod import CACHE_LABELS, Pod, cached, entry, have_entry, have_result
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 HOUR = timedelta(hours=1)
 

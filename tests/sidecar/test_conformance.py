@@ -16,6 +16,8 @@ from tests.sidecar.steppod import OUTPUTS, Pod, have_entry
 from tests.sidecar.stopping import REPORTED, SECONDS, Api, Containers, Stop
 from tests.sidecar.walk import explore
 
+pytestmark = pytest.mark.slow
+
 STEPS = {
     Call.READ_CACHE: {"claim", "claim miss"},
     Call.POST_RESULT: {"post"},
@@ -232,7 +234,7 @@ def test_time_that_runs_out_at_the_post_ends_like_any_other_death(
     containers: Containers, api: Api, ends, strike: Strike | None
 ):
     post = api.stop(Call.POST_RESULT, "before")
-    sidecar = containers.sidecar(check_ms=1500)
+    sidecar = containers.sidecar(check_ms=6000)
     post.wait()
     step = containers.step(PATIENT)
     if strike:

@@ -15,8 +15,10 @@ from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, EVENTS, RESULTS, Call, Fault
 from tests.sidecar.steppod import CACHE_LABELS, POD_UID, Ended, Pod, cached, entry, have_entry, have_result
 
-SHORT = 400
-"""Milliseconds for a run whose fault lasts."""
+pytestmark = pytest.mark.slow
+
+SHORT = 1200
+"""Milliseconds for a run whose fault lasts. One without takes some forty, ten times that when busy."""
 RETRY_AFTER_A_DAY = (("Retry-After", "86400"),)
 REFUSALS = (401, 403, 404, 409, 410, 413, 422)
 BROKEN = ("reset", "hang", "garbage", 429, 500, 503)

@@ -30,6 +30,8 @@ from tests.sidecar.wholestep import (
     full_cache,
 )
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = 4
 
 # Python tells of each of its accesses before it makes it; this counts those that change a file, and ends the

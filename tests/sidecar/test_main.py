@@ -15,6 +15,8 @@ from tests.sidecar import faults
 from tests.sidecar.faults import RESULTS, Fault
 from tests.sidecar.steppod import Pod, have_entry
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, *names.SIDECAR_COMMAND[1:]]
 

@@ -7,7 +7,7 @@ held against the same step without us.
 import ast
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +32,12 @@ from tests.sidecar.wholestep import (
     full_cache,
 )
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = 5
 """Cells that run side by side: most of their time they wait."""
+AGAIN = 3
+"""How often a cell that was late is run once more."""
 OVERHEAD = 2.0
 """Seconds that a step waits for us at most, before it starts and after it has ended."""
 RETRACTION = 2.0
@@ -201,19 +205,35 @@ def control(tmp_path_factory: pytest.TempPathFactory, credentials: Path) -> dict
 
 
 @pytest.fixture(scope="module")
-def cells(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, credentials: Path, gate: Path
-) -> Iterator[dict[str, Future[Cell]]]:
-    """The cells that this session asks for, started together."""
-    here = [item for item in request.session.items if item.path == request.path]
-    asked = [item.callspec.params.get("cell") for item in here if hasattr(item, "callspec")]
+def run_cell(
+    tmp_path_factory: pytest.TempPathFactory, credentials: Path, gate: Path
+) -> Callable[[str], Cell]:
+    """Runs the cell of this name."""
 
-    def run(scene: str, fault: Fault, lasts: bool) -> Cell:
+    def run(name: str) -> Cell:
+        scene, fault, lasts = CELLS[name]
         directory = tmp_path_factory.mktemp("step")
         return Cell({**SCENES, **MORE_SCENES}[scene], directory, credentials, fault, lasts)
 
+    return run
+
+
+@pytest.fixture(scope="module")
+def first_run(
+    request: pytest.FixtureRequest, run_cell: Callable[[str], Cell]
+) -> Iterator[Callable[[str], Cell]]:
+    """A cell's first run. All that this session asks for are started together.
+
+    Where workers share the tests, each knows all of them and not which are its own.
+    """
+    if hasattr(request.config, "workerinput"):
+        yield run_cell
+        return
+    here = [item for item in request.session.items if item.path == request.path]
+    asked = [item.callspec.params.get("cell") for item in here if hasattr(item, "callspec")]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {cell: pool.submit(run, *CELLS[cell]) for cell in asked if cell}
+        started = {cell: pool.submit(run_cell, cell) for cell in asked if cell}
+        yield lambda cell: started[cell].result()
 
 
 def busy() -> float:
@@ -231,12 +251,6 @@ def does_not_notice(cell: Cell, control: dict[int, Seen]) -> None:
     assert step.endings == {"check": 0, "capture": 0}
     assert Reason.INTERNAL_ERROR not in step.log
     assert all(line.startswith("stepmemo: reason=") for line in step.log.splitlines()), step.log
-    retracted = "; could not" in step.log or "the check took too long" in step.log
-    assert step.seconds["check"] < OVERHEAD + RETRACTION * (retracted and cell.lasts) + busy(), step.log
-    assert step.seconds["capture"] < OVERHEAD + busy(), step.log
-    if not cell.lasts:
-        assert cell.seen.seconds - expected.seconds < OVERHEAD + busy(), (step.seconds, step.log)
-
     after = cell.data
     if own := after.pop("hello-1", None):
         assert Entry.parse(own).outputs["parameters"] == expected.outputs
@@ -244,9 +258,30 @@ def does_not_notice(cell: Cell, control: dict[int, Seen]) -> None:
     assert {name: text for name, text in after.items() if name != "old"} == untouched
 
 
+def late(cell: Cell, control: dict[int, Seen]) -> str:
+    """Where the step waited longer for us than it may; empty if nowhere."""
+    step, seconds = cell.step, dict(cell.step.seconds)
+    retracted = "; could not" in step.log or "the check took too long" in step.log
+    most = {"check": OVERHEAD + RETRACTION * (retracted and cell.lasts), "capture": OVERHEAD}
+    if not cell.lasts:
+        seconds["both"], most["both"] = cell.seen.seconds - control[cell.scene.exit_code].seconds, OVERHEAD
+    over = [verb for verb, limit in most.items() if seconds[verb] >= limit + busy()]
+    return f"{over} of {seconds}: {step.log}" if over else ""
+
+
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_step_does_not_notice(cells: dict[str, Future[Cell]], control: dict[int, Seen], cell: str):
-    does_not_notice(cells[cell].result(), control)
+def test_the_step_does_not_notice(
+    first_run: Callable[[str], Cell], run_cell: Callable[[str], Cell], control: dict[int, Seen], cell: str
+):
+    """A machine that was busy just then is not our lateness: what is late each time is."""
+    done = first_run(cell)
+    does_not_notice(done, control)
+    for _ in range(AGAIN):
+        if not late(done, control):
+            break
+        done = run_cell(cell)
+        does_not_notice(done, control)
+    assert not late(done, control)
 
 
 @pytest.mark.parametrize("scene", {**SCENES, **MORE_SCENES})
@@ -264,7 +299,7 @@ def test_a_server_that_nobody_listens_for_is_not_noticed(
     step = WholeStep(tmp_path, Api(), ("127.0.0.1", 1), credentials)
     seen = step.run()
     assert (seen.exit_codes, seen.outputs, step.runs) == (control[0].exit_codes, control[0].outputs, 1)
-    assert seen.seconds - control[0].seconds < OVERHEAD + busy()
+    assert seen.seconds - control[0].seconds < OVERHEAD + 2 * busy()
 
 
 def test_the_matrix_has_a_row_for_every_request_in_the_code():

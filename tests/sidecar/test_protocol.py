@@ -7,6 +7,8 @@ import pytest
 from tests.sidecar.protocol import Assumption, Bug, Delivery
 from tests.sidecar.walk import Found, Wrong, explore, known
 
+pytestmark = pytest.mark.slow
+
 ANSWERED, RAN, MIXED = frozenset({"answered"}), frozenset({"started"}), frozenset({"answered", "started"})
 
 

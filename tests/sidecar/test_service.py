@@ -15,7 +15,7 @@ from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, ENTRIES, LIMIT, LOOKUP, RESULTS, Fault
 from tests.sidecar.steppod import Pod, cached, entry, have_entry, have_result
 
-SHORT = 400
+SHORT = 1200
 """Milliseconds for a run whose fault lasts."""
 
 

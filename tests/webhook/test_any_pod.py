@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonpatch
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from memoize import names
 from memoize.reasons import Reason
@@ -29,7 +29,7 @@ CHOSEN = {
     for service in (None, SERVICE)
 }
 any_pod = pytest.mark.parametrize("chosen", CHOSEN.values(), ids=CHOSEN)
-quickly = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quickly = settings(max_examples=min(40, settings.default.max_examples))
 
 
 def decide(pod: Json, gate: Delivery) -> pods.Inject | pods.Skip:

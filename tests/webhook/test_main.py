@@ -12,12 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
+import pytest
+
 from devcluster.api.server import write_kubeconfig
 from tests.cluster import Cluster, wait_for
+from tests.processes import MEASURED
 from tests.webhook.serving import certify
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
-NOWHERE = {"PATH": os.defpath, "HOME": "/nonexistent"}
+NOWHERE = {"PATH": os.defpath, "HOME": "/nonexistent", **MEASURED}
 
 
 def run(*argv: str, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -103,7 +108,7 @@ def test_a_signal_ends_the_wait_for_an_api_server(tmp_path: Path) -> None:
         nobody.bind(("127.0.0.1", 0))  # and never listens
         write_kubeconfig(kubeconfig, f"http://127.0.0.1:{nobody.getsockname()[1]}", Path(os.devnull), "token")
         with running(tmp_path, {"KUBECONFIG": str(kubeconfig)}, "--gate=image-volume") as server:
-            wait_for(lambda: "cannot try image volumes yet" in server.log, 30)
+            wait_for(lambda: "cannot try image volumes yet" in server.log)
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(20) == 0
     assert "listening" not in server.log
@@ -114,7 +119,7 @@ def test_an_image_volume_that_is_taken_is_served(cluster: Cluster, tmp_path: Pat
     environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": cluster.namespace()}
     argv = ("--gate=image-volume", "--certs=files", f"--cert-dir={tmp_path / 'certs'}")
     with running(tmp_path, environ, *argv) as server:
-        wait_for(lambda: server.get("/readyz") == (200, "ok\n"), 30)
+        wait_for(lambda: server.get("/readyz") == (200, "ok\n"))
     assert "the API server takes image volumes" in server.log
 
 
@@ -135,7 +140,7 @@ def test_it_serves_certificates_from_files_until_the_signal(cluster: Cluster, tm
         "STEPMEMO_LOG_FORMAT": "json",
     }
     with running(tmp_path, environ, "--certs=files", f"--cert-dir={tmp_path / 'certs'}") as server:
-        wait_for(lambda: server.get("/readyz") == (200, "ok\n"), 30)
+        wait_for(lambda: server.get("/readyz") == (200, "ok\n"))
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: server.get("/readyz") == (503, "shutting down\n"))
         server.process.send_signal(signal.SIGINT)
@@ -148,9 +153,9 @@ def test_files_that_come_later_are_served(cluster: Cluster, tmp_path: Path) -> N
     with running(
         tmp_path, {"KUBECONFIG": str(cluster.kubeconfig)}, "--certs=files", f"--cert-dir={tmp_path / 'certs'}"
     ) as server:
-        wait_for(lambda: "cannot serve" in server.log, 30)
+        wait_for(lambda: "cannot serve" in server.log)
         certify(tmp_path / "certs")
-        wait_for(lambda: server.get("/readyz") == (200, "ok\n"), 30)
+        wait_for(lambda: server.get("/readyz") == (200, "ok\n"))
 
 
 def test_it_makes_its_own_certificate_and_waits_for_its_configuration(
@@ -165,7 +170,7 @@ def test_it_makes_its_own_certificate_and_waits_for_its_configuration(
         "--shutdown-delay=0s",
     ) as server:
         missing = "there is no MutatingWebhookConfiguration nobody-made-it\n"
-        wait_for(lambda: server.get("/readyz") == (503, missing), 30)
+        wait_for(lambda: server.get("/readyz") == (503, missing))
         assert server.get("/healthz") == (200, "ok\n")
         assert cluster.get("Secret", namespace, "stepmemo-certs")[0] == 200
         server.process.send_signal(signal.SIGTERM)

@@ -130,12 +130,22 @@ class Lease:
             _log.info("acting on held Pods", extra=fields(lease=self._name, identity=self._identity))
 
     async def _release(self) -> None:
-        """Leave it to whoever stands next; one try, since nothing depends on it but seconds."""
+        """Leave it to whoever stands next. Nothing depends on it but seconds.
+
+        A renewal that was under way when this was cancelled has made another version: then once more.
+        """
         if not self.holds:
             return
         self._renewed = None
         try:
-            await self._request("PUT", self._self, self._body("", 1))
+            try:
+                await self._request("PUT", self._self, self._body("", 1))
+            except ApiException as error:
+                if error.status != _CONFLICT:
+                    raise
+                await self._look()
+                if _holder(self._seen) == self._identity:
+                    await self._request("PUT", self._self, self._body("", 1))
         except kube.FAILURES as error:
             _log.warning(
                 "cannot give up the Lease", extra=fields(lease=self._name, error=kube.explain(error))

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,10 @@ class Checker:
         (self.shared / ".checker").write_text(word)
         os.link(self.shared / ".checker", self.shared / "decision")
 
-    def check(self, spins: int, word: str) -> None:
-        for _ in range(spins):
-            os.sched_yield()
+    def check(self, after: float, word: str) -> None:
+        moment = time.perf_counter() + after
+        while time.perf_counter() < moment:
+            pass
         if self.claim():
             self.decide(word)
 
@@ -53,7 +55,7 @@ def test_two_gates_and_a_checker_always_agree(pod, word: str) -> None:
     words = set()
     for turn in range(TURNS):
         checker = Checker(pod.shared)
-        thread = threading.Thread(target=checker.check, args=(turn * 40, word))
+        thread = threading.Thread(target=checker.check, args=(turn * 100e-6, word))
         thread.start()
         gates = [pod.start("--", "echo", "ran"), pod.start("-r", "wait", "--", "echo", "ran")]
         ran = outcome(pod, gates)

@@ -95,7 +95,7 @@ def advise_of_outcome(
     home = finding.home or site.path
     if site.type == "resource" and (form.memoized or form.block is not None):
         yield warning(home, _of_resource(site, form, around))
-    if form.memoized and form.needs_node:
+    if form.needs_node:
         gate = {**site.default_annotations, **form.annotations}.get(names.GATED)
         if names.GATED_FOR in form.annotations:
             yield warning(home, f"{form.needs_node} is used: a hit is answered inside its Pod")

@@ -26,9 +26,12 @@ _MARKS = (names.RESULT_HELD, names.RESULT_MISS, names.RESULT_SKIPPED)
 def cleared(pod: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Op]]:
     """The Pod as it was before us, and the operations that make it so; the Pod itself where nothing is amiss.
 
-    A Pod that an earlier pass changed and that still has all of it is not touched, nor is one that none did.
+    A Pod that an earlier pass changed and that still has all of it is not touched, nor is one that none did,
+    nor one whose gate another webhook has put behind a program of its own (one that fetches secrets and then
+    starts what it is told, for instance): nobody could take that gate out, and without its volume the
+    container would not start.
     """
-    if not _has_any(pod):
+    if not _has_any(pod) or any(_is_wrapped(container) for container in _containers(pod)):
         return pod, []
     shape = layout.read(pod)
     if _is_whole(pod, shape) and _is_marked(pod):
@@ -130,6 +133,14 @@ def _can_start(place: Place, check: Place | None, volumes: set[Any]) -> bool:
 def _is_gated(place: Place) -> bool:
     words = _words(place)
     return words[:1] in ([gate] for gate in _GATES) and "--" in words
+
+
+def _is_wrapped(container: Mapping[str, Any]) -> bool:
+    """Whether the container starts a gate of ours by another program."""
+    command, args = container.get("command") or [], container.get("args") or []
+    return command[:1] not in ([gate] for gate in _GATES) and any(
+        gate in (*command, *args) for gate in _GATES
+    )
 
 
 def _words(place: Place) -> list[Any]:

@@ -152,6 +152,19 @@ WAYS = [
 ]
 
 
+@pytest.mark.parametrize("chosen", CHOSEN, ids=lambda c: f"{c.gate}-{'service' if c.service else 'direct'}")
+def test_a_gate_that_another_webhook_starts_by_its_own_program_stays_with_all_that_it_needs(
+    pod: Json, chosen: InjectSettings
+) -> None:
+    """Bank-Vaults' webhook makes `/vault/vault-env` the command, and what was the command its arguments."""
+    after = injected(pod, chosen)
+    assert after is not None
+    [main] = [container for container in after["spec"]["containers"] if container["name"] == "main"]
+    main["args"] = [*main["command"], *main.get("args", [])]
+    main["command"] = ["/vault/vault-env"]
+    assert traces.cleared(after) == (after, [])
+
+
 @pytest.mark.parametrize("what", WAYS)
 @pytest.mark.parametrize("chosen", CHOSEN, ids=lambda c: f"{c.gate}-{'service' if c.service else 'direct'}")
 @given(pod=step_pods())

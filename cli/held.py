@@ -125,7 +125,14 @@ async def _free(api: ApiClient, pod: Pod, found: Mapping[str, Any]) -> None:
     """Release a Pod that is as it was found; ApiException 409 or 422 where it is not."""
     uid, result = found["metadata"]["uid"], _result_path(found)
     await _posted(api, result, uid)  # who has no right to see it does not begin
-    taken = await _patch(api, pod, _take(found))
+    take, reason = _take(found)
+    try:
+        taken = await _patch(api, pod, [*take, reason])
+    except ApiException as error:
+        if error.status not in _CHANGED:
+            raise
+        # Its annotations may be full; where it is the Pod that has changed, this is refused as well.
+        taken = await _patch(api, pod, take)
     try:
         if posted := await _posted(api, result, uid):
             await kube.request(api, "DELETE", result, seconds=SECONDS, body=posted)
@@ -178,15 +185,12 @@ def _gate(pod: Mapping[str, Any]) -> int | None:
     return gates.index(names.HELD_GATE) if names.HELD_GATE in gates else None
 
 
-def _take(pod: Mapping[str, Any]) -> list[Op]:
-    """Take it from the keeper, as long as that has not decided; the gate stays."""
+def _take(pod: Mapping[str, Any]) -> tuple[list[Op], Op]:
+    """Take it from the keeper, as long as that has not decided, and say why; the gate stays."""
     metadata = pod["metadata"]
     word = (metadata.get("labels") or {}).get(names.RESULT)
-    return [
-        *_unchanged(pod, word),
-        _put(metadata, "labels", names.RESULT, names.RESULT_SKIPPED),
-        _put(metadata, "annotations", names.REASON, Reason.RELEASED.value),
-    ]
+    take = [*_unchanged(pod, word), _put(metadata, "labels", names.RESULT, names.RESULT_SKIPPED)]
+    return take, _put(metadata, "annotations", names.REASON, Reason.RELEASED.value)
 
 
 def _ungate(taken: Mapping[str, Any]) -> list[Op]:
@@ -198,11 +202,13 @@ def _ungate(taken: Mapping[str, Any]) -> list[Op]:
 
 def _give_back(taken: Mapping[str, Any]) -> list[Op]:
     """Let the keeper decide again."""
-    return [
+    back = [
         *_unchanged(taken, names.RESULT_SKIPPED),
         patch.replace((*_METADATA, "labels", names.RESULT), names.RESULT_HELD),
-        patch.remove((*_METADATA, "annotations", names.REASON)),
     ]
+    if names.REASON not in (taken["metadata"].get("annotations") or {}):
+        return back
+    return [*back, patch.remove((*_METADATA, "annotations", names.REASON))]
 
 
 def _unchanged(pod: Mapping[str, Any], word: str | None) -> list[Op]:

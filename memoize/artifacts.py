@@ -57,7 +57,10 @@ def repository(archive_location: object) -> dict[str, Any] | None:
     location = dict(archive_location[name])
     field = DRIVERS[name].field
     if field == "url":
-        location[field] = _with_path(str(location.get(field, "")), "")
+        try:
+            location[field] = _with_path(str(location.get(field, "")), "")
+        except NoLocationError:
+            return None
     else:
         location.pop(field, None)
     return {name: location}

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from memoize import names
 from memoize.fields import FieldError
 from memoize.reasons import Reason
-from webhook import artifactgc, pods, room, templates, workflows
+from webhook import artifactgc, pods, room, templates, traces, workflows
 from webhook.caches.view import View
 from webhook.containers import InjectSettings
 from webhook.events import TOLD, Events
@@ -113,17 +113,18 @@ class Admission:
         """Hold a step Pod, watch it, inject into it, or leave it alone and say why. Never denies."""
         if (request.group, request.kind, request.subresource, request.operation) != ("", "Pod", "", "CREATE"):
             return Outcome(Reason.NOT_A_STEP, "not an object that this webhook looks at")
-        pod = request.object or {}
+        pod, cleared = traces.cleared(request.object or {})
         owner = pods.owner(pod, request.namespace)
         outcome = await self._pod(pod, request.namespace, request.dry_run)
-        outcome = replace(
-            outcome,
-            workflow=owner.name if owner else "",
-            node=pods.node_id(pod.get("metadata") or {}),
-        )
         if owner and not outcome.ops:
             # A block's key became an annotation at submit: no Pod that is left alone may be refused for it.
             outcome = replace(outcome, ops=room.shortened(pod, {}) or ())
+        outcome = replace(
+            outcome,
+            ops=[*cleared, *outcome.ops],
+            workflow=owner.name if owner else "",
+            node=pods.node_id(pod.get("metadata") or {}),
+        )
         if outcome.reason in TOLD and owner and not request.dry_run:
             self._events.skipped(owner, outcome.node, outcome.reason, outcome.detail)
         return outcome

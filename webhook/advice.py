@@ -34,17 +34,25 @@ class Surroundings:
     """What warnings have to know of the spec around a template.
 
     `artifact_gc` is its strategy for artifacts, `braces` are the workflow's parameters whose value holds
-    braces that Argo leaves as they are.
+    braces that Argo leaves as they are, `owned` the fields of the `resource` in `templateDefaults` by which
+    it goes with the workflow, each with why: read once, since every template may inherit them.
     """
 
     artifact_gc: str
     braces: frozenset[str]
+    owned: Mapping[str, str]
 
 
 def surroundings(spec: Mapping[str, Any]) -> Surroundings:
     """Those of the templates of a WorkflowSpec."""
     strategy = mapping(spec.get("artifactGC")).get("strategy")
-    return Surroundings(str(strategy or ""), _with_braces(mapping(spec.get("arguments")).get("parameters")))
+    inherited = mapping(mapping(spec.get("templateDefaults")).get("resource"))
+    why = {name: goes_with_workflow({"resource": {name: value}}) for name, value in inherited.items()}
+    return Surroundings(
+        artifact_gc=str(strategy or ""),
+        braces=_with_braces(mapping(spec.get("arguments")).get("parameters")),
+        owned={name: text for name, text in why.items() if text is not None},
+    )
 
 
 def _with_braces(parameters: object) -> frozenset[str]:
@@ -80,12 +88,14 @@ def advise(site: Site, finding: Finding, written: Form, around: Surroundings) ->
         yield warning(home, f"artifactGC will delete what the cache points to: {_some(deleted)}")
 
 
-def advise_of_outcome(site: Site, finding: Finding, written: Form, form: Form) -> Iterator[str]:
+def advise_of_outcome(
+    site: Site, finding: Finding, written: Form, form: Form, around: Surroundings
+) -> Iterator[str]:
     """Warnings that follow from what becomes of a template: `form` is what it looks like once admitted."""
     home = finding.home or site.path
     if site.type == "resource" and (form.memoized or form.block is not None):
-        yield warning(home, _of_resource(site, form))
-    if form.memoized and form.needs_node:
+        yield warning(home, _of_resource(site, form, around))
+    if form.needs_node:
         gate = {**site.default_annotations, **form.annotations}.get(names.GATED)
         if names.GATED_FOR in form.annotations:
             yield warning(home, f"{form.needs_node} is used: a hit is answered inside its Pod")
@@ -101,9 +111,10 @@ def advise_of_outcome(site: Site, finding: Finding, written: Form, form: Form) -
         yield from _unless_opted_in(finding)
 
 
-def _of_resource(site: Site, form: Form) -> str:
-    merged = {**mapping(site.defaults.get("resource")), **mapping(site.template.get("resource"))}
-    why = goes_with_workflow({"resource": merged})
+def _of_resource(site: Site, form: Form, around: Surroundings) -> str:
+    own = mapping(site.template.get("resource"))
+    inherited = (why for name, why in around.owned.items() if name not in own)
+    why = goes_with_workflow({"resource": own}) or next(inherited, None)
     if why is None:
         return "the resource's side effect will not happen on a hit"
     if form.memoized:

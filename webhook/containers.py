@@ -8,7 +8,8 @@ from memoize import names
 from webhook.delivery import Delivery
 from webhook.layout import Place
 from webhook.pods import Plan
-from webhook.qos import QoS, qos_class, quantity
+from webhook.qos import quantity
+from webhook.resources import Work, ours
 
 Json = dict[str, Any]
 
@@ -95,7 +96,7 @@ class Parts:
     last: tuple[Json, ...] = ()
 
 
-def base(spec: Mapping[str, Any], settings: InjectSettings) -> Json:
+def base(spec: Mapping[str, Any], settings: InjectSettings, work: Work) -> Json:
     """The part of a container of ours that every one has; it satisfies PodSecurity `restricted`.
 
     ValueError where a quantity of the Pod's is none.
@@ -114,23 +115,10 @@ def base(spec: Mapping[str, Any], settings: InjectSettings) -> Json:
         "imagePullPolicy": settings.image_pull_policy,
         "securityContext": security,
     }
-    resources = _resources(spec, settings)
-    return common | {"resources": resources} if resources else common
-
-
-def _resources(spec: Mapping[str, Any], settings: InjectSettings) -> dict[str, dict[str, str]]:
-    """Requests and limits that keep the Pod in its QoS class, and inside a budget set for the whole Pod."""
     requests = {"cpu": settings.cpu_request, "memory": settings.memory_request}
     limits = {"cpu": settings.cpu_limit, "memory": settings.memory_limit}
-    if spec.get("resources") is not None:
-        return {}
-    match qos_class(spec):
-        case QoS.GUARANTEED:
-            return {"requests": limits, "limits": limits}
-        case QoS.BURSTABLE:
-            return {"requests": requests, "limits": limits}
-        case QoS.BEST_EFFORT:
-            return {}
+    resources = ours(spec, work, requests, limits)
+    return common | {"resources": resources} if resources else common
 
 
 def memory(settings: InjectSettings) -> list[str]:
@@ -173,8 +161,8 @@ def volumes(settings: InjectSettings) -> tuple[Json, ...]:
 
 def mounts(settings: InjectSettings, *theirs: Mapping[str, Any] | None) -> list[Json]:
     """Of a container that runs the sidecar: our own, and those of theirs that the Pod has, read-only."""
-    ours = [SHARED_MOUNT] if settings.service is None else [SHARED_MOUNT, _TOKEN_MOUNT]
-    return [*ours, *({**mount, "readOnly": True} for mount in theirs if mount is not None)]
+    own = [SHARED_MOUNT] if settings.service is None else [SHARED_MOUNT, _TOKEN_MOUNT]
+    return [*own, *({**mount, "readOnly": True} for mount in theirs if mount is not None)]
 
 
 def capture_mounts(plan: Plan, settings: InjectSettings) -> list[Json]:

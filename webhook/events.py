@@ -32,6 +32,7 @@ TOLD = frozenset(
         Reason.INVALID_ANNOTATIONS,
         Reason.MODE_UNKNOWN,
         Reason.UNSUPPORTED_TEMPLATE,
+        Reason.OWNED_BY_WORKFLOW,
         Reason.NAME_CLASH,
         Reason.NO_ROOM,
         Reason.NOT_GATEABLE,

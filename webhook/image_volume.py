@@ -12,6 +12,7 @@ from memoize import names
 from webhook import containers
 from webhook.containers import InjectSettings, Json, Parts
 from webhook.pods import Plan
+from webhook.resources import Work
 
 _IMAGE_MOUNT: Json = {"name": names.IMAGE_VOLUME, "mountPath": names.IMAGE_DIR, "readOnly": True}
 _KILLED = 137
@@ -44,7 +45,7 @@ def _sidecar(spec: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> J
     bounds = [*check, *capture, *containers.memory(settings)]
     return {
         "name": names.CAPTURE_CONTAINER,
-        **containers.base(spec, settings),
+        **containers.base(spec, settings, Work.BOTH if plan.check else Work.CAPTURE),
         **(_STARTED_AGAIN if plan.check else {}),
         "command": [names.IMAGE_GATE, "capture", *bounds, *awaited, *containers.WORK],
         "env": containers.env(plan, settings),
@@ -60,7 +61,7 @@ def _image_volume(settings: InjectSettings) -> Json:
 def specimen(settings: InjectSettings) -> Json:
     """A Pod's spec with every field that this delivery asks more of an API server than the other one."""
     gated = {"name": names.MAIN_CONTAINER, "image": settings.image, "volumeMounts": [_IMAGE_MOUNT]}
-    sidecar = {"name": names.CAPTURE_CONTAINER, **containers.base({}, settings), **_STARTED_AGAIN}
+    sidecar = {"name": names.CAPTURE_CONTAINER, **containers.base({}, settings, Work.BOTH), **_STARTED_AGAIN}
     return {
         "restartPolicy": "Never",
         "containers": [sidecar, gated],

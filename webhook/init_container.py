@@ -10,17 +10,19 @@ from memoize import names
 from webhook import containers
 from webhook.containers import InjectSettings, Json, Parts
 from webhook.pods import Plan
+from webhook.resources import Work
 
 
 def parts(spec: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> Parts:
     """What goes into a Pod with this spec. ValueError where a quantity of the Pod's is none."""
-    base = containers.base(spec, settings)
+    check = containers.base(spec, settings, Work.LOOK_UP)
+    capture = containers.base(spec, settings, Work.CAPTURE)
     return Parts(
         gate=(names.GATE,),
         gate_mounts=(containers.SHARED_MOUNT,),
         volumes=containers.volumes(settings),
-        init=(_check(base, plan, settings),),
-        last=(_capture(base, plan, settings),) if plan.capture else (),
+        init=(_check(check, plan, settings),),
+        last=(_capture(capture, plan, settings),) if plan.capture else (),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from memoize import names, outputs, spec
 from memoize.reasons import Reason
 from memoize.step import Step
-from webhook import artifactgc, delivery, fitness, layout, room, words
+from webhook import artifactgc, delivery, fitness, layout, room, traces, words
 from webhook.delivery import Delivery
 from webhook.layout import Layout, Place
 from webhook.words import Mode
@@ -114,7 +114,7 @@ def screen(pod: Mapping[str, Any], namespace: str) -> Skip | Owner:
         return Skip(Reason.NOT_A_STEP)
     if names.KEY not in annotations:
         return Skip(Reason.NO_KEY)
-    if names.PLAN in annotations or _is_injected(pod):
+    if names.PLAN in annotations or traces.injected(pod):
         return Skip(Reason.ALREADY_INJECTED)
     if words.of_template(annotations) is False:
         return Skip(Reason.OPTED_OUT, "the template says so")
@@ -271,17 +271,6 @@ def _memo(annotations: Mapping[str, Any]) -> Skip | spec.Memo:
     if memo is None or errors:
         return Skip(Reason.INVALID_ANNOTATIONS, "; ".join(f"{e.field}: {e.kind.text}" for e in errors))
     return memo
-
-
-def _is_injected(pod: Mapping[str, Any]) -> bool:
-    """Whether a container of ours is there, whichever way the gate was delivered."""
-    spec = pod.get("spec") or {}
-    return any(
-        container.get("name") in names.CONTAINERS
-        and (container.get("command") or [])[:1] == [names.IMAGE_GATE]
-        for kind in ("initContainers", "containers")
-        for container in spec.get(kind) or ()
-    )
 
 
 def node_id(metadata: Mapping[str, Any]) -> str:

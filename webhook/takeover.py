@@ -120,11 +120,15 @@ def wanted(site: Site, written: Form, nearby: Nearby, needs_node: str = "") -> F
         made = made | says
     if made:
         made = made | {names.MANAGED: _digest(made)}
-    if memoized and needs_node and names.GATED not in seen_by_argo:
+    # A Workflow that calls it may say "true", where only its Namespace says "false".
+    may_be = memoized or (
+        keyed and block is None and site.makes_cacheable_pod and word is None and nearby.holder is None
+    )
+    if may_be and needs_node and names.GATED not in seen_by_argo:
         made = made | {names.GATED: _NEVER_GATED, names.GATED_FOR: needs_node}
     blocked = opted_in and block is not None and site.makes_pod
     form = Form(block, {**annotations, **made}, memoized=memoized, blocked=blocked)
-    return replace(form, needs_node=needs_node) if memoized else form
+    return replace(form, needs_node=needs_node) if may_be else form
 
 
 def _as_it_was(made: Mapping[str, Any]) -> bool | None:

@@ -66,7 +66,9 @@ def review(
         warnings += advice.advise(template.site, template.finding, template.written, around)
         if template.form is None:
             continue
-        warnings += advice.advise_of_outcome(template.site, template.finding, template.written, template.form)
+        warnings += advice.advise_of_outcome(
+            template.site, template.finding, template.written, template.form, around
+        )
         if kind != CRON_WORKFLOW:  # the Workflows made from it are changed, each at its own admission
             ops += takeover.changes(template.site, template.form)
     warnings += _of_the_whole(kind, obj, judged, uses)

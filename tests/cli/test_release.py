@@ -96,7 +96,6 @@ def test_every_held_pod_of_a_namespace_loses_our_gate_and_no_other(cluster: Clus
 
 
 @pytest.mark.contract
-@pytest.mark.contract
 def test_a_held_pod_that_lost_its_label_is_found_all_the_same(cluster: Cluster, release: Any) -> None:
     namespace = cluster.namespace()
     hold(cluster, namespace, "one")
@@ -104,6 +103,20 @@ def test_a_held_pod_that_lost_its_label_is_found_all_the_same(cluster: Cluster, 
     assert cluster.patch("Pod", namespace, "one", unlabelled)[0] == 200
     assert release("-n", namespace)[0] == 0
     assert not cluster.get("Pod", namespace, "one")[1]["spec"].get("schedulingGates")
+
+
+@pytest.mark.contract
+def test_a_held_pod_whose_annotations_are_full_is_released_without_a_reason(
+    cluster: Cluster, release: Any
+) -> None:
+    pod = hold(cluster, cluster.namespace(), "one")
+    annotations = pod["metadata"]["annotations"]
+    free = 256 * 1024 - sum(len(f"{name}{text}") for name, text in annotations.items())
+    filling = {"metadata": {"annotations": {"a": "x" * (free - 1)}}}
+    assert cluster.patch("Pod", pod["metadata"]["namespace"], "one", filling)[0] == 200
+    assert release("-n", pod["metadata"]["namespace"])[0] == 0
+    assert gates(get(cluster, pod)) == []
+    assert get(cluster, pod)["metadata"]["labels"][names.RESULT] == names.RESULT_SKIPPED
 
 
 def test_all_namespaces(cluster: Cluster, release: Any) -> None:

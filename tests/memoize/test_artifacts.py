@@ -91,7 +91,17 @@ def test_an_artifact_that_nobody_could_find_again_is_an_error(
 
 
 @pytest.mark.parametrize(
-    "archive", [None, {}, {"archiveLogs": True}, {"raw": {"data": "x"}}, "x", {"s3": None}]
+    "archive",
+    [
+        None,
+        {},
+        {"archiveLogs": True},
+        {"raw": {"data": "x"}},
+        "x",
+        {"s3": None},
+        {"artifactory": {"url": "http://["}},
+        {"http": {"url": "http://[::1"}},
+    ],
 )
 def test_an_archive_location_that_takes_no_keys_is_none(archive: object):
     assert repository(archive) is None

@@ -5,8 +5,9 @@ from copy import deepcopy
 from typing import Any
 
 from memoize import names
+from webhook import resources
 from webhook.containers import InjectSettings
-from webhook.qos import QoS, qos_class
+from webhook.resources import Work
 
 Json = dict[str, Any]
 WORK = ["--", "python3", "-S", "-E", "-B", "-m", "sidecar"]
@@ -48,9 +49,12 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     ours: Json = {"image": settings.image, "imagePullPolicy": "IfNotPresent", "securityContext": security}
     full = {"cpu": settings.cpu_limit, "memory": settings.memory_limit}
     some = {"cpu": settings.cpu_request, "memory": settings.memory_request}
-    if "resources" not in spec and qos_class(spec) is not QoS.BEST_EFFORT:
-        guaranteed = qos_class(spec) is QoS.GUARANTEED
-        ours["resources"] = {"requests": full if guaranteed else some, "limits": full}
+
+    def asking(work: Work) -> Json:
+        asked = resources.ours(pod_spec, work, some, full)
+        return {**ours, "resources": asked} if asked else ours
+
+    pod_spec = deepcopy(spec)
     fields = {"POD_NAME": "name", "POD_UID": "uid", "NAMESPACE": "namespace"}
     env = [{"name": "STEPMEMO_STEP", "value": step}] + [
         {"name": f"STEPMEMO_{name}", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.{field}"}}}
@@ -83,9 +87,10 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     words += ["-c", "2000"] if check and not by_init else []
     words += ["-t", "2000"] if capture else []
     words += ["-m", "48", *(awaited if capture else []), *WORK]
-    sidecar = {"name": "stepmemo", **ours, "command": words, "env": env, "volumeMounts": all_mounts}
+    work = Work.BOTH if check and not by_init else Work.CAPTURE
+    sidecar = {"name": "stepmemo", **asking(work), "command": words, "env": env, "volumeMounts": all_mounts}
     if by_init:
-        first = {"name": "stepmemo-check", **ours}
+        first = {"name": "stepmemo-check", **asking(Work.LOOK_UP)}
         if check:
             first["command"] = ["/opt/stepmemo/gate", "check", "-t", "2000", "-m", "48", *WORK]
             first |= {"env": env, "volumeMounts": check_mounts}

@@ -159,7 +159,8 @@ async def test_an_image_that_does_not_start_is_not_injected(installed: Installed
     installed.keeper.ready, installed.broken = False, "ErrImagePull in Pod x"
     async with installed.deciding() as decide:
         outcome = await decide()
-    assert (outcome.reason, outcome.detail, outcome.ops) == (Reason.IMAGE_BROKEN, installed.broken, ())
+    assert (outcome.reason, outcome.detail) == (Reason.IMAGE_BROKEN, installed.broken)
+    assert not outcome.ops
 
 
 async def test_a_step_decided_outside_needs_no_image_that_starts(installed: Installed) -> None:
@@ -194,3 +195,17 @@ async def test_a_key_that_no_annotation_holds_gives_way_whatever_becomes_of_the_
     annotations = jsonpatch.apply_patch(installed.pod, list(outcome.ops))["metadata"]["annotations"]
     assert annotations[names.KEY_DIGEST] == data_key(key)
     assert names.KEY not in annotations
+
+
+async def test_a_pod_that_lost_a_part_of_what_it_got_is_made_what_it_was_and_decided_anew(
+    installed: Installed, load: Callable[[str], Json]
+) -> None:
+    golden = load("v4.1.2-legacy/container.golden")["spec"]
+    original, installed.pod["spec"] = installed.pod["spec"], golden
+    golden["initContainers"] = [c for c in golden["initContainers"] if c["name"] != names.CHECK_CONTAINER]
+    async with installed.deciding() as decide:
+        outcome = await decide()
+    after = jsonpatch.apply_patch(installed.pod, list(outcome.ops))
+    assert (outcome.reason, installed.result(outcome)) == (Reason.HELD, names.RESULT_HELD)
+    assert after["spec"].pop("schedulingGates") == [{"name": names.HELD_GATE}]
+    assert after["spec"] == original

@@ -179,6 +179,17 @@ def test_a_key_of_the_authors_is_still_not_opted_in_by_us():
     assert names.MANAGED not in annotations(after), "on a Pod it would outweigh the Namespace's word"
 
 
+@pytest.mark.parametrize("labels", [{names.MEMOIZE: "false"}, None], ids=["opted out", "not known"])
+def test_a_key_that_a_calling_workflow_may_still_opt_in_gets_the_mark(labels):
+    """On a Pod the Workflow's word counts before the Namespace's."""
+    obj = {**workflow(USED, flat()), "kind": "WorkflowTemplate"}
+    verdict = review("WorkflowTemplate", obj, None, "CREATE", labels, "enforce")
+    assert annotations(jsonpatch.apply_patch(obj, verdict.ops))[names.GATED] == "false"
+    obj["metadata"] = {"annotations": {names.MEMOIZE: "false"}}
+    verdict = review("WorkflowTemplate", obj, None, "CREATE", labels, "enforce")
+    assert names.GATED not in annotations(jsonpatch.apply_patch(obj, verdict.ops))
+
+
 def test_the_mark_goes_with_the_use_and_with_the_opt_in():
     after, _ = stored(workflow(USED, flat()))
     after["spec"]["templates"][0] = steps(template="other")

@@ -219,21 +219,30 @@ REQUESTS = {"cpu": SETTINGS.cpu_request, "memory": SETTINGS.memory_request}
 LIMITS = {"cpu": SETTINGS.cpu_limit, "memory": SETTINGS.memory_limit}
 
 
+SMALL = {**LIMITS, "cpu": "50m"}
+
+
 @pytest.mark.parametrize(
-    ("theirs", "ours"),
+    ("theirs", "check", "capture"),
     [
-        ({}, None),
-        ({"requests": {"cpu": "1"}}, {"requests": REQUESTS, "limits": LIMITS}),
-        ({"requests": FULL, "limits": FULL}, {"requests": LIMITS, "limits": LIMITS}),
+        ({}, None, None),
+        ({"requests": {"cpu": "1"}}, *[{"requests": REQUESTS, "limits": LIMITS}] * 2),
+        (
+            {"requests": FULL, "limits": FULL},
+            {"requests": LIMITS, "limits": LIMITS},
+            {"requests": SMALL, "limits": SMALL},
+        ),
     ],
 )
-def test_our_resources_keep_the_pods_qos_class(pod: Json, theirs: Json, ours: Json | None) -> None:
+def test_our_resources_keep_the_pods_qos_class(
+    pod: Json, theirs: Json, check: Json | None, capture: Json | None
+) -> None:
     for kind in ("initContainers", "containers"):
         for c in pod["spec"][kind]:
             c["resources"] = theirs
     mutated = mutate(pod)
-    for name in ("stepmemo-check", "stepmemo"):
-        assert container(mutated, name).get("resources") == ours
+    assert container(mutated, "stepmemo-check").get("resources") == check
+    assert container(mutated, "stepmemo").get("resources") == capture
     assert qos.qos_class(mutated["spec"]) == qos.qos_class(pod["spec"])
 
 

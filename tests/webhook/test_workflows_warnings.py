@@ -1,6 +1,9 @@
+import sys
+from types import FrameType
+
 import pytest
 
-from memoize import names
+from memoize import names, tags
 from webhook.workflows import review
 
 CACHE = {"configMap": {"name": "results"}}
@@ -205,6 +208,47 @@ def test_a_resource_that_goes_with_its_workflow(resource, why):
     assert warnings({**own, "resource": resource}) == [
         f"spec.templates[0].memoize: Argo's own hit names a resource that went with its workflow ({why})"
     ]
+
+
+def test_a_resource_of_its_own_takes_the_place_of_the_default_one_field_by_field():
+    inherited = {
+        "templateDefaults": {"resource": {"manifest": "{{workflow.uid}}", "setOwnerReference": True}}
+    }
+    own = template(type_="resource")
+    said = []
+    for resource in (
+        {"manifest": "x"},
+        {"setOwnerReference": False},
+        {"manifest": "", "setOwnerReference": False},
+    ):
+        said += warnings({**own, "resource": resource}, metadata=OPTED_IN, **inherited)
+    where = "spec.templates[0].memoize"
+    assert said == [
+        f"{where}: is not stored: the resource goes with its workflow (setOwnerReference)",
+        f"{where}: is not stored: the resource goes with its workflow (workflow.uid in its manifest)",
+        f"{where}: the resource's side effect will not happen on a hit",
+    ]
+
+
+def test_a_default_manifest_is_read_once_however_many_templates_inherit_it():
+    own = template(type_="resource")
+    templates = [{**own, "name": f"t{i}", "resource": {"action": "create"}} for i in range(20)]
+    manifest = "{{workflow.name}}" * 300
+    defaults = {"resource": {"manifest": manifest}}
+    obj = {"metadata": OPTED_IN, "spec": {"templateDefaults": defaults, "templates": templates}}
+    read = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is tags.find.__code__:
+            read.append(frame.f_locals["text"])
+
+    sys.setprofile(note)
+    try:
+        verdict = review("Workflow", obj, None, "CREATE", {}, "enforce")
+    finally:
+        sys.setprofile(None)
+    assert len(verdict.warnings) == len(templates)
+    assert read.count(manifest) == 1
 
 
 def test_a_resource_whose_side_effect_will_not_happen():

@@ -16,9 +16,9 @@ def goes_with_workflow(template: Mapping[str, Any], workflow_uid: str = "") -> s
 
     For a template as its author wrote it, and for one in a Pod, whose tags are resolved: there `workflow_uid`
     tells what became of `{{workflow.uid}}`. What a `manifestFrom` artifact says is seen where it is `raw`.
-    (ResourceTemplate, pkg/apis/workflow/v1alpha1/workflow_types.go, v3.5 to v4.1. The executor adds an owner
-    reference to the Workflow for `setOwnerReference`; in a manifest nothing else than the uid can name an
-    owner that Kubernetes' garbage collector follows.)
+    (ResourceTemplate, pkg/apis/workflow/v1alpha1/workflow_types.go, v3.5 to v4.1. For `setOwnerReference` the
+    controller adds an owner reference to the Workflow (executeResource in workflow/controller/operator.go);
+    in a manifest nothing but the uid can name an owner that Kubernetes' garbage collector follows.)
     """
     resource = mapping(template.get("resource"))
     if resource.get("setOwnerReference") is True:

@@ -49,5 +49,6 @@ def answer(outputs: Mapping[str, Any] | None, declared: Declared) -> Outputs:
 def _placed(declared: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
     """The reader's artifact, where the stored one lies."""
     kept = {k: v for k, v in declared.items() if k not in _OF_THE_ENTRY | _NEVER_POSTED}
-    taken = {k: v for k, v in stored.items() if k in _OF_THE_ENTRY and v is not None}
+    # Argo takes the first driver that is there, an empty one as well (ArtifactLocation.Get).
+    taken = {k: v for k, v in stored.items() if k in _OF_THE_ENTRY and (v if k in DRIVERS else v is not None)}
     return {**kept, **taken, "artifactGC": {"strategy": NEVER}}

@@ -88,6 +88,13 @@ def test_a_resources_parameter_is_read_from_the_object_and_from_no_file():
     assert {p["name"]: p["value"] for p in posted} == {"a": "theirs", "b": "theirs", "c": "mine"}
 
 
+def test_a_location_that_says_nothing_does_not_hide_the_one_that_does():
+    mine, place = {"name": "res", "path": "/mine"}, {"bucket": "b", "key": "k"}
+    theirs = {"name": "res", "gcs": {}, "s3": place, "archive": {}, "mode": 0}
+    posted = {**mine, "s3": place, "archive": {}, "mode": 0, "artifactGC": NEVER}
+    assert answered({"outputs": {"artifacts": [mine]}}, {"artifacts": [theirs]}) == {"artifacts": [posted]}
+
+
 def test_an_artifact_is_the_readers_where_the_stored_one_lies_and_as_it_is_packed():
     mine = {
         "name": "res",

@@ -122,7 +122,8 @@ class Actions:
         the result is looked at each time. That costs a step that runs one more request; memory of earlier
         Pods would not, but a keeper that starts anew has none. Where there is an answer, or one may be on its
         way (`doubtful`), the Pod is told first that it is to run, which nobody can finish after that; the
-        answer is taken back or kept out next; the gate goes last.
+        answer is taken back or kept out next; the gate goes last. Where an API server lets nobody write that
+        word on the Pod, it lets nobody write the word of an answer either: the gate goes all the same.
         """
         held: Found | Ended = pod
         for _ in range(_TRIES):
@@ -133,8 +134,7 @@ class Actions:
             of = held if isinstance(held, Tended) else known or held
             again: Found | Ended | None = None
             if doubtful or await self._is_answered(of):
-                again = await self._patch(_path(pod), finish.tell(held, outcome), held, self._held)
-                again = again or await self._retract(of)
+                again = await self._tell(pod, held, outcome) or await self._retract(of)
             if again is None:
                 requests = finish.release(held, label, outcome)
                 again = await self._patch(_path(pod), requests, held, self._held)
@@ -142,6 +142,15 @@ class Actions:
                 return Ended.DONE
             held = again
         raise KeepsChangingError("the Pod keeps changing")
+
+    async def _tell(self, pod: Found, held: Found, outcome: Outcome) -> Found | Ended | None:
+        """Write on a held Pod that it is to run, if the API server takes that; see `_patch`."""
+        try:
+            return await self._patch(_path(pod), finish.tell(held, outcome), held, self._held)
+        except ApiException as error:
+            if not _is_refused(error):
+                raise
+            return None
 
     async def close(self, pod: Found) -> None:
         """The Pod is over. If it reported nothing into the result that kept answers out, have Argo go on.

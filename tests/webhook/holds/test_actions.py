@@ -399,6 +399,24 @@ async def test_where_label_and_reason_are_refused_the_gate_goes_alone(
     assert site.word(pod.name) == names.RESULT_HELD
 
 
+@pytest.mark.parametrize("answered", [False, True])
+async def test_the_gate_goes_alone_from_a_pod_that_may_not_be_told_to_run(
+    site: Site, cluster: Cluster, actions: Actions, answered: bool
+) -> None:
+    """Under a policy that lets nobody change labels and annotations of a Pod, what is doubtful hangs else."""
+    proxy = Proxy(cluster)
+    pod = held(site)
+    if answered:
+        await posted(actions, pod)
+    async with proxy.serving() as url, api_client(cluster, url=url) as api:
+        proxy.fault = refusing(403, f"PATCH pods/{pod.name}", times=4)
+        behind = Actions(Requests(api, Bucket(1000)), lambda: datetime.now(UTC))
+        assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True) is Ended.DONE
+    assert not site.held(pod.name)
+    assert site.word(pod.name) == names.RESULT_HELD
+    assert site.result(pod.name) is None or completed_as(site, pod) == "false", "no answer is beside it"
+
+
 async def test_a_pod_that_no_request_may_change_is_tried_again_later(site: Site, cluster: Cluster) -> None:
     proxy = Proxy(cluster)
     pod = held(site)

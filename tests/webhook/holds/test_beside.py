@@ -48,6 +48,7 @@ async def test_who_gets_the_lease_back_takes_back_what_another_posted_meanwhile(
             await other.kill()
         assert site.held(follower)
         forget_the_entry(site)
+        await until(lambda: not first.keeper._view.entries)
         monkeypatch.undo()
         forget_the_lease(site)
         site.delete(leader)

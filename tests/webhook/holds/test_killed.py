@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
@@ -15,6 +16,13 @@ from tests.webhook.holds.site import OUT, PAUSED, RAN, SIMPLE, Site
 WHEN = ("before", "after")
 MOST = 40
 """Requests of one scenario; one that has fewer ends with a keeper that was not killed."""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view that is slow to show what was stored, as on a busy machine, makes nobody run."""
+    for grace in ("STORED_GRACE", "ORDER_GRACE"):
+        monkeypatch.setattr(f"webhook.holds.flights.{grace}", timedelta(minutes=1))
 
 
 @dataclass

@@ -26,11 +26,12 @@ def test_modes_of_one_run(ns: Namespace) -> None:
 
 
 def test_a_broken_block_is_denied_at_submit(ns: Namespace) -> None:
+    """Without a field that there is not, which kubectl itself refuses under Argo's full CRDs."""
     with pytest.raises(AssertionError) as refused:
         ns.submit(
-            container(memoize={"key": " ", "maxage": "1d", "cache": {"configMap": {"name": "Upper_Case"}}})
+            container(memoize={"key": " ", "maxAge": "1d", "cache": {"configMap": {"name": "Upper_Case"}}})
         )
-    for field in ("memoize.key", "memoize.maxage", "memoize.cache.configMap.name"):
+    for field in ("memoize.key", "memoize.maxAge", "memoize.cache.configMap.name"):
         assert f"spec.templates[0].{field}" in str(refused.value)
 
 

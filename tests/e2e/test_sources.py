@@ -62,7 +62,7 @@ def test_a_workflow_template_by_either_reference(ns: Namespace, shelf: tuple[str
 def test_a_cron_workflow_by_hand_and_by_its_clock(ns: Namespace, setting: Setting) -> None:
     """A CronWorkflow, submitted by hand (`argo submit --from`) and by its clock."""
     schedule = {"schedule": "@every 5s"} if setting.is_before(3, 6) else {"schedules": ["@every 5s"]}
-    template = container()
+    template = container(memoize=memo(max_age="1h"))  # it stays, and full CRDs require a maxAge
     workflow = {"entrypoint": "step", "templates": [template]}
     limits = {"concurrencyPolicy": "Forbid", "suspend": True}
     made = ns.create(argo("CronWorkflow", {"name": "c"}, schedule | limits | {"workflowSpec": workflow}))

@@ -24,6 +24,8 @@ from webhook.holds.tended import Tended, read
 from webhook.inject import inject
 from webhook.patch import Op
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 
 PODS = Path(__file__).parents[1] / "data" / "pods"

@@ -23,6 +23,8 @@ from webhook.delivery import Delivery
 from webhook.holds import hold
 from webhook.inject import inject
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 
 PODS = Path(__file__).parents[1] / "data" / "pods"

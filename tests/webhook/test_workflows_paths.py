@@ -122,7 +122,7 @@ def objects(draw: st.DrawFn) -> Json:
 
 
 @given(objects())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples)
 def test_every_error_names_a_field_that_is_there_or_that_has_a_place_there(obj: Json) -> None:
     for error in review(obj["kind"], obj, None, "CREATE", {names.MEMOIZE: "true"}, "enforce").errors:
         assert not wrong_about(obj, error), (error, wrong_about(obj, error))

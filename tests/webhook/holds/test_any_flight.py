@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -305,6 +305,5 @@ class Keeper(RuleBasedStateMachine):
 
 
 TestAnyFlight = Keeper.TestCase
-TestAnyFlight.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+QUICK = settings.default.max_examples < 100
+TestAnyFlight.settings = settings(max_examples=25 if QUICK else 150, stateful_step_count=40)

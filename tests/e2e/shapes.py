@@ -75,7 +75,7 @@ def _once(name: str) -> str:
     return f"{RANDOM} > /tmp/out; test '{name}' = 1"
 
 
-NUMBER = "cksum < /proc/sys/kernel/random/uuid | cut -d ' ' -f 1"
+NUMBER = "echo $((0x$(cut -c 1-7 /proc/sys/kernel/random/uuid)))"
 CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "made-"}}
 STOCK: tuple[Template, ...] = (
     container() | _key("make"),
@@ -874,10 +874,14 @@ ONE: dict[str, tuple[Template | None, Row]] = {
                             {
                                 "name": "stepmemo_e2e_seconds",
                                 "help": "seconds",
-                                "gauge": {"value": "{{duration}}"},
+                                "gauge": {"value": "{{duration}}", "realtime": False},
                                 "when": "{{status}} == Succeeded",
                             },
-                            {"name": "stepmemo_e2e_code", "help": "code", "gauge": {"value": "{{exitCode}}"}},
+                            {
+                                "name": "stepmemo_e2e_code",
+                                "help": "code",
+                                "gauge": {"value": "{{exitCode}}", "realtime": False},
+                            },
                         ]
                     }
                 )

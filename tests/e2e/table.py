@@ -44,10 +44,16 @@ class Notes:
 
     texts: list[str] = field(default_factory=list)
 
-    def mark(self, text: str) -> str:
-        if text not in self.texts:
-            self.texts.append(text)
-        return f"[{self.texts.index(text) + 1}]"
+    _NAMED = 20
+
+
+"""More variants than this are counted, so that a row stays readable."""
+
+
+def mark(self, text: str) -> str:
+    if text not in self.texts:
+        self.texts.append(text)
+    return f"[{self.texts.index(text) + 1}]"
 
 
 def render(table: dict[str, Any]) -> str:
@@ -89,7 +95,8 @@ def _group(title: str, cases: list[dict[str, Any]], columns: list[str], notes: N
     for case in sorted(cases, key=lambda case: case["says"]):
         outcomes = case["outcomes"]
         variants = sorted({variant for column in outcomes.values() for variant in column if variant})
-        says = f"{case['says']}: {', '.join(variants)}" if variants else case["says"]
+        named = ", ".join(variants) if len(variants) <= _NAMED else f"{len(variants)} variants"
+        says = f"{case['says']}: {named}" if variants else case["says"]
         cells = (_cell(outcomes.get(column, {}), notes) for column in columns)
         yield f"| {says.replace('|', '&#124;')} | {' | '.join(cells)} |"
 

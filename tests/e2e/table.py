@@ -16,6 +16,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 SOURCE, PAGE = DOCS / "compatibility.json", DOCS / "compatibility.md"
 
 SKIPPED = "skipped: "
+_NAMED = 20
+"""More variants than this are counted, so that a row stays readable."""
 
 HEAD = """\
 # Compatibility

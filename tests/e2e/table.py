@@ -46,16 +46,10 @@ class Notes:
 
     texts: list[str] = field(default_factory=list)
 
-    _NAMED = 20
-
-
-"""More variants than this are counted, so that a row stays readable."""
-
-
-def mark(self, text: str) -> str:
-    if text not in self.texts:
-        self.texts.append(text)
-    return f"[{self.texts.index(text) + 1}]"
+    def mark(self, text: str) -> str:
+        if text not in self.texts:
+            self.texts.append(text)
+        return f"[{self.texts.index(text) + 1}]"
 
 
 def render(table: dict[str, Any]) -> str:

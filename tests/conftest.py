@@ -53,9 +53,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.option.markexpr == "not slow" and collection_path in SLOW_ROOMS else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow by its room, and by its need of an API server that runs."""
+    """Mark what is slow by its room, and by its need of an API server that runs.
+
+    One worker has all tests of the real API server, which there is one of: a keeper that a test installs
+    looks after every namespace, and would decide the Pods that another worker's test holds.
+    """
     for item in items:
+        callspec = getattr(item, "callspec", None)
+        on_real = callspec is not None and callspec.params.get("cluster") == KUBE_APISERVER
+        if on_real or "kube_apiserver" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(KUBE_APISERVER))
         in_slow_room = not set(SLOW_ROOMS).isdisjoint(item.path.parents)
         if in_slow_room or not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)

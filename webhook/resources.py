@@ -53,6 +53,8 @@ def ours(spec: Mapping[str, Any], work: Work, requests: Amounts, limits: Amounts
             mebibytes = math.ceil(bytes_ / _MEBIBYTE)
             fits = mebibytes * _MEBIBYTE < quantity(limits["memory"])
             least["memory"] = f"{mebibytes}Mi" if fits else limits["memory"]
+    if qos_class(spec) is QoS.GUARANTEED:
+        least = most  # as it is but where a container says a request of 0, from which there is no ratio
     return {"requests": least, "limits": most}
 
 

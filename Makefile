@@ -1,5 +1,7 @@
 # Needs Python 3.11 or newer, git and make; everything else goes into .venv.
 PYTHON ?= python3
+# Processes that `make test` shares the tests among; 0: none but one, for a machine that is slow or shared.
+WORKERS ?= auto
 BIN := .venv/bin
 STAMP := .venv/.installed
 # Else every worker compiles every test for itself, each time.
@@ -43,7 +45,7 @@ check: lint
 
 test: lint gate
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto --dist loadgroup
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -55,7 +55,7 @@ class Steps:
         status, self._owner = cluster.create(owner)
         assert status == 201, self._owner
 
-    def create(self, pod: Object) -> tuple[int, Object]:
+    def create(self, pod: Object, *, dry_run: bool = False) -> tuple[int, Object]:
         """The answer to the Pod's creation, under another name; it is gone again after that."""
         pod = copy.deepcopy(pod)
         name = f"p-{next(_numbers)}"
@@ -70,8 +70,9 @@ class Steps:
                 "metadata": {"name": account, "namespace": self._namespace},
             }
         )
-        status, created = self._cluster.create(pod)
-        self._cluster.delete("Pod", self._namespace, name)
+        status, created = self._cluster.create(pod, dry_run=dry_run)
+        if not dry_run:
+            self._cluster.delete("Pod", self._namespace, name)
         return status, created
 
 
@@ -102,11 +103,12 @@ def annotated(pod: Object, name: str, free: int) -> Object:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_a_pod_with_annotations_up_to_the_limit_is_taken(case: Path, without: Steps, with_us: Steps) -> None:
+    """Dry run: this limit is one of validation, which comes before storage."""
     for name, free in (("a", 0), (names.KEY, 0), ("a", 500)):
         pod = annotated(json.loads(case.read_text()), name, free)
-        status, answer = without.create(pod)
+        status, answer = without.create(pod, dry_run=True)
         assert status == 201, answer
-        status, answer = with_us.create(pod)
+        status, answer = with_us.create(pod, dry_run=True)
         assert status == 201, answer
 
 
@@ -138,8 +140,16 @@ def by_annotations(pod: Object, size: int) -> Object:
     return by_a_variable(annotated(pod, "a", 5000), max(0, size - room.ANNOTATIONS))
 
 
-@pytest.mark.parametrize("grown", [by_a_variable, by_many_variables, by_annotations])
-@pytest.mark.parametrize("case", LARGE, ids=lambda p: f"{p.parent.name}/{p.stem}")
+@pytest.mark.parametrize(
+    ("case", "grown"),
+    [
+        *((case, by_a_variable) for case in LARGE),
+        # Every Pod of this kind costs an API server some seconds, for its managedFields.
+        (LARGE[0], by_many_variables),
+        (LARGE[1], by_annotations),
+    ],
+    ids=lambda value: f"{value.parent.name}/{value.stem}" if isinstance(value, Path) else value.__name__,
+)
 def test_a_pod_as_large_as_an_object_may_be_is_taken(
     case: Path,
     grown: Callable[[Object, int], Object],
@@ -157,13 +167,13 @@ def test_a_pod_as_large_as_an_object_may_be_is_taken(
     which = f"{case} {grown.__name__}"
     taken = largest.get(which, 0)
     refused = taken + 1 if taken else 2 * room.OBJECT
-    while refused - taken > 1024:
+    while refused - taken > 4096:
         size = (taken + refused) // 2
         if without.create(pod(size))[0] == 201:
             taken = size
         else:
             refused = size
     largest[which] = taken
-    for less in (0, 4000, 16_000, 20_000, 32_000, 100_000):
+    for less in (0, 4000, 20_000, 100_000):
         status, answer = with_us.create(pod(taken - less))
         assert status == 201, (less, answer)

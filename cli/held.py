@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 from kubernetes_asyncio.client import ApiClient
 from kubernetes_asyncio.client.exceptions import ApiException
 
+from kube import client, jsonpatch
+from kube.jsonpatch import Op
 from memoize import names, spec
 from memoize.reasons import Reason
-from webhook import kube, patch, pods
-from webhook.patch import Op
+from webhook.pods import decision
 
 SELECTOR = ("fieldSelector", "status.phase=Pending")
 """Where held Pods are, whatever became of their labels: one that lost ours is found by no keeper."""
@@ -73,7 +74,7 @@ async def find(api: ApiClient, namespace: str) -> list[Pod]:
     while True:
         query = [SELECTOR, ("limit", str(PAGE))]
         query += [("continue", following)] if following else []
-        page = await kube.request(api, "GET", _pods(namespace), seconds=SECONDS, query=query)
+        page = await client.request(api, "GET", _pods(namespace), seconds=SECONDS, query=query)
         for pod in page["items"]:
             if _gate(pod) is not None:
                 found.append(Pod(pod["metadata"]["namespace"], pod["metadata"]["name"]))
@@ -104,7 +105,7 @@ async def release(api: ApiClient, wanted: Sequence[Pod]) -> AsyncIterator[Result
 async def _release(api: ApiClient, pod: Pod) -> Result:
     try:
         for _ in range(ATTEMPTS):
-            found = await kube.request(api, "GET", pod.path, seconds=SECONDS)
+            found = await client.request(api, "GET", pod.path, seconds=SECONDS)
             if _gate(found) is None:
                 return Result(pod, Word.NOT_HELD)
             try:
@@ -114,10 +115,10 @@ async def _release(api: ApiClient, pod: Pod) -> Result:
                     raise
             else:
                 return Result(pod, Word.RELEASED)
-    except kube.FAILURES as error:
+    except client.FAILURES as error:
         if isinstance(error, ApiException) and error.status == 404:
             return Result(pod, Word.NOT_FOUND)
-        return Result(pod, Word.FAILED, kube.explain(error))
+        return Result(pod, Word.FAILED, client.explain(error))
     return Result(pod, Word.FAILED, "others kept changing it")
 
 
@@ -135,16 +136,18 @@ async def _free(api: ApiClient, pod: Pod, found: Mapping[str, Any]) -> None:
         taken = await _patch(api, pod, take)
     try:
         if posted := await _posted(api, result, uid):
-            await kube.request(api, "DELETE", result, seconds=SECONDS, body=posted)
+            await client.request(api, "DELETE", result, seconds=SECONDS, body=posted)
         await _patch(api, pod, _ungate(taken))
-    except kube.FAILURES:
-        with suppress(*kube.FAILURES):
+    except client.FAILURES:
+        with suppress(*client.FAILURES):
             await _patch(api, pod, _give_back(taken))
         raise
 
 
 async def _patch(api: ApiClient, pod: Pod, ops: Sequence[Op]) -> Any:
-    return await kube.request(api, "PATCH", pod.path, seconds=SECONDS, body=ops, content_type=kube.JSON_PATCH)
+    return await client.request(
+        api, "PATCH", pod.path, seconds=SECONDS, body=ops, content_type=client.JSON_PATCH
+    )
 
 
 async def _posted(api: ApiClient, path: str, uid: str) -> dict[str, Any] | None:
@@ -152,7 +155,7 @@ async def _posted(api: ApiClient, path: str, uid: str) -> dict[str, Any] | None:
     if not path:
         return None
     try:
-        result = await kube.request(api, "GET", path, seconds=SECONDS, accept=kube.METADATA_ONLY)
+        result = await client.request(api, "GET", path, seconds=SECONDS, accept=client.METADATA_ONLY)
     except ApiException as error:
         if error.status == 404:
             return None
@@ -171,7 +174,7 @@ def _pods(namespace: str) -> str:
 def _result_path(pod: Mapping[str, Any]) -> str:
     """Where an answer for this Pod would lie; "" where its node can have none."""
     metadata = pod["metadata"]
-    node = pods.node_id(metadata)
+    node = decision.node_id(metadata)
     within = f"/apis/{names.ARGO_API_VERSION}/namespaces/{metadata['namespace']}/workflowtaskresults"
     return f"{within}/{node}" if spec.is_dns1123_subdomain(node) else ""
 
@@ -196,7 +199,7 @@ def _take(pod: Mapping[str, Any]) -> tuple[list[Op], Op]:
 def _ungate(taken: Mapping[str, Any]) -> list[Op]:
     return [
         *_unchanged(taken, names.RESULT_SKIPPED),
-        patch.remove(("spec", "schedulingGates", _index(taken))),
+        jsonpatch.remove(("spec", "schedulingGates", _index(taken))),
     ]
 
 
@@ -204,20 +207,20 @@ def _give_back(taken: Mapping[str, Any]) -> list[Op]:
     """Let the keeper decide again."""
     back = [
         *_unchanged(taken, names.RESULT_SKIPPED),
-        patch.replace((*_METADATA, "labels", names.RESULT), names.RESULT_HELD),
+        jsonpatch.replace((*_METADATA, "labels", names.RESULT), names.RESULT_HELD),
     ]
     if names.REASON not in (taken["metadata"].get("annotations") or {}):
         return back
-    return [*back, patch.remove((*_METADATA, "annotations", names.REASON))]
+    return [*back, jsonpatch.remove((*_METADATA, "annotations", names.REASON))]
 
 
 def _unchanged(pod: Mapping[str, Any], word: str | None) -> list[Op]:
     """The same Pod, still held, with the same word: a keeper that has completed it wrote another one."""
     ops = [
-        patch.test((*_METADATA, "uid"), pod["metadata"]["uid"]),
-        patch.test(("spec", "schedulingGates", _index(pod), "name"), names.HELD_GATE),
+        jsonpatch.test((*_METADATA, "uid"), pod["metadata"]["uid"]),
+        jsonpatch.test(("spec", "schedulingGates", _index(pod), "name"), names.HELD_GATE),
     ]
-    return ops if word is None else [*ops, patch.test((*_METADATA, "labels", names.RESULT), word)]
+    return ops if word is None else [*ops, jsonpatch.test((*_METADATA, "labels", names.RESULT), word)]
 
 
 def _index(pod: Mapping[str, Any]) -> int:
@@ -228,7 +231,7 @@ def _index(pod: Mapping[str, Any]) -> int:
 
 
 def _put(metadata: Mapping[str, Any], field: str, name: str, value: str) -> Op:
-    return patch.put((*_METADATA, field), name, value, there=metadata.get(field))
+    return jsonpatch.put((*_METADATA, field), name, value, there=metadata.get(field))
 
 
 _METADATA = ("metadata",)

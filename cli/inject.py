@@ -12,12 +12,13 @@ from typing import Any
 import jsonpatch
 
 from cli import documents
-from memoize import names
+from memoize import names, opt_in
 from memoize.reasons import Reason
-from webhook import pods, room, words
-from webhook.containers import InjectSettings
-from webhook.delivery import Delivery
-from webhook.inject import inject
+from webhook.inject.containers import InjectSettings
+from webhook.inject.patch import inject
+from webhook.pods import decision as pods
+from webhook.pods import room
+from webhook.pods.delivery import Delivery
 
 _IMAGE = "stepmemo:latest"
 _SKIPPED, _UNUSABLE = 1, 2
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(pod, documents.Unreadable):
         return _unusable(args.file, pod.why)
     namespace = pod["metadata"].get("namespace") or "default"
-    workflow = {"annotations": {names.MODE: words.Mode.REFRESH}} if args.capture_only else {}
+    workflow = {"annotations": {names.MODE: opt_in.Mode.REFRESH}} if args.capture_only else {}
     gate = Delivery(args.gate)
     wanted = pods.judge(pod, namespace, workflow, {})
     decision = wanted if isinstance(wanted, pods.Skip) else pods.inside(pod, wanted, gate)

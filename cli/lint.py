@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from argo import templates
+from argo.shape import mapping
 from cli import documents
-from memoize.shape import mapping
-from webhook import templates, workflows
+from webhook.submit import verdict as workflows
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _SOUND, _ERRORS, _USAGE = 0, 1, 2

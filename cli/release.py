@@ -42,17 +42,17 @@ def run(args: argparse.Namespace) -> int:
 async def _release(namespace: str, names: list[str]) -> int:
     # A Kubernetes client takes longer to load than the other subcommands take to run.
     from cli import held
-    from webhook import kube
+    from kube import client
 
     try:
-        api = await kube.connect()
-    except kube.FAILURES as error:
+        api = await client.connect()
+    except client.FAILURES as error:
         return _say(f"no cluster to talk to: {error}", _USAGE)
     async with api:
         try:
             pods = [held.Pod(namespace, name) for name in names] or await held.find(api, namespace)
-        except kube.FAILURES as error:
-            return _say(f"cannot list Pods: {kube.explain(error)}", _FAILED)
+        except client.FAILURES as error:
+            return _say(f"cannot list Pods: {client.explain(error)}", _FAILED)
         if not pods:
             _say("no Pod is held")
         code = _DONE

@@ -8,8 +8,8 @@ is posted are the *reader's* objects; from the entry comes only what the run wou
 from collections.abc import Mapping
 from typing import Any
 
+from argo.shape import DRIVERS
 from memoize.outputs import NEVER, Declared, Outputs, found_artifacts, log_names, own_value, values
-from memoize.shape import DRIVERS
 
 _OF_THE_ENTRY = DRIVERS | {"archive", "mode"}
 """Fields that belong to the stored object: where it lies, how it is packed, its mode bits."""

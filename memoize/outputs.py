@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from memoize import shape
+from argo import shape
+from argo.shape import mapping
 from memoize.names import MAIN_CONTAINER
 from memoize.reasons import Reason
-from memoize.shape import mapping
 
 Outputs = dict[str, Any]
 """Argo's v1alpha1.Outputs as JSON, of sound types (see `sound`)."""
@@ -74,7 +74,7 @@ def declared(template: Mapping[str, Any], include_result: bool) -> Declared:
     Raises BrokenOutputsError where Argo's types cannot hold the declared outputs: whoever makes a Pod can
     write its template, and what is declared is posted.
     """
-    from memoize import artifacts  # with all that it imports: of no use to a look-up, for which a step waits
+    from argo import artifacts
 
     outputs = sound(template.get("outputs")) or {}
     container_set = template.get("containerSet")
@@ -151,7 +151,7 @@ def storable(outputs: Mapping[str, Any] | None, declared: Declared, gc: bool) ->
     that it will delete are left out; any other such artifact refuses the whole, since an entry without it
     would be incomplete and one with it would point nowhere. Artifacts come out with their full location.
     """
-    from memoize import artifacts  # see `declared`
+    from argo import artifacts
 
     kept = {name: value for name, value in (outputs or {}).items() if value is not None}
     strategies = {artifact["name"]: gc_strategy(artifact) for artifact in declared.artifacts}

@@ -8,10 +8,10 @@ server returns it (v1alpha1.WorkflowTaskResult); nothing in it is trusted to be 
 from collections.abc import Mapping
 from typing import Any
 
+from argo.shape import mapping
 from memoize import names
 from memoize.answer import answer as answered
 from memoize.outputs import Declared, Outputs
-from memoize.shape import mapping
 from memoize.step import Step
 
 _NO_VERSION = "unseen"

@@ -67,9 +67,7 @@ def offloaded_template(include_result: bool, workflow_uid: str, *paths: str) -> 
     the file's name (workflow/common/common.go, ResolveTemplateEnvValue); Argo's `init`, where there is one,
     then writes it to `template` beside the exit codes.
     """
-    from memoize.suitability import (
-        unsuited,  # most templates are not offloaded, and their steps wait for this
-    )
+    from memoize.eligibility import unsuited
 
     wrong = []
     for path in paths:

@@ -15,17 +15,20 @@ from kubernetes_asyncio.config import ConfigException
 
 from certs import pki
 from certs.cluster import Certificates
-from webhook import kube, logs, settings, trial
+from keeper.wiring import Kept
+from kube import client
+from server import logs
+from server.events import Events
+from server.lookups import Lookups
+from server.metrics import Metrics
+from server.tls import AUTHORITY_FILE, ServingCertificate
+from webhook import settings
 from webhook.admission import Admission
-from webhook.containers import InjectSettings, Service
-from webhook.delivery import Delivery
-from webhook.events import Events
-from webhook.keeping import Kept
-from webhook.lookups import Lookups
-from webhook.metrics import Metrics
+from webhook.inject import preflight
+from webhook.inject.containers import InjectSettings, Service
+from webhook.pods.delivery import Delivery
 from webhook.server import Server
 from webhook.settings import Settings
-from webhook.tls import AUTHORITY_FILE, ServingCertificate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.setup(chosen.log_format)
     try:
         asyncio.run(_serve(chosen))
-    except trial.RefusedError as error:
+    except preflight.RefusedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (ConfigException, OSError) as error:
@@ -51,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(chosen: Settings) -> None:
     stop, hurry = _signals()
     metrics = Metrics()
-    async with await kube.connect() as api:
+    async with await client.connect() as api:
         if chosen.inject.gate is Delivery.IMAGE_VOLUME:
-            required = trial.require_image_volumes(api, chosen.namespace, chosen.inject)
+            required = preflight.require_image_volumes(api, chosen.namespace, chosen.inject)
             await _until_first_ends(required, stop.wait())
             if stop.is_set():
                 return

@@ -8,19 +8,20 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from argo import artifact_gc, templates
+from argo.fields import FieldError
+from keeper.cache.view import View
+from kube.jsonpatch import Op
 from memoize import names
-from memoize.fields import FieldError
+from memoize.opt_in import Mode
 from memoize.reasons import Reason
-from webhook import artifactgc, pods, room, templates, traces, workflows
-from webhook.caches.view import View
-from webhook.containers import InjectSettings
-from webhook.events import TOLD, Events
-from webhook.holds import hold
-from webhook.inject import inject
-from webhook.lookups import Lookups
-from webhook.patch import Op
+from server.events import TOLD, Events
+from server.lookups import Lookups
+from webhook.inject.containers import InjectSettings
+from webhook.inject.patch import inject
+from webhook.pods import decision, gating, room, traces
 from webhook.review import Request
-from webhook.words import Mode
+from webhook.submit import verdict as workflows
 
 ARGO_GROUP = names.ARGO_API_VERSION.partition("/")[0]
 WORKFLOW_OPERATIONS: Mapping[str, frozenset[str]] = {
@@ -114,7 +115,7 @@ class Admission:
         if (request.group, request.kind, request.subresource, request.operation) != ("", "Pod", "", "CREATE"):
             return Outcome(Reason.NOT_A_STEP, "not an object that this webhook looks at")
         pod, cleared = traces.cleared(request.object or {})
-        owner = pods.owner(pod, request.namespace)
+        owner = decision.owner(pod, request.namespace)
         outcome = await self._pod(pod, request.namespace, request.dry_run)
         if owner and not outcome.ops:
             # A block's key became an annotation at submit: no Pod that is left alone may be refused for it.
@@ -123,7 +124,7 @@ class Admission:
             outcome,
             ops=[*cleared, *outcome.ops],
             workflow=owner.name if owner else "",
-            node=pods.node_id(pod.get("metadata") or {}),
+            node=decision.node_id(pod.get("metadata") or {}),
         )
         if outcome.reason in TOLD and owner and not request.dry_run:
             self._events.skipped(owner, outcome.node, outcome.reason, outcome.detail)
@@ -131,44 +132,44 @@ class Admission:
 
     async def _pod(self, pod: Mapping[str, Any], namespace: str, dry_run: bool) -> Outcome:
         wanted = await self._judge(pod, namespace)
-        if isinstance(wanted, pods.Skip):
+        if isinstance(wanted, decision.Skip):
             return Outcome(wanted.reason, wanted.detail)
         match self._decide_outside(pod, namespace, wanted):
-            case hold.Hold() as held:
-                return _fitted(pod, Outcome(Reason.HELD, ops=hold.ops(pod, held)), hold.written(held))
-            case hold.Watch() as watched:
-                outcome = Outcome(Reason.WATCHED, watched.detail, ops=hold.ops(pod, watched))
-                return _fitted(pod, outcome, hold.written(watched))
+            case gating.Hold() as held:
+                return _fitted(pod, Outcome(Reason.HELD, ops=gating.ops(pod, held)), gating.written(held))
+            case gating.Watch() as watched:
+                outcome = Outcome(Reason.WATCHED, watched.detail, ops=gating.ops(pod, watched))
+                return _fitted(pod, outcome, gating.written(watched))
         settings = self._settings()
-        injected = pods.inside(pod, wanted, settings.gate)
-        if isinstance(injected, pods.Skip):
+        injected = decision.inside(pod, wanted, settings.gate)
+        if isinstance(injected, decision.Skip):
             return Outcome(injected.reason, injected.detail)
         if refused := self._refused(namespace, wanted.step.node_id, dry_run):
             return Outcome(Reason.IMAGE_BROKEN, refused)
         ops = inject(pod, injected.plan, settings)
         return _fitted(pod, Outcome(injected.reason, injected.detail, ops=ops), {})
 
-    async def _judge(self, pod: Mapping[str, Any], namespace: str) -> pods.Skip | pods.Wanted:
-        owner = pods.screen(pod, namespace)
-        if isinstance(owner, pods.Skip):
+    async def _judge(self, pod: Mapping[str, Any], namespace: str) -> decision.Skip | decision.Wanted:
+        owner = decision.screen(pod, namespace)
+        if isinstance(owner, decision.Skip):
             return owner
         metadata, labels = await self._lookups.of_step(owner)
-        wanted = pods.judge(pod, namespace, metadata, labels)
-        if isinstance(wanted, pods.Skip) or metadata is None or not _must_ask(wanted, metadata):
+        wanted = decision.judge(pod, namespace, metadata, labels)
+        if isinstance(wanted, decision.Skip) or metadata is None or not _must_ask(wanted, metadata):
             return wanted
         # What could not be read may well be deleted; an entry that points nowhere is worse than none.
         deleted = await self._lookups.deletes_artifacts(owner) is not False
         return wanted.of_deleted_artifacts() if deleted else wanted
 
     def _decide_outside(
-        self, pod: Mapping[str, Any], namespace: str, wanted: pods.Wanted
-    ) -> hold.Hold | hold.Watch | None:
+        self, pod: Mapping[str, Any], namespace: str, wanted: decision.Wanted
+    ) -> gating.Hold | gating.Watch | None:
         here = self._outside
         if here is None or not here.keeper.ready:
             return None
         now = datetime.now(UTC)
         known, _ = here.view.ask(namespace, wanted.step.cache, wanted.step, now)
-        return hold.outside(pod, wanted, known, now, here.follow)
+        return gating.outside(pod, wanted, known, now, here.follow)
 
 
 def _fitted(pod: Mapping[str, Any], outcome: Outcome, written: Mapping[str, str]) -> Outcome:
@@ -177,7 +178,7 @@ def _fitted(pod: Mapping[str, Any], outcome: Outcome, written: Mapping[str, str]
     return Outcome(Reason.NO_ROOM, ops) if isinstance(ops, str) else replace(outcome, ops=ops)
 
 
-def _must_ask(wanted: pods.Wanted, metadata: Mapping[str, Any]) -> bool:
+def _must_ask(wanted: decision.Wanted, metadata: Mapping[str, Any]) -> bool:
     """Whether it matters that Argo may delete artifacts of the workflow, and its metadata cannot tell."""
     stored = wanted.mode is not Mode.READONLY
-    return stored and artifactgc.concerns(wanted.step) and artifactgc.told_by(metadata) is None
+    return stored and artifact_gc.concerns(wanted.step) and artifact_gc.told_by(metadata) is None

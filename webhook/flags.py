@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from webhook import values
-from webhook.delivery import Delivery
+from server import values
+from webhook.pods.delivery import Delivery
 
 
 @dataclass(frozen=True, slots=True)

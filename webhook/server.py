@@ -11,13 +11,13 @@ from ssl import SSLContext
 import jsonpatch
 from aiohttp import web
 
+from keeper.api.handlers import Service
 from memoize.reasons import Reason
+from server.logs import fields
+from server.metrics import CONTENT_TYPE, Metrics
 from webhook import review
 from webhook.admission import Outcome
-from webhook.logs import fields
-from webhook.metrics import CONTENT_TYPE, Metrics
 from webhook.review import MalformedReviewError, Request
-from webhook.service.api import Service
 
 _log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from webhook.containers import InjectSettings
-from webhook.delivery import Delivery
 from webhook.flags import FLAGS
-from webhook.qos import quantity
+from webhook.inject.containers import InjectSettings
+from webhook.inject.qos import quantity
+from webhook.pods.delivery import Delivery
 
 
 class SettingsError(ValueError):

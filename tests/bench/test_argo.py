@@ -4,7 +4,7 @@ import time
 
 from bench.api import ROOT
 from bench.argo import at_rate, node_id, result, step_pod, succeeded
-from webhook.holds.identity import wrong
+from keeper.identity import wrong
 
 
 def test_a_pod_it_makes_is_the_step_that_it_says_it_is() -> None:

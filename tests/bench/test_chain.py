@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,9 +6,8 @@ import pytest
 from bench.chain import HIT, IMAGE_VOLUME, INIT, MISS, SERVICE, VARIANTS, Variant, delivery, outputs, workflow
 from bench.cluster import chosen, figures
 from memoize import names
-from webhook import workflows
-
-PODS = Path(__file__).parents[1] / "data" / "pods"
+from tests.recordedpods import PODS
+from webhook.submit import verdict as workflows
 
 
 def variant(name: str) -> Variant:

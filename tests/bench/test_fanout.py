@@ -1,6 +1,6 @@
 from bench.fanout import _figures, _step
 from memoize import names
-from webhook import workflows
+from webhook.submit import verdict as workflows
 
 
 def test_a_step_without_a_cache_is_plain() -> None:

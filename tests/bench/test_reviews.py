@@ -3,7 +3,9 @@ import json
 import pytest
 
 from bench import reviews
-from webhook import pods, review, workflows
+from webhook import review
+from webhook.pods import decision
+from webhook.submit import verdict as workflows
 
 
 def test_the_pod_is_one_that_is_injected_and_as_large_as_the_issue_says() -> None:
@@ -11,8 +13,8 @@ def test_the_pod_is_one_that_is_injected_and_as_large_as_the_issue_says() -> Non
     assert 18_000 < len(body) < 22_000
     asked = review.parse(body)
     assert asked.object is not None
-    assert pods.owner(asked.object, "ns") == pods.Owner("ns", "wf", "uid")
-    assert not isinstance(pods.screen(asked.object, "ns"), pods.Skip)
+    assert decision.owner(asked.object, "ns") == decision.Owner("ns", "wf", "uid")
+    assert not isinstance(decision.screen(asked.object, "ns"), decision.Skip)
 
 
 def test_the_workflow_has_its_size_and_every_template_is_taken_over() -> None:

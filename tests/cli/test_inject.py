@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from cli.__main__ import main
+from tests.recordedpods import PODS
 
-PODS = Path(__file__).parents[1] / "data" / "pods"
 POD = PODS / "v4.1.2-legacy" / "container.json"
 
 

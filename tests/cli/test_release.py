@@ -5,10 +5,10 @@ import pytest
 
 from cli import held
 from cli.__main__ import main
+from kube import client
 from memoize import names
 from tests.cluster import Cluster
 from tests.webhook.serving import api_client
-from webhook import kube
 
 Json = dict[str, Any]
 OTHER_GATE = "example.com/other"
@@ -215,7 +215,7 @@ async def test_a_completion_that_comes_between_is_not_undone(
     namespace = cluster.namespace()
     pod = hold(cluster, namespace, "one")
     post(cluster, pod, pod["metadata"]["uid"])
-    request = kube.request
+    request = client.request
 
     async def racing(api: Any, method: str, path: str, **options: Any) -> Any:
         if method == "PATCH":
@@ -226,7 +226,7 @@ async def test_a_completion_that_comes_between_is_not_undone(
             cluster.patch("Pod", namespace, "one", done, subresource="status")
         return await request(api, method, path, **options)
 
-    monkeypatch.setattr(kube, "request", racing)
+    monkeypatch.setattr(client, "request", racing)
     async with api_client(cluster) as api:
         (result,) = [result async for result in held.release(api, [held.Pod(namespace, "one")])]
     assert result.word is held.Word.NOT_HELD

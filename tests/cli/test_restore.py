@@ -10,7 +10,7 @@ import yaml
 from cli import documents
 from cli.__main__ import main
 from memoize import names
-from webhook.workflows import review
+from webhook.submit.verdict import review
 
 AUTHORED = {
     "apiVersion": "argoproj.io/v1alpha1",

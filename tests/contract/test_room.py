@@ -15,11 +15,12 @@ from devcluster.installation import ACCESS_DIRECT
 from memoize import names
 from tests.cluster import KUBE_APISERVER, Cluster, Object
 from tests.contract.stepmemo import Stepmemo, installed
-from webhook import room
+from tests.recordedpods import PODS
+from webhook.pods import room
 
 pytestmark = pytest.mark.contract
 
-RECORDED = Path(__file__).parent.parent / "data" / "pods"
+RECORDED = PODS
 CASES = sorted(p for p in RECORDED.glob("*/*.json") if "golden" not in p.name)
 LARGE = [
     RECORDED / f"{case}.json"

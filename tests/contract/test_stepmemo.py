@@ -4,7 +4,6 @@ import itertools
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +12,11 @@ from memoize import names
 from memoize.key import data_key
 from tests.cluster import Answer, Cluster, Object, wait_for
 from tests.contract.stepmemo import Stepmemo, installed
+from tests.recordedpods import PODS
 
 pytestmark = pytest.mark.contract
 
-RECORDED = Path(__file__).parent.parent / "data" / "pods"
+RECORDED = PODS
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ from devcluster import pods, workflows
 from devcluster.api.pods import admit
 from devcluster.workflows import WorkflowError
 from memoize import names
-from tests.webhook.judged import decide
-from webhook.pods import Inject
+from tests.recordedpods import PODS
+from tests.webhook.pods.judged import decide
+from webhook.pods.decision import Inject
 
-RECORDED = Path(__file__).parent.parent / "data" / "pods" / "v4.1.2-legacy"
+RECORDED = PODS / "v4.1.2-legacy"
 STORE = Path("/store")
 
 

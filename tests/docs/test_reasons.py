@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from memoize.reasons import Reason
-from webhook.events import TOLD
+from server.events import TOLD
 
 PAGE = Path(__file__).parents[2] / "docs" / "reasons.md"
 ROW = re.compile(r"^\| `(\w+)` \| (.+) \| (.+) \|$", re.MULTILINE)

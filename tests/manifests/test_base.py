@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from argo import templates
 from certs import cluster
 from memoize import names
 from tests.manifests.rendering import BASE, CLUSTER_WIDE, render
-from webhook import admission, server, settings, templates
+from webhook import admission, server, settings
 
 Json = dict[str, Any]
 DEFAULTS = {flag.name: flag.default for flag in settings.FLAGS}

@@ -2,7 +2,7 @@ from typing import Any
 
 from tests.manifests.rendering import BASE, IMAGE_VOLUME, overlay, render
 from webhook import settings
-from webhook.delivery import Delivery
+from webhook.pods.delivery import Delivery
 
 Json = dict[str, Any]
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from argo.fields import Kind
 from memoize import names, spec
-from memoize.fields import Kind
 from memoize.key import data_key
 from memoize.spec import Memo
 

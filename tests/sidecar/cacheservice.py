@@ -11,13 +11,13 @@ from typing import NamedTuple
 from aiohttp import web
 
 from certs import bundle
+from keeper.api.handlers import Service
+from keeper.cache.view import View
+from keeper.cache.writer import Writer
 from memoize import names
 from memoize.step import Step
 from tests.cluster import Cluster
 from tests.webhook.serving import api_client, certify
-from webhook.caches.view import View
-from webhook.service.api import Service
-from webhook.service.writer import Writer
 
 HOST = "127.0.0.1"
 SECONDS = 10

@@ -5,9 +5,9 @@ from copy import deepcopy
 from typing import Any
 
 from memoize import names
-from webhook import resources
-from webhook.containers import InjectSettings
-from webhook.resources import Work
+from webhook.inject import resources
+from webhook.inject.containers import InjectSettings
+from webhook.inject.resources import Work
 
 Json = dict[str, Any]
 WORK = ["--", "python3", "-S", "-E", "-B", "-m", "sidecar"]

@@ -10,19 +10,19 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from keeper.cache.view import View
 from memoize import names
 from memoize.entry import Entry
 from memoize.key import data_key
 from memoize.reasons import Reason
+from server.events import Events
+from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.waiting import until
 from tests.webhook.serving import api_client
-from webhook import room
 from webhook.admission import Admission, Outcome, Outside
-from webhook.caches.view import View
-from webhook.containers import InjectSettings
-from webhook.events import Events
-from webhook.lookups import Lookups
+from webhook.inject.containers import InjectSettings
+from webhook.pods import room
 from webhook.review import Request
 
 Json = dict[str, Any]

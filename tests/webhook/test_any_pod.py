@@ -11,13 +11,14 @@ from hypothesis import given, settings
 
 from memoize import names
 from memoize.reasons import Reason
-from tests.webhook import judged
 from tests.webhook.directly import mutated
-from tests.webhook.steppods import step_pods
-from webhook import pods, qos
-from webhook.containers import InjectSettings, Service
-from webhook.delivery import Delivery
-from webhook.inject import inject
+from tests.webhook.pods import judged
+from tests.webhook.pods.steppods import step_pods
+from webhook.inject import qos
+from webhook.inject.containers import InjectSettings, Service
+from webhook.inject.patch import inject
+from webhook.pods import decision as pods
+from webhook.pods.delivery import Delivery
 
 Json = dict[str, Any]
 SETTINGS = InjectSettings(image="registry.test/stepmemo:1", pull_secrets=("ours",))

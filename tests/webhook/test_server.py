@@ -14,18 +14,18 @@ import jsonpatch
 import pytest
 from yarl import URL
 
+from kube.jsonpatch import remove
 from memoize.reasons import Reason
+from server.events import Events
+from server.lookups import Lookups
+from server.metrics import Metrics
+from server.tls import ServingCertificate
 from tests.cluster import Cluster
 from tests.waiting import until
 from tests.webhook.serving import HOST, api_client, certify, trusting
 from webhook.admission import Admission, Outcome
-from webhook.containers import InjectSettings
-from webhook.events import Events
-from webhook.lookups import Lookups
-from webhook.metrics import Metrics
-from webhook.patch import remove
+from webhook.inject.containers import InjectSettings
 from webhook.server import BODY_LIMIT, Decide, Server
-from webhook.tls import ServingCertificate
 
 Json = dict[str, Any]
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from webhook import settings
-from webhook.containers import InjectSettings
-from webhook.delivery import Delivery
+from webhook.inject.containers import InjectSettings
+from webhook.pods.delivery import Delivery
 from webhook.settings import FLAGS, SettingsError
 
 IMAGE = ["--image", "registry.example/stepmemo:1"]

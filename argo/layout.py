@@ -1,0 +1,217 @@
+"""Reads a step Pod: the containers that Argo manages, its files, its token and its template.
+
+Four shapes are in use: `init` and `wait` around `main` (all versions), `supervisor` beside `main` (the
+init-less layout, argo.HAS_A_SUPERVISOR), and either without that auxiliary container, for `data` and most
+`resource` templates (workflow/controller/workflowpod.go and workflowpod_layout.go).
+"""
+
+import json
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from argo import version
+from argo.version import Version
+from memoize import names
+
+_NO_TIME = "0001-01-01T"
+"""Go's zero time."""
+_AUXILIARIES = (names.WAIT_CONTAINER, names.SUPERVISOR_CONTAINER)
+_EXECUTORS = (names.INIT_CONTAINER, *_AUXILIARIES)
+"""Containers that run the executor's image in every template; for `data` and `resource`, `main` too."""
+_PLUGIN_SIDECAR_PREFIX = "artifact-plugin-"
+_PLUGIN_INIT_PREFIX = "init-artifact-"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A container, and where it stands: `spec.<kind>[<index>]`.
+
+    Read once, since much is asked of it: `variables` is its literal environment, `mounts` are its
+    volumeMounts by their path, normalized.
+    """
+
+    kind: str
+    index: int
+    name: str
+    container: Mapping[str, Any]
+    variables: Mapping[str, Any]
+    mounts: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why nothing may go before this container's command, in words that follow its name; None: it may.
+
+        Hooks and restarts belong to a process that runs. On a hit there is none: Kubernetes would fail a
+        postStart hook in a container that has ended, or start the container again.
+        """
+        if not self.container.get("command"):
+            return "has no command of its own"
+        if self.container.get("lifecycle"):
+            return "has lifecycle hooks"
+        if self.container.get("restartPolicy") == "Always":
+            return "has restartPolicy Always"
+        if self.container.get("restartPolicyRules"):
+            return "has restartPolicyRules"
+        return None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What injection needs to know of one step Pod.
+
+    `places` are all containers, `managed` those that Argo manages. `template` is None where Argo offloaded it
+    (`offloaded`), and where there is none to be read.
+    `auxiliary` is `wait` or `supervisor`. `deadline` is when that ends the step, "" for never. The mounts are
+    volumeMounts of containers that Argo manages. `restarts`: a container that failed is started again.
+    """
+
+    places: tuple[Place, ...]
+    managed: tuple[Place, ...]
+    auxiliary: Place | None
+    template: Mapping[str, Any] | None
+    offloaded: bool
+    include_result: bool
+    deadline: str
+    token_mount: Mapping[str, Any] | None
+    argo_mount: Mapping[str, Any] | None
+    argo_bin_mount: Mapping[str, Any] | None
+    config_mount: Mapping[str, Any] | None
+    restarts: bool
+
+    @cached_property
+    def recorded(self) -> tuple[Place, ...]:
+        """The containers whose exit codes decide whether Argo takes the step for a success.
+
+        All that Argo runs side by side: `inferFailedReason` in workflow/controller/operator.go looks at each.
+        A main container may well fail after its exit code file says 0, while its outputs are packed.
+        """
+        return tuple(
+            m
+            for m in self.managed
+            if m.kind == "containers" and not m.name.startswith(_PLUGIN_SIDECAR_PREFIX)
+        )
+
+    @property
+    def template_inits(self) -> tuple[Place, ...]:
+        """The init containers that the template declares: all but Argo's own and its artifact plugins'."""
+        declared = _names_of((self.template or {}).get("initContainers"))
+        return tuple(
+            m
+            for m in self.managed
+            if m.kind == "initContainers"
+            and m.name != names.INIT_CONTAINER
+            and (m.name in declared or not m.name.startswith(_PLUGIN_INIT_PREFIX))
+        )
+
+    @property
+    def argo_version(self) -> Version | None:
+        """The version of the Argo that made the Pod, as far as its executor's image says one.
+
+        None as well for a Pod without any container of the executor's (`data` in the init-less layout).
+        """
+        return version.executor_version(
+            str(m.container.get("image", "")) for m in self.managed if m.name in _EXECUTORS
+        )
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Names of the containers that do the step's work: main containers, and sidecars of the template.
+
+        Only the template tells the two apart.
+        """
+        return tuple(m.name for m in self.recorded if m.name not in _AUXILIARIES)
+
+
+def read(pod: Mapping[str, Any]) -> Layout:
+    """The layout of a Pod, whatever it is: what is not there is None or empty."""
+    places = tuple(_places(pod.get("spec") or {}))
+    source = _template_source(places)
+    text = str(source.variables[names.ENV_TEMPLATE]) if source is not None else None
+    offloaded = text == names.TEMPLATE_OFFLOADED
+    template = None if text is None or offloaded else _parse(text)
+    declared_inits = _names_of((template or {}).get("initContainers"))
+    managed = tuple(m for m in places if _is_managed(m, declared_inits))
+    auxiliary = next((m for m in managed if m.kind == "containers" and m.name in _AUXILIARIES), None)
+    regular = [m for m in managed if m.kind == "containers"]
+    # The executor may have a service account of its own (executor.serviceAccountName): its token is the one
+    # that may write task results.
+    by_authority = sorted(regular, key=lambda m: (m is not auxiliary, m.name != names.MAIN_CONTAINER))
+    return Layout(
+        places=places,
+        managed=managed,
+        auxiliary=auxiliary,
+        template=template,
+        offloaded=offloaded,
+        include_result=any(m.variables.get(names.ENV_INCLUDE_SCRIPT_OUTPUT) == "true" for m in managed),
+        deadline=_deadline(managed),
+        token_mount=_first_mount(by_authority, names.SERVICEACCOUNT_DIR),
+        argo_mount=_first_mount(by_authority, names.ARGO_DIR),
+        argo_bin_mount=_first_mount(regular, names.ARGO_BIN_DIR),
+        config_mount=source.mounts.get(names.ARGO_CONFIG_DIR) if source is not None and offloaded else None,
+        restarts=(pod.get("spec") or {}).get("restartPolicy") != "Never",
+    )
+
+
+def _places(spec: Mapping[str, Any]) -> Iterator[Place]:
+    for kind in ("initContainers", "containers"):
+        for index, container in enumerate(spec.get(kind) or ()):
+            name = str(container.get("name", ""))
+            yield Place(kind, index, name, container, _variables(container), _mounts(container))
+
+
+def _variables(container: Mapping[str, Any]) -> dict[str, str]:
+    """Of several entries for one name the last counts, as for the kubelet."""
+    return {entry.get("name"): entry.get("value") or "" for entry in container.get("env") or ()}
+
+
+def _mounts(container: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {
+        posixpath.normpath(str(mount.get("mountPath", ""))): mount
+        for mount in container.get("volumeMounts") or ()
+    }
+
+
+def _template_source(places: tuple[Place, ...]) -> Place | None:
+    """The container whose ARGO_TEMPLATE is Argo's own word.
+
+    That is `init`, `supervisor`, or `main` where neither is there; before argo.TEMPLATE_IN_ONE_CONTAINER
+    every container has one. The template's own init containers have a copy in all versions, and come last.
+    """
+    carriers = [m for m in places if names.ENV_TEMPLATE in m.variables]
+    argos = (names.INIT_CONTAINER, names.SUPERVISOR_CONTAINER, names.MAIN_CONTAINER)
+    return min(carriers, key=lambda m: m.name not in argos, default=None)
+
+
+def _is_managed(place: Place, declared_inits: frozenset[str]) -> bool:
+    """Argo marks its containers with a variable; what a service mesh or another webhook adds has none."""
+    if names.ENV_CONTAINER_NAME in place.variables:
+        return True
+    return place.kind == "initContainers" and (
+        place.name in declared_inits or place.name.startswith(_PLUGIN_INIT_PREFIX)
+    )
+
+
+def _deadline(managed: tuple[Place, ...]) -> str:
+    value = str(next((text for m in managed if (text := m.variables.get(names.ENV_DEADLINE))), ""))
+    return "" if value.startswith(_NO_TIME) else value
+
+
+def _first_mount(places: list[Place], path: str) -> Mapping[str, Any] | None:
+    return next((mount for m in places if (mount := m.mounts.get(path)) is not None), None)
+
+
+def _parse(text: str) -> Mapping[str, Any] | None:
+    try:
+        template = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return template if isinstance(template, dict) else None
+
+
+def _names_of(containers: object) -> frozenset[str]:
+    if not isinstance(containers, list):
+        return frozenset()
+    return frozenset(str(c.get("name", "")) for c in containers if isinstance(c, dict))

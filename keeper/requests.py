@@ -1,0 +1,48 @@
+"""The keeper's way to the API server: each request in its time, and so many a second."""
+
+from typing import Any
+
+from kubernetes_asyncio.client import ApiClient
+from kubernetes_asyncio.client.exceptions import ApiException
+
+from kube import client
+from kube.workqueue import Bucket
+
+TIMEOUT = 5.0
+"""Seconds for one request."""
+_NOT_FOUND = 404
+
+Json = dict[str, Any]
+
+
+class Requests:
+    """Requests, as many a second as `bucket` lets through; what fails is one of kube.FAILURES."""
+
+    def __init__(self, api: ApiClient, bucket: Bucket) -> None:
+        self._api, self._bucket = api, bucket
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        content_type: str = client.JSON,
+        accept: str = client.METADATA_ONLY,
+    ) -> Json:
+        """Send one request; the object that it is answered with."""
+        await self._bucket.take()
+        answer = await client.request(
+            self._api, method, path, seconds=TIMEOUT, body=body, accept=accept, content_type=content_type
+        )
+        if not isinstance(answer, dict):
+            raise ValueError("the answer is not an object")  # noqa: TRY004 - one of kube.FAILURES
+        return answer
+
+    async def get(self, path: str) -> Json | None:
+        """The whole object; None where there is none."""
+        try:
+            return await self.send("GET", path, accept=client.JSON)
+        except ApiException as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return None

@@ -1,0 +1,102 @@
+"""The WorkflowTaskResults of held Pods: created, taken back, kept out and closed, each in one version alone.
+
+What was seen is changed only as it was seen: what the step reported since makes another version.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from kubernetes_asyncio.client.exceptions import ApiException
+
+from keeper.requests import Requests
+from keeper.steppods import Found, Tended
+from kube import client
+from memoize import names, taskresult
+from memoize.outputs import Outputs
+from memoize.taskresult import version
+
+_CHANGED = (404, 409)
+"""It is not there, or not as it was seen."""
+_CONFLICT = 409
+
+Json = dict[str, Any]
+
+
+class Posted(NamedTuple):
+    """Our result is there; `version` is the one in which nobody but us has written it."""
+
+    uid: str
+    version: str
+
+
+def posted(result: Mapping[str, Any]) -> Posted:
+    """Name a result as it was read, or created."""
+    return Posted(str(result["metadata"].get("uid", "")), version(result))
+
+
+class Results:
+    """The result of a Pod's node, which bears the node's id."""
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+
+    async def read(self, pod: Found) -> Json | None:
+        """The result; None where there is none."""
+        return await self._requests.get(_result(pod)) if pod.node else None
+
+    async def answer(self, pod: Tended, outputs: Outputs | None) -> Posted:
+        """Create the complete result; ApiException 409 where there is one."""
+        body = taskresult.answer(pod.step, pod.declared, pod.uid, outputs)
+        return posted(await self._requests.send("POST", _results(pod), body))
+
+    async def keep_out(self, pod: Tended) -> bool:
+        """Create one that is not reported yet, so that a late POST of ours meets it; False: there is one."""
+        try:
+            body = taskresult.keeping_out(pod.step, pod.uid)
+            await self._requests.send("POST", _results(pod), body)
+        except ApiException as error:
+            if error.status != _CONFLICT:
+                raise
+            return False
+        return True
+
+    async def delete(self, pod: Found, seen: Posted) -> bool:
+        """Delete it as it was seen; False: it is another by now, or gone.
+
+        One that is left behind as "not reported" would have Argo wait, where the step ends before its `wait`
+        begins. (Argo has noted this one as complete, and goes by that until the step's own is there.)
+        """
+        only = {"preconditions": {"uid": seen.uid, "resourceVersion": seen.version}}
+        return await self._if_unchanged("DELETE", _result(pod), only)
+
+    async def close(self, pod: Found, seen: Posted) -> bool:
+        """Have Argo wait for it no longer; False: it is another by now, or gone.
+
+        Deleting it would not do: Argo notes in the Workflow's status that it is incomplete, and takes that
+        back on account of a result that is there, in every version (taskResultReconciliation in
+        workflow/controller/taskresult.go), else only where `wait` ended with an error (from 3.5.11 on,
+        assessNodeStatus in operator.go).
+        """
+        body = taskresult.closed(seen.version)
+        return await self._if_unchanged("PATCH", _result(pod), body, client.MERGE_PATCH)
+
+    async def _if_unchanged(
+        self, method: str, path: str, body: object, content_type: str = client.JSON
+    ) -> bool:
+        try:
+            await self._requests.send(method, path, body, content_type)
+        except ApiException as error:
+            if error.status not in _CHANGED:
+                raise
+            return False
+        return True
+
+
+def _results(pod: Found) -> str:
+    namespace = quote(pod.namespace, safe="")
+    return f"/apis/{names.ARGO_API_VERSION}/namespaces/{namespace}/workflowtaskresults"
+
+
+def _result(pod: Found) -> str:
+    return f"{_results(pod)}/{quote(pod.node, safe='')}"

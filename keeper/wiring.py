@@ -1,0 +1,94 @@
+"""What `--access service` adds to the server: the view, the keeper, the cache service, what they share."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+from kubernetes_asyncio.client import ApiClient
+
+from keeper.api.handlers import Service
+from keeper.breaker import Breaker
+from keeper.cache.last_hit import Hits
+from keeper.cache.view import View
+from keeper.cache.writer import Writer
+from keeper.controller import Keeper, KeeperSettings
+from server.events import Events
+from server.lookups import Lookups
+from server.metrics import Metrics
+from webhook.admission import Outside
+from webhook.settings import Keeping
+
+_log = logging.getLogger(__name__)
+
+_PAUSE = 1.0
+"""Seconds until a part that ended by a bug is begun anew."""
+
+
+class Kept:
+    """The parts of a server that keeps the caches; `work` is what has to run. Close it after that."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        settings: Keeping,
+        namespace: str,
+        image: str,
+        lookups: Lookups,
+        events: Events,
+        metrics: Metrics,
+    ) -> None:
+        self._writer = writer = Writer(api, metrics.cache_writes)
+        self._view = View(api, settings.namespaces)
+        self._hits = Hits(writer, self._view, settings.hit_interval, renewed=metrics.hit_times)
+        self._breaker = Breaker(api, metrics, events, image)
+        self._keeper = Keeper(
+            api,
+            self._view,
+            writer,
+            lookups,
+            events,
+            self._hits,
+            metrics,
+            self._breaker,
+            KeeperSettings(
+                lease_namespace=namespace,
+                namespaces=settings.namespaces,
+                hold_timeout=settings.hold_timeout,
+                follow_timeout=settings.follow_timeout,
+                most_followers=settings.followers,
+            ),
+            # Never that of the process before: a container that is started again is another holder.
+            identity=str(uuid.uuid4()),
+        )
+        self.service = Service(api, self._view.read, writer, metrics.service_requests)
+        self.outside = Outside(self._view, self._keeper, timedelta(seconds=settings.follow_timeout))
+        metrics.show_view(lambda: self._view.entries, lambda: self._view.in_sync)
+
+    def work(self) -> list[Coroutine[Any, Any, object]]:
+        """All that has to run, side by side."""
+        return [_again(part.run) for part in (self._view, self._hits, self._breaker, self._keeper)]
+
+    def refused(self, namespace: str, step: str, dry_run: bool) -> str:
+        """Why a Pod of this step must not get containers of ours, "" where it may."""
+        return self._breaker.admit(namespace, step, dry_run=dry_run)
+
+    def notice(self) -> str:
+        """What an admin should know though the server works; "" for nothing."""
+        return f"injection stopped: {self._breaker.open}" if self._breaker.open else ""
+
+    async def close(self) -> None:
+        """Give up the entries that are still to be written."""
+        await self._writer.close()
+
+
+async def _again(run: Callable[[], Awaitable[object]]) -> None:
+    """Run for ever. A bug in one part is no reason to stop admitting; while it is down, nothing is held."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            _log.exception("a part of the server ended, and is begun anew")
+        await asyncio.sleep(_PAUSE)

@@ -1,0 +1,38 @@
+"""How the gate gets into a step Pod, and before which containers it can stand then."""
+
+from enum import StrEnum
+
+from argo.layout import Layout, Place
+
+
+class Delivery(StrEnum):
+    """The words of `--gate`.
+
+    With an init container the word `hit` or `run` is there before anything of the step starts. With our image
+    as a volume no container more has to end first: the look-up runs beside the step's own containers, and
+    their gates wait for its word.
+    """
+
+    INIT = "init"
+    IMAGE_VOLUME = "image-volume"
+
+
+def for_check(wanted: Delivery, shape: Layout) -> tuple[Delivery, str]:
+    """How the gate gets into a Pod that may be answered; why it is not as `wanted`, "" where it is.
+
+    The image volume's look-up begins when the init containers have ended. Argo's own may run on a hit, a
+    template's may have effects that a hit must not. And its gates take a second start of their container for
+    one that nobody asked for.
+    """
+    if wanted is Delivery.IMAGE_VOLUME and shape.template_inits:
+        return Delivery.INIT, f"gate {Delivery.INIT}: the template has init containers"
+    if wanted is Delivery.IMAGE_VOLUME and shape.restarts:
+        return Delivery.INIT, f"gate {Delivery.INIT}: the Pod's restartPolicy is not Never"
+    return wanted, ""
+
+
+def gateable(way: Delivery, shape: Layout) -> tuple[Place, ...]:
+    """The containers that a hit must keep from running."""
+    if way is Delivery.INIT:
+        return shape.managed
+    return tuple(m for m in shape.managed if m.kind == "containers")

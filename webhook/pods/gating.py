@@ -1,0 +1,178 @@
+"""Decides which step Pods need not be touched inside: held until they are decided, or watched to their end.
+
+Pure. A held Pod is not scheduled: the keeper answers it or lets it run. A watched Pod runs as its author
+wrote it. The outputs of either, once it has run, are stored by the keeper: neither gets a container of ours.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from keeper.cache.view import Known
+from kube.jsonpatch import END, Op, add, put
+from memoize import duration, names
+from memoize.opt_in import Mode
+from memoize.plan import Note
+from webhook.pods import room
+from webhook.pods.decision import Wanted
+
+_SHARE_OF_A_LIMIT = 5
+"""A Pod waits for an equal step no longer than this part of any time limit that it is under."""
+_LEAST_WAIT = timedelta(seconds=2)
+"""Less is not worth waiting: an equal step hardly ends in it."""
+_LIMITS = ("timeout", "pendingTimeout")
+"""Fields of a template that hold durations, counted from the node's start (argo.HAS_A_PENDING_TIMEOUT)."""
+
+_SHOWN = 20
+"""Characters of an author's word that are repeated."""
+_QUEUE = "kueue.x-k8s.io/queue-name"
+"""Label of the Pods that Kueue admits, by a scheduling gate of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep the Pod unscheduled; the keeper decides it."""
+
+    note: Note
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Let the Pod run as it is; the keeper stores its outputs. `detail` says why it is not held."""
+
+    note: Note
+    detail: str = ""
+
+
+def outside(
+    pod: Mapping[str, Any],
+    wanted: Wanted,
+    known: Known,
+    now: datetime,
+    follow: timedelta,
+) -> Hold | Watch | None:
+    """What to do with the Pod; None: only its own containers can do it.
+
+    `known` is what the view says of the step's entry, `follow` is how long a Pod may wait for an equal step.
+    """
+    step = wanted.step
+    if step.declared is None:
+        return None  # its template lies in a ConfigMap that is mounted in the Pod
+    until = _until(pod, wanted, now, follow)
+    unshared = _unshared(pod, wanted, now, until)
+    note = Note(
+        cache=step.cache,
+        place=step.place,
+        share=not unshared,
+        capture=wanted.mode is not Mode.READONLY,
+        gc=step.gc,
+        until=until.astimezone(UTC).isoformat(timespec="seconds"),
+    )
+    if known is Known.UNKNOWN:
+        return None  # or a Namespace that no keeper looks after
+    if wanted.mode is Mode.REFRESH:
+        return Watch(note, unshared)
+    obstacle = _obstacle(pod, wanted)
+    if known is Known.FRESH:
+        return None if obstacle else Hold(note)
+    if obstacle or unshared:
+        return Watch(note._replace(share=False), obstacle or unshared)
+    return Hold(note)
+
+
+def written(decision: Hold | Watch) -> dict[str, str]:
+    """The annotations that admission writes, and the longest that the keeper will write beside them."""
+    return {names.PLAN: decision.note.to_json(), names.REASON: "x" * room.REASON}
+
+
+def ops(pod: Mapping[str, Any], decision: Hold | Watch) -> list[Op]:
+    """The operations that carry the decision out."""
+    held = isinstance(decision, Hold)
+    runs_as = names.RESULT_MISS if decision.note.capture else names.RESULT_SKIPPED
+    label, plan = names.RESULT_HELD if held else runs_as, decision.note.to_json()
+    metadata = pod["metadata"]
+    marks = [
+        put(("metadata", "labels"), names.RESULT, label, there=metadata.get("labels")),
+        put(("metadata", "annotations"), names.PLAN, plan, there=metadata.get("annotations")),
+    ]
+    if not held:
+        return marks
+    gate = {"name": names.HELD_GATE}
+    if pod["spec"].get("schedulingGates"):
+        return [*marks, add(("spec", "schedulingGates", END), gate)]
+    return [*marks, add(("spec", "schedulingGates"), [gate])]
+
+
+def _obstacle(pod: Mapping[str, Any], wanted: Wanted) -> str:
+    """Why the Pod cannot be held, "" where it can.
+
+    A Pod with a node has been scheduled, and the API server takes no gate on it. Volumes that are made for
+    the Pod, or for its workflow, may be what its successors read from; and some are made while it waits.
+    A template may ask for a node (names.GATED): any word but "true" counts as "false", since a Pod that is
+    not held only takes longer, and where a node is waited for that is never there a workflow hangs.
+    """
+    spec = pod["spec"]
+    gated = (pod["metadata"].get("annotations") or {}).get(names.GATED, "true")
+    if gated != "true":
+        return f"{names.GATED} is {str(gated)[:_SHOWN]}"
+    if spec.get("nodeName"):
+        return "it names its node"
+    for volume in spec.get("volumes") or ():
+        if "ephemeral" in volume:
+            return f"volume {volume.get('name')} is made for this Pod"
+        claim = (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
+        # The name that Argo gives to the claims of volumeClaimTemplates (createPVCs in
+        # workflow/controller/operator.go).
+        if str(claim).startswith(f"{wanted.step.workflow}-"):
+            return f"volume {volume.get('name')} is made for this workflow"
+    return ""
+
+
+def _unshared(pod: Mapping[str, Any], wanted: Wanted, now: datetime, until: datetime) -> str:
+    """Why the Pod does not wait for an equal step, "" where it may.
+
+    A quota that is charged before a Pod is scheduled (Kueue's) could be held by those who wait for one that
+    waits for it. A template with a lock of its own may hold it while its Pod waits. What a `resource` step
+    does to the cluster is often what it is there for, and its Pod is over before the resource is.
+    """
+    annotations = pod["metadata"].get("annotations") or {}
+    if annotations.get(names.SINGLE_FLIGHT) == "false":
+        return f"{names.SINGLE_FLIGHT} is false"
+    if wanted.mode is Mode.REFRESH:
+        return f"mode {wanted.mode}"
+    if pod["spec"].get("schedulingGates") or _QUEUE in (pod["metadata"].get("labels") or {}):
+        return "it waits for others to be scheduled"
+    template = wanted.layout.template or {}
+    for kind in ("resource", "synchronization"):
+        if template.get(kind):
+            return f"its template has {kind}"
+    if until < now + _LEAST_WAIT:
+        return "its time limit is too short"
+    return ""
+
+
+def _until(pod: Mapping[str, Any], wanted: Wanted, now: datetime, follow: timedelta) -> datetime:
+    """The latest moment to which the Pod may wait for an equal step."""
+    limits = [left / _SHARE_OF_A_LIMIT for left in _time_limits(pod, wanted, now)]
+    return now + max(timedelta(), min([follow, *limits]))
+
+
+def _time_limits(pod: Mapping[str, Any], wanted: Wanted, now: datetime) -> Iterator[timedelta]:
+    """What is left of every time limit that the Pod, its template or its workflow says."""
+    template = wanted.layout.template or {}
+    for owner in (pod["spec"], template):
+        seconds = owner.get("activeDeadlineSeconds")
+        if seconds is not None and str(seconds).isdigit():
+            yield timedelta(seconds=min(int(seconds), timedelta.max.days))
+    for field in _LIMITS:
+        if text := template.get(field):
+            try:
+                yield timedelta(microseconds=duration.parse(str(text)) / 1000)
+            except duration.DurationError:
+                yield timedelta()
+    if wanted.step.deadline:
+        try:
+            yield datetime.fromisoformat(wanted.step.deadline) - now
+        except (ValueError, TypeError):
+            yield timedelta()

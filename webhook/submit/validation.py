@@ -1,0 +1,124 @@
+"""What cannot work in a template's memoization: the rules whose breach is a denial."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from argo import tags
+from argo.fields import FieldError, Kind, annotation
+from argo.shape import mapping
+from argo.tags import Tag
+from argo.templates import Site
+from memoize import names, opt_in, spec
+from memoize.spec import Memo, did_you_mean
+
+_FLAT = (names.KEY, names.CACHE, names.MAX_AGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a template says of memoization, and what is wrong with it.
+
+    `memo` is None where it says nothing, or nothing sound. `key_path` is the field that the key stands in,
+    `key_tags` are the tags in it.
+    """
+
+    memo: Memo | None
+    key_path: str
+    errors: list[FieldError]
+    key_tags: Sequence[Tag] = ()
+
+    @property
+    def home(self) -> str:
+        """The block, or the annotation that holds the key; empty where there is neither."""
+        return self.key_path.removesuffix(".key")
+
+    @property
+    def silent(self) -> bool:
+        """Whether the template does not concern us at all."""
+        return self.memo is None and not self.errors
+
+
+def judge(site: Site, own: Mapping[str, Any]) -> Finding:
+    """The finding for one template; `own` are its annotations without those that we made from a block.
+
+    A block counts before annotations; without one the annotations count that Argo will see, those of
+    `templateDefaults` merged under the template's.
+    """
+    metadata = f"{site.path}.metadata"
+    errors = list(opt_in.errors(own, f"{metadata}.annotations", may_hold_tags=True))
+    block = site.template.get("memoize")
+    if block is not None:
+        path = f"{site.path}.memoize"
+        fields = _Fields(f"{path}.key", f"{path}.cache.configMap.name", f"{path}.maxAge")
+        memo, found = spec.from_block(block, path)
+        texts = _texts_of_block(block)
+        errors += [*found, *_contradictions(site, fields, texts, own)]
+    elif any(name in site.annotations for name in _FLAT):
+        fields = _Fields(*map(site.annotation_path, _FLAT))
+        annotations = {**site.default_annotations, **site.annotations}
+        memo, found = spec.from_annotations(annotations, metadata)
+        texts = [annotations.get(name) for name in _FLAT]
+        stands_at = {annotation(metadata, name): site.annotation_path(name) for name in _FLAT}
+        errors += [replace(error, field=stands_at[error.field]) for error in found]
+    else:
+        return Finding(None, "", errors)
+    found_tags = [tags.find(text) if isinstance(text, str) else [] for text in texts]
+    if not site.is_defaults:
+        for field, text, tags_in_it in zip(fields, texts, found_tags, strict=True):
+            errors += _input_errors(site, field, text, tags_in_it)
+    return Finding(memo if not errors else None, fields.key, errors, found_tags[0])
+
+
+class _Fields(NamedTuple):
+    """The paths of the three things that an author may say, in the order of _FLAT."""
+
+    key: str
+    cache: str
+    max_age: str
+
+
+def _texts_of_block(block: object) -> list[object]:
+    """What a block says, in the order of _FLAT, sound or not."""
+    fields = mapping(block)
+    config_map = mapping(mapping(fields.get("cache")).get("configMap"))
+    return [fields.get("key"), config_map.get("name"), fields.get("maxAge")]
+
+
+def _contradictions(
+    site: Site, fields: _Fields, texts: list[object], own: Mapping[str, Any]
+) -> Iterator[FieldError]:
+    """The template's own annotations that say something else than the block beside them."""
+    for name, field, text in zip(_FLAT, fields, texts, strict=True):
+        says = "" if text is None and name == names.MAX_AGE else text
+        if name in own and says is not None and own[name] != says:
+            where = annotation(f"{site.path}.metadata", name)
+            detail = f"contradicts {field}: keep one of the two"
+            yield FieldError(where, Kind.INVALID, detail, own[name])
+
+
+def _input_errors(site: Site, path: str, text: object, found: Sequence[Tag]) -> Iterator[FieldError]:
+    """Tags that name an input which the template does not have."""
+    own = site.parameters
+    known = site.enclosing.union(own)
+    for tag in dict.fromkeys(found):
+        for name in tag.certain:
+            if name[0] != "inputs" or len(name) < 2:
+                continue
+            if name[1] not in _INPUTS:
+                detail = f"{tag}: {did_you_mean(name[1], _INPUTS)}"
+            elif name[1] == "parameters" and len(name) > 2 and not _resolves(tag, name[2:], known):
+                there_are = did_you_mean(name[2], own) if own else "it has none"
+                whose = "this template" if path.startswith(f"{site.path}.") else site.path
+                detail = f"{tag} names no input parameter of {whose}: {there_are}"
+            else:
+                continue
+            yield FieldError(path, Kind.INVALID, detail, text)
+
+
+_INPUTS = ("parameters", "artifacts")
+
+
+def _resolves(tag: Tag, rest: tuple[str, ...], parameters: frozenset[str]) -> bool:
+    """An expression goes on into the parameter's value; a simple tag is one name to its end."""
+    return (rest[0] if tag.expression else ".".join(rest)) in parameters

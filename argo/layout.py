@@ -26,7 +26,7 @@ _PLUGIN_INIT_PREFIX = "init-artifact-"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ContainerRef:
     """A container, and where it stands: `spec.<kind>[<index>]`.
 
     Read once, since much is asked of it: `variables` is its literal environment, `mounts` are its
@@ -68,9 +68,9 @@ class Layout:
     volumeMounts of containers that Argo manages. `restarts`: a container that failed is started again.
     """
 
-    places: tuple[Place, ...]
-    managed: tuple[Place, ...]
-    auxiliary: Place | None
+    places: tuple[ContainerRef, ...]
+    managed: tuple[ContainerRef, ...]
+    auxiliary: ContainerRef | None
     template: Mapping[str, Any] | None
     offloaded: bool
     include_result: bool
@@ -82,7 +82,7 @@ class Layout:
     restarts: bool
 
     @cached_property
-    def recorded(self) -> tuple[Place, ...]:
+    def recorded(self) -> tuple[ContainerRef, ...]:
         """The containers whose exit codes decide whether Argo takes the step for a success.
 
         All that Argo runs side by side: `inferFailedReason` in workflow/controller/operator.go looks at each.
@@ -95,7 +95,7 @@ class Layout:
         )
 
     @property
-    def template_inits(self) -> tuple[Place, ...]:
+    def template_inits(self) -> tuple[ContainerRef, ...]:
         """The init containers that the template declares: all but Argo's own and its artifact plugins'."""
         declared = _names_of((self.template or {}).get("initContainers"))
         return tuple(
@@ -155,11 +155,11 @@ def read(pod: Mapping[str, Any]) -> Layout:
     )
 
 
-def _places(spec: Mapping[str, Any]) -> Iterator[Place]:
+def _places(spec: Mapping[str, Any]) -> Iterator[ContainerRef]:
     for kind in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(kind) or ()):
             name = str(container.get("name", ""))
-            yield Place(kind, index, name, container, _variables(container), _mounts(container))
+            yield ContainerRef(kind, index, name, container, _variables(container), _mounts(container))
 
 
 def _variables(container: Mapping[str, Any]) -> dict[str, str]:
@@ -174,7 +174,7 @@ def _mounts(container: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _template_source(places: tuple[Place, ...]) -> Place | None:
+def _template_source(places: tuple[ContainerRef, ...]) -> ContainerRef | None:
     """The container whose ARGO_TEMPLATE is Argo's own word.
 
     That is `init`, `supervisor`, or `main` where neither is there; before argo.TEMPLATE_IN_ONE_CONTAINER
@@ -185,7 +185,7 @@ def _template_source(places: tuple[Place, ...]) -> Place | None:
     return min(carriers, key=lambda m: m.name not in argos, default=None)
 
 
-def _is_managed(place: Place, declared_inits: frozenset[str]) -> bool:
+def _is_managed(place: ContainerRef, declared_inits: frozenset[str]) -> bool:
     """Argo marks its containers with a variable; what a service mesh or another webhook adds has none."""
     if names.ENV_CONTAINER_NAME in place.variables:
         return True
@@ -194,12 +194,12 @@ def _is_managed(place: Place, declared_inits: frozenset[str]) -> bool:
     )
 
 
-def _deadline(managed: tuple[Place, ...]) -> str:
+def _deadline(managed: tuple[ContainerRef, ...]) -> str:
     value = str(next((text for m in managed if (text := m.variables.get(names.ENV_DEADLINE))), ""))
     return "" if value.startswith(_NO_TIME) else value
 
 
-def _first_mount(places: list[Place], path: str) -> Mapping[str, Any] | None:
+def _first_mount(places: list[ContainerRef], path: str) -> Mapping[str, Any] | None:
     return next((mount for m in places if (mount := m.mounts.get(path)) is not None), None)
 
 

@@ -41,7 +41,7 @@ POD_TYPES = frozenset({"container", "containerSet", "script", "resource", "data"
 
 
 @dataclass(frozen=True)
-class Site:
+class TemplateRef:
     """One template where it stands, and what it says; each is read once, since a large object has hundreds.
 
     `defaults` is the `templateDefaults` that Argo merges under it, empty if there is none, and empty for
@@ -151,13 +151,15 @@ def workflow_spec(kind: str, obj: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def defaults_site(kind: str, obj: Mapping[str, Any]) -> Site | None:
+def defaults_site(kind: str, obj: Mapping[str, Any]) -> TemplateRef | None:
     """The object's `templateDefaults`, None if it has none."""
     defaults = mapping(workflow_spec(kind, obj).get(_DEFAULTS))
-    return Site((*spec_parts(kind), _DEFAULTS), defaults, {}) if defaults else None
+    return TemplateRef((*spec_parts(kind), _DEFAULTS), defaults, {}) if defaults else None
 
 
-def sites(kind: str, obj: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Iterator[Site]:
+def sites(
+    kind: str, obj: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> Iterator[TemplateRef]:
     """Every template of the object in reading order, inline ones after the template around them.
 
     `defaults` counts in place of the object's own `templateDefaults`, where it is not None.
@@ -171,10 +173,10 @@ def sites(kind: str, obj: Mapping[str, Any], defaults: Mapping[str, Any] | None 
 
 def _with_inline(
     parts: Parts, template: object, defaults: Mapping[str, Any], enclosing: frozenset[str]
-) -> Iterator[Site]:
+) -> Iterator[TemplateRef]:
     if not isinstance(template, dict):
         return
-    site = Site(parts, template, defaults, enclosing)
+    site = TemplateRef(parts, template, defaults, enclosing)
     yield site
     inner = enclosing | frozenset(site.parameters)
     for i, group in enumerate(items(template.get("steps"))):

@@ -7,8 +7,8 @@ from typing import Any
 from memoize import names
 
 Object = dict[str, Any]
-INIT, IMAGE_VOLUME = "init", "image-volume"
-"""Values of the server's `--gate`, where it runs with `--access direct`."""
+INIT_CONTAINER, IMAGE_VOLUME = "init-container", "image-volume"
+"""Values of the server's `--injection`, where it runs with `--access direct`."""
 SERVICE = "service"
 """Its `--access service`: keys are looked up outside of the Pods, whatever the gate."""
 MISS, HIT = "miss", "hit"
@@ -41,7 +41,7 @@ VARIANTS = (
     Variant("capture", "capture alone (mode refresh)", memoized=True, mode="refresh"),
     Variant("native", "Argo's own memoization", memoized=True, native=True),
     Variant("service", "look-up and capture outside of the Pod", memoized=True, gate=SERVICE),
-    Variant("init", "check and capture, init gate", memoized=True, gate=INIT),
+    Variant("init-container", "check and capture, init container", memoized=True, gate=INIT_CONTAINER),
     Variant("image-volume", "check and capture, image volume", memoized=True, gate=IMAGE_VOLUME),
 )
 
@@ -99,7 +99,7 @@ def _delivery(pod: Mapping[str, Any]) -> str:
     if any(volume["name"] == names.IMAGE_VOLUME for volume in spec.get("volumes", ())):
         return IMAGE_VOLUME
     if any(one["name"] == names.CHECK_CONTAINER for one in spec.get("initContainers", ())):
-        return INIT
+        return INIT_CONTAINER
     return SERVICE if names.PLAN in pod.get("metadata", {}).get("annotations", {}) else ""
 
 

@@ -185,7 +185,7 @@ def _gate(pod: Mapping[str, Any]) -> int | None:
     if over or pod["metadata"].get("deletionTimestamp"):
         return None
     gates = [gate.get("name") for gate in pod["spec"].get("schedulingGates") or ()]
-    return gates.index(names.HELD_GATE) if names.HELD_GATE in gates else None
+    return gates.index(names.SCHEDULING_GATE) if names.SCHEDULING_GATE in gates else None
 
 
 def _take(pod: Mapping[str, Any]) -> tuple[list[Op], Op]:
@@ -207,7 +207,7 @@ def _give_back(taken: Mapping[str, Any]) -> list[Op]:
     """Let the keeper decide again."""
     back = [
         *_unchanged(taken, names.RESULT_SKIPPED),
-        jsonpatch.replace((*_METADATA, "labels", names.RESULT), names.RESULT_HELD),
+        jsonpatch.replace((*_METADATA, "labels", names.RESULT), names.RESULT_GATED),
     ]
     if names.REASON not in (taken["metadata"].get("annotations") or {}):
         return back
@@ -218,7 +218,7 @@ def _unchanged(pod: Mapping[str, Any], word: str | None) -> list[Op]:
     """The same Pod, still held, with the same word: a keeper that has completed it wrote another one."""
     ops = [
         jsonpatch.test((*_METADATA, "uid"), pod["metadata"]["uid"]),
-        jsonpatch.test(("spec", "schedulingGates", _index(pod), "name"), names.HELD_GATE),
+        jsonpatch.test(("spec", "schedulingGates", _index(pod), "name"), names.SCHEDULING_GATE),
     ]
     return ops if word is None else [*ops, jsonpatch.test((*_METADATA, "labels", names.RESULT), word)]
 

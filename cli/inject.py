@@ -37,9 +37,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("-o", dest="output", choices=("yaml", "json"), help="default: yaml, for --patch json")
     parser.add_argument("--capture-only", action="store_true", help=f"as under {names.MODE}: refresh")
     parser.add_argument(
-        "--gate",
+        "--injection",
         choices=[word.value for word in Delivery],
-        default=Delivery.INIT.value,
+        default=Delivery.INIT_CONTAINER.value,
         help="how the gate gets into the Pod (default: %(default)s)",
     )
     parser.add_argument("--patch", action="store_true", help="show the JSON Patch instead of the Pod")
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         return _unusable(args.file, pod.why)
     namespace = pod["metadata"].get("namespace") or "default"
     workflow = {"annotations": {names.MODE: opt_in.Mode.REFRESH}} if args.capture_only else {}
-    gate = Delivery(args.gate)
+    gate = Delivery(args.injection)
     wanted = pods.judge(pod, namespace, workflow, {})
     decision = wanted if isinstance(wanted, pods.Skip) else pods.inside(pod, wanted, gate)
     _say(args.file, decision.reason, decision.detail)

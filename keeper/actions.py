@@ -20,7 +20,7 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from keeper import patches, steppods
 from keeper.patches import Request
 from keeper.requests import Requests
-from keeper.steppods import Found, Phase, Tended
+from keeper.steppods import GatedStep, ObservedPod, Phase
 from keeper.task_results import Posted, Results, posted
 from memoize import configmap, names
 from memoize.entry import Entry
@@ -38,14 +38,14 @@ _REFUSED_CONTENT = (400, 403, 413, 422)
 _REFUSED_OUTPUTS = (400, 413, 422)
 
 
-class Ended(Enum):
+class ActionResult(Enum):
     """How an action on a Pod ended."""
 
     DONE = "done"
     """As it was to be, now or before."""
-    GONE = "gone"
+    POD_GONE = "pod gone"
     """The Pod is not there any more, or about to go."""
-    LEFT = "left"
+    NOT_GATED = "not gated"
     """The Pod is not held any more, or not for a keeper: somebody else let it run, or answered it."""
     CHANGED = "changed"
     """The Pod is held, and not to be answered as it was to be: it was told to run, or is another step."""
@@ -61,7 +61,7 @@ class Actions:
     def __init__(self, requests: Requests, now: Callable[[], datetime]) -> None:
         self._requests, self._results, self._now = requests, Results(requests), now
 
-    async def post(self, pod: Tended, entry: Entry) -> Posted | Outcome | Ended:
+    async def post(self, pod: GatedStep, entry: Entry) -> Posted | Outcome | ActionResult:
         """Create the Pod's result with the outputs of the entry.
 
         An Outcome says why it cannot be answered with it, an Ended that it is not held any more.
@@ -81,41 +81,47 @@ class Actions:
             if posted_for == pod.uid and completed(found):
                 # Read before the Pod: if that is held then, what was read is not the step's.
                 held = await self._held(pod)
-                return held if isinstance(held, Ended) else posted(found)
+                return held if isinstance(held, ActionResult) else posted(found)
             if not posted_for:
                 return Outcome(Reason.UNDECIDED, "the node has a result already")
             # Of an earlier Pod of this node, which is gone: its controller wants another answer.
             await self._results.delete(pod, posted(found))
         raise KeepsChangingError("the result keeps changing")
 
-    async def finish(self, pod: Tended, entry: Entry, answer: Posted) -> Ended:
+    async def finish(self, pod: GatedStep, entry: Entry, answer: Posted) -> ActionResult:
         """Write the Pod's status; where it is not held any more, take our result back.
 
         After CHANGED the result is there still: whoever releases the Pod takes it back.
         """
-        held: Found | Ended = pod
+        held: ObservedPod | ActionResult = pod
         for _ in range(_TRIES):
-            if isinstance(held, Ended):
-                if held is not Ended.DONE:
+            if isinstance(held, ActionResult):
+                if held is not ActionResult.DONE:
                     await self._results.delete(pod, answer)
                 return held
-            if not isinstance(held, Tended) or held.told or (held.key, held.step) != (pod.key, pod.step):
-                return Ended.CHANGED
+            if not isinstance(held, GatedStep) or held.told or (held.key, held.step) != (pod.key, pod.step):
+                return ActionResult.CHANGED
             requests = patches.complete(held, entry, self._now())
             again = await self._patch(f"{_path(pod)}/status", requests, held, self._held)
             if again is None:
-                return Ended.DONE
+                return ActionResult.DONE
             held = again
         raise KeepsChangingError("the Pod keeps changing")
 
-    async def withdraw(self, pod: Tended, answer: Posted) -> None:
+    async def withdraw(self, pod: GatedStep, answer: Posted) -> None:
         """Take our result back if the Pod is gone, or has left the hold, without being answered with it."""
-        if await self._held(pod) in (Ended.LEFT, Ended.GONE):
+        if await self._held(pod) in (ActionResult.NOT_GATED, ActionResult.POD_GONE):
             await self._results.delete(pod, answer)
 
     async def release(
-        self, pod: Found, label: str, outcome: Outcome, *, doubtful: bool, known: Tended | None = None
-    ) -> Ended:
+        self,
+        pod: ObservedPod,
+        label: str,
+        outcome: Outcome,
+        *,
+        doubtful: bool,
+        known: GatedStep | None = None,
+    ) -> ActionResult:
         """Let the Pod run. `known` is what it was when it could be decided, if it cannot be any more.
 
         No answer may be beside it then, of this Pod or of an earlier one of its node, which was deleted: so
@@ -125,25 +131,27 @@ class Actions:
         answer is taken back or kept out next; the gate goes last. Where an API server lets nobody write that
         word on the Pod, it lets nobody write the word of an answer either: the gate goes all the same.
         """
-        held: Found | Ended = pod
+        held: ObservedPod | ActionResult = pod
         for _ in range(_TRIES):
-            if held is Ended.GONE:
+            if held is ActionResult.POD_GONE:
                 await self._clear(known or pod)
-            if isinstance(held, Ended):
-                return Ended.LEFT if held is Ended.DONE else held
-            of = held if isinstance(held, Tended) else known or held
-            again: Found | Ended | None = None
+            if isinstance(held, ActionResult):
+                return ActionResult.NOT_GATED if held is ActionResult.DONE else held
+            of = held if isinstance(held, GatedStep) else known or held
+            again: ObservedPod | ActionResult | None = None
             if doubtful or await self._is_answered(of):
                 again = await self._tell(pod, held, outcome) or await self._retract(of)
             if again is None:
                 requests = patches.release(held, label, outcome)
                 again = await self._patch(_path(pod), requests, held, self._held)
             if again is None:
-                return Ended.DONE
+                return ActionResult.DONE
             held = again
         raise KeepsChangingError("the Pod keeps changing")
 
-    async def _tell(self, pod: Found, held: Found, outcome: Outcome) -> Found | Ended | None:
+    async def _tell(
+        self, pod: ObservedPod, held: ObservedPod, outcome: Outcome
+    ) -> ObservedPod | ActionResult | None:
         """Write on a held Pod that it is to run, if the API server takes that; see `_patch`."""
         try:
             return await self._patch(_path(pod), patches.tell(held, outcome), held, self._held)
@@ -152,7 +160,7 @@ class Actions:
                 raise
             return None
 
-    async def close(self, pod: Found) -> None:
+    async def close(self, pod: ObservedPod) -> None:
         """The Pod is over. If it reported nothing into the result that kept answers out, have Argo go on.
 
         A workflow is not over as long as one of its results is incomplete (markWorkflowPhase in
@@ -170,11 +178,11 @@ class Actions:
                 return
         raise KeepsChangingError("the result keeps changing")
 
-    async def mark(self, pod: Found, label: str, outcome: Outcome) -> None:
+    async def mark(self, pod: ObservedPod, label: str, outcome: Outcome) -> None:
         """Write how the step's memoization ended on its Pod, which is over."""
         for _ in range(_TRIES):
             again = await self._patch(_path(pod), patches.outcome(pod, label, outcome), pod, self._read)
-            if not isinstance(again, Found):
+            if not isinstance(again, ObservedPod):
                 return
             pod = again
         raise KeepsChangingError("the Pod keeps changing")
@@ -183,9 +191,9 @@ class Actions:
         self,
         path: str,
         requests: Sequence[Request],
-        pod: Found,
-        look: Callable[[Found], Awaitable[Found | Ended]],
-    ) -> Found | Ended | None:
+        pod: ObservedPod,
+        look: Callable[[ObservedPod], Awaitable[ObservedPod | ActionResult]],
+    ) -> ObservedPod | ActionResult | None:
         """Send the first of the requests that the API server takes; None: it is done.
 
         Otherwise the Pod, or how it ended, if it is not what it was when it was looked at. If it is, a
@@ -205,28 +213,28 @@ class Actions:
                     raise
         return None
 
-    async def _read(self, pod: Found) -> Found | Ended:
+    async def _read(self, pod: ObservedPod) -> ObservedPod | ActionResult:
         """The Pod as it is now; GONE where it is not tended any more."""
         fresh = await self._requests.get(_path(pod))
         found = steppods.read(fresh) if fresh is not None else None
-        return found if found is not None and found.uid == pod.uid else Ended.GONE
+        return found if found is not None and found.uid == pod.uid else ActionResult.POD_GONE
 
-    async def _held(self, pod: Found) -> Found | Ended:
+    async def _held(self, pod: ObservedPod) -> ObservedPod | ActionResult:
         """The Pod as it is now, whatever it shows, if it is held for a keeper; else how that ended."""
         fresh = await self._requests.get(_path(pod))
         if fresh is None or (fresh.get("metadata") or {}).get("uid") != pod.uid:
-            return Ended.GONE
+            return ActionResult.POD_GONE
         found = steppods.read(fresh)
-        if found is not None and found.phase is Phase.HELD:
-            return Ended.GONE if found.deleting else found
+        if found is not None and found.phase is Phase.GATED:
+            return ActionResult.POD_GONE if found.deleting else found
         labels = fresh["metadata"].get("labels") or {}
-        return Ended.DONE if labels.get(names.RESULT) == names.RESULT_HIT else Ended.LEFT
+        return ActionResult.DONE if labels.get(names.RESULT) == names.RESULT_HIT else ActionResult.NOT_GATED
 
-    async def _is_answered(self, pod: Found) -> bool:
+    async def _is_answered(self, pod: ObservedPod) -> bool:
         found = await self._results.read(pod)
         return found is not None and _is_ours(posted_by_us(found), pod)
 
-    async def _retract(self, pod: Found) -> Ended | None:
+    async def _retract(self, pod: ObservedPod) -> ActionResult | None:
         """Take back what we posted for the Pod, or keep it from getting there; None: that is done.
 
         Where no result is, an empty one takes its place, so that a POST of ours that is still on its way
@@ -237,28 +245,28 @@ class Actions:
         for _ in range(_TRIES):
             found = await self._results.read(pod)
             if found is None:
-                if not isinstance(pod, Tended) or await self._results.keep_out(pod):
+                if not isinstance(pod, GatedStep) or await self._results.keep_out(pod):
                     return None
                 continue
             if not _is_ours(posted_by_us(found), pod):
                 return None
             held = await self._held(pod)
-            if isinstance(held, Ended):
+            if isinstance(held, ActionResult):
                 return held
             if await self._results.delete(pod, posted(found)):
                 return None
         raise KeepsChangingError("the result keeps changing")
 
-    async def _clear(self, pod: Found) -> None:
+    async def _clear(self, pod: ObservedPod) -> None:
         """The Pod is gone: leave no answer of it to the next one of its node."""
         found = await self._results.read(pod)
         if found is not None and posted_by_us(found) == pod.uid:
             await self._results.delete(pod, posted(found))
 
 
-def _is_ours(posted_for: str, pod: Found) -> bool:
+def _is_ours(posted_for: str, pod: ObservedPod) -> bool:
     """Whether a result is an answer for this Pod, or for an earlier one of the node that it proves to be."""
-    return posted_for == pod.uid or (bool(posted_for) and isinstance(pod, Tended))
+    return posted_for == pod.uid or (bool(posted_for) and isinstance(pod, GatedStep))
 
 
 def _is_refused(error: ApiException) -> bool:
@@ -267,5 +275,5 @@ def _is_refused(error: ApiException) -> bool:
     return error.status in (*_LOOK_AGAIN, *_REFUSED_CONTENT) or too_large
 
 
-def _path(pod: Found) -> str:
+def _path(pod: ObservedPod) -> str:
     return f"/api/v1/namespaces/{quote(pod.namespace, safe='')}/pods/{quote(pod.name, safe='')}"

@@ -16,7 +16,7 @@ from argo.shape import mapping
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.requests import Requests
-from keeper.steppods import Tended
+from keeper.steppods import GatedStep
 from keeper.task_results import Results
 from memoize import names
 from memoize.entry import BrokenEntry, Entry
@@ -153,7 +153,7 @@ class Capture:
         self._begun: dict[Owner, asyncio.Task[Json | None]] = {}
         self._next: dict[Owner, asyncio.Task[Json | None]] = {}
 
-    async def run(self, pod: Tended, end: End) -> Outcome:
+    async def run(self, pod: GatedStep, end: End) -> Outcome:
         """Store the outputs of a step whose Pod ended like this, or say why not."""
         if end.failed is not None:
             return end.failed
@@ -179,7 +179,7 @@ class Capture:
             return entry
         return await self._writer.put(pod.namespace, pod.key.cache, pod.key.place, entry.dump(), now)
 
-    async def _stored_before(self, pod: Tended) -> Outcome | None:
+    async def _stored_before(self, pod: GatedStep) -> Outcome | None:
         """A keeper may have stored the outputs and ended before it could say so."""
         data = await self._view.read(pod.namespace, pod.key.cache)
         try:

@@ -30,13 +30,13 @@ from keeper.cache.writer import Writer
 from keeper.capture import Capture
 from keeper.reconcile import Tools, give_up, refusal, tend
 from keeper.requests import Requests
-from keeper.single_flight import Flights
-from keeper.state import Record, Records, Trouble, Word
-from keeper.steppods import Inside, Phase, Tended
+from keeper.single_flight import SingleFlight
+from keeper.state import FinalLabel, Record, Records, Trouble
+from keeper.steppods import GatedStep, InjectedPod, Phase
 from kube import client
 from kube.leader_election import Lease
 from kube.reflector import SILENCE
-from kube.workqueue import Bucket, Queue
+from kube.workqueue import RateLimiter, WorkQueue
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.events import Events
@@ -106,16 +106,16 @@ class Keeper:
     ) -> None:
         self._view, self._metrics, self._breaker = view, metrics, breaker
         self._settings, self._clock, self._now = settings, clock, now
-        self._records, self._queue = Records(), Queue()
+        self._records, self._queue = Records(), WorkQueue()
         self._leaving: dict[str, Record] = {}
         """Pods that are not tended any more, and may have a result of ours beside them."""
         self._progress = clock()
         self._acted = False
-        requests = Requests(api, Bucket(settings.requests, clock))
+        requests = Requests(api, RateLimiter(settings.requests, clock))
         self._lease = Lease(
             api, settings.lease_namespace, settings.lease, identity, fit=self._is_fit, clock=clock
         )
-        self._flights = Flights(
+        self._flights = SingleFlight(
             hold_timeout=timedelta(seconds=settings.hold_timeout),
             follow_timeout=timedelta(seconds=settings.follow_timeout),
             most_followers=settings.most_followers,
@@ -168,21 +168,21 @@ class Keeper:
             self.gone(uid)
             return uid
         record = self._records.put(found, doubtful=not (new and self._may_act()))
-        if record.settled and found.phase is Phase.HELD:
+        if record.settled and found.phase is Phase.GATED:
             record.settled, record.released = False, record.released or Outcome(Reason.UNDECIDED)
             self._queue.add(uid)  # it is held again, or still: let it run
-        if isinstance(found, Inside):
+        if isinstance(found, InjectedPod):
             self._breaker.see(pod)
         if found.phase is Phase.OVER:
-            if isinstance(found, Inside):
-                record.said = Word(*capture.inside(pod))
-            elif isinstance(found, Tended):
+            if isinstance(found, InjectedPod):
+                record.said = FinalLabel(*capture.inside(pod))
+            elif isinstance(found, GatedStep):
                 record.end = capture.ended(pod, found.declared, found.step.deadline)
             # What a step reported goes with its workflow, so there is no time to lose.
             self._queue.add(uid, urgent=True)
-        elif record.unfinished or (found.phase is Phase.HELD and not isinstance(found, Tended)):
+        elif record.unfinished or (found.phase is Phase.GATED and not isinstance(found, GatedStep)):
             self._queue.add(uid)
-        if isinstance(found, Tended):
+        if isinstance(found, GatedStep):
             self._again(self._flights.see(found, self._now()))
         return uid
 
@@ -277,7 +277,7 @@ class Keeper:
             self._leaving[record.pod.uid] = record
         outcome = refusal(error)
         trouble = record.trouble = record.trouble or Trouble(self._clock())
-        held = record.pod.phase is Phase.HELD
+        held = record.pod.phase is Phase.GATED
         if self._clock() - trouble.first >= (self._settings.hold_timeout if held else PATIENCE):
             give_up(record, outcome, self._tools)
         pause = min(_FIRST_PAUSE * 2**trouble.count, _LONGEST_PAUSE) * random.uniform(0.5, 1)

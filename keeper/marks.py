@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from keeper.steppods import Key
 
 
-class Marks:
+class ExpiringSet:
     """Keys that are marked, all for the same time. All `now` are aware."""
 
     def __init__(self, time: timedelta) -> None:

@@ -11,7 +11,7 @@ that is taken counts.
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from keeper.steppods import Found, Tended
+from keeper.steppods import GatedStep, ObservedPod
 from kube import client
 from kube.jsonpatch import Op, add, put, remove, test
 from memoize import names
@@ -29,7 +29,7 @@ _ENDED = "Completed"
 """What the kubelet writes for a container that ended with 0."""
 
 
-def status(pod: Tended, entry: Entry, now: datetime) -> Json:
+def status(pod: GatedStep, entry: Entry, now: datetime) -> Json:
     """The merge-patch of `pods/status` that makes the Pod succeed, as this version of it; `now` is aware.
 
     Every regular container ends with 0: Argo takes the node's exit code from `main`'s status, the states of a
@@ -73,7 +73,7 @@ class Request(NamedTuple):
     content_type: str
 
 
-def tell(pod: Found, outcome: Outcome) -> list[Request]:
+def tell(pod: ObservedPod, outcome: Outcome) -> list[Request]:
     """A held Pod is told why it is to run, and stays held.
 
     It makes another version of the Pod, so that an answer which is being finished is refused from here on.
@@ -84,24 +84,24 @@ def tell(pod: Found, outcome: Outcome) -> list[Request]:
     return [_patch([*_held(pod), why]), _patch([*_held(pod), told])]
 
 
-def release(pod: Found, label: str, outcome: Outcome) -> list[Request]:
+def release(pod: ObservedPod, label: str, outcome: Outcome) -> list[Request]:
     """A held Pod is let run, and says why: `label` is a word of names.RESULT.
 
     With label and reason, without the reason, and at last nothing but the gate's removal. Other gates are
     others' to take away.
     """
-    free = [*_held(pod), remove(("spec", "schedulingGates", pod.gates.index(names.HELD_GATE)))]
+    free = [*_held(pod), remove(("spec", "schedulingGates", pod.gates.index(names.SCHEDULING_GATE)))]
     labelled = [*free, add(("metadata", "labels", names.RESULT), label)]
     why = put(("metadata", "annotations"), names.REASON, _reason(outcome), there=pod.annotated)
     return [_patch([*labelled, why]), _patch(labelled), _patch(free)]
 
 
-def outcome(pod: Found, label: str, outcome: Outcome) -> list[Request]:
+def outcome(pod: ObservedPod, label: str, outcome: Outcome) -> list[Request]:
     """A Pod says how its memoization ended, with the reason or without."""
     return _with_less({"metadata": {"uid": pod.uid, **_marks(label, outcome)}})
 
 
-def complete(pod: Tended, entry: Entry, now: datetime) -> list[Request]:
+def complete(pod: GatedStep, entry: Entry, now: datetime) -> list[Request]:
     """A held Pod succeeds (see `status`), with the reason or without; to be sent to its `status`."""
     return _with_less(status(pod, entry, now))
 
@@ -115,11 +115,13 @@ def _patch(ops: list[Op]) -> Request:
     return Request(ops, client.JSON_PATCH)
 
 
-def _held(pod: Found) -> list[Op]:
+def _held(pod: ObservedPod) -> list[Op]:
     """It is the Pod that was looked at, our gate stands where it stood, and nobody has said another word."""
     return [
         test(("metadata", "uid"), pod.uid),
-        test(("spec", "schedulingGates", pod.gates.index(names.HELD_GATE), "name"), names.HELD_GATE),
+        test(
+            ("spec", "schedulingGates", pod.gates.index(names.SCHEDULING_GATE), "name"), names.SCHEDULING_GATE
+        ),
         test(("metadata", "labels", names.RESULT), pod.word),
     ]
 
@@ -135,7 +137,7 @@ def _reason(outcome: Outcome) -> str:
     return text if len(said) <= room.REASON else said[: room.REASON - 3].decode(errors="ignore") + "…"
 
 
-def _message(pod: Tended, entry: Entry, now: datetime) -> str:
+def _message(pod: GatedStep, entry: Entry, now: datetime) -> str:
     source = f"workflow {entry.workflow}" if entry.workflow else f"node {entry.node_id}"
     age = f", stored {brief((now - entry.created).total_seconds())} ago" if entry.created is not None else ""
     return f"answered from cache {pod.key.cache} with the outputs of {source}{age}"

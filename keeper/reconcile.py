@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from keeper.actions import Actions, Ended
+from keeper.actions import ActionResult, Actions
 from keeper.cache.last_hit import Hits
 from keeper.cache.view import Known, View
 from keeper.capture import Capture
-from keeper.single_flight import Complete, Flights, Release, Wait
-from keeper.state import Answer, Record, Word
-from keeper.steppods import Inside, Phase, Stray, Tended
+from keeper.single_flight import Complete, Release, SingleFlight, Wait
+from keeper.state import Answer, FinalLabel, Record
+from keeper.steppods import GatedStep, InjectedPod, InvalidStep, Phase
 from kube import client
 from memoize import names
 from memoize.entry import Entry, Hit, Miss, look_up
@@ -50,7 +50,7 @@ class Tools(NamedTuple):
 
     actions: Actions
     capture: Capture
-    flights: Flights
+    flights: SingleFlight
     view: View
     lookups: Lookups
     events: Events
@@ -71,17 +71,17 @@ async def tend(record: Record, tools: Tools) -> float | None:
         return None
     if pod.phase is Phase.OVER:
         await _over(record, tools)
-    elif pod.phase is Phase.HELD and not pod.deleting and not record.settled:
-        if isinstance(pod, Tended):
+    elif pod.phase is Phase.GATED and not pod.deleting and not record.settled:
+        if isinstance(pod, GatedStep):
             return await _held(record, pod, tools)
-        inside = Outcome(Reason.NOT_ITSELF, "it is held, and its look-up is inside of it")
-        await _release(record, pod.outcome if isinstance(pod, Stray) else inside, tools)
+        inside = Outcome(Reason.IDENTITY_MISMATCH, "it is held, and its look-up is inside of it")
+        await _release(record, pod.outcome if isinstance(pod, InvalidStep) else inside, tools)
     return None
 
 
 def give_up(record: Record, outcome: Outcome, tools: Tools) -> None:
     """What was tried for long enough is not tried any more: the Pod is to run, or its outputs are lost."""
-    if record.pod.phase is Phase.HELD:
+    if record.pod.phase is Phase.GATED:
         record.released = record.released or outcome
     elif record.pod.phase is Phase.OVER and record.word is None:
         _say_last_word(record, names.RESULT_SKIPPED, outcome, tools)
@@ -96,7 +96,7 @@ def refusal(error: Exception) -> Outcome:
     return Outcome(Reason.INTERNAL_ERROR, type(error).__name__)
 
 
-async def _held(record: Record, pod: Tended, tools: Tools) -> float | None:
+async def _held(record: Record, pod: GatedStep, tools: Tools) -> float | None:
     if (outcome := record.released or pod.told) is not None:
         await _release(record, outcome, tools)
         return None
@@ -116,7 +116,7 @@ async def _held(record: Record, pod: Tended, tools: Tools) -> float | None:
     return None
 
 
-async def _look_up(pod: Tended, tools: Tools) -> tuple[Hit | Miss | None, str]:
+async def _look_up(pod: GatedStep, tools: Tools) -> tuple[Hit | Miss | None, str]:
     """What the cache says of the Pod's step, and the entry's text; None where that cannot be told now."""
     namespace, cache, place = pod.key
     known, _ = tools.view.ask(namespace, cache, pod.step, tools.now())
@@ -130,7 +130,7 @@ async def _look_up(pod: Tended, tools: Tools) -> tuple[Hit | Miss | None, str]:
     return look_up(data, pod.step, pod.declared, tools.now()), data.get(place, "")
 
 
-async def _answer(record: Record, pod: Tended, entry: Entry, text: str, tools: Tools) -> float | None:
+async def _answer(record: Record, pod: GatedStep, entry: Entry, text: str, tools: Tools) -> float | None:
     if await tools.lookups.workflow_metadata(pod.owner) is None:
         raise TroubleError(Outcome(Reason.UNDECIDED, "its Workflow could not be read"))
     record.doubtful = True
@@ -138,7 +138,7 @@ async def _answer(record: Record, pod: Tended, entry: Entry, text: str, tools: T
     if isinstance(posted, Outcome):
         await _release(record, posted, tools)
         return None
-    if isinstance(posted, Ended):
+    if isinstance(posted, ActionResult):
         record.settled = True
         return None
     due = tools.clock() + (PAUSE if pod.needs_pause else 0.0)
@@ -146,16 +146,16 @@ async def _answer(record: Record, pod: Tended, entry: Entry, text: str, tools: T
     return await _finish(record, pod, record.answer, tools)
 
 
-async def _finish(record: Record, pod: Tended, answer: Answer, tools: Tools) -> float | None:
+async def _finish(record: Record, pod: GatedStep, answer: Answer, tools: Tools) -> float | None:
     left = answer.due - tools.clock()
     if left > 0:
         return left
     ended = await tools.actions.finish(pod, answer.entry, answer.posted)
-    if ended is Ended.CHANGED:
+    if ended is ActionResult.CHANGED:
         await _release(record, Outcome(Reason.UNDECIDED, "it was changed while it was answered"), tools)
         return None
     record.settled = True
-    if ended is Ended.DONE:
+    if ended is ActionResult.DONE:
         now = tools.now()
         tools.metrics.kept(Reason.HIT)
         tools.metrics.completed_seconds((now - pod.created_at).total_seconds())
@@ -168,12 +168,12 @@ async def _finish(record: Record, pod: Tended, answer: Answer, tools: Tools) -> 
 async def _release(record: Record, outcome: Outcome, tools: Tools) -> None:
     pod = record.pod
     record.released = outcome
-    label = pod.released_as if isinstance(pod, Tended) else names.RESULT_SKIPPED
-    if record.doubtful and record.known is not None and not isinstance(pod, Inside):
+    label = pod.released_as if isinstance(pod, GatedStep) else names.RESULT_SKIPPED
+    if record.doubtful and record.known is not None and not isinstance(pod, InjectedPod):
         label = names.RESULT_MISS  # look at its end: a result that keeps answers out may be left
     ended = await tools.actions.release(pod, label, outcome, doubtful=record.doubtful, known=record.known)
     record.settled = True
-    if ended is Ended.DONE:
+    if ended is ActionResult.DONE:
         _tell(record, outcome, tools)
 
 
@@ -182,13 +182,13 @@ async def _over(record: Record, tools: Tools) -> None:
     if record.word is None:
         if record.said is not None:
             _say_last_word(record, *record.said, tools)
-        elif isinstance(pod, Stray):
+        elif isinstance(pod, InvalidStep):
             _say_last_word(record, names.RESULT_SKIPPED, pod.outcome, tools)
-        elif isinstance(pod, Tended) and not pod.note.capture:
+        elif isinstance(pod, GatedStep) and not pod.note.capture:
             _say_last_word(
                 record, names.RESULT_SKIPPED, Outcome(Reason.MISS, "it was not to be stored"), tools
             )
-        elif isinstance(pod, Tended) and record.end is not None:
+        elif isinstance(pod, GatedStep) and record.end is not None:
             outcome = await tools.capture.run(pod, record.end)
             if outcome.reason in _NOT_NOW:
                 raise TroubleError(outcome)
@@ -204,7 +204,7 @@ async def _over(record: Record, tools: Tools) -> None:
 def _say_last_word(record: Record, label: str, outcome: Outcome, tools: Tools) -> None:
     """Remember it until the Pod shows it, and let those that wait for it know."""
     pod, now = record.pod, tools.now()
-    record.word = Word(label, outcome)
+    record.word = FinalLabel(label, outcome)
     if label == names.RESULT_STORED:
         tools.again(tools.flights.stored(pod.uid, now))
     else:
@@ -223,9 +223,9 @@ def _tell(record: Record, outcome: Outcome, tools: Tools) -> None:
         ),
     )
     match pod:
-        case Tended():
+        case GatedStep():
             owner, node = pod.owner, pod.step.node_id
-        case Inside(owner=Owner() as owner, node=node):
+        case InjectedPod(owner=Owner() as owner, node=node):
             pass
         case _:
             return

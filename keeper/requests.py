@@ -6,7 +6,7 @@ from kubernetes_asyncio.client import ApiClient
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from kube import client
-from kube.workqueue import Bucket
+from kube.workqueue import RateLimiter
 
 TIMEOUT = 5.0
 """Seconds for one request."""
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 class Requests:
     """Requests, as many a second as `bucket` lets through; what fails is one of kube.FAILURES."""
 
-    def __init__(self, api: ApiClient, bucket: Bucket) -> None:
+    def __init__(self, api: ApiClient, bucket: RateLimiter) -> None:
         self._api, self._bucket = api, bucket
 
     async def send(

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from keeper.marks import Marks
-from keeper.steppods import Key, Phase, Tended
+from keeper.marks import ExpiringSet
+from keeper.steppods import GatedStep, Key, Phase
 from memoize.entry import Entry, Hit, Miss
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -39,7 +39,7 @@ class Complete(NamedTuple):
 
 
 class Release(NamedTuple):
-    """Let the Pod run, labelled `Tended.released_as`; `outcome` says why."""
+    """Let the Pod run, labelled `GatedStep.released_as`; `outcome` says why."""
 
     outcome: Outcome
 
@@ -62,7 +62,7 @@ class _Held:
     its way, and a running step must not be answered.
     """
 
-    pod: Tended
+    pod: GatedStep
     limit: datetime
     since: datetime | None = None
     answer_due: datetime | None = None
@@ -90,7 +90,7 @@ class _Flight:
         return tuple(held.pod.uid for held in sorted(self.held.values(), key=lambda held: held.order))
 
 
-class Flights:
+class SingleFlight:
     """Who leads, who follows, and what to do with a held Pod.
 
     `see`, `gone`, `stored` and `failed` return the UIDs of the held Pods whose turn may have changed, the
@@ -115,18 +115,18 @@ class Flights:
         """Of every Pod that was seen, and is not gone."""
         self._settled: set[str] = set()
         """Leaders whose end is known, while their Pods are still there."""
-        self._blocked = Marks(BLOCKED)
-        self._stored = Marks(STORED_GRACE)
+        self._blocked = ExpiringSet(BLOCKED)
+        self._stored = ExpiringSet(STORED_GRACE)
         self._followers: Counter[str] = Counter()
 
-    def see(self, pod: Tended, now: datetime) -> Sequence[str]:
+    def see(self, pod: GatedStep, now: datetime) -> Sequence[str]:
         """The Pod as it is now; in any order after a restart, and as often as it is told."""
         if self._keys.get(pod.uid, pod.key) != pod.key:  # somebody rewrote its metadata
             return (*self.gone(pod.uid, now), *self.see(pod, now))
-        if pod.phase is Phase.HELD and pod.deleting:
+        if pod.phase is Phase.GATED and pod.deleting:
             return self.gone(pod.uid, now)
         self._keys[pod.uid] = pod.key
-        if pod.phase is Phase.HELD:
+        if pod.phase is Phase.GATED:
             return self._see_held(pod)
         self._unhold(pod.key, pod.uid)
         if not pod.leads or (pod.deleting and pod.phase is Phase.RUNNING):
@@ -165,7 +165,7 @@ class Flights:
         key = self._settle(uid)
         return self._block(key, now) if key is not None else ()
 
-    def turn(self, pod: Tended, known: Hit | Miss | None, now: datetime) -> Turn | None:
+    def turn(self, pod: GatedStep, known: Hit | Miss | None, now: datetime) -> Turn | None:
         """What to do with a Pod that was seen; None: nothing, it is not held or is being deleted.
 
         `known` is what look_up says of its entry, None where that cannot be told now. Ask again where what
@@ -198,7 +198,7 @@ class Flights:
         if held.answer_due is not None and now >= held.answer_due:
             self._block(key, now)  # equal steps store what does not answer this one
         if self._blocked.until(key, now) is not None:
-            return Release(Outcome(Reason.NO_LEADER)) if held.followed else run
+            return Release(Outcome(Reason.SHARED_RUN_FAILED)) if held.followed else run
         if held.answer_due is not None:
             return self._follow(held, held.answer_due, run, now)
         if flight.leaders:
@@ -229,7 +229,7 @@ class Flights:
         """Wait for an equal step until then; `run` where too many do."""
         until = min(until, held.limit)
         if now >= until:
-            return Release(Outcome(Reason.WAITED_LONG))
+            return Release(Outcome(Reason.SHARED_RUN_TIMEOUT))
         if not held.followed:
             namespace = held.pod.namespace
             if self._followers[namespace] >= self._most_followers:
@@ -238,7 +238,7 @@ class Flights:
             self._followers[namespace] += 1
         return Wait(until)
 
-    def _see_held(self, pod: Tended) -> Sequence[str]:
+    def _see_held(self, pod: GatedStep) -> Sequence[str]:
         held = self._flights.setdefault(pod.key, _Flight()).held
         limit = self._limit(pod)
         if pod.uid in held:
@@ -247,7 +247,7 @@ class Flights:
             held[pod.uid] = _Held(pod, limit)
         return (pod.uid,)
 
-    def _limit(self, pod: Tended) -> datetime:
+    def _limit(self, pod: GatedStep) -> datetime:
         try:
             longest = pod.created_at + self._follow_timeout
         except OverflowError:
@@ -264,7 +264,7 @@ class Flights:
                 del self._followers[namespace]
         self._tidy(key)
 
-    def _lead(self, pod: Tended) -> None:
+    def _lead(self, pod: GatedStep) -> None:
         flight = self._flights.setdefault(pod.key, _Flight())
         flight.leaders.add(pod.uid)
         flight.free = None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from keeper.cache.view import Known
 from keeper.capture import End
-from keeper.steppods import Found, Phase, Tended
+from keeper.steppods import GatedStep, ObservedPod, Phase
 from keeper.task_results import Posted
 from memoize.entry import Entry
 from memoize.outcome import Outcome
@@ -24,7 +24,7 @@ class Answer(NamedTuple):
     due: float
 
 
-class Word(NamedTuple):
+class FinalLabel(NamedTuple):
     """The last word on a Pod that is over: its label, and why."""
 
     label: str
@@ -43,30 +43,30 @@ class Trouble:
 class Record:
     """One Pod, as it was last told, and how far it has come.
 
-    `known`: what it was when it last could be decided, which an edit may have made a Stray of since.
+    `known`: what it was when it last could be decided, which an edit may have made a InvalidStep of since.
     `end`: how its step ended, once it is over; `said`: the same, as containers of ours inside it tell.
     `doubtful`: a result of ours may be there or on its way. `undecided`: its entry could not be looked up.
     `released`: it is to run, and why; that is final. `settled`: as a held Pod it is done with, and the watch
     will say so. `gone`: nobody tends it any more. `word`: it is handled, but for its label.
     """
 
-    pod: Found
+    pod: ObservedPod
     doubtful: bool
-    known: Tended | None = None
+    known: GatedStep | None = None
     end: End | None = None
-    said: Word | None = None
+    said: FinalLabel | None = None
     undecided: bool = False
     answer: Answer | None = None
     released: Outcome | None = None
     settled: bool = False
     gone: bool = False
-    word: Word | None = None
+    word: FinalLabel | None = None
     trouble: Trouble | None = None
 
     @property
     def left(self) -> bool:
         """Whether somebody let the Pod run, or labelled it otherwise, or deleted it."""
-        return self.gone or self.pod.phase is not Phase.HELD
+        return self.gone or self.pod.phase is not Phase.GATED
 
     @property
     def unfinished(self) -> bool:
@@ -83,7 +83,7 @@ class Waiting(NamedTuple):
 
 @dataclass(slots=True)
 class _Group:
-    uids: dict[str, Tended] = field(default_factory=dict)
+    uids: dict[str, GatedStep] = field(default_factory=dict)
     seen: tuple[Known, str] | None = None
 
 
@@ -103,7 +103,7 @@ class Records:
         """The Pod's record; None for one that is not tended."""
         return self._records.get(uid)
 
-    def put(self, pod: Found, doubtful: bool) -> Record:
+    def put(self, pod: ObservedPod, doubtful: bool) -> Record:
         """Remember the Pod as it is now. `doubtful` is for one that was not known before."""
         record = self._records.get(pod.uid)
         if record is None:
@@ -111,11 +111,11 @@ class Records:
         else:
             self._unhold(record.pod)
             record.pod = pod
-        if isinstance(pod, Tended):
+        if isinstance(pod, GatedStep):
             record.known = pod
-        if pod.phase is Phase.HELD:
+        if pod.phase is Phase.GATED:
             self.held += 1
-            if isinstance(pod, Tended):
+            if isinstance(pod, GatedStep):
                 self._group(pod).uids[pod.uid] = pod
         return record
 
@@ -131,15 +131,15 @@ class Records:
         """The held Pods that look into this cache."""
         return self._waiting.get((namespace, cache), {})
 
-    def _group(self, pod: Tended) -> _Group:
+    def _group(self, pod: GatedStep) -> _Group:
         of_cache = self._waiting.setdefault((pod.namespace, pod.key.cache), {})
         return of_cache.setdefault(Waiting(pod.key.place, pod.step.max_age), _Group())
 
-    def _unhold(self, pod: Found) -> None:
-        if pod.phase is not Phase.HELD:
+    def _unhold(self, pod: ObservedPod) -> None:
+        if pod.phase is not Phase.GATED:
             return
         self.held -= 1
-        if not isinstance(pod, Tended):
+        if not isinstance(pod, GatedStep):
             return
         group = self._group(pod)
         group.uids.pop(pod.uid, None)

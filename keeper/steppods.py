@@ -1,7 +1,7 @@
 """Reads a Pod that the keeper tends: one that admission left to be decided, or stored, from outside of it.
 
 All of it comes from the Pod itself, so a keeper that starts anew knows what the last one knew. Whoever makes
-Pods can write what is read here: one that is not what it says becomes a Stray.
+Pods can write what is read here: one that is not what it says becomes a InvalidStep.
 """
 
 import logging
@@ -17,7 +17,7 @@ from keeper import identity
 from memoize import names
 from memoize.outcome import Outcome
 from memoize.outputs import Declared
-from memoize.plan import Note
+from memoize.plan import Plan
 from memoize.reasons import Reason
 from memoize.spec import is_dns1123_subdomain
 from memoize.step import Step
@@ -27,7 +27,7 @@ from webhook.pods.decision import Owner
 
 _log = logging.getLogger(__name__)
 
-_TENDED = (names.RESULT_HELD, names.RESULT_MISS, names.RESULT_INSIDE)
+_TENDED = (names.RESULT_GATED, names.RESULT_MISS, names.RESULT_IN_POD)
 SELECTOR = f"{names.RESULT} in ({','.join(_TENDED)})"
 """The Pods that are tended: what is over and handled has another word, so memory follows the live Pods."""
 _OVER = ("Succeeded", "Failed")
@@ -37,7 +37,7 @@ _TOLD_ALREADY = "it was to run already"
 class Phase(Enum):
     """Where a tended Pod stands, by its gate and its status; the label may lag behind."""
 
-    HELD = "held"
+    GATED = "gated"
     """Our gate is there: no node can take it."""
     RUNNING = "running"
     """It waits for a node, or runs."""
@@ -54,7 +54,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ObservedPod:
     """What any Pod with our label shows.
 
     `node` is its step's node id, where it names one. `word` is the one of names.RESULT that it bears. `told`:
@@ -77,7 +77,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inside(Found):
+class InjectedPod(ObservedPod):
     """A Pod whose look-up and capture are done by containers of ours: only their last word is to be read.
 
     `owner` is None where the Pod is no step of a Workflow.
@@ -87,7 +87,7 @@ class Inside(Found):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stray(Found):
+class InvalidStep(ObservedPod):
     """A Pod that is not what it would have to be to be decided from outside; `outcome` says why.
 
     Nothing is posted or stored for it. Where it is held, it is released.
@@ -97,7 +97,7 @@ class Stray(Found):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tended(Found):
+class GatedStep(ObservedPod):
     """A step Pod that is decided, or stored, from outside of it.
 
     `until` is the latest moment to follow an equal step, None where the plan names none. `declared` is the
@@ -109,7 +109,7 @@ class Tended(Found):
     owner: Owner
     step: Step
     declared: Declared
-    note: Note
+    note: Plan
     key: Key
     until: datetime | None
     containers: tuple[tuple[str, str], ...]
@@ -125,7 +125,11 @@ class Tended(Found):
         author said so, or it runs in order to overwrite the entry (`refresh`), and a step that may use an
         entry must not depend on a run that distrusts it.
         """
-        return self.note.share and self.note.capture and all(gate == names.HELD_GATE for gate in self.gates)
+        return (
+            self.note.share
+            and self.note.capture
+            and all(gate == names.SCHEDULING_GATE for gate in self.gates)
+        )
 
     @property
     def released_as(self) -> str:
@@ -133,7 +137,7 @@ class Tended(Found):
         return names.RESULT_MISS if self.note.capture else names.RESULT_SKIPPED
 
 
-def read(pod: Mapping[str, Any]) -> Tended | Stray | Inside | None:
+def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None:
     """What the keeper has to know of a Pod as the API server gave it; None for one without our label."""
     metadata = pod.get("metadata") or {}
     word = (metadata.get("labels") or {}).get(names.RESULT)
@@ -154,14 +158,14 @@ def read(pod: Mapping[str, Any]) -> Tended | Stray | Inside | None:
         "word": word,
         "told": _told((metadata.get("annotations") or {}).get(names.REASON)),
     }
-    if found["phase"] is Phase.HELD and word == names.RESULT_MISS:
+    if found["phase"] is Phase.GATED and word == names.RESULT_MISS:
         found["told"] = found["told"] or Outcome(Reason.UNDECIDED, _TOLD_ALREADY)
-    if word == names.RESULT_INSIDE:
+    if word == names.RESULT_IN_POD:
         owner = decision.owner(pod, found["namespace"])
-        return Inside(**found, owner=owner)
+        return InjectedPod(**found, owner=owner)
     try:
         if wrong := identity.wrong(pod):
-            return Stray(**found, outcome=Outcome(Reason.NOT_ITSELF, wrong))
+            return InvalidStep(**found, outcome=Outcome(Reason.IDENTITY_MISMATCH, wrong))
         decided = _decided(pod, found["namespace"])
     except Exception:  # tenants write Pods: one that nobody thought of must not blind us to all others
         _log.exception(
@@ -169,21 +173,21 @@ def read(pod: Mapping[str, Any]) -> Tended | Stray | Inside | None:
         )
         decided = Outcome(Reason.INTERNAL_ERROR, "it cannot be read")
     if isinstance(decided, Outcome):
-        return Stray(**found, outcome=decided)
-    return Tended(**found, **decided)
+        return InvalidStep(**found, outcome=decided)
+    return GatedStep(**found, **decided)
 
 
 def _phase(pod: Mapping[str, Any], gates: tuple[str, ...]) -> Phase:
     if (pod.get("status") or {}).get("phase") in _OVER:
         return Phase.OVER
-    return Phase.HELD if names.HELD_GATE in gates else Phase.RUNNING
+    return Phase.GATED if names.SCHEDULING_GATE in gates else Phase.RUNNING
 
 
 def _decided(pod: Mapping[str, Any], namespace: str) -> dict[str, Any] | Outcome:
-    """The fields that Tended has beside Found's, or why they cannot be had."""
+    """The fields that GatedStep has beside Found's, or why they cannot be had."""
     metadata = pod["metadata"]
     try:
-        note = Note.from_json(str(metadata["annotations"].get(names.PLAN, "")))
+        note = Plan.from_json(str(metadata["annotations"].get(names.PLAN, "")))
         until = _time(note.until) if note.until else None
         created_at = _time(str(metadata.get("creationTimestamp", "")))
     except (ValueError, RecursionError):

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from keeper.requests import Requests
-from keeper.steppods import Found, Tended
+from keeper.steppods import GatedStep, ObservedPod
 from kube import client
 from memoize import names, taskresult
 from memoize.outputs import Outputs
@@ -41,16 +41,16 @@ class Results:
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
 
-    async def read(self, pod: Found) -> Json | None:
+    async def read(self, pod: ObservedPod) -> Json | None:
         """The result; None where there is none."""
         return await self._requests.get(_result(pod)) if pod.node else None
 
-    async def answer(self, pod: Tended, outputs: Outputs | None) -> Posted:
+    async def answer(self, pod: GatedStep, outputs: Outputs | None) -> Posted:
         """Create the complete result; ApiException 409 where there is one."""
         body = taskresult.answer(pod.step, pod.declared, pod.uid, outputs)
         return posted(await self._requests.send("POST", _results(pod), body))
 
-    async def keep_out(self, pod: Tended) -> bool:
+    async def keep_out(self, pod: GatedStep) -> bool:
         """Create one that is not reported yet, so that a late POST of ours meets it; False: there is one."""
         try:
             body = taskresult.keeping_out(pod.step, pod.uid)
@@ -61,7 +61,7 @@ class Results:
             return False
         return True
 
-    async def delete(self, pod: Found, seen: Posted) -> bool:
+    async def delete(self, pod: ObservedPod, seen: Posted) -> bool:
         """Delete it as it was seen; False: it is another by now, or gone.
 
         One that is left behind as "not reported" would have Argo wait, where the step ends before its `wait`
@@ -70,7 +70,7 @@ class Results:
         only = {"preconditions": {"uid": seen.uid, "resourceVersion": seen.version}}
         return await self._if_unchanged("DELETE", _result(pod), only)
 
-    async def close(self, pod: Found, seen: Posted) -> bool:
+    async def close(self, pod: ObservedPod, seen: Posted) -> bool:
         """Have Argo wait for it no longer; False: it is another by now, or gone.
 
         Deleting it would not do: Argo notes in the Workflow's status that it is incomplete, and takes that
@@ -93,10 +93,10 @@ class Results:
         return True
 
 
-def _results(pod: Found) -> str:
+def _results(pod: ObservedPod) -> str:
     namespace = quote(pod.namespace, safe="")
     return f"/apis/{names.ARGO_API_VERSION}/namespaces/{namespace}/workflowtaskresults"
 
 
-def _result(pod: Found) -> str:
+def _result(pod: ObservedPod) -> str:
     return f"{_results(pod)}/{quote(pod.node, safe='')}"

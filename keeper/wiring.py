@@ -19,7 +19,7 @@ from server.events import Events
 from server.lookups import Lookups
 from server.metrics import Metrics
 from webhook.admission import Outside
-from webhook.settings import Keeping
+from webhook.settings import ServiceMode
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Kept:
     def __init__(
         self,
         api: ApiClient,
-        settings: Keeping,
+        settings: ServiceMode,
         namespace: str,
         image: str,
         lookups: Lookups,

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 
-class Bucket:
+class RateLimiter:
     """Lets `rate` requests a second through, `rate` at once after a rest; the others wait for their turn."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -21,7 +21,7 @@ class Bucket:
             await asyncio.sleep(turn - now)
 
 
-class Queue:
+class WorkQueue:
     """Names to be worked on, each by one worker at a time; a name that is added meanwhile comes again after.
 
     `urgent` names come before all others, and each kind in its order.

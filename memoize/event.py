@@ -15,8 +15,8 @@ UNTOLD = frozenset(
         Reason.MISS,
         Reason.EXPIRED,
         Reason.UNDECIDED,
-        Reason.NO_LEADER,
-        Reason.WAITED_LONG,
+        Reason.SHARED_RUN_FAILED,
+        Reason.SHARED_RUN_TIMEOUT,
         Reason.STEP_FAILED,
         Reason.API_UNAVAILABLE,
     }

@@ -8,7 +8,7 @@ LONGEST = 16 * 1024
 characters each, so that one of ours is far below it."""
 
 
-class Note(NamedTuple):
+class Plan(NamedTuple):
     """The plan for one Pod.
 
     `cache` and `place` name the entry. `share`: it may wait for an equal step, until `until` at the latest
@@ -28,7 +28,7 @@ class Note(NamedTuple):
         return json.dumps(self._asdict(), separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> "Note":
+    def from_json(cls, text: str) -> "Plan":
         """The inverse of to_json; ValueError for anything else, since whoever makes Pods can write it.
 
         Fields that are not known are left out: a replica of another version may have written it.

@@ -35,7 +35,7 @@ TOLD = frozenset(
         Reason.OWNED_BY_WORKFLOW,
         Reason.NAME_CLASH,
         Reason.NO_ROOM,
-        Reason.NOT_GATEABLE,
+        Reason.CANNOT_WRAP_COMMAND,
         Reason.IMAGE_BROKEN,
         Reason.API_UNAVAILABLE,
     }

@@ -26,7 +26,7 @@ class Metrics:
             "stepmemo_decisions", "Admission decisions by webhook and reason code.", ["webhook", "reason"]
         )
         self._seconds = self._histogram(
-            "stepmemo_admission_seconds",
+            "stepmemo_admission_duration_seconds",
             "Time from an admission review's arrival to its answer, by webhook and HTTP status.",
             _BUCKETS,
             ["webhook", "status"],
@@ -36,11 +36,11 @@ class Metrics:
             "Namespaces and Workflows that could not be read in time.",
             ["resource"],
         )
-        self._lost_events = self._counter("stepmemo_lost_events", "Events that were not written.")
+        self._lost_events = self._counter("stepmemo_events_dropped", "Events that were not written.")
         self._kept = self._counter(
             "stepmemo_steps", "What the keeper made of steps, by reason code.", ["reason"]
         )
-        self._held = self._gauge("stepmemo_held_pods", "Pods that are held right now.")
+        self._held = self._gauge("stepmemo_gated_pods", "Pods that are held right now.")
         self._completed = self._histogram(
             "stepmemo_hit_seconds",
             "Time from a held Pod's creation to Succeeded, answered from the cache.",
@@ -61,7 +61,7 @@ class Metrics:
             ["reason"],
         )
         self._hits = self._counter(
-            "stepmemo_hit_times",
+            "stepmemo_last_hit_updates",
             "lastHitTimestamps of entries that were renewed, or not, by reason code.",
             ["reason"],
         )

@@ -135,10 +135,10 @@ class Admission:
         if isinstance(wanted, decision.Skip):
             return Outcome(wanted.reason, wanted.detail)
         match self._decide_outside(pod, namespace, wanted):
-            case gating.Hold() as held:
-                return _fitted(pod, Outcome(Reason.HELD, ops=gating.ops(pod, held)), gating.written(held))
-            case gating.Watch() as watched:
-                outcome = Outcome(Reason.WATCHED, watched.detail, ops=gating.ops(pod, watched))
+            case gating.Gate() as held:
+                return _fitted(pod, Outcome(Reason.GATED, ops=gating.ops(pod, held)), gating.written(held))
+            case gating.RunAndCapture() as watched:
+                outcome = Outcome(Reason.NOT_GATED, watched.detail, ops=gating.ops(pod, watched))
                 return _fitted(pod, outcome, gating.written(watched))
         settings = self._settings()
         injected = decision.inside(pod, wanted, settings.gate)
@@ -149,7 +149,7 @@ class Admission:
         ops = inject(pod, injected.plan, settings)
         return _fitted(pod, Outcome(injected.reason, injected.detail, ops=ops), {})
 
-    async def _judge(self, pod: Mapping[str, Any], namespace: str) -> decision.Skip | decision.Wanted:
+    async def _judge(self, pod: Mapping[str, Any], namespace: str) -> decision.Skip | decision.MemoizedStep:
         owner = decision.screen(pod, namespace)
         if isinstance(owner, decision.Skip):
             return owner
@@ -162,8 +162,8 @@ class Admission:
         return wanted.of_deleted_artifacts() if deleted else wanted
 
     def _decide_outside(
-        self, pod: Mapping[str, Any], namespace: str, wanted: decision.Wanted
-    ) -> gating.Hold | gating.Watch | None:
+        self, pod: Mapping[str, Any], namespace: str, wanted: decision.MemoizedStep
+    ) -> gating.Gate | gating.RunAndCapture | None:
         here = self._outside
         if here is None or not here.keeper.ready:
             return None
@@ -178,7 +178,7 @@ def _fitted(pod: Mapping[str, Any], outcome: Outcome, written: Mapping[str, str]
     return Outcome(Reason.NO_ROOM, ops) if isinstance(ops, str) else replace(outcome, ops=ops)
 
 
-def _must_ask(wanted: decision.Wanted, metadata: Mapping[str, Any]) -> bool:
+def _must_ask(wanted: decision.MemoizedStep, metadata: Mapping[str, Any]) -> bool:
     """Whether it matters that Argo may delete artifacts of the workflow, and its metadata cannot tell."""
     stored = wanted.mode is not Mode.READONLY
     return stored and artifact_gc.concerns(wanted.step) and artifact_gc.told_by(metadata) is None

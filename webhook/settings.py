@@ -25,7 +25,7 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class ServiceMode:
     """How the server keeps the caches and decides steps. `namespaces`: whose; none means all. In seconds."""
 
     service_url: str
@@ -54,7 +54,7 @@ class Settings:
     webhook_configuration: str
     validate: str
     inject: InjectSettings
-    keeping: Keeping | None
+    keeping: ServiceMode | None
     log_format: str
 
 
@@ -77,7 +77,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             chosen[flag.attribute] = flag.read(text)
         except ValueError as error:
             errors.append(f"{flag}: {json.dumps(text, ensure_ascii=False)} {error}")
-    errors += _beyond_limits(chosen.get("requests"), chosen.get("limits"))
+    errors += _beyond_limits(chosen.get("sidecar_requests"), chosen.get("sidecar_limits"))
     if errors:
         raise SettingsError(errors)
     return _settings(chosen)
@@ -100,26 +100,26 @@ def _settings(chosen: Mapping[str, Any]) -> Settings:
             image=chosen["image"],
             image_pull_policy=chosen["image_pull_policy"],
             pull_secrets=chosen["image_pull_secrets"],
-            gate=Delivery(chosen["gate"]),
+            gate=Delivery(chosen["injection"]),
             check_timeout_ms=chosen["check_timeout"],
             capture_timeout_ms=chosen["capture_timeout"],
-            cpu_request=chosen["requests"]["cpu"],
-            memory_request=chosen["requests"]["memory"],
-            cpu_limit=chosen["limits"]["cpu"],
-            memory_limit=chosen["limits"]["memory"],
+            cpu_request=chosen["sidecar_requests"]["cpu"],
+            memory_request=chosen["sidecar_requests"]["memory"],
+            cpu_limit=chosen["sidecar_limits"]["cpu"],
+            memory_limit=chosen["sidecar_limits"]["memory"],
         ),
         keeping=_keeping(chosen) if chosen["access"] == "service" else None,
         log_format=chosen["log_format"],
     )
 
 
-def _keeping(chosen: Mapping[str, Any]) -> Keeping:
-    return Keeping(
+def _keeping(chosen: Mapping[str, Any]) -> ServiceMode:
+    return ServiceMode(
         service_url=chosen["service_url"] or f"https://{chosen['service']}.{chosen['namespace']}.svc",
         namespaces=chosen["namespaces"],
-        hold_timeout=chosen["hold_timeout"] / 1000,
-        follow_timeout=chosen["follow_timeout"] / 1000,
-        followers=chosen["followers"],
+        hold_timeout=chosen["gate_timeout"] / 1000,
+        follow_timeout=chosen["single_flight_timeout"] / 1000,
+        followers=chosen["single_flight_waiters"],
         hit_interval=chosen["hit_interval"] / 1000,
     )
 
@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _beyond_limits(requests: Mapping[str, str] | None, limits: Mapping[str, str] | None) -> list[str]:
     """The API server refuses a container that requests more than its limit: every injected Pod, that is."""
-    flags = " and ".join(str(flag) for flag in FLAGS if flag.name in ("requests", "limits"))
+    flags = " and ".join(str(flag) for flag in FLAGS if flag.name in ("sidecar-requests", "sidecar-limits"))
     return [
         f"{flags}: {name}: the request {amount} is above the limit {limits[name]}"
         for name, amount in (requests or {}).items()

@@ -14,7 +14,7 @@ class _Data(NamedTuple):
     size: int
 
 
-class Kept:
+class DataCache:
     """The data of caches by resourceVersion; those that nobody used for longest go first.
 
     `bytes` is what they take, keys and the dictionaries themselves included.

@@ -15,7 +15,7 @@ from kubernetes_asyncio.client import ApiClient
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from keeper.cache.index import Cache, Index, fresh
-from keeper.cache.lru import Kept
+from keeper.cache.lru import DataCache
 from kube import client
 from kube.reflector import Json, Reflector
 from memoize import configmap, names, spec
@@ -55,7 +55,7 @@ class View:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
-        self._kept = Kept(kept_bytes)
+        self._kept = DataCache(kept_bytes)
         self._reading: dict[tuple[Cache, str], asyncio.Task[Data | Outcome]] = {}
         self._subscribers: list[Told] = []
         self._parts = {
@@ -166,7 +166,7 @@ class _Part:
         self,
         api: ApiClient,
         namespace: str,
-        kept: Kept,
+        kept: DataCache,
         *,
         clock: Callable[[], float],
         told: Callable[[Cache], None],

@@ -10,11 +10,11 @@ from bench.installation import gate_of, rolled_out
     [
         ({}, "service"),
         ({"env": [{"name": "STEPMEMO_IMAGE", "value": "x"}]}, "service"),
-        ({"args": ["--gate=image-volume"]}, "service"),
-        ({"args": ["--access=direct"]}, "init"),
-        ({"args": ["--access", "direct", "--gate", "image-volume"]}, "image-volume"),
+        ({"args": ["--injection=image-volume"]}, "service"),
+        ({"args": ["--access=direct"]}, "init-container"),
+        ({"args": ["--access", "direct", "--injection", "image-volume"]}, "image-volume"),
         (
-            {"args": ["--access=direct"], "env": [{"name": "STEPMEMO_GATE", "value": "image-volume"}]},
+            {"args": ["--access=direct"], "env": [{"name": "STEPMEMO_INJECTION", "value": "image-volume"}]},
             "image-volume",
         ),
         ({"args": ["--access=service"], "env": [{"name": "STEPMEMO_ACCESS", "value": "direct"}]}, "service"),

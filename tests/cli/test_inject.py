@@ -38,15 +38,15 @@ def test_a_pod_comes_out_injected_as_yaml(capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_gate_can_be_our_image_as_a_volume(capsys: pytest.CaptureFixture[str]) -> None:
     golden = POD.with_suffix(".image-volume.golden.json")
-    assert main(["inject", str(POD), "--image", "stepmemo:golden", "--gate", "image-volume"]) == 0
+    assert main(["inject", str(POD), "--image", "stepmemo:golden", "--injection", "image-volume"]) == 0
     assert yaml.safe_load(capsys.readouterr().out) == json.loads(golden.read_text(encoding="utf-8"))
 
 
 def test_another_gate_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["inject", str(POD), "--gate", "image"])
+        main(["inject", str(POD), "--injection", "image"])
     assert ended.value.code == 2
-    assert "init, image-volume" in capsys.readouterr().err.replace("'", "")
+    assert "init-container, image-volume" in capsys.readouterr().err.replace("'", "")
 
 
 def test_json_is_for_the_asking(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,12 @@ def release(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def hold(
-    cluster: Cluster, namespace: str, name: str, *, gates: tuple[str, ...] = (names.HELD_GATE,), **labels: str
+    cluster: Cluster,
+    namespace: str,
+    name: str,
+    *,
+    gates: tuple[str, ...] = (names.SCHEDULING_GATE,),
+    **labels: str,
 ) -> Json:
     """A held Pod."""
     made = {
@@ -36,7 +41,7 @@ def hold(
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {names.RESULT: names.RESULT_HELD, **labels},
+            "labels": {names.RESULT: names.RESULT_GATED, **labels},
             "annotations": {names.NODE_ID: f"node-{name}"},
         },
         "spec": {
@@ -82,14 +87,14 @@ def has_result(cluster: Cluster, pod: Json) -> bool:
 def test_every_held_pod_of_a_namespace_loses_our_gate_and_no_other(cluster: Cluster, release: Any) -> None:
     namespace, elsewhere = cluster.namespace(), cluster.namespace()
     one = hold(cluster, namespace, "one")
-    two = hold(cluster, namespace, "two", gates=(OTHER_GATE, names.HELD_GATE))
+    two = hold(cluster, namespace, "two", gates=(OTHER_GATE, names.SCHEDULING_GATE))
     foreign = hold(cluster, elsewhere, "one")
     code, out, err = release("-n", namespace)
     assert (code, err) == (0, "")
     assert sorted(out.splitlines()) == [f"{namespace}/one: released", f"{namespace}/two: released"]
     assert gates(get(cluster, one)) == []
     assert gates(get(cluster, two)) == [OTHER_GATE]
-    assert gates(get(cluster, foreign)) == [names.HELD_GATE]
+    assert gates(get(cluster, foreign)) == [names.SCHEDULING_GATE]
     metadata = get(cluster, one)["metadata"]
     assert metadata["labels"][names.RESULT] == names.RESULT_SKIPPED
     assert metadata["annotations"][names.REASON] == "Released"
@@ -143,7 +148,7 @@ def test_only_the_named_pods(cluster: Cluster, release: Any) -> None:
     code, out, err = release("-n", namespace, "two", "three")
     assert (code, out) == (1, f"{namespace}/two: released\n")
     assert err == f"stepmemo release: {namespace}/three: not found\n"
-    assert gates(get(cluster, one)) == [names.HELD_GATE]
+    assert gates(get(cluster, one)) == [names.SCHEDULING_GATE]
     assert gates(get(cluster, two)) == []
     assert release("-n", namespace, "two") == (0, f"{namespace}/two: not held\n", "")
 
@@ -190,8 +195,8 @@ async def test_a_right_that_is_missing_leaves_the_pod_to_the_keeper(cluster: Clu
         (result,) = [result async for result in held.release(api, [found])]
     assert (result.word, result.why) == (held.Word.FAILED, "403 Forbidden")
     after = get(cluster, pod)
-    assert gates(after) == [names.HELD_GATE]
-    assert after["metadata"]["labels"][names.RESULT] == names.RESULT_HELD
+    assert gates(after) == [names.SCHEDULING_GATE]
+    assert after["metadata"]["labels"][names.RESULT] == names.RESULT_GATED
     assert names.REASON not in after["metadata"]["annotations"]
 
 

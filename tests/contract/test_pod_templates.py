@@ -1,4 +1,4 @@
-"""PodTemplates: what the trial of `--gate image-volume` sees of an API server."""
+"""PodTemplates: what the trial of `--injection image-volume` sees of an API server."""
 
 import pytest
 

@@ -161,14 +161,14 @@ def entry() -> str:
 
 def wait_until_decided(cluster: Cluster, created: Object) -> Object:
     """The Pod, which was held, once it is no longer."""
-    assert created["spec"]["schedulingGates"] == [{"name": names.HELD_GATE}]
-    assert created["metadata"]["labels"][names.RESULT] == names.RESULT_HELD
+    assert created["spec"]["schedulingGates"] == [{"name": names.SCHEDULING_GATE}]
+    assert created["metadata"]["labels"][names.RESULT] == names.RESULT_GATED
     metadata = created["metadata"]
     seen: list[Object] = []
 
     def decided() -> bool:
         seen.append(cluster.get("Pod", metadata["namespace"], metadata["name"])[1])
-        return seen[-1]["metadata"]["labels"][names.RESULT] != names.RESULT_HELD
+        return seen[-1]["metadata"]["labels"][names.RESULT] != names.RESULT_GATED
 
     wait_for(decided)
     return seen[-1]

@@ -313,7 +313,7 @@ async def test_what_a_container_leaves_in_the_background_ends_with_it(node: Node
 
 
 async def test_a_pod_with_a_scheduling_gate_is_not_run(node: Node) -> None:
-    held = await node.create(shell("true"), schedulingGates=[{"name": "stepmemo.dev/held"}])
+    held = await node.create(shell("true"), schedulingGates=[{"name": "stepmemo.dev/gated"}])
     await node.run(shell("true"))
 
     found = await node.client.get(PODS, "default", held["metadata"]["name"])
@@ -325,7 +325,7 @@ async def test_a_pod_with_a_scheduling_gate_is_not_run(node: Node) -> None:
 
 
 async def test_a_gated_pod_that_is_made_to_succeed_is_over_and_never_runs(node: Node) -> None:
-    held = await node.create(shell("echo ran"), schedulingGates=[{"name": "stepmemo.dev/held"}])
+    held = await node.create(shell("echo ran"), schedulingGates=[{"name": "stepmemo.dev/gated"}])
     name = held["metadata"]["name"]
     succeeded = {"status": {"phase": "Succeeded"}}
     await node.client.patch(PODS, "default", name, succeeded, subresource="status")

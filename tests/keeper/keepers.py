@@ -102,4 +102,4 @@ def forget_the_lease(site: Site) -> None:
 
 async def decided(site: Site, *pods: str) -> None:
     """Return once none of them is held."""
-    await until(lambda: names.RESULT_HELD not in [site.word(name) for name in pods])
+    await until(lambda: names.RESULT_GATED not in [site.word(name) for name in pods])

@@ -10,7 +10,7 @@ from keeper import identity
 from memoize import names
 from memoize.entry import Entry
 from memoize.key import data_key
-from memoize.plan import Note
+from memoize.plan import Plan
 from tests.cluster import Cluster
 from tests.keeper.tendedpods import GATE, recorded
 
@@ -88,7 +88,7 @@ class Site:
         node = f"wf[{number}].step"
         name = identity.node_id("wf", node)
         until = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
-        note = Note(CACHE, data_key(key), share, capture, False, until)
+        note = Plan(CACHE, data_key(key), share, capture, False, until)
         pod = recorded(case)
         del pod["status"]
         owner = pod["metadata"]["ownerReferences"][0]
@@ -98,7 +98,7 @@ class Site:
             "namespace": self.namespace,
             "labels": {
                 names.WORKFLOW_LABEL: "wf",
-                names.RESULT: names.RESULT_HELD if held else names.RESULT_MISS,
+                names.RESULT: names.RESULT_GATED if held else names.RESULT_MISS,
             },
             "annotations": {
                 names.KEY: key,

@@ -1,15 +1,15 @@
-"""Tended Pods: recorded ones as admission leaves them, and made-up ones as the keeper sees them."""
+"""GatedStep Pods: recorded ones as admission leaves them, and made-up ones as the keeper sees them."""
 
 import json
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from keeper.steppods import Key, Phase, Tended
+from keeper.steppods import GatedStep, Key, Phase
 from memoize import names
 from memoize.key import data_key
 from memoize.outputs import Declared
-from memoize.plan import Note
+from memoize.plan import Plan
 from memoize.step import Step
 from tests.recordedpods import PODS
 from webhook.pods.decision import Owner
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 RECORDED = PODS
 START = datetime(2026, 1, 1, tzinfo=UTC)
-GATE = {"name": names.HELD_GATE}
+GATE = {"name": names.SCHEDULING_GATE}
 
 
 def recorded(case: str) -> Json:
@@ -35,7 +35,7 @@ def held(case: str = "v4.1.2-legacy/container", **changes: Any) -> Json:
     pod = deepcopy(recorded(case))
     metadata = pod["metadata"]
     annotations = metadata["annotations"]
-    note = Note(
+    note = Plan(
         cache=annotations[names.CACHE],
         place=data_key(annotations[names.KEY]),
         share=True,
@@ -44,7 +44,7 @@ def held(case: str = "v4.1.2-legacy/container", **changes: Any) -> Json:
         until="2026-01-01T00:10:00+00:00",
     )
     annotations[names.PLAN] = note._replace(**changes).to_json()
-    metadata["labels"][names.RESULT] = names.RESULT_HELD
+    metadata["labels"][names.RESULT] = names.RESULT_GATED
     pod["spec"]["schedulingGates"] = [GATE]
     return pod
 
@@ -52,7 +52,7 @@ def held(case: str = "v4.1.2-legacy/container", **changes: Any) -> Json:
 def tended(
     uid: str,
     *,
-    phase: Phase = Phase.HELD,
+    phase: Phase = Phase.GATED,
     namespace: str = "default",
     cache: str = "memo",
     place: str = "k",
@@ -61,7 +61,7 @@ def tended(
     share: bool = True,
     capture: bool = True,
     deleting: bool = False,
-) -> Tended:
+) -> GatedStep:
     """A Pod as the table of flights sees it."""
     step = Step(
         key=place,
@@ -75,23 +75,23 @@ def tended(
         gc=False,
         declared=Declared(),
     )
-    return Tended(
+    return GatedStep(
         uid=uid,
         namespace=namespace,
         name=uid,
         version="1",
         phase=phase,
         deleting=deleting,
-        gates=(names.HELD_GATE,) if phase is Phase.HELD else (),
+        gates=(names.SCHEDULING_GATE,) if phase is Phase.GATED else (),
         annotated=True,
         node=f"wf-{uid}",
-        word=names.RESULT_HELD if phase is Phase.HELD else names.RESULT_MISS,
+        word=names.RESULT_GATED if phase is Phase.GATED else names.RESULT_MISS,
         told=None,
         created_at=created_at,
         owner=Owner(namespace, "wf", "wf-uid"),
         step=step,
         declared=Declared(),
-        note=Note(cache, place, share, capture, False, ""),
+        note=Plan(cache, place, share, capture, False, ""),
         key=Key(namespace, cache, place),
         until=until,
         containers=(("main", "x"),),

@@ -7,11 +7,11 @@ from aiohttp import web
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from keeper import steppods
-from keeper.actions import Actions, Ended
+from keeper.actions import ActionResult, Actions
 from keeper.requests import Requests
-from keeper.steppods import Stray, Tended
+from keeper.steppods import GatedStep, InvalidStep
 from keeper.task_results import Posted
-from kube.workqueue import Bucket
+from kube.workqueue import RateLimiter
 from memoize import names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
@@ -36,45 +36,45 @@ def site(cluster: Cluster) -> Site:
 @pytest.fixture
 async def actions(cluster: Cluster) -> AsyncIterator[Actions]:
     async with api_client(cluster) as api:
-        yield Actions(Requests(api, Bucket(1000)), lambda: datetime.now(UTC))
+        yield Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
 
 
-def held(site: Site, **changes: Any) -> Tended:
+def held(site: Site, **changes: Any) -> GatedStep:
     return seen(site, site.pod(**changes))
 
 
-def seen(site: Site, name: str) -> Tended:
+def seen(site: Site, name: str) -> GatedStep:
     pod = steppods.read(site.get(name))
-    assert isinstance(pod, Tended)
+    assert isinstance(pod, GatedStep)
     return pod
 
 
-def edit(site: Site, pod: Tended) -> None:
+def edit(site: Site, pod: GatedStep) -> None:
     """Somebody changes the Pod otherwise: it has another version."""
     assert site.cluster.patch("Pod", site.namespace, pod.name, {"metadata": {"labels": {"a": "b"}}})[0] == 200
 
 
-def free(site: Site, pod: Tended) -> None:
+def free(site: Site, pod: GatedStep) -> None:
     """Somebody lets the Pod run."""
     gates = [{"op": "remove", "path": "/spec/schedulingGates"}]
     assert site.cluster.patch("Pod", site.namespace, pod.name, gates)[0] == 200
 
 
-def rewrite(site: Site, pod: Tended, annotations: dict[str, str] | None = None) -> Stray:
+def rewrite(site: Site, pod: GatedStep, annotations: dict[str, str] | None = None) -> InvalidStep:
     """Somebody edits what says which step it is."""
     change = {"metadata": {"annotations": annotations or {names.KEY: "another"}}}
     assert site.cluster.patch("Pod", site.namespace, pod.name, change)[0] == 200
     found = steppods.read(site.get(pod.name))
-    assert isinstance(found, Stray)
+    assert isinstance(found, InvalidStep)
     return found
 
 
-def completed_as(site: Site, pod: Tended) -> str:
+def completed_as(site: Site, pod: GatedStep) -> str:
     """What the controller takes the result for."""
     return str((site.result(pod.name) or {})["metadata"]["labels"][names.OUTPUTS_COMPLETED])
 
 
-async def posted(actions: Actions, pod: Tended) -> Posted:
+async def posted(actions: Actions, pod: GatedStep) -> Posted:
     found = await actions.post(pod, ENTRY)
     assert isinstance(found, Posted)
     return found
@@ -119,7 +119,7 @@ async def test_nothing_is_made_of_our_result_for_a_pod_that_was_let_run_since(
     await posted(actions, pod)
     free(site, pod)
     site.report(pod.name)
-    assert await actions.post(pod, ENTRY) is Ended.LEFT
+    assert await actions.post(pod, ENTRY) is ActionResult.NOT_GATED
     assert site.value(pod.name) == RAN
 
 
@@ -129,7 +129,7 @@ async def test_a_pod_that_changed_since_it_was_seen_is_finished_all_the_same(
     pod = held(site)
     result = await posted(actions, pod)
     edit(site, pod)
-    assert await actions.finish(pod, ENTRY, result) is Ended.DONE
+    assert await actions.finish(pod, ENTRY, result) is ActionResult.DONE
     assert site.succeeded(pod.name)
     assert site.word(pod.name) == names.RESULT_HIT
 
@@ -137,9 +137,9 @@ async def test_a_pod_that_changed_since_it_was_seen_is_finished_all_the_same(
 async def test_a_pod_is_finished_once(site: Site, actions: Actions) -> None:
     pod = held(site)
     result = await posted(actions, pod)
-    assert await actions.finish(pod, ENTRY, result) is Ended.DONE
+    assert await actions.finish(pod, ENTRY, result) is ActionResult.DONE
     before = site.get(pod.name)
-    assert await actions.finish(pod, ENTRY, result) is Ended.DONE
+    assert await actions.finish(pod, ENTRY, result) is ActionResult.DONE
     assert site.get(pod.name) == before
 
 
@@ -149,7 +149,7 @@ async def test_a_pod_that_was_let_run_is_not_finished_and_loses_our_result(
     pod = held(site)
     result = await posted(actions, pod)
     free(site, pod)
-    assert await actions.finish(pod, ENTRY, result) is Ended.LEFT
+    assert await actions.finish(pod, ENTRY, result) is ActionResult.NOT_GATED
     assert not site.succeeded(pod.name)
     assert site.result(pod.name) is None
 
@@ -159,7 +159,7 @@ async def test_what_the_step_reported_since_is_never_taken_back(site: Site, acti
     result = await posted(actions, pod)
     free(site, pod)
     site.report(pod.name)
-    assert await actions.finish(pod, ENTRY, result) is Ended.LEFT
+    assert await actions.finish(pod, ENTRY, result) is ActionResult.NOT_GATED
     await actions.withdraw(pod, result)
     assert site.value(pod.name) == RAN
 
@@ -168,11 +168,11 @@ async def test_another_pod_of_the_same_name_is_not_touched(site: Site, actions: 
     pod = held(site)
     result = await posted(actions, pod)
     site.delete(pod.name)
-    assert await actions.finish(pod, ENTRY, result) is Ended.GONE
+    assert await actions.finish(pod, ENTRY, result) is ActionResult.POD_GONE
     other = held(site)
     before = site.get(other.name)
-    assert await actions.finish(pod, ENTRY, result) is Ended.GONE
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=False) is Ended.GONE
+    assert await actions.finish(pod, ENTRY, result) is ActionResult.POD_GONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=False) is ActionResult.POD_GONE
     await actions.mark(pod, names.RESULT_STORED, WHY)
     assert site.get(other.name) == before
 
@@ -181,9 +181,9 @@ async def test_another_pod_of_the_same_name_is_not_touched(site: Site, actions: 
 async def test_a_pod_is_let_run_once(site: Site, actions: Actions, doubtful: bool) -> None:
     pod = held(site)
     edit(site, pod)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=doubtful) is Ended.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=doubtful) is ActionResult.DONE
     before = site.get(pod.name)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=doubtful) is Ended.LEFT
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=doubtful) is ActionResult.NOT_GATED
     assert site.get(pod.name) == before
     assert not site.held(pod.name)
     assert (site.word(pod.name), site.reason(pod.name)) == (names.RESULT_MISS, "Miss")
@@ -192,7 +192,7 @@ async def test_a_pod_is_let_run_once(site: Site, actions: Actions, doubtful: boo
 async def test_our_result_goes_before_the_gate(site: Site, actions: Actions) -> None:
     pod = held(site)
     await posted(actions, pod)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is Ended.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
     assert not site.value(pod.name)
     site.report(pod.name)
     assert site.value(pod.name) == RAN
@@ -200,7 +200,7 @@ async def test_our_result_goes_before_the_gate(site: Site, actions: Actions) -> 
 
 async def test_a_post_that_arrives_after_the_release_meets_a_conflict(site: Site, actions: Actions) -> None:
     pod = held(site)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is Ended.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
     assert isinstance(await actions.post(pod, ENTRY), Outcome)
     assert not site.value(pod.name)
     site.report(pod.name)
@@ -210,14 +210,14 @@ async def test_a_post_that_arrives_after_the_release_meets_a_conflict(site: Site
 async def test_a_release_leaves_what_the_step_reported(site: Site, actions: Actions) -> None:
     pod = held(site)
     site.report(pod.name)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is Ended.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
     assert site.value(pod.name) == RAN
 
 
 async def test_a_pod_that_was_answered_is_not_let_run(site: Site, actions: Actions) -> None:
     pod = held(site)
     await actions.finish(pod, ENTRY, await posted(actions, pod))
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is Ended.LEFT
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.NOT_GATED
     assert (site.value(pod.name), site.word(pod.name)) == (OUT, names.RESULT_HIT)
 
 
@@ -229,7 +229,7 @@ async def test_a_release_that_comes_late_leaves_the_word_on_a_pod_that_was_answe
     pod = held(site)
     hit = {"metadata": {"labels": {names.RESULT: names.RESULT_HIT}}}
     assert site.cluster.patch("Pod", site.namespace, pod.name, hit)[0] == 200
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=doubtful) is Ended.LEFT
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=doubtful) is ActionResult.NOT_GATED
     assert (site.held(pod.name), site.word(pod.name)) == (True, names.RESULT_HIT)
 
 
@@ -241,7 +241,7 @@ async def test_an_answer_cannot_be_finished_once_its_pod_was_told_to_run(
     answer = await posted(actions, pod)
     proxy = Proxy(cluster)
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
-        ours = Actions(Requests(api, Bucket(1000)), lambda: datetime.now(UTC))
+        ours = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
         patches = []
 
         def stop_before_the_gate(method: str, path: str) -> web.Response | None:
@@ -251,10 +251,10 @@ async def test_an_answer_cannot_be_finished_once_its_pod_was_told_to_run(
         proxy.fault = stop_before_the_gate
         with pytest.raises(ApiException):
             await ours.release(pod, names.RESULT_MISS, WHY, doubtful=True)
-        assert await actions.finish(pod, ENTRY, answer) is Ended.CHANGED
+        assert await actions.finish(pod, ENTRY, answer) is ActionResult.CHANGED
         told = seen(site, pod.name)
         assert told.told == WHY
-        assert await ours.release(told, names.RESULT_MISS, WHY, doubtful=True) is Ended.DONE
+        assert await ours.release(told, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
     assert not site.succeeded(pod.name)
     assert not site.value(pod.name)
 
@@ -266,7 +266,7 @@ async def test_an_answer_of_an_earlier_pod_of_the_node_goes_before_the_gate(
     await posted(actions, earlier)
     site.delete(earlier.name)
     pod = held(site)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=False) is Ended.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=False) is ActionResult.DONE
     assert site.result(pod.name) is None
 
 
@@ -276,8 +276,8 @@ async def test_a_pod_that_is_deleted_leaves_no_answer_behind(site: Site, actions
     for pod in (withdrawn, finished, released):
         site.delete(pod.name)
     await actions.withdraw(withdrawn, answers[0])
-    assert await actions.finish(finished, ENTRY, answers[1]) is Ended.GONE
-    assert await actions.release(released, names.RESULT_MISS, WHY, doubtful=True) is Ended.GONE
+    assert await actions.finish(finished, ENTRY, answers[1]) is ActionResult.POD_GONE
+    assert await actions.release(released, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.POD_GONE
     assert site.cluster.list("WorkflowTaskResult", site.namespace)[1]["items"] == []
 
 
@@ -287,9 +287,9 @@ async def test_a_pod_that_became_another_step_is_not_finished_and_loses_our_resu
     pod = held(site)
     answer = await posted(actions, pod)
     stray = rewrite(site, pod)
-    assert await actions.finish(pod, ENTRY, answer) is Ended.CHANGED
+    assert await actions.finish(pod, ENTRY, answer) is ActionResult.CHANGED
     assert site.held(pod.name)
-    assert await actions.release(stray, names.RESULT_MISS, WHY, doubtful=True, known=pod) is Ended.DONE
+    assert await actions.release(stray, names.RESULT_MISS, WHY, doubtful=True, known=pod) is ActionResult.DONE
     assert site.result(pod.name) is None
     assert not site.held(pod.name)
 
@@ -299,7 +299,7 @@ async def test_a_stray_loses_no_answer_but_its_own(site: Site, actions: Actions)
     other = held(site)
     await posted(actions, other)
     stray = rewrite(site, held(site, number=1), {names.NODE_ID: other.name})
-    assert await actions.release(stray, names.RESULT_SKIPPED, WHY, doubtful=True) is Ended.DONE
+    assert await actions.release(stray, names.RESULT_SKIPPED, WHY, doubtful=True) is ActionResult.DONE
     assert site.value(other.name) == OUT
 
 
@@ -307,7 +307,7 @@ async def test_a_result_that_kept_answers_out_is_closed_when_the_step_reported_n
     site: Site, actions: Actions
 ) -> None:
     pod = held(site)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is Ended.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
     assert completed_as(site, pod) == "false"
     site.end(pod.name, phase="Failed", code=1)
     await actions.close(pod)
@@ -340,7 +340,7 @@ async def test_the_last_word_is_written_on_a_pod_that_changed_or_has_gone(
     await actions.mark(pod, names.RESULT_STORED, WHY)
 
 
-def fill(site: Site, pod: Tended) -> Tended:
+def fill(site: Site, pod: GatedStep) -> GatedStep:
     """Somebody fills the Pod's annotations to the last byte; the Pod as it is then."""
     found = site.get(pod.name)["metadata"]["annotations"]
     used = sum(len(f"{name}{text}".encode()) for name, text in found.items())
@@ -359,7 +359,7 @@ async def test_a_pod_whose_annotations_are_full_is_let_run_without_a_reason(
     if answered:
         await posted(actions, pod)
     pod = fill(site, pod)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=answered) is Ended.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=answered) is ActionResult.DONE
     assert not site.held(pod.name)
     assert site.word(pod.name) == names.RESULT_MISS
     assert names.REASON not in site.get(pod.name)["metadata"]["annotations"]
@@ -372,7 +372,7 @@ async def test_a_pod_whose_annotations_are_full_is_answered_all_the_same(
 ) -> None:
     pod = held(site)
     result = await posted(actions, pod)
-    assert await actions.finish(fill(site, pod), ENTRY, result) is Ended.DONE
+    assert await actions.finish(fill(site, pod), ENTRY, result) is ActionResult.DONE
     assert site.succeeded(pod.name)
     assert site.word(pod.name) == names.RESULT_HIT
 
@@ -393,10 +393,10 @@ async def test_where_label_and_reason_are_refused_the_gate_goes_alone(
     pod = held(site)
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
         proxy.fault = refusing(status, f"PATCH pods/{pod.name}", times=2)
-        behind = Actions(Requests(api, Bucket(1000)), lambda: datetime.now(UTC))
-        assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=False) is Ended.DONE
+        behind = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
+        assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=False) is ActionResult.DONE
     assert not site.held(pod.name)
-    assert site.word(pod.name) == names.RESULT_HELD
+    assert site.word(pod.name) == names.RESULT_GATED
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -410,10 +410,10 @@ async def test_the_gate_goes_alone_from_a_pod_that_may_not_be_told_to_run(
         await posted(actions, pod)
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
         proxy.fault = refusing(403, f"PATCH pods/{pod.name}", times=4)
-        behind = Actions(Requests(api, Bucket(1000)), lambda: datetime.now(UTC))
-        assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True) is Ended.DONE
+        behind = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
+        assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
     assert not site.held(pod.name)
-    assert site.word(pod.name) == names.RESULT_HELD
+    assert site.word(pod.name) == names.RESULT_GATED
     assert site.result(pod.name) is None or completed_as(site, pod) == "false", "no answer is beside it"
 
 
@@ -422,9 +422,9 @@ async def test_a_pod_that_no_request_may_change_is_tried_again_later(site: Site,
     pod = held(site)
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
         proxy.fault = refusing(403, f"PATCH pods/{pod.name}")
-        behind = Actions(Requests(api, Bucket(1000)), lambda: datetime.now(UTC))
+        behind = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
         with pytest.raises(ApiException):
             await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True)
         proxy.fault = lambda method, path: None
-        assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True) is Ended.DONE
+        assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
     assert not site.held(pod.name)

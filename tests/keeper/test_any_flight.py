@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from keeper.single_flight import BLOCKED, Complete, Flights, Release, Wait
-from keeper.steppods import Key, Phase, Tended
+from keeper.single_flight import BLOCKED, Complete, Release, SingleFlight, Wait
+from keeper.steppods import GatedStep, Key, Phase
 from memoize.entry import Entry, Hit, Miss
 from memoize.reasons import Reason
 from tests.keeper.tendedpods import START, tended
@@ -27,7 +27,7 @@ seconds = st.sampled_from([1, 1, 2, 3, 10, 60, 320]).map(lambda n: timedelta(sec
 class Pod:
     """What is true of a Pod, whatever its keeper knows. `ask`: when its turn is due, at the latest."""
 
-    seen: Tended
+    seen: GatedStep
     ask: datetime
     stuck: datetime | None = None
     """Requests to release it fail until then."""
@@ -53,15 +53,15 @@ class Keeper(RuleBasedStateMachine):
         """Keys whose entries answer nobody."""
         self.flights = self.table()
 
-    def table(self) -> Flights:
-        return Flights(hold_timeout=HOLD, follow_timeout=timedelta(minutes=10), most_followers=MOST)
+    def table(self) -> SingleFlight:
+        return SingleFlight(hold_timeout=HOLD, follow_timeout=timedelta(minutes=10), most_followers=MOST)
 
     # --- the world ---------------------------------------------------------------------------------
 
     @rule(
         place=st.sampled_from("kl"),
         namespace=st.sampled_from(["default", "other"]),
-        phase=st.sampled_from([Phase.HELD, Phase.HELD, Phase.HELD, Phase.RUNNING]),
+        phase=st.sampled_from([Phase.GATED, Phase.GATED, Phase.GATED, Phase.RUNNING]),
         share=st.sampled_from([True, True, True, False]),
         capture=st.sampled_from([True, True, True, False]),
         patience=st.sampled_from([None, 20, 600, 10_000]),
@@ -89,7 +89,7 @@ class Keeper(RuleBasedStateMachine):
     @precondition(lambda self: self.pods)
     @rule(data=st.data(), how=st.sampled_from(["stored", "failed", "deleted", "deleting", "over"]))
     def end(self, data: st.DataObject, how: str) -> None:
-        ran = sorted(uid for uid, pod in self.pods.items() if pod.seen.phase is not Phase.HELD)
+        ran = sorted(uid for uid, pod in self.pods.items() if pod.seen.phase is not Phase.GATED)
         if not ran:
             return
         uid = data.draw(st.sampled_from(ran))
@@ -180,7 +180,7 @@ class Keeper(RuleBasedStateMachine):
         self.now = until
 
     def held(self) -> list[str]:
-        return sorted(uid for uid, pod in self.pods.items() if pod.seen.phase is Phase.HELD)
+        return sorted(uid for uid, pod in self.pods.items() if pod.seen.phase is Phase.GATED)
 
     def due(self, uids: object) -> None:
         for uid in uids:  # type: ignore[attr-defined]
@@ -221,7 +221,7 @@ class Keeper(RuleBasedStateMachine):
             for uid, pod in self.pods.items()
             if pod.seen.key == key
             and pod.seen.leads
-            and (pod.told or pod.seen.phase is not Phase.HELD)
+            and (pod.told or pod.seen.phase is not Phase.GATED)
             and not (pod.seen.deleting and pod.seen.phase is Phase.RUNNING)
         ]
 

@@ -37,8 +37,8 @@ async def test_who_gets_the_lease_back_takes_back_what_another_posted_meanwhile(
 ) -> None:
     async with keeping(site) as first:
         leader, follower = site.pod(0, case=PAUSED), site.pod(1, case=PAUSED)
-        await until(lambda: site.words([leader, follower]) == ["held", "miss"])
-        if site.word(leader) == names.RESULT_HELD:
+        await until(lambda: site.words([leader, follower]) == ["gated", "miss"])
+        if site.word(leader) == names.RESULT_GATED:
             leader, follower = follower, leader
         lose_the_lease(first, monkeypatch)
         forget_the_lease(site)
@@ -62,8 +62,8 @@ async def test_who_gets_the_lease_back_keeps_out_what_another_may_be_posting(
 ) -> None:
     async with keeping(site) as running:
         leader, follower = site.pod(0), site.pod(1)
-        await until(lambda: site.words([leader, follower]) == ["held", "miss"])
-        if site.word(leader) == names.RESULT_HELD:
+        await until(lambda: site.words([leader, follower]) == ["gated", "miss"])
+        if site.word(leader) == names.RESULT_GATED:
             leader, follower = follower, leader
         lose_the_lease(running, monkeypatch)
         await until(lambda: not running.keeper._acted)
@@ -141,10 +141,10 @@ async def test_a_pod_that_is_rewritten_just_before_its_end_is_not_held_for_ever(
 async def test_a_pod_that_was_told_to_run_is_let_run_though_there_is_an_entry_by_now(site: Site) -> None:
     """Its keeper was killed between its word and the gate."""
     site.store()
-    name = site.pod(change={names.REASON: "NoLeader"})
+    name = site.pod(change={names.REASON: "SharedRunFailed"})
     async with keeping(site) as running:
         await decided(site, name)
-    assert (site.word(name), site.reason(name)) == (names.RESULT_MISS, "NoLeader")
+    assert (site.word(name), site.reason(name)) == (names.RESULT_MISS, "SharedRunFailed")
     assert not site.held(name)
     assert not any(call.method == "POST" and not call.says.endswith("empty") for call in running.proxy.calls)
 

@@ -60,7 +60,7 @@ def pod(
             "namespace": namespace,
             "uid": f"u-{number}",
             "resourceVersion": "7",
-            "labels": {names.WORKFLOW_LABEL: "hello", names.RESULT: names.RESULT_INSIDE},
+            "labels": {names.WORKFLOW_LABEL: "hello", names.RESULT: names.RESULT_IN_POD},
             "annotations": {names.NODE_ID: f"hello-{number}"},
             "ownerReferences": [
                 {

@@ -12,8 +12,8 @@ from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.capture import Capture, End, ended, inside
 from keeper.requests import Requests
-from keeper.steppods import Tended
-from kube.workqueue import Bucket
+from keeper.steppods import GatedStep
+from kube.workqueue import RateLimiter
 from memoize import names
 from memoize.outcome import Outcome
 from memoize.outputs import Declared
@@ -201,16 +201,16 @@ def _with_words(check: str | None, capture: str | None) -> Json:
 # --- storing ---------------------------------------------------------------------------------------------
 
 
-def watched(site: Site, name: str) -> Tended:
+def watched(site: Site, name: str) -> GatedStep:
     pod = steppods.read(site.get(name))
-    assert isinstance(pod, Tended)
+    assert isinstance(pod, GatedStep)
     return pod
 
 
-async def captured(site: Site, pod: Tended, proxy: Proxy, times: int = 1) -> list[Outcome]:
+async def captured(site: Site, pod: GatedStep, proxy: Proxy, times: int = 1) -> list[Outcome]:
     async with proxy.serving() as url, api_client(site.cluster, url=url) as api:
         writer = Writer(api)
-        capture = Capture(Requests(api, Bucket(1000)), View(api), writer, lambda: datetime.now(UTC))
+        capture = Capture(Requests(api, RateLimiter(1000)), View(api), writer, lambda: datetime.now(UTC))
         try:
             return list(await asyncio.gather(*(capture.run(pod, End(None, 5.0)) for _ in range(times))))
         finally:

@@ -44,7 +44,7 @@ async def test_a_hit_is_completed_without_a_node(site: Site) -> None:
 async def test_of_equal_steps_one_runs_and_the_others_are_answered_with_its_outputs(site: Site) -> None:
     async with keeping(site):
         pods = [site.pod(number) for number in range(5)]
-        await until(lambda: site.words(pods) == ["held"] * 4 + ["miss"])
+        await until(lambda: site.words(pods) == ["gated"] * 4 + ["miss"])
         leader = next(name for name in pods if site.word(name) == names.RESULT_MISS)
         site.run(leader)
         await until(lambda: site.words(pods) == ["hit"] * 4 + ["stored"])
@@ -111,7 +111,7 @@ async def test_what_containers_of_ours_did_inside_a_pod_is_shown_on_it_and_told(
 ) -> None:
     async with keeping(site):
         name = site.pod(held=False)
-        inside = {"metadata": {"labels": {names.RESULT: names.RESULT_INSIDE}}}
+        inside = {"metadata": {"labels": {names.RESULT: names.RESULT_IN_POD}}}
         assert site.cluster.patch("Pod", site.namespace, name, inside)[0] == 200
         words = {"terminated": {"exitCode": 0, "message": json.dumps(said)}}
         ours = {
@@ -134,18 +134,18 @@ async def test_what_containers_of_ours_did_inside_a_pod_is_shown_on_it_and_told(
 async def test_when_the_leader_fails_its_followers_run_side_by_side(site: Site) -> None:
     async with keeping(site):
         pods = [site.pod(number) for number in range(4)]
-        await until(lambda: site.words(pods) == ["held"] * 3 + ["miss"])
+        await until(lambda: site.words(pods) == ["gated"] * 3 + ["miss"])
         leader = next(name for name in pods if site.word(name) == names.RESULT_MISS)
         site.end(leader, phase="Failed", code=1)
         await until(lambda: site.words(pods) == ["miss"] * 3 + ["skipped"])
-    assert {site.reason(name) for name in pods} == {"StepFailed", "NoLeader"}
+    assert {site.reason(name) for name in pods} == {"StepFailed", "SharedRunFailed"}
     assert not any(site.held(name) for name in pods)
 
 
 async def test_when_the_leader_is_deleted_its_followers_run(site: Site) -> None:
     async with keeping(site):
         pods = [site.pod(number) for number in range(3)]
-        await until(lambda: site.words(pods) == ["held"] * 2 + ["miss"])
+        await until(lambda: site.words(pods) == ["gated"] * 2 + ["miss"])
         leader = next(name for name in pods if site.word(name) == names.RESULT_MISS)
         site.delete(leader)
         pods.remove(leader)
@@ -160,15 +160,15 @@ async def test_nobody_follows_for_longer_than_its_limit(site: Site) -> None:
         follower = site.pod(1, seconds=2)
         await decided(site, follower)
     assert site.word(leader) == names.RESULT_MISS
-    assert site.reason(follower) == "WaitedLong"
+    assert site.reason(follower) == "SharedRunTimeout"
     assert not site.held(follower)
 
 
 async def test_an_entry_of_somebody_else_answers_those_who_wait(site: Site) -> None:
     async with keeping(site):
         leader, follower = site.pod(0), site.pod(1)
-        await until(lambda: site.words([leader, follower]) == ["held", "miss"])
-        if site.word(leader) == names.RESULT_HELD:
+        await until(lambda: site.words([leader, follower]) == ["gated", "miss"])
+        if site.word(leader) == names.RESULT_GATED:
             leader, follower = follower, leader
         site.store()
         await decided(site, follower)
@@ -205,7 +205,7 @@ async def test_a_pod_that_claims_another_workflows_node_gets_nothing_posted_and_
         name = site.pod(change={names.NODE_ID: "other-123"})
         await decided(site, name)
     assert site.word(name) == names.RESULT_SKIPPED
-    assert site.reason(name) == "NotItself"
+    assert site.reason(name) == "IdentityMismatch"
     assert not site.held(name)
     assert site.cluster.list("WorkflowTaskResult", site.namespace)[1]["items"] == []
 
@@ -213,8 +213,8 @@ async def test_a_pod_that_claims_another_workflows_node_gets_nothing_posted_and_
 async def test_a_held_pod_that_is_deleted_just_goes(site: Site) -> None:
     async with keeping(site) as running:
         leader, follower = site.pod(0), site.pod(1)
-        await until(lambda: site.words([leader, follower]) == ["held", "miss"])
-        gone = leader if site.word(leader) == names.RESULT_HELD else follower
+        await until(lambda: site.words([leader, follower]) == ["gated", "miss"])
+        gone = leader if site.word(leader) == names.RESULT_GATED else follower
         site.delete(gone)
         site.store()
         other = site.pod(2)

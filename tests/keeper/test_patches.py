@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeper import patches
-from keeper.steppods import Stray, Tended, read
+from keeper.steppods import GatedStep, InvalidStep, read
 from kube import client
 from memoize import names
 from memoize.entry import Entry
@@ -25,9 +25,9 @@ def entry(age: timedelta | None = timedelta(hours=3), workflow: str = "first") -
     return Entry("first-1", {}, created, None, workflow=workflow)
 
 
-def tended(pod: Json) -> Tended:
+def tended(pod: Json) -> GatedStep:
     found = read(pod)
-    assert isinstance(found, Tended), found
+    assert isinstance(found, GatedStep), found
     return found
 
 
@@ -87,7 +87,7 @@ def test_an_entry_of_argos_own_is_named_by_its_node() -> None:
 
 def released(pod: Json, seen: Json, outcome: Outcome, less: int = 0) -> Json:
     found = read(seen)
-    assert isinstance(found, Tended | Stray)
+    assert isinstance(found, GatedStep | InvalidStep)
     request = patches.release(found, names.RESULT_MISS, outcome)[less]
     assert request.content_type == client.JSON_PATCH
     changed: Json = jsonpatch.apply_patch(pod, request.body, in_place=False)
@@ -113,8 +113,8 @@ def test_releasing_takes_our_gate_alone_and_says_why(before: list[Json], after: 
 def test_a_pod_that_lost_its_annotations_can_be_released() -> None:
     pod = held()
     del pod["metadata"]["annotations"]
-    changed = released(pod, pod, Outcome(Reason.NOT_ITSELF))
-    assert changed["metadata"]["annotations"] == {names.REASON: "NotItself"}
+    changed = released(pod, pod, Outcome(Reason.IDENTITY_MISMATCH))
+    assert changed["metadata"]["annotations"] == {names.REASON: "IdentityMismatch"}
 
 
 def test_releasing_leaves_the_reason_away_and_then_the_label_where_they_are_refused() -> None:
@@ -137,7 +137,7 @@ def test_a_pod_is_told_to_run_by_its_label_where_the_reason_is_refused() -> None
     whole, labelled = patches.tell(tended(pod), Outcome(Reason.EXPIRED, "why"))
     for request, why in ((whole, Reason.EXPIRED), (labelled, Reason.UNDECIDED)):
         told = read(jsonpatch.apply_patch(pod, request.body, in_place=False))
-        assert isinstance(told, Tended)
+        assert isinstance(told, GatedStep)
         assert told.told is not None
         assert told.told.reason is why
 

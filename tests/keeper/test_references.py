@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from keeper import patches
-from keeper.steppods import Tended, read
+from keeper.steppods import GatedStep, read
 from memoize.entry import Entry
 from memoize.outputs import Refused, sound, storable
 from memoize.taskresult import answer
@@ -80,7 +80,7 @@ def templates(pod: Json) -> list[Json]:
     return [e for c in containers for e in c.get("env", ()) if e["name"] == "ARGO_TEMPLATE"]
 
 
-def step_pod(case: str) -> tuple[Json, Tended]:
+def step_pod(case: str) -> tuple[Json, GatedStep]:
     """A recorded Pod that is held, each of its outputs exported under a global name."""
     pod = held(case)
     for variable in templates(pod):
@@ -90,11 +90,11 @@ def step_pod(case: str) -> tuple[Json, Tended]:
                 one["globalName"] = f"global-{one['name']}"
         variable["value"] = json.dumps(template)
     step = read(pod)
-    assert isinstance(step, Tended), step
+    assert isinstance(step, GatedStep), step
     return pod, step
 
 
-def ran(pod: Json, step: Tended) -> tuple[Json, Json]:
+def ran(pod: Json, step: GatedStep) -> tuple[Json, Json]:
     """The Pod as it is when it has run on a node, and what its executor reported."""
     pod = deepcopy(pod)
     pod["spec"]["nodeName"] = "node-1"
@@ -121,7 +121,7 @@ def ran(pod: Json, step: Tended) -> tuple[Json, Json]:
     return pod, {"metadata": {"name": step.step.node_id, "labels": labels}, "outputs": outputs}
 
 
-def hit(pod: Json, step: Tended, reported: Json) -> tuple[Json, Json]:
+def hit(pod: Json, step: GatedStep, reported: Json) -> tuple[Json, Json]:
     """The same Pod, answered with what a run of it reported."""
     stored = storable(sound(reported["outputs"]), step.declared, gc=False)
     assert not isinstance(stored, Refused)

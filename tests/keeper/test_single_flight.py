@@ -4,8 +4,17 @@ from datetime import timedelta
 
 import pytest
 
-from keeper.single_flight import BLOCKED, ORDER_GRACE, STORED_GRACE, Complete, Flights, Release, Turn, Wait
-from keeper.steppods import Phase, Tended
+from keeper.single_flight import (
+    BLOCKED,
+    ORDER_GRACE,
+    STORED_GRACE,
+    Complete,
+    Release,
+    SingleFlight,
+    Turn,
+    Wait,
+)
+from keeper.steppods import GatedStep, Phase
 from memoize.entry import Entry, Hit, Miss
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -19,25 +28,25 @@ LIMIT = START + timedelta(minutes=10)
 SECOND = timedelta(seconds=1)
 
 
-def flights(*pods: Tended, most_followers: int = 1000) -> Flights:
-    table = Flights(most_followers=most_followers)
+def flights(*pods: GatedStep, most_followers: int = 1000) -> SingleFlight:
+    table = SingleFlight(most_followers=most_followers)
     for pod in pods:
         table.see(pod, START)
     return table
 
 
-def running(uid: str, **fields: object) -> Tended:
+def running(uid: str, **fields: object) -> GatedStep:
     return tended(uid, phase=Phase.RUNNING, **fields)  # type: ignore[arg-type]
 
 
-def over(uid: str) -> Tended:
+def over(uid: str) -> GatedStep:
     return tended(uid, phase=Phase.OVER)
 
 
 A, B, C = tended("a"), tended("b"), tended("c")
 
 
-def following(*followers: Tended, leader: str = "leader") -> Flights:
+def following(*followers: GatedStep, leader: str = "leader") -> SingleFlight:
     """A leader that runs, and these that were told to wait for it."""
     table = flights(running(leader), *followers)
     for pod in followers:
@@ -140,7 +149,7 @@ def test_an_entry_that_does_not_answer_its_followers_ends_the_sharing() -> None:
     table.stored("leader", START)
     late = START + STORED_GRACE
     for pod in (B, A, C):
-        assert table.turn(pod, Miss(Reason.EXPIRED), late) == Release(Outcome(Reason.NO_LEADER))
+        assert table.turn(pod, Miss(Reason.EXPIRED), late) == Release(Outcome(Reason.SHARED_RUN_FAILED))
     table.see(tended("d"), late)
     assert table.turn(tended("d"), MISS, late + SECOND) == RUN
 
@@ -157,7 +166,7 @@ def test_a_leader_that_stores_nothing_lets_all_run_side_by_side(how: str) -> Non
     }[how]()
     assert asked == ("a", "b", "c")
     for pod in (C, A, B):
-        assert table.turn(pod, MISS, START) == Release(Outcome(Reason.NO_LEADER))
+        assert table.turn(pod, MISS, START) == Release(Outcome(Reason.SHARED_RUN_FAILED))
 
 
 def test_a_key_whose_leader_failed_is_shared_again_after_some_minutes() -> None:
@@ -222,7 +231,7 @@ def test_nobody_waits_beyond_its_limit(until: object) -> None:
     limit = until or START + timedelta(minutes=10)
     table = flights(pod, running("z"))
     assert table.turn(pod, MISS, START) == Wait(limit)  # type: ignore[arg-type]
-    assert table.turn(pod, MISS, limit) == Release(Outcome(Reason.WAITED_LONG))  # type: ignore[arg-type]
+    assert table.turn(pod, MISS, limit) == Release(Outcome(Reason.SHARED_RUN_TIMEOUT))  # type: ignore[arg-type]
 
 
 def test_a_plan_cannot_make_a_pod_wait_longer_than_the_server_lets_it() -> None:
@@ -285,7 +294,7 @@ def test_a_new_keeper_knows_the_leader_in_whatever_order_it_sees_the_pods() -> N
         assert table.turn(B, MISS, START) == Wait(LIMIT)
 
 
-def turns(table: Flights, *pods: Tended) -> list[Turn | None]:
+def turns(table: SingleFlight, *pods: GatedStep) -> list[Turn | None]:
     return [table.turn(pod, MISS, START) for pod in pods]
 
 
@@ -313,5 +322,5 @@ def test_the_oldest_is_waited_for_whenever_nobody_leads_again() -> None:
 def test_one_entry_that_does_not_answer_ends_the_sharing_once() -> None:
     table = following(A, B)
     table.stored("leader", START)
-    assert table.turn(B, MISS, START + STORED_GRACE) == Release(Outcome(Reason.NO_LEADER))
+    assert table.turn(B, MISS, START + STORED_GRACE) == Release(Outcome(Reason.SHARED_RUN_FAILED))
     assert table.turn(A, MISS, START + STORED_GRACE + BLOCKED) == Wait(LIMIT), "B leads"

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeper.steppods import Inside, Key, Phase, Stray, Tended, read
+from keeper.steppods import GatedStep, InjectedPod, InvalidStep, Key, Phase, read
 from memoize import names
 from memoize.key import data_key
 from memoize.outcome import Outcome
-from memoize.plan import Note
+from memoize.plan import Plan
 from memoize.reasons import Reason
 from tests.keeper.tendedpods import GATE, held, recorded
 from webhook.pods.decision import Owner
@@ -19,22 +19,22 @@ from webhook.pods.decision import Owner
 Json = dict[str, Any]
 
 
-def tended(pod: Json) -> Tended:
+def tended(pod: Json) -> GatedStep:
     found = read(pod)
-    assert isinstance(found, Tended), found
+    assert isinstance(found, GatedStep), found
     return found
 
 
 def stray(pod: Json) -> Reason:
     found = read(pod)
-    assert isinstance(found, Stray), found
+    assert isinstance(found, InvalidStep), found
     return found.outcome.reason
 
 
 def test_all_comes_from_the_pod() -> None:
     found = tended(held(gc=True))
     assert (found.uid, found.namespace, found.name) == ("pod-uid", "cap-v412-legacy", "container-kpr47")
-    assert (found.version, found.phase, found.deleting) == ("7", Phase.HELD, False)
+    assert (found.version, found.phase, found.deleting) == ("7", Phase.GATED, False)
     assert found.created_at == datetime(2026, 1, 1, tzinfo=UTC)
     assert found.until == datetime(2026, 1, 1, 0, 10, tzinfo=UTC)
     assert found.owner == Owner(found.namespace, "container-kpr47", "97cc533f-7d1c-4640-9e06-4bedb72ca564")
@@ -53,12 +53,12 @@ def test_pods_without_a_word_of_ours_and_those_that_are_done_are_not_tended() ->
     assert read({}) is None
 
 
-@pytest.mark.parametrize("word", [names.RESULT_HELD, names.RESULT_MISS])
+@pytest.mark.parametrize("word", [names.RESULT_GATED, names.RESULT_MISS])
 @pytest.mark.parametrize(
     ("gates", "status", "phase"),
     [
-        ([GATE], "Pending", Phase.HELD),
-        ([{"name": "other"}, GATE], "Pending", Phase.HELD),
+        ([GATE], "Pending", Phase.GATED),
+        ([{"name": "other"}, GATE], "Pending", Phase.GATED),
         ([{"name": "other"}], "Pending", Phase.RUNNING),
         ([], "Pending", Phase.RUNNING),
         ([], "Running", Phase.RUNNING),
@@ -101,22 +101,22 @@ def test_a_pod_with_the_digest_of_its_key_is_the_same_step() -> None:
 
 
 def plan(pod: Json, place: str) -> str:
-    return Note.from_json(pod["metadata"]["annotations"][names.PLAN])._replace(place=place).to_json()
+    return Plan.from_json(pod["metadata"]["annotations"][names.PLAN])._replace(place=place).to_json()
 
 
 def test_a_pod_that_decides_inside_of_itself_needs_no_plan() -> None:
     pod = recorded("v4.1.2-legacy/container")
-    pod["metadata"]["labels"][names.RESULT] = names.RESULT_INSIDE
+    pod["metadata"]["labels"][names.RESULT] = names.RESULT_IN_POD
     pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:09Z"
     found = read(pod)
-    assert isinstance(found, Inside)
+    assert isinstance(found, InjectedPod)
     assert (found.uid, found.phase, found.deleting) == ("pod-uid", Phase.RUNNING, True)
 
 
 def test_what_claims_another_node_is_a_stray() -> None:
     pod = held()
     pod["metadata"]["annotations"][names.NODE_ID] = "victim"
-    assert stray(pod) is Reason.NOT_ITSELF
+    assert stray(pod) is Reason.IDENTITY_MISMATCH
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_a_stray_says_enough_to_be_released() -> None:
     pod = held()
     del pod["metadata"]["annotations"]
     found = read(pod)
-    assert isinstance(found, Stray)
-    assert (found.phase, found.gates, found.annotated) == (Phase.HELD, (names.HELD_GATE,), False)
+    assert isinstance(found, InvalidStep)
+    assert (found.phase, found.gates, found.annotated) == (Phase.GATED, (names.SCHEDULING_GATE,), False)
 
 
 @pytest.mark.parametrize(
@@ -294,4 +294,4 @@ def test_no_pod_that_an_api_server_takes_keeps_the_keeper_from_reading_it(
         for variable in container["env"]:
             if variable["name"] == names.ENV_TEMPLATE:
                 variable["value"] = template
-    assert isinstance(read(pod), Tended | Stray)
+    assert isinstance(read(pod), GatedStep | InvalidStep)

@@ -2,12 +2,12 @@ import asyncio
 
 import pytest
 
-from kube.workqueue import Bucket, Queue
+from kube.workqueue import RateLimiter, WorkQueue
 from tests.waiting import until
 
 
 async def test_a_bucket_lets_a_seconds_worth_through_at_once_and_then_keeps_its_rate() -> None:
-    bucket, through = Bucket(50), [0]
+    bucket, through = RateLimiter(50), [0]
 
     async def take() -> None:
         await bucket.take()
@@ -20,7 +20,7 @@ async def test_a_bucket_lets_a_seconds_worth_through_at_once_and_then_keeps_its_
 
 
 async def test_a_name_stands_in_the_queue_once() -> None:
-    queue = Queue()
+    queue = WorkQueue()
     for name in "abab":
         queue.add(name)
     assert [await queue.take(), await queue.take()] == ["a", "b"]
@@ -28,7 +28,7 @@ async def test_a_name_stands_in_the_queue_once() -> None:
 
 
 async def test_urgent_names_come_first() -> None:
-    queue = Queue()
+    queue = WorkQueue()
     queue.add("a")
     queue.add("b")
     queue.add("b", urgent=True)
@@ -36,7 +36,7 @@ async def test_urgent_names_come_first() -> None:
 
 
 async def test_a_name_that_is_worked_on_comes_again_only_after() -> None:
-    queue = Queue()
+    queue = WorkQueue()
     queue.add("a")
     assert await queue.take() == "a"
     queue.add("a")
@@ -50,7 +50,7 @@ async def test_a_name_that_is_worked_on_comes_again_only_after() -> None:
 
 
 async def test_of_several_times_for_a_name_the_last_counts() -> None:
-    queue = Queue()
+    queue = WorkQueue()
     queue.add_later("a", 0.0)
     queue.add_later("a", 60.0)
     queue.add_later("b", 0.001)
@@ -60,7 +60,7 @@ async def test_of_several_times_for_a_name_the_last_counts() -> None:
 
 
 async def test_who_waits_gets_what_comes() -> None:
-    queue = Queue()
+    queue = WorkQueue()
     waiting = asyncio.create_task(queue.take())
     await asyncio.sleep(0)
     queue.add("a")

@@ -31,9 +31,9 @@ def test_latency_is_observed_by_webhook_and_status() -> None:
     metrics = Metrics()
     metrics.answered("pods", 200, 0.003)
     found = samples(metrics)
-    assert found["stepmemo_admission_seconds_count", frozenset({"pods", "200"})] == 1
-    assert found["stepmemo_admission_seconds_bucket", frozenset({"pods", "200", "0.0025"})] == 0
-    assert found["stepmemo_admission_seconds_bucket", frozenset({"pods", "200", "0.005"})] == 1
+    assert found["stepmemo_admission_duration_seconds_count", frozenset({"pods", "200"})] == 1
+    assert found["stepmemo_admission_duration_seconds_bucket", frozenset({"pods", "200", "0.0025"})] == 0
+    assert found["stepmemo_admission_duration_seconds_bucket", frozenset({"pods", "200", "0.005"})] == 1
 
 
 def test_failures_of_the_api_are_counted() -> None:
@@ -42,7 +42,7 @@ def test_failures_of_the_api_are_counted() -> None:
     metrics.lost_event()
     found = samples(metrics)
     assert found["stepmemo_lookup_failures_total", frozenset({"workflows"})] == 1
-    assert found["stepmemo_lost_events_total", frozenset()] == 1
+    assert found["stepmemo_events_dropped_total", frozenset()] == 1
 
 
 def test_what_became_of_steps_is_counted_and_timed() -> None:
@@ -53,7 +53,7 @@ def test_what_became_of_steps_is_counted_and_timed() -> None:
     metrics.completed_seconds(-3)  # the API server's clock is ahead of ours
     found = samples(metrics)
     assert found["stepmemo_steps_total", frozenset({"Hit"})] == 1
-    assert found["stepmemo_held_pods", frozenset()] == 7
+    assert found["stepmemo_gated_pods", frozenset()] == 7
     assert found["stepmemo_hit_seconds_count", frozenset()] == 2
     assert found["stepmemo_hit_seconds_bucket", frozenset({"0.05"})] == 2
     assert found["stepmemo_hit_seconds_sum", frozenset()] == 0.04
@@ -77,7 +77,7 @@ def test_requests_and_writes_are_counted() -> None:
     found = samples(metrics)
     assert found["stepmemo_service_requests_total", frozenset({"/v1/entries", "429"})] == 1
     assert found["stepmemo_cache_writes_total", frozenset({"Stored"})] == 1
-    assert found["stepmemo_hit_times_total", frozenset({"Stored"})] == 12
+    assert found["stepmemo_last_hit_updates_total", frozenset({"Stored"})] == 12
     assert found["stepmemo_breaker_deleted_pods_total", frozenset()] == 1
 
 
@@ -96,5 +96,5 @@ def test_states_go_up_and_down() -> None:
 def test_every_name_begins_with_ours_and_two_servers_do_not_share_counters() -> None:
     one, other = Metrics(), Metrics()
     one.lost_event()
-    assert samples(other)["stepmemo_lost_events_total", frozenset()] == 0
+    assert samples(other)["stepmemo_events_dropped_total", frozenset()] == 0
     assert all(name.startswith("stepmemo_") for name, _ in samples(one))

@@ -172,7 +172,7 @@ class Model:
         if state.parent in ENDED:
             return
         after = state._replace(python=None, kills=state.kills + 1)
-        if self.delivery is Delivery.INIT:
+        if self.delivery is Delivery.INIT_CONTAINER:
             yield "the Pod fails", after._replace(parent="dead", gates=("gone",) * len(state.gates))
         elif state.kills == 0 and self.bug is not Bug.IS_NOT_STARTED_AGAIN:
             yield "the sidecar is killed and started again", after._replace(parent="settle")

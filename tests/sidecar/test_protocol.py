@@ -34,7 +34,7 @@ def test_the_walk_meets_hits_misses_and_pods_that_are_stopped(walked: tuple[Deli
     assert {("hit", ANSWERED), ("run", RAN)} <= found.ends
     # Only an init container that dies leaves no word: its Pod has failed, and nothing was started.
     wordless = {gates for word, gates in found.ends if not word}
-    assert wordless == ({frozenset({"gone"})} if delivery is Delivery.INIT else set())
+    assert wordless == ({frozenset({"gone"})} if delivery is Delivery.INIT_CONTAINER else set())
     assert not any(gates >= MIXED for _, gates in found.ends)
 
 

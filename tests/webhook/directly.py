@@ -28,14 +28,14 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     template_has_inits = any(
         c["name"] != "init" and not c["name"].startswith("init-artifact-") for c in argos_inits
     )
-    by_init = settings.gate == "init" or template_has_inits
+    by_init = settings.gate == "init-container" or template_has_inits
     gated = [*argos, *argos_inits] if by_init else argos
     check = mode != "refresh" and all(map(may_be_gated, gated))
     capture = mode != "readonly"
     if not check and not capture:
         return None
     if not check:
-        gated, by_init = recorded, settings.gate == "init"
+        gated, by_init = recorded, settings.gate == "init-container"
 
     security: Json = {
         "allowPrivilegeEscalation": False,
@@ -108,7 +108,7 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
         source = {"audience": "stepmemo", "expirationSeconds": 3600, "path": "token"}
         projected = {"sources": [{"serviceAccountToken": source}]}
         spec["volumes"].append({"name": "stepmemo-token", "projected": projected})
-        pod["metadata"]["labels"]["stepmemo.dev/result"] = "inside"
+        pod["metadata"]["labels"]["stepmemo.dev/result"] = "in-pod"
     if not by_init:
         image = {"reference": settings.image, "pullPolicy": "IfNotPresent"}
         spec["volumes"].append({"name": "stepmemo-image", "image": image})

@@ -41,7 +41,7 @@ def injected(pod: Json, chosen: InjectSettings) -> Json | None:
     """The Pod after the operations, as they travel; None where it is left alone."""
     decision = decide(pod, chosen.gate)
     if isinstance(decision, pods.Skip):
-        assert decision.reason == Reason.NOT_GATEABLE, decision
+        assert decision.reason == Reason.CANNOT_WRAP_COMMAND, decision
         return None
     before = deepcopy(pod)
     ops = inject(pod, decision.plan, chosen)
@@ -87,7 +87,7 @@ def test_the_pod_keeps_its_qos_class_and_everything_that_is_not_argos(
     rest = [{k: v for k, v in p["spec"].items() if k not in touched} for p in (pod, after)]
     assert rest[0] == rest[1]
     if chosen.service is not None:
-        assert after["metadata"]["labels"].pop(names.RESULT) == names.RESULT_INSIDE
+        assert after["metadata"]["labels"].pop(names.RESULT) == names.RESULT_IN_POD
     assert after["metadata"] == pod["metadata"]
 
 

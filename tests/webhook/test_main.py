@@ -96,10 +96,12 @@ def test_an_image_volume_that_may_not_be_tried_is_a_setting_that_is_wrong(
     write_kubeconfig(
         kubeconfig, cluster.url, cluster.ca_file, cluster.service_account(namespace, "powerless", [])
     )
-    done = run("--image=x", "--gate=image-volume", KUBECONFIG=str(kubeconfig), STEPMEMO_NAMESPACE=namespace)
+    done = run(
+        "--image=x", "--injection=image-volume", KUBECONFIG=str(kubeconfig), STEPMEMO_NAMESPACE=namespace
+    )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith('error: --gate (STEPMEMO_GATE): "image-volume" may not be tried: 403 ')
+    assert line.startswith('error: --injection (STEPMEMO_INJECTION): "image-volume" may not be tried: 403 ')
 
 
 def test_a_signal_ends_the_wait_for_an_api_server(tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_a_signal_ends_the_wait_for_an_api_server(tmp_path: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and never listens
         write_kubeconfig(kubeconfig, f"http://127.0.0.1:{nobody.getsockname()[1]}", Path(os.devnull), "token")
-        with running(tmp_path, {"KUBECONFIG": str(kubeconfig)}, "--gate=image-volume") as server:
+        with running(tmp_path, {"KUBECONFIG": str(kubeconfig)}, "--injection=image-volume") as server:
             wait_for(lambda: "cannot try image volumes yet" in server.log)
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(20) == 0
@@ -117,7 +119,7 @@ def test_a_signal_ends_the_wait_for_an_api_server(tmp_path: Path) -> None:
 def test_an_image_volume_that_is_taken_is_served(cluster: Cluster, tmp_path: Path) -> None:
     certify(tmp_path / "certs")
     environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": cluster.namespace()}
-    argv = ("--gate=image-volume", "--certs=files", f"--cert-dir={tmp_path / 'certs'}")
+    argv = ("--injection=image-volume", "--certs=files", f"--cert-dir={tmp_path / 'certs'}")
     with running(tmp_path, environ, *argv) as server:
         wait_for(lambda: server.get("/readyz") == (200, "ok\n"))
     assert "the API server takes image volumes" in server.log

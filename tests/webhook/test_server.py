@@ -396,7 +396,7 @@ async def test_a_body_of_seven_mebibytes_is_read_and_one_byte_more_is_a_413(tmp_
         assert (await served.post("/mutate/pods", whole.ljust(BODY_LIMIT)))[0] == 200
         assert (await served.post("/mutate/pods", whole.ljust(BODY_LIMIT + 1)))[0] == 413
         _, metrics = await served.get("/metrics")
-    assert 'stepmemo_admission_seconds_count{status="413",webhook="pods"} 1.0' in metrics
+    assert 'stepmemo_admission_duration_seconds_count{status="413",webhook="pods"} 1.0' in metrics
 
 
 async def test_other_methods_and_paths_are_refused(tmp_path: Path) -> None:
@@ -471,7 +471,7 @@ async def test_decisions_and_latency_are_metrics(tmp_path: Path) -> None:
         status, text = await served.get("/metrics")
     assert status == 200
     assert 'stepmemo_decisions_total{reason="NotMemoized",webhook="workflows"} 1.0' in text
-    assert 'stepmemo_admission_seconds_count{status="200",webhook="workflows"} 1.0' in text
+    assert 'stepmemo_admission_duration_seconds_count{status="200",webhook="workflows"} 1.0' in text
 
 
 # --- Life and death ----------------------------------------------------------------------------------

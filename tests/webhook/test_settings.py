@@ -38,17 +38,17 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "image": "i:1",
         "image-pull-policy": "Always",
         "image-pull-secrets": "one, two",
-        "gate": "image-volume",
+        "injection": "image-volume",
         "check-timeout": "1500ms",
         "capture-timeout": "3s",
-        "requests": "cpu=5m,memory=16Mi",
-        "limits": "memory=1Gi,cpu=1",
+        "sidecar-requests": "cpu=5m,memory=16Mi",
+        "sidecar-limits": "memory=1Gi,cpu=1",
         "access": "service",
         "service-url": "https://127.0.0.1:9443",
         "namespaces": "one, two",
-        "hold-timeout": "10s",
-        "follow-timeout": "1m30s",
-        "followers": "20",
+        "gate-timeout": "10s",
+        "single-flight-timeout": "1m30s",
+        "single-flight-waiters": "20",
         "hit-interval": "1h",
         "validate": "warn",
         "log-format": "json",
@@ -82,7 +82,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
             cpu_limit="1",
             memory_limit="1Gi",
         ),
-        keeping=settings.Keeping(
+        keeping=settings.ServiceMode(
             service_url="https://127.0.0.1:9443",
             namespaces=("one", "two"),
             hold_timeout=10,
@@ -146,19 +146,19 @@ def test_everything_that_is_wrong_is_said_at_once_by_flag_and_variable() -> None
         ("--image=a b", "without blanks"),
         ("--image-pull-policy=Sometimes", "must be one of Always, IfNotPresent, Never"),
         ("--image-pull-secrets=ok,Not_ok", "DNS-1123 subdomain"),
-        ("--gate=image_volume", "must be one of init, image-volume"),
-        ("--requests=cpu=10m", "must name cpu and memory"),
-        ("--requests=cpu=10m,memory=1,gpu=1", "must name cpu and memory"),
-        ("--requests=cpu=ten,memory=1", "must hold quantities"),
-        ("--requests=cpu=0,memory=1", "must give cpu an amount above 0"),
-        ("--limits=cpu=1,memory=1Mi", "must leave Python at least memory=32Mi"),
+        ("--injection=image_volume", "must be one of init-container, image-volume"),
+        ("--sidecar-requests=cpu=10m", "must name cpu and memory"),
+        ("--sidecar-requests=cpu=10m,memory=1,gpu=1", "must name cpu and memory"),
+        ("--sidecar-requests=cpu=ten,memory=1", "must hold quantities"),
+        ("--sidecar-requests=cpu=0,memory=1", "must give cpu an amount above 0"),
+        ("--sidecar-limits=cpu=1,memory=1Mi", "must leave Python at least memory=32Mi"),
         ("--access=none", "must be one of service, direct"),
         ("--service-url=http://x", "must be like"),
         ("--service-url=https://x/y", "must be like"),
         ("--namespaces=a,B", "DNS-1123 label"),
-        ("--hold-timeout=1ms", "must be between 1s and 5m"),
-        ("--followers=0", "must be a number between 1 and 100000"),
-        ("--followers=many", "must be a number"),
+        ("--gate-timeout=1ms", "must be between 1s and 5m"),
+        ("--single-flight-waiters=0", "must be a number between 1 and 100000"),
+        ("--single-flight-waiters=many", "must be a number"),
         ("--log-format=xml", "must be one of text, json"),
     ],
 )
@@ -170,8 +170,8 @@ def test_a_value_that_cannot_be_says_what_it_must_be(argument: str, text: str) -
 
 
 def test_requests_above_limits_name_both_flags() -> None:
-    found = errors(*IMAGE, "--requests=cpu=2,memory=128Mi")
-    both = "--requests (STEPMEMO_REQUESTS) and --limits (STEPMEMO_LIMITS)"
+    found = errors(*IMAGE, "--sidecar-requests=cpu=2,memory=128Mi")
+    both = "--sidecar-requests (STEPMEMO_SIDECAR_REQUESTS) and --sidecar-limits (STEPMEMO_SIDECAR_LIMITS)"
     assert found == (
         f"{both}: cpu: the request 2 is above the limit 500m",
         f"{both}: memory: the request 128Mi is above the limit 64Mi",

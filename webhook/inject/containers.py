@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from argo.layout import Place
+from argo.layout import ContainerRef
 from memoize import names
 from webhook.inject.qos import quantity
 from webhook.inject.resources import Work, ours
-from webhook.pods.decision import Plan
+from webhook.pods.decision import InjectionPlan
 from webhook.pods.delivery import Delivery
 
 Json = dict[str, Any]
@@ -64,7 +64,7 @@ class InjectSettings:
     image: str
     image_pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
-    gate: Delivery = Delivery.INIT
+    gate: Delivery = Delivery.INIT_CONTAINER
     check_timeout_ms: int = 2000
     capture_timeout_ms: int = 2000
     cpu_request: str = "10m"
@@ -126,19 +126,19 @@ def memory(settings: InjectSettings) -> list[str]:
     return ["-m", str(settings.python_memory_mib)]
 
 
-def awaited(plan: Plan) -> list[str]:
+def awaited(plan: InjectionPlan) -> list[str]:
     """The gate's options that name the containers whose end decides whether the outputs are stored."""
     return [word for place in plan.layout.recorded for word in (_kind(place, plan), place.name)]
 
 
-def _kind(place: Place, plan: Plan) -> str:
+def _kind(place: ContainerRef, plan: InjectionPlan) -> str:
     """What the end of a container means to the gate: `-M` and `-w` must succeed, `-s` may be signalled."""
     if place is plan.layout.auxiliary:
         return "-w"
     return "-M" if place.name in plan.mains else "-s"
 
 
-def env(plan: Plan, settings: InjectSettings) -> list[Json]:
+def env(plan: InjectionPlan, settings: InjectSettings) -> list[Json]:
     """What the sidecar is told: the step, which Pod it is in, and the cache service where there is one."""
     service = settings.service
     told = {} if service is None else {names.ENV_SERVICE: service.url, names.ENV_SERVICE_CA: service.ca}
@@ -165,7 +165,7 @@ def mounts(settings: InjectSettings, *theirs: Mapping[str, Any] | None) -> list[
     return [*own, *({**mount, "readOnly": True} for mount in theirs if mount is not None)]
 
 
-def capture_mounts(plan: Plan, settings: InjectSettings) -> list[Json]:
+def capture_mounts(plan: InjectionPlan, settings: InjectSettings) -> list[Json]:
     """What storing a step's outputs needs.
 
     Argo signals a container with a binary of its own, from /argo-bin or from /var/run/argo.

@@ -1,4 +1,4 @@
-"""`--gate image-volume`: our image is a volume of the Pod, and the gate is started from there.
+"""`--injection image-volume`: our image is a volume of the Pod, and the gate is started from there.
 
 There is one container of ours, `stepmemo`. The kubelet starts containers in their order, so it comes first:
 it looks the key up beside the step's own containers, whose gates wait for its word, and stores the outputs at
@@ -12,7 +12,7 @@ from memoize import names
 from webhook.inject import containers
 from webhook.inject.containers import InjectSettings, Json, Parts
 from webhook.inject.resources import Work
-from webhook.pods.decision import Plan
+from webhook.pods.decision import InjectionPlan
 
 _IMAGE_MOUNT: Json = {"name": names.IMAGE_VOLUME, "mountPath": names.IMAGE_DIR, "readOnly": True}
 _KILLED = 137
@@ -26,7 +26,7 @@ answer. Started again, it takes that back and writes `run`. Without a look-up th
 capture that was killed back to be killed again."""
 
 
-def parts(spec: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> Parts:
+def parts(spec: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings) -> Parts:
     """What goes into a Pod with this spec. ValueError where a quantity of the Pod's is none."""
     patience = ("-t", str(settings.check_timeout_ms)) if plan.check else ()
     return Parts(
@@ -37,7 +37,7 @@ def parts(spec: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> Part
     )
 
 
-def _sidecar(spec: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> Json:
+def _sidecar(spec: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings) -> Json:
     """Looks the key up, waits for the step's end and stores its outputs, as far as the plan says so."""
     check = ["-c", str(settings.check_timeout_ms)] if plan.check else []
     capture = ["-t", str(settings.capture_timeout_ms)] if plan.capture else []

@@ -1,4 +1,4 @@
-"""`--gate init`: an init container copies the gate into the shared emptyDir and looks the key up.
+"""`--injection init-container`: an init container copies the gate into the emptyDir and looks the key up.
 
 `stepmemo-check` comes before all init containers, `stepmemo`, which stores the outputs, after all containers.
 """
@@ -10,10 +10,10 @@ from memoize import names
 from webhook.inject import containers
 from webhook.inject.containers import InjectSettings, Json, Parts
 from webhook.inject.resources import Work
-from webhook.pods.decision import Plan
+from webhook.pods.decision import InjectionPlan
 
 
-def parts(spec: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> Parts:
+def parts(spec: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings) -> Parts:
     """What goes into a Pod with this spec. ValueError where a quantity of the Pod's is none."""
     check = containers.base(spec, settings, Work.LOOK_UP)
     capture = containers.base(spec, settings, Work.CAPTURE)
@@ -26,7 +26,7 @@ def parts(spec: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> Part
     )
 
 
-def _check(base: Json, plan: Plan, settings: InjectSettings) -> Json:
+def _check(base: Json, plan: InjectionPlan, settings: InjectSettings) -> Json:
     """Delivers the gate, and looks the key up where the plan says so."""
     if not plan.check:
         return {
@@ -45,7 +45,7 @@ def _check(base: Json, plan: Plan, settings: InjectSettings) -> Json:
     }
 
 
-def _capture(base: Json, plan: Plan, settings: InjectSettings) -> Json:
+def _capture(base: Json, plan: InjectionPlan, settings: InjectSettings) -> Json:
     """Waits for the step's end, then stores its outputs."""
     bounds = ["-t", str(settings.capture_timeout_ms), *containers.memory(settings)]
     return {

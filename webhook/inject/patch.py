@@ -12,13 +12,13 @@ from kube.jsonpatch import END, Op, add, put, replace
 from memoize import names
 from webhook.inject import image_volume, init_container
 from webhook.inject.containers import InjectSettings, Parts
-from webhook.pods.decision import Plan
+from webhook.pods.decision import InjectionPlan
 from webhook.pods.delivery import Delivery
 
-_PARTS = {Delivery.INIT: init_container.parts, Delivery.IMAGE_VOLUME: image_volume.parts}
+_PARTS = {Delivery.INIT_CONTAINER: init_container.parts, Delivery.IMAGE_VOLUME: image_volume.parts}
 
 
-def inject(pod: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> list[Op]:
+def inject(pod: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings) -> list[Op]:
     """The operations that carry out `plan` on the Pod it was made for.
 
     ValueError where a quantity of the Pod's is none.
@@ -36,11 +36,11 @@ def inject(pod: Mapping[str, Any], plan: Plan, settings: InjectSettings) -> list
     ops += _insert(("spec",), spec, "imagePullSecrets", END, [{"name": name} for name in wanted])
     if settings.service is not None:
         labels = pod["metadata"].get("labels")
-        ops.append(put(("metadata", "labels"), names.RESULT, names.RESULT_INSIDE, there=labels))
+        ops.append(put(("metadata", "labels"), names.RESULT, names.RESULT_IN_POD, there=labels))
     return ops
 
 
-def _gate_commands(plan: Plan, parts: Parts) -> list[Op]:
+def _gate_commands(plan: InjectionPlan, parts: Parts) -> list[Op]:
     """The gate before every gated command, recording the end where that must be known."""
     ops: list[Op] = []
     for place in plan.gated:

@@ -1,4 +1,4 @@
-"""Whether the API server takes what `--gate image-volume` puts into Pods; asked before anything is served.
+"""Whether the API server takes what `--injection image-volume` puts into Pods; asked before serving.
 
 An API server drops a field that it does not know, or whose feature is off, without a word. A volume without
 its `image` is then an empty directory, in which no step finds its gate: every step would fail. So a
@@ -31,8 +31,8 @@ PAUSE = 1.0
 _REQUEST_SECONDS = 5.0
 _LATER = (401, 408, 409, 429)
 """Answers that say nothing about the fields: a token being renewed, a name just taken, too much to do."""
-_SETTING = '--gate (STEPMEMO_GATE): "image-volume"'
-_INSTEAD = "or use --gate=init"
+_SETTING = '--injection (STEPMEMO_INJECTION): "image-volume"'
+_INSTEAD = "or use --injection=init-container"
 
 
 class RefusedError(Exception):

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from argo import artifact_gc, layout
-from argo.layout import Layout, Place
+from argo.layout import ContainerRef, Layout
 from memoize import names, opt_in, outputs, spec
 from memoize.opt_in import Mode
 from memoize.reasons import Reason
@@ -44,7 +44,7 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MemoizedStep:
     """A step to memoize: what is known of it, its Pod's layout, and how its author wants it done."""
 
     step: Step
@@ -52,13 +52,13 @@ class Wanted:
     mains: tuple[str, ...]
     mode: Mode
 
-    def of_deleted_artifacts(self) -> "Wanted":
+    def of_deleted_artifacts(self) -> "MemoizedStep":
         """The same, for a workflow whose artifacts Argo will delete."""
         return replace(self, step=self.step._replace(gc=True))
 
 
 @dataclass(frozen=True)
-class Plan:
+class InjectionPlan:
     """What to inject: the check, the capture, or both, and how the gate gets there."""
 
     step: Step
@@ -74,7 +74,7 @@ class Plan:
         return self.step.to_json()
 
     @property
-    def gated(self) -> tuple[Place, ...]:
+    def gated(self) -> tuple[ContainerRef, ...]:
         """The containers that get a gate: all that a hit keeps from running, else those to be recorded."""
         return delivery.gateable(self.delivery, self.layout) if self.check else self.layout.recorded
 
@@ -84,7 +84,7 @@ class Inject:
     """Inject `plan`; `detail` says why it is less than check and capture, or delivered in another way."""
 
     reason: Reason
-    plan: Plan
+    plan: InjectionPlan
     detail: str = ""
 
 
@@ -127,7 +127,7 @@ def judge(
     namespace: str,
     workflow_metadata: Mapping[str, Any] | None,
     namespace_labels: Mapping[str, str] | None,
-) -> Skip | Wanted:
+) -> Skip | MemoizedStep:
     """Whether this Pod's step is memoized. None is what could not be read, as opposed to empty."""
     workflow = screen(pod, namespace)
     if isinstance(workflow, Skip):
@@ -155,10 +155,10 @@ def step_of(pod: Mapping[str, Any], namespace: str, *, gc: bool) -> Skip | Step:
     if workflow is None:
         return Skip(Reason.NOT_A_STEP)
     wanted = _wanted(pod, workflow, Mode.USE, gc=gc)
-    return wanted.step if isinstance(wanted, Wanted) else wanted
+    return wanted.step if isinstance(wanted, MemoizedStep) else wanted
 
 
-def _wanted(pod: Mapping[str, Any], workflow: Owner, mode: Mode, *, gc: bool) -> Skip | Wanted:
+def _wanted(pod: Mapping[str, Any], workflow: Owner, mode: Mode, *, gc: bool) -> Skip | MemoizedStep:
     metadata = pod["metadata"]
     memo = _memo(metadata.get("annotations") or {})
     if isinstance(memo, Skip):
@@ -190,10 +190,12 @@ def _wanted(pod: Mapping[str, Any], workflow: Owner, mode: Mode, *, gc: bool) ->
         deadline=shape.deadline,
         digest=memo.digest,
     )
-    return Wanted(step, shape, mains, mode)
+    return MemoizedStep(step, shape, mains, mode)
 
 
-def inside(pod: Mapping[str, Any], wanted: Wanted, gate: Delivery = Delivery.INIT) -> Skip | Inject:
+def inside(
+    pod: Mapping[str, Any], wanted: MemoizedStep, gate: Delivery = Delivery.INIT_CONTAINER
+) -> Skip | Inject:
     """How the step is memoized inside its Pod, by containers of ours.
 
     `gate` is the delivery that the server was told; a Pod that cannot take it gets the other one.
@@ -213,24 +215,24 @@ def _plan(step: Step, shape: Layout, mains: tuple[str, ...], mode: Mode, gate: D
     """How much of check and capture this Pod can take, and its mode asks for."""
     auxiliary = shape.auxiliary
     if auxiliary is not None and auxiliary.obstacle is not None:
-        return Skip(Reason.NOT_GATEABLE, f"container {auxiliary.name} {auxiliary.obstacle}")
+        return Skip(Reason.CANNOT_WRAP_COMMAND, f"container {auxiliary.name} {auxiliary.obstacle}")
     unrecorded = next((m for m in shape.recorded if not m.container.get("command")), None)
     if unrecorded is not None:
-        return Skip(Reason.NOT_GATEABLE, f"container {unrecorded.name} {unrecorded.obstacle}")
+        return Skip(Reason.CANNOT_WRAP_COMMAND, f"container {unrecorded.name} {unrecorded.obstacle}")
     way, otherwise = delivery.for_check(gate, shape)
     ungated = next((m for m in delivery.gateable(way, shape) if m.obstacle is not None), None)
     obstacle = f"container {ungated.name} {ungated.obstacle}" if ungated is not None else ""
     if mode is Mode.READONLY and obstacle:
-        return Skip(Reason.NOT_GATEABLE, obstacle)
+        return Skip(Reason.CANNOT_WRAP_COMMAND, obstacle)
     if mode is Mode.READONLY:
-        plan = Plan(step, shape, mains, check=True, capture=False, delivery=way)
+        plan = InjectionPlan(step, shape, mains, check=True, capture=False, delivery=way)
         detail = f"mode {mode}, {otherwise}" if otherwise else f"mode {mode}"
         return Inject(Reason.INJECTED_CHECK, plan, detail)
     if mode is Mode.REFRESH or obstacle:
         # Nothing is answered, so nothing has to be decided before the template's init containers.
-        plan = Plan(step, shape, mains, check=False, capture=True, delivery=gate)
+        plan = InjectionPlan(step, shape, mains, check=False, capture=True, delivery=gate)
         return Inject(Reason.INJECTED_CAPTURE, plan, f"mode {mode}" if mode is Mode.REFRESH else obstacle)
-    plan = Plan(step, shape, mains, check=True, capture=True, delivery=way)
+    plan = InjectionPlan(step, shape, mains, check=True, capture=True, delivery=way)
     return Inject(Reason.INJECTED, plan, otherwise)
 
 

@@ -2,18 +2,18 @@
 
 from enum import StrEnum
 
-from argo.layout import Layout, Place
+from argo.layout import ContainerRef, Layout
 
 
 class Delivery(StrEnum):
-    """The words of `--gate`.
+    """The words of `--injection`.
 
     With an init container the word `hit` or `run` is there before anything of the step starts. With our image
     as a volume no container more has to end first: the look-up runs beside the step's own containers, and
     their gates wait for its word.
     """
 
-    INIT = "init"
+    INIT_CONTAINER = "init-container"
     IMAGE_VOLUME = "image-volume"
 
 
@@ -25,14 +25,14 @@ def for_check(wanted: Delivery, shape: Layout) -> tuple[Delivery, str]:
     one that nobody asked for.
     """
     if wanted is Delivery.IMAGE_VOLUME and shape.template_inits:
-        return Delivery.INIT, f"gate {Delivery.INIT}: the template has init containers"
+        return Delivery.INIT_CONTAINER, f"{Delivery.INIT_CONTAINER}: the template has init containers"
     if wanted is Delivery.IMAGE_VOLUME and shape.restarts:
-        return Delivery.INIT, f"gate {Delivery.INIT}: the Pod's restartPolicy is not Never"
+        return Delivery.INIT_CONTAINER, f"{Delivery.INIT_CONTAINER}: the Pod's restartPolicy is not Never"
     return wanted, ""
 
 
-def gateable(way: Delivery, shape: Layout) -> tuple[Place, ...]:
+def gateable(way: Delivery, shape: Layout) -> tuple[ContainerRef, ...]:
     """The containers that a hit must keep from running."""
-    if way is Delivery.INIT:
+    if way is Delivery.INIT_CONTAINER:
         return shape.managed
     return tuple(m for m in shape.managed if m.kind == "containers")

@@ -29,7 +29,7 @@ def unfit(pod_spec: Mapping[str, Any], shape: Layout) -> tuple[Reason, str] | No
     if (clash := _clash(pod_spec, shape)) is not None:
         return Reason.NAME_CLASH, clash
     if (obstacle := _obstacle(pod_spec, shape)) is not None:
-        return Reason.NOT_GATEABLE, obstacle
+        return Reason.CANNOT_WRAP_COMMAND, obstacle
     return None
 
 
@@ -45,7 +45,7 @@ def _clash(pod_spec: Mapping[str, Any], shape: Layout) -> str | None:
     """What of the Pod's own has a name or a place that we need.
 
     All our names are kept free, whichever way the gate is delivered and the cache is reached: another
-    `--gate` or `--access` must not change which steps are memoized.
+    `--injection` or `--access` must not change which steps are memoized.
     """
     for place in shape.places:
         if place.name in names.CONTAINERS:

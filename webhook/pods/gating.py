@@ -13,9 +13,9 @@ from keeper.cache.view import Known
 from kube.jsonpatch import END, Op, add, put
 from memoize import duration, names
 from memoize.opt_in import Mode
-from memoize.plan import Note
+from memoize.plan import Plan
 from webhook.pods import room
-from webhook.pods.decision import Wanted
+from webhook.pods.decision import MemoizedStep
 
 _SHARE_OF_A_LIMIT = 5
 """A Pod waits for an equal step no longer than this part of any time limit that it is under."""
@@ -31,27 +31,27 @@ _QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class Gate:
     """Keep the Pod unscheduled; the keeper decides it."""
 
-    note: Note
+    note: Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class RunAndCapture:
     """Let the Pod run as it is; the keeper stores its outputs. `detail` says why it is not held."""
 
-    note: Note
+    note: Plan
     detail: str = ""
 
 
 def outside(
     pod: Mapping[str, Any],
-    wanted: Wanted,
+    wanted: MemoizedStep,
     known: Known,
     now: datetime,
     follow: timedelta,
-) -> Hold | Watch | None:
+) -> Gate | RunAndCapture | None:
     """What to do with the Pod; None: only its own containers can do it.
 
     `known` is what the view says of the step's entry, `follow` is how long a Pod may wait for an equal step.
@@ -61,7 +61,7 @@ def outside(
         return None  # its template lies in a ConfigMap that is mounted in the Pod
     until = _until(pod, wanted, now, follow)
     unshared = _unshared(pod, wanted, now, until)
-    note = Note(
+    note = Plan(
         cache=step.cache,
         place=step.place,
         share=not unshared,
@@ -72,25 +72,25 @@ def outside(
     if known is Known.UNKNOWN:
         return None  # or a Namespace that no keeper looks after
     if wanted.mode is Mode.REFRESH:
-        return Watch(note, unshared)
+        return RunAndCapture(note, unshared)
     obstacle = _obstacle(pod, wanted)
     if known is Known.FRESH:
-        return None if obstacle else Hold(note)
+        return None if obstacle else Gate(note)
     if obstacle or unshared:
-        return Watch(note._replace(share=False), obstacle or unshared)
-    return Hold(note)
+        return RunAndCapture(note._replace(share=False), obstacle or unshared)
+    return Gate(note)
 
 
-def written(decision: Hold | Watch) -> dict[str, str]:
+def written(decision: Gate | RunAndCapture) -> dict[str, str]:
     """The annotations that admission writes, and the longest that the keeper will write beside them."""
     return {names.PLAN: decision.note.to_json(), names.REASON: "x" * room.REASON}
 
 
-def ops(pod: Mapping[str, Any], decision: Hold | Watch) -> list[Op]:
+def ops(pod: Mapping[str, Any], decision: Gate | RunAndCapture) -> list[Op]:
     """The operations that carry the decision out."""
-    held = isinstance(decision, Hold)
+    held = isinstance(decision, Gate)
     runs_as = names.RESULT_MISS if decision.note.capture else names.RESULT_SKIPPED
-    label, plan = names.RESULT_HELD if held else runs_as, decision.note.to_json()
+    label, plan = names.RESULT_GATED if held else runs_as, decision.note.to_json()
     metadata = pod["metadata"]
     marks = [
         put(("metadata", "labels"), names.RESULT, label, there=metadata.get("labels")),
@@ -98,13 +98,13 @@ def ops(pod: Mapping[str, Any], decision: Hold | Watch) -> list[Op]:
     ]
     if not held:
         return marks
-    gate = {"name": names.HELD_GATE}
+    gate = {"name": names.SCHEDULING_GATE}
     if pod["spec"].get("schedulingGates"):
         return [*marks, add(("spec", "schedulingGates", END), gate)]
     return [*marks, add(("spec", "schedulingGates"), [gate])]
 
 
-def _obstacle(pod: Mapping[str, Any], wanted: Wanted) -> str:
+def _obstacle(pod: Mapping[str, Any], wanted: MemoizedStep) -> str:
     """Why the Pod cannot be held, "" where it can.
 
     A Pod with a node has been scheduled, and the API server takes no gate on it. Volumes that are made for
@@ -129,7 +129,7 @@ def _obstacle(pod: Mapping[str, Any], wanted: Wanted) -> str:
     return ""
 
 
-def _unshared(pod: Mapping[str, Any], wanted: Wanted, now: datetime, until: datetime) -> str:
+def _unshared(pod: Mapping[str, Any], wanted: MemoizedStep, now: datetime, until: datetime) -> str:
     """Why the Pod does not wait for an equal step, "" where it may.
 
     A quota that is charged before a Pod is scheduled (Kueue's) could be held by those who wait for one that
@@ -152,13 +152,13 @@ def _unshared(pod: Mapping[str, Any], wanted: Wanted, now: datetime, until: date
     return ""
 
 
-def _until(pod: Mapping[str, Any], wanted: Wanted, now: datetime, follow: timedelta) -> datetime:
+def _until(pod: Mapping[str, Any], wanted: MemoizedStep, now: datetime, follow: timedelta) -> datetime:
     """The latest moment to which the Pod may wait for an equal step."""
     limits = [left / _SHARE_OF_A_LIMIT for left in _time_limits(pod, wanted, now)]
     return now + max(timedelta(), min([follow, *limits]))
 
 
-def _time_limits(pod: Mapping[str, Any], wanted: Wanted, now: datetime) -> Iterator[timedelta]:
+def _time_limits(pod: Mapping[str, Any], wanted: MemoizedStep, now: datetime) -> Iterator[timedelta]:
     """What is left of every time limit that the Pod, its template or its workflow says."""
     template = wanted.layout.template or {}
     for owner in (pod["spec"], template):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from argo import layout
-from argo.layout import Layout, Place
+from argo.layout import ContainerRef, Layout
 from kube.jsonpatch import Op, remove, replace
 from memoize import names
 
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 _GATES = (names.GATE, names.VOLUME_GATE)
 _VOLUMES = (names.VOLUME, names.IMAGE_VOLUME, names.TOKEN_VOLUME)
 _MOUNTS = {names.SHARED_DIR: names.VOLUME, names.IMAGE_DIR: names.IMAGE_VOLUME}
-_MARKS = (names.RESULT_HELD, names.RESULT_MISS, names.RESULT_SKIPPED)
+_MARKS = (names.RESULT_GATED, names.RESULT_MISS, names.RESULT_SKIPPED)
 """Words of names.RESULT that admission writes beside a plan."""
 
 
@@ -53,7 +53,7 @@ def _has_any(pod: Mapping[str, Any]) -> bool:
     metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
     return (
         names.PLAN in (metadata.get("annotations") or {})
-        or any(gate.get("name") == names.HELD_GATE for gate in spec.get("schedulingGates") or ())
+        or any(gate.get("name") == names.SCHEDULING_GATE for gate in spec.get("schedulingGates") or ())
         or any(
             container.get("name") in names.CONTAINERS or (container.get("command") or [""])[0] in _GATES
             for container in _containers(pod)
@@ -78,8 +78,8 @@ def _is_marked(pod: Mapping[str, Any]) -> bool:
     metadata = pod["metadata"]
     plan = names.PLAN in (metadata.get("annotations") or {})
     word = (metadata.get("labels") or {}).get(names.RESULT)
-    if any(gate.get("name") == names.HELD_GATE for gate in pod["spec"].get("schedulingGates") or ()):
-        return plan and word == names.RESULT_HELD
+    if any(gate.get("name") == names.SCHEDULING_GATE for gate in pod["spec"].get("schedulingGates") or ()):
+        return plan and word == names.RESULT_GATED
     return not plan or word in _MARKS
 
 
@@ -105,8 +105,8 @@ def _is_whole(pod: Mapping[str, Any], shape: Layout) -> bool:
 
 
 def _to_be_gated(
-    shape: Layout, check: Place | None, capture: Place | None, beside: bool
-) -> tuple[Place, ...]:
+    shape: Layout, check: ContainerRef | None, capture: ContainerRef | None, beside: bool
+) -> tuple[ContainerRef, ...]:
     """Containers that must not run beside an answer, or whose end decides whether outputs are kept."""
     if check is not None and "--" in _words(check):
         return shape.managed
@@ -115,7 +115,7 @@ def _to_be_gated(
     return shape.recorded if capture is not None else ()
 
 
-def _can_start(place: Place, check: Place | None, volumes: set[Any]) -> bool:
+def _can_start(place: ContainerRef, check: ContainerRef | None, volumes: set[Any]) -> bool:
     """Whether the gate is there when the container starts."""
     program = _words(place)[0]
     paths = (names.SHARED_DIR,) if program == names.GATE else (names.SHARED_DIR, names.IMAGE_DIR)
@@ -130,7 +130,7 @@ def _can_start(place: Place, check: Place | None, volumes: set[Any]) -> bool:
     return place.kind == "containers" or check.index < place.index
 
 
-def _is_gated(place: Place) -> bool:
+def _is_gated(place: ContainerRef) -> bool:
     words = _words(place)
     return words[:1] in ([gate] for gate in _GATES) and "--" in words
 
@@ -143,11 +143,11 @@ def _is_wrapped(container: Mapping[str, Any]) -> bool:
     )
 
 
-def _words(place: Place) -> list[Any]:
+def _words(place: ContainerRef) -> list[Any]:
     return list(place.container.get("command") or ())
 
 
-def _options(place: Place) -> list[Any]:
+def _options(place: ContainerRef) -> list[Any]:
     """What our gate was told before the container's own command."""
     words = _words(place)
     return words[: words.index("--")]
@@ -157,7 +157,7 @@ def _without_marks(pod: Mapping[str, Any]) -> Iterator[Op]:
     metadata = pod["metadata"]
     gates = pod["spec"].get("schedulingGates") or ()
     for index in reversed(range(len(gates))):
-        if gates[index].get("name") == names.HELD_GATE:
+        if gates[index].get("name") == names.SCHEDULING_GATE:
             yield remove(("spec", "schedulingGates", index))
     if names.PLAN in (metadata.get("annotations") or {}):
         yield remove(("metadata", "annotations", names.PLAN))

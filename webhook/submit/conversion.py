@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from argo.shape import mapping
-from argo.templates import Parts, Site
+from argo.templates import Parts, TemplateRef
 from kube import jsonpatch
 from kube.jsonpatch import Op, add, remove
 from memoize import names, opt_in
@@ -59,7 +59,7 @@ class Nearby:
     defaults_block: bool = False
 
 
-def authored(site: Site) -> Form:
+def authored(site: TemplateRef) -> Form:
     """The template as its author wrote it; a block counts before annotations made from an older one."""
     annotations, gate, edited = _without_gate(site.annotations)
     block = site.template.get("memoize")
@@ -91,7 +91,7 @@ def _without_gate(annotations: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
 _NEVER_GATED = "false"
 
 
-def wanted(site: Site, written: Form, nearby: Nearby, needs_node: str = "") -> Form:
+def wanted(site: TemplateRef, written: Form, nearby: Nearby, needs_node: str = "") -> Form:
     """The template, authored so, as the words around it ask for; defined for one without errors.
 
     Where the Namespace counts and is not known, what was taken over before stays as it is. `needs_node` is
@@ -191,7 +191,7 @@ def _parsed(text: Any) -> Mapping[str, Any]:
         return {}
 
 
-def restored(site: Site, *, config_map_key: bool) -> Form:
+def restored(site: TemplateRef, *, config_map_key: bool) -> Form:
     """The template as its author wrote it; `config_map_key`: with the one field that some CRDs ask for."""
     form = authored(site)
     if not config_map_key or site.template.get("memoize") is not None or form.block is None:
@@ -220,19 +220,19 @@ def with_form(template: Mapping[str, Any], form: Form) -> dict[str, Any]:
     return {**template, "memoize": form.block, "metadata": metadata}
 
 
-def changes(site: Site, form: Form) -> list[Op]:
+def changes(site: TemplateRef, form: Form) -> list[Op]:
     """The operations that give the template that form; none where it has it."""
     return [*_annotation_changes(site, form.annotations), *_block_changes(site, form.block)]
 
 
-def _block_changes(site: Site, block: Any) -> Iterator[Op]:
+def _block_changes(site: TemplateRef, block: Any) -> Iterator[Op]:
     parts: Parts = (*site.parts, "memoize")
     if block == site.template.get("memoize"):
         return
     yield add(parts, block) if block is not None else remove(parts)
 
 
-def _annotation_changes(site: Site, after: Mapping[str, Any]) -> Iterator[Op]:
+def _annotation_changes(site: TemplateRef, after: Mapping[str, Any]) -> Iterator[Op]:
     """Annotation by annotation, so that other webhooks' stay; what we leave empty goes with the last one."""
     before = site.annotations
     if after == before:

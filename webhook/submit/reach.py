@@ -14,7 +14,7 @@ from typing import Any
 
 from argo.fields import FieldError, annotation
 from argo.shape import mapping
-from argo.templates import CRON_WORKFLOW, WORKFLOW, Site, dotted, spec_parts, workflow_spec
+from argo.templates import CRON_WORKFLOW, WORKFLOW, TemplateRef, dotted, spec_parts, workflow_spec
 from memoize import names, opt_in
 
 Remark = tuple[str, str]
@@ -72,7 +72,7 @@ def _opts_pods_out(place: _Place, field: str, name: str, value: Any) -> bool:
 _FALSE = (names.MEMOIZE, "false")
 
 
-def on_template(site: Site, written: Mapping[str, Any], *, block: bool) -> Iterator[Remark]:
+def on_template(site: TemplateRef, written: Mapping[str, Any], *, block: bool) -> Iterator[Remark]:
     """The same of a template's own metadata; `written` are the annotations without those of ours."""
     metadata = f"{site.path}.metadata"
     for name in written:

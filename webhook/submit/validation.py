@@ -8,7 +8,7 @@ from argo import tags
 from argo.fields import FieldError, Kind, annotation
 from argo.shape import mapping
 from argo.tags import Tag
-from argo.templates import Site
+from argo.templates import TemplateRef
 from memoize import names, opt_in, spec
 from memoize.spec import Memo, did_you_mean
 
@@ -16,7 +16,7 @@ _FLAT = (names.KEY, names.CACHE, names.MAX_AGE)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Validation:
     """What a template says of memoization, and what is wrong with it.
 
     `memo` is None where it says nothing, or nothing sound. `key_path` is the field that the key stands in,
@@ -39,7 +39,7 @@ class Finding:
         return self.memo is None and not self.errors
 
 
-def judge(site: Site, own: Mapping[str, Any]) -> Finding:
+def judge(site: TemplateRef, own: Mapping[str, Any]) -> Validation:
     """The finding for one template; `own` are its annotations without those that we made from a block.
 
     A block counts before annotations; without one the annotations count that Argo will see, those of
@@ -62,12 +62,12 @@ def judge(site: Site, own: Mapping[str, Any]) -> Finding:
         stands_at = {annotation(metadata, name): site.annotation_path(name) for name in _FLAT}
         errors += [replace(error, field=stands_at[error.field]) for error in found]
     else:
-        return Finding(None, "", errors)
+        return Validation(None, "", errors)
     found_tags = [tags.find(text) if isinstance(text, str) else [] for text in texts]
     if not site.is_defaults:
         for field, text, tags_in_it in zip(fields, texts, found_tags, strict=True):
             errors += _input_errors(site, field, text, tags_in_it)
-    return Finding(memo if not errors else None, fields.key, errors, found_tags[0])
+    return Validation(memo if not errors else None, fields.key, errors, found_tags[0])
 
 
 class _Fields(NamedTuple):
@@ -86,7 +86,7 @@ def _texts_of_block(block: object) -> list[object]:
 
 
 def _contradictions(
-    site: Site, fields: _Fields, texts: list[object], own: Mapping[str, Any]
+    site: TemplateRef, fields: _Fields, texts: list[object], own: Mapping[str, Any]
 ) -> Iterator[FieldError]:
     """The template's own annotations that say something else than the block beside them."""
     for name, field, text in zip(_FLAT, fields, texts, strict=True):
@@ -97,7 +97,7 @@ def _contradictions(
             yield FieldError(where, Kind.INVALID, detail, own[name])
 
 
-def _input_errors(site: Site, path: str, text: object, found: Sequence[Tag]) -> Iterator[FieldError]:
+def _input_errors(site: TemplateRef, path: str, text: object, found: Sequence[Tag]) -> Iterator[FieldError]:
     """Tags that name an input which the template does not have."""
     own = site.parameters
     known = site.enclosing.union(own)

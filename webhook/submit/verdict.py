@@ -9,14 +9,21 @@ from typing import Any
 
 from argo.fields import FieldError
 from argo.shape import mapping
-from argo.templates import CLUSTER_WORKFLOW_TEMPLATE, CRON_WORKFLOW, Site, defaults_site, sites, workflow_spec
+from argo.templates import (
+    CLUSTER_WORKFLOW_TEMPLATE,
+    CRON_WORKFLOW,
+    TemplateRef,
+    defaults_site,
+    sites,
+    workflow_spec,
+)
 from kube.jsonpatch import Op
 from memoize import names, opt_in
 from memoize.reasons import Reason
 from webhook.submit import conversion, hostnodes, reach, validation
 from webhook.submit import warnings as advice
 from webhook.submit.conversion import Form, Nearby
-from webhook.submit.validation import Finding
+from webhook.submit.validation import Validation
 
 ENFORCE, WARN, OFF = "enforce", "warn", "off"
 """What to do about errors: deny, admit with warnings, do not look."""
@@ -89,7 +96,7 @@ def edited(kind: str, obj: Mapping[str, Any]) -> list[str]:
     return [site.path for site in _all_sites(kind, obj) if conversion.authored(site).edited]
 
 
-def _all_sites(kind: str, obj: Mapping[str, Any]) -> Iterator[Site]:
+def _all_sites(kind: str, obj: Mapping[str, Any]) -> Iterator[TemplateRef]:
     defaults = defaults_site(kind, obj)
     if defaults is not None:
         yield defaults
@@ -100,9 +107,9 @@ def _all_sites(kind: str, obj: Mapping[str, Any]) -> Iterator[Site]:
 class _Judged:
     """One template: as its author wrote it, what that says, and what becomes of it (None: it has errors)."""
 
-    site: Site
+    site: TemplateRef
     written: Form
-    finding: Finding
+    finding: Validation
     form: Form | None
 
 
@@ -121,7 +128,7 @@ def _judged_templates(
         yield _judge(site, nearby, uses.templates.get(site.parts, ""))
 
 
-def _judge(site: Site, nearby: Nearby, needs_node: str = "") -> _Judged:
+def _judge(site: TemplateRef, nearby: Nearby, needs_node: str = "") -> _Judged:
     written = conversion.authored(site)
     finding = validation.judge(site, written.annotations)
     form = None if finding.errors else conversion.wanted(site, written, nearby, needs_node)

@@ -9,11 +9,11 @@ from argo import tags
 from argo.resource import goes_with_workflow
 from argo.shape import mapping
 from argo.tags import Tag
-from argo.templates import Site, objects
+from argo.templates import TemplateRef, objects
 from memoize import duration, names
 from webhook.submit import reach
 from webhook.submit.conversion import Form
-from webhook.submit.validation import Finding
+from webhook.submit.validation import Validation
 
 LONGEST = 120
 """Characters of an admission warning: kubectl and the API server ask for no more, and cut at 256."""
@@ -71,7 +71,7 @@ def _never_resolved(value: object) -> bool:
     return tags.is_unbalanced(value) or any(tag.unknown_roots for tag in tags.find(value))
 
 
-def advise(site: Site, finding: Finding, written: Form, around: Surroundings) -> Iterator[str]:
+def advise(site: TemplateRef, finding: Validation, written: Form, around: Surroundings) -> Iterator[str]:
     """Warnings for one template that follow from what its author wrote."""
     for place, text in reach.on_template(site, written.annotations, block=written.block is not None):
         yield warning(place, text)
@@ -90,7 +90,7 @@ def advise(site: Site, finding: Finding, written: Form, around: Surroundings) ->
 
 
 def advise_of_outcome(
-    site: Site, finding: Finding, written: Form, form: Form, around: Surroundings
+    site: TemplateRef, finding: Validation, written: Form, form: Form, around: Surroundings
 ) -> Iterator[str]:
     """Warnings that follow from what becomes of a template: `form` is what it looks like once admitted."""
     home = finding.home or site.path
@@ -112,7 +112,7 @@ def advise_of_outcome(
         yield from _unless_opted_in(finding)
 
 
-def _of_resource(site: Site, form: Form, around: Surroundings) -> str:
+def _of_resource(site: TemplateRef, form: Form, around: Surroundings) -> str:
     own = mapping(site.template.get("resource"))
     inherited = (why for name, why in around.owned.items() if name not in own)
     why = goes_with_workflow({"resource": own}) or next(inherited, None)
@@ -123,7 +123,7 @@ def _of_resource(site: Site, form: Form, around: Surroundings) -> str:
     return f"Argo's own hit names a resource that went with its workflow ({why})"
 
 
-def _left_to_argo(site: Site) -> str:
+def _left_to_argo(site: TemplateRef) -> str:
     """What becomes of a block that stays, and what Argo's own hit does where that is worse than a run.
 
     A daemon that is over has no address (`steps.NAME.ip`). A hit on a template with retries is a node of type
@@ -137,7 +137,7 @@ def _left_to_argo(site: Site) -> str:
     return f"memoize on a {site.kind} template is left to Argo's controller"
 
 
-def _unless_opted_in(finding: Finding) -> Iterator[str]:
+def _unless_opted_in(finding: Validation) -> Iterator[str]:
     """Warnings for a block that stays with Argo's own memoization."""
     key = finding.memo.key if finding.memo is not None else ""
     nested = any(tags.OPEN in tag.text for tag in finding.key_tags)
@@ -149,7 +149,7 @@ _NATIVE_KEY = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*")
 """workflow/controller/cache: a key of another form fails the step when it runs."""
 
 
-def _inputs(site: Site, found: Sequence[Tag]) -> Iterator[str]:
+def _inputs(site: TemplateRef, found: Sequence[Tag]) -> Iterator[str]:
     """What the result may depend on and the key does not."""
     artifacts = [f"artifact {name}" for name in site.artifacts]
     everything = [*site.parameters, *artifacts]
@@ -186,7 +186,7 @@ def _never_twice(found: Sequence[Tag]) -> Iterator[str]:
                 yield f"{dotted} differs in every run: the key never comes back"
 
 
-def _in_braces(site: Site, found: Sequence[Tag], of_workflow: frozenset[str]) -> Iterator[str]:
+def _in_braces(site: TemplateRef, found: Sequence[Tag], of_workflow: frozenset[str]) -> Iterator[str]:
     """Values that a key takes over as they are; on the Pod, what is in braces passes for a lost tag."""
     if not found:
         return
@@ -204,7 +204,7 @@ def _always_expired(max_age: str) -> bool:
     return bool(max_age) and not tags.has_tags(max_age) and duration.parse(max_age) <= 0
 
 
-def _deleted_artifacts(site: Site, artifact_gc: str) -> list[str]:
+def _deleted_artifacts(site: TemplateRef, artifact_gc: str) -> list[str]:
     """Output artifacts that Argo's garbage collection takes (Workflow.GetArtifactGCStrategy)."""
     return [
         str(artifact.get("name"))

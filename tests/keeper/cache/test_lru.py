@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeper.cache.lru import Kept
+from keeper.cache.lru import DataCache
 
 A, B, C = ("work", "a"), ("work", "b"), ("work", "c")
 ROOM_FOR_TWO = 2_000
@@ -13,7 +13,7 @@ def data(text: str) -> dict[str, str]:
 
 
 def test_data_are_given_at_their_version_alone() -> None:
-    kept = Kept(10_000)
+    kept = DataCache(10_000)
     kept.put(A, "1", data("a"))
     assert kept.get(A, "1") == data("a")
     assert kept.get(A, "2") is None
@@ -25,7 +25,7 @@ def test_data_are_given_at_their_version_alone() -> None:
 
 
 def test_what_was_not_used_for_longest_goes_first() -> None:
-    kept = Kept(ROOM_FOR_TWO)
+    kept = DataCache(ROOM_FOR_TWO)
     kept.put(A, "1", data("a"))
     kept.put(B, "1", data("b"))
     kept.get(A, "1")
@@ -36,7 +36,7 @@ def test_what_was_not_used_for_longest_goes_first() -> None:
 
 
 def test_what_is_larger_than_all_room_is_not_kept_and_takes_nobodys_place() -> None:
-    kept = Kept(ROOM_FOR_TWO)
+    kept = DataCache(ROOM_FOR_TWO)
     kept.put(A, "1", data("a"))
     kept.put(B, "1", {"key": "b" * ROOM_FOR_TWO})
     assert kept.get(A, "1")
@@ -45,7 +45,7 @@ def test_what_is_larger_than_all_room_is_not_kept_and_takes_nobodys_place() -> N
 
 @given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.integers(0, 3000), st.booleans())))
 def test_bytes_are_counted_right(steps: list[tuple[tuple[str, str], int, bool]]) -> None:
-    kept = Kept(ROOM_FOR_TWO)
+    kept = DataCache(ROOM_FOR_TWO)
     for cache, size, drop in steps:
         if drop:
             kept.drop(cache)

@@ -41,7 +41,7 @@ SERVED = [
 SERVICE = Service(
     "https://stepmemo.stepmemo.svc", "-----BEGIN CERTIFICATE-----\ngolden\n-----END CERTIFICATE-----\n"
 )
-SUFFIXES = {Delivery.INIT: "golden", Delivery.IMAGE_VOLUME: "image-volume.golden"}
+SUFFIXES = {Delivery.INIT_CONTAINER: "golden", Delivery.IMAGE_VOLUME: "image-volume.golden"}
 GATES = {
     names.GATE: [{"name": "stepmemo", "mountPath": "/stepmemo"}],
     names.VOLUME_GATE: [
@@ -99,7 +99,7 @@ def test_the_service_adds_a_label_and_a_token_and_where_to_reach_it_and_nothing_
     case: str, gate: Delivery, load: Callable[[str], Json]
 ) -> None:
     served, spec = load(served_twin(case, gate)), load(twin(case, gate))["spec"]
-    assert served["metadata"]["labels"].pop(names.RESULT) == names.RESULT_INSIDE
+    assert served["metadata"]["labels"].pop(names.RESULT) == names.RESULT_IN_POD
     token = [v for v in served["spec"]["volumes"] if v["name"] == names.TOKEN_VOLUME]
     assert len(token) == 1
     served["spec"]["volumes"].remove(token[0])
@@ -176,7 +176,7 @@ def test_with_the_image_volume_no_init_container_is_ours_unless_the_template_has
 ) -> None:
     spec, before = load(twin(case, Delivery.IMAGE_VOLUME))["spec"], load(case)["spec"]
     if case.endswith("/sidecars-and-init"):
-        assert load(twin(case, Delivery.IMAGE_VOLUME)) == load(twin(case, Delivery.INIT))
+        assert load(twin(case, Delivery.IMAGE_VOLUME)) == load(twin(case, Delivery.INIT_CONTAINER))
         return
     assert spec.get("initContainers") == before.get("initContainers")
     assert [c["name"] for c in spec["containers"]] == ["stepmemo", *(c["name"] for c in before["containers"])]

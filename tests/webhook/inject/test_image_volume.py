@@ -135,6 +135,6 @@ def test_the_specimen_has_every_field_that_a_pod_gets_besides_those_of_the_other
         sidecar.items() <= {k: v for k, v in container(spec, "stepmemo").items() if k != "resources"}.items()
     )
     assert gated["volumeMounts"] == container(spec, "main")["volumeMounts"][-1:]
-    pod_of_the_other = mutate(pod, chosen=replace(SETTINGS, gate=Delivery.INIT))
+    pod_of_the_other = mutate(pod, chosen=replace(SETTINGS, gate=Delivery.INIT_CONTAINER))
     more = container(spec, "stepmemo").keys() - container(pod_of_the_other, "stepmemo").keys()
     assert more == {"restartPolicy", "restartPolicyRules"} <= sidecar.keys()

@@ -328,7 +328,7 @@ def test_an_init_container_that_only_delivers_the_gate_gets_no_token(pod: Json) 
 
 def test_the_keeper_is_told_of_the_pod_by_a_label(pod: Json) -> None:
     labels = pod["metadata"]["labels"]
-    assert mutate(pod, SERVED)["metadata"]["labels"] == labels | {names.RESULT: names.RESULT_INSIDE}
+    assert mutate(pod, SERVED)["metadata"]["labels"] == labels | {names.RESULT: names.RESULT_IN_POD}
 
 
 def test_without_a_service_there_is_no_keeper_to_tell(pod: Json) -> None:

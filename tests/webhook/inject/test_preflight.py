@@ -78,7 +78,7 @@ def test_what_comes_back_with_less_is_refused_and_what_is_lost_is_named(
     verdict = preflight.judge(SENT, 201, change(deepcopy(SENT)))
     assert isinstance(verdict, Refused)
     assert f"drops {lost}: Kubernetes 1.35 or newer is needed" in verdict.why
-    assert "use --gate=init" in verdict.why
+    assert "use --injection=init-container" in verdict.why
 
 
 @pytest.mark.parametrize("template", [None, [], {}, {"spec": {"volumes": 1, "containers": ["x"]}}])
@@ -95,7 +95,10 @@ def test_an_answer_that_is_no_pod_template_says_nothing(answer: object) -> None:
 def test_a_refusal_is_told_in_the_servers_words(code: int) -> None:
     verdict = preflight.judge(SENT, code, {"message": "PodTemplate is invalid: template.spec"})
     assert isinstance(verdict, Refused)
-    assert f"refuses it: {code} PodTemplate is invalid: template.spec; or use --gate=init" in verdict.why
+    assert (
+        f"refuses it: {code} PodTemplate is invalid: template.spec; or use --injection=init-container"
+        in verdict.why
+    )
 
 
 def test_a_missing_right_names_what_gives_it() -> None:
@@ -108,7 +111,7 @@ def test_a_missing_right_names_what_gives_it() -> None:
 def test_a_policy_that_forbids_it_is_told_in_its_own_words() -> None:
     verdict = preflight.judge(SENT, 403, {"message": "exceeded quota: few-things"})
     assert isinstance(verdict, Refused)
-    assert "refuses it: 403 exceeded quota: few-things; or use --gate=init" in verdict.why
+    assert "refuses it: 403 exceeded quota: few-things; or use --injection=init-container" in verdict.why
 
 
 @pytest.mark.parametrize("code", [401, 408, 409, 429, 500, 503, 504])
@@ -118,7 +121,7 @@ def test_trouble_says_nothing_about_the_fields(code: int, answer: object) -> Non
 
 
 def test_errors_begin_with_the_setting() -> None:
-    (gate,) = (flag for flag in settings.FLAGS if flag.name == "gate")
+    (gate,) = (flag for flag in settings.FLAGS if flag.name == "injection")
     assert f'{gate}: "image-volume"' == preflight._SETTING
 
 
@@ -140,7 +143,7 @@ async def test_without_the_right_it_is_refused_at_once(cluster: Cluster) -> None
     token = cluster.service_account(namespace, "powerless", [])
     async with api_client(cluster, token=token) as api:
         with pytest.raises(
-            RefusedError, match=r'^--gate \(STEPMEMO_GATE\): "image-volume" may not be tried: 403'
+            RefusedError, match=r'^--injection \(STEPMEMO_INJECTION\): "image-volume" may not be tried: 403'
         ):
             await preflight.require_image_volumes(api, namespace, SETTINGS)
 

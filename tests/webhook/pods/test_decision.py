@@ -9,7 +9,7 @@ from memoize.key import data_key
 from memoize.reasons import Reason
 from tests.webhook.pods import judged
 from webhook.pods import decision as pods
-from webhook.pods.decision import Inject, Owner, Plan, Skip
+from webhook.pods.decision import Inject, InjectionPlan, Owner, Skip
 
 Json = dict[str, Any]
 NAMESPACE = "cap-v412-legacy"
@@ -21,7 +21,7 @@ def decide(
     return judged.decide(pod, NAMESPACE, workflow or {}, namespace or {})
 
 
-def plan(pod: Json, workflow: Mapping[str, Any] | None = None) -> Plan:
+def plan(pod: Json, workflow: Mapping[str, Any] | None = None) -> InjectionPlan:
     decision = decide(pod, workflow)
     assert isinstance(decision, Inject), decision
     return decision.plan
@@ -411,7 +411,7 @@ def test_a_pod_that_neither_check_nor_capture_fit_into_is_not_gateable(
     spoil(pod)
     for mode in ("use", "refresh"):
         decision = decide(annotate(pod, mode=mode))
-        assert skipped(decision) == Reason.NOT_GATEABLE
+        assert skipped(decision) == Reason.CANNOT_WRAP_COMMAND
         assert decision.detail
 
 
@@ -444,7 +444,7 @@ def test_where_a_managed_container_cannot_be_gated_there_is_capture_alone(
 
 def test_a_readonly_step_that_cannot_be_gated_is_left_alone(pod: Json) -> None:
     container(pod, "main")["lifecycle"] = {"preStop": {"sleep": {"seconds": 1}}}
-    assert skipped(decide(annotate(pod, mode="readonly"))) == Reason.NOT_GATEABLE
+    assert skipped(decide(annotate(pod, mode="readonly"))) == Reason.CANNOT_WRAP_COMMAND
 
 
 def test_a_container_that_is_not_argos_may_have_hooks(pod: Json) -> None:

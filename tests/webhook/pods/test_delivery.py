@@ -44,16 +44,16 @@ def test_with_the_image_volume_argos_own_init_containers_run_on_a_hit_too(pod: J
     plugin = container(pod, "init") | {"name": "init-artifact-mine"}
     pod["spec"]["initContainers"].append(plugin)
     assert gated(decide(pod, Delivery.IMAGE_VOLUME)) == ["wait", "main"]
-    assert gated(decide(pod, Delivery.INIT)) == ["init", "init-artifact-mine", "wait", "main"]
+    assert gated(decide(pod, Delivery.INIT_CONTAINER)) == ["init", "init-artifact-mine", "wait", "main"]
 
 
 def test_init_containers_of_the_template_must_not_run_on_a_hit_so_the_check_comes_before_them(
     load: Callable[[str], Json],
 ) -> None:
     decision = decide(load(WITH_INITS), Delivery.IMAGE_VOLUME)
-    assert decision.plan.delivery is Delivery.INIT
+    assert decision.plan.delivery is Delivery.INIT_CONTAINER
     assert decision.reason == Reason.INJECTED
-    assert decision.detail == "gate init: the template has init containers"
+    assert decision.detail == "init-container: the template has init containers"
     assert gated(decision) == ["init", "prep", "wait", "main", "db"]
 
 
@@ -63,14 +63,14 @@ def test_a_pod_whose_containers_are_started_again_gets_the_init_container(
     pod = load("v4.1.2-legacy/container")
     pod["spec"]["restartPolicy"] = "OnFailure"
     decision = decide(pod, Delivery.IMAGE_VOLUME)
-    assert decision.plan.delivery is Delivery.INIT
-    assert decision.detail == "gate init: the Pod's restartPolicy is not Never"
+    assert decision.plan.delivery is Delivery.INIT_CONTAINER
+    assert decision.detail == "init-container: the Pod's restartPolicy is not Never"
 
 
 def test_a_readonly_step_with_init_containers_says_both(load: Callable[[str], Json]) -> None:
     decision = decide(load(WITH_INITS), Delivery.IMAGE_VOLUME, "readonly")
-    assert decision.plan.delivery is Delivery.INIT
-    assert decision.detail == "mode readonly, gate init: the template has init containers"
+    assert decision.plan.delivery is Delivery.INIT_CONTAINER
+    assert decision.detail == "mode readonly, init-container: the template has init containers"
 
 
 def test_what_is_only_captured_has_nothing_to_decide_before_init_containers(
@@ -84,7 +84,7 @@ def test_what_is_only_captured_has_nothing_to_decide_before_init_containers(
 def test_an_init_container_that_cannot_be_gated_is_no_obstacle_to_the_image_volume(pod: Json) -> None:
     container(pod, "init")["lifecycle"] = {"preStop": {"sleep": {"seconds": 1}}}
     assert decide(pod, Delivery.IMAGE_VOLUME).reason == Reason.INJECTED
-    assert decide(pod, Delivery.INIT).reason == Reason.INJECTED_CAPTURE
+    assert decide(pod, Delivery.INIT_CONTAINER).reason == Reason.INJECTED_CAPTURE
 
 
 def test_a_main_container_that_cannot_be_gated_is_one_to_both(pod: Json) -> None:
@@ -101,4 +101,4 @@ def test_an_offloaded_template_that_has_init_containers_shows_them_by_argos_vari
     assert decide(pod, Delivery.IMAGE_VOLUME).plan.delivery is Delivery.IMAGE_VOLUME
     prep = {"name": "prep", "command": ["x"], "env": [{"name": "ARGO_CONTAINER_NAME", "value": "prep"}]}
     pod["spec"]["initContainers"].append(prep)
-    assert decide(pod, Delivery.IMAGE_VOLUME).plan.delivery is Delivery.INIT
+    assert decide(pod, Delivery.IMAGE_VOLUME).plan.delivery is Delivery.INIT_CONTAINER

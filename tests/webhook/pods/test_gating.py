@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from keeper.cache.view import Known
 from memoize import names
 from memoize.key import data_key
-from memoize.plan import LONGEST, Note
+from memoize.plan import LONGEST, Plan
 from memoize.reasons import Reason
 from tests.recordedpods import PODS
 from tests.webhook.pods.steppods import step_pods
 from webhook.pods import decision as pods
 from webhook.pods import gating
-from webhook.pods.gating import Hold, Watch
+from webhook.pods.gating import Gate, RunAndCapture
 
 Json = dict[str, Any]
 RECORDED = PODS / "v4.1.2-legacy" / "container.json"
@@ -36,20 +36,22 @@ def step_pod(**template: Any) -> Json:
     return pod
 
 
-def outside(pod: Json, known: Known, mode: str = "use", follow: timedelta = FOLLOW) -> Hold | Watch | None:
+def outside(
+    pod: Json, known: Known, mode: str = "use", follow: timedelta = FOLLOW
+) -> Gate | RunAndCapture | None:
     workflow = {"annotations": {names.MODE: mode}}
     wanted = pods.judge(pod, "default", workflow, {})
-    assert isinstance(wanted, pods.Wanted)
+    assert isinstance(wanted, pods.MemoizedStep)
     return gating.outside(pod, wanted, known, NOW, follow)
 
 
-def held(decision: object) -> Note:
-    assert isinstance(decision, Hold)
+def held(decision: object) -> Plan:
+    assert isinstance(decision, Gate)
     return decision.note
 
 
-def watched(decision: object) -> Watch:
-    assert isinstance(decision, Watch)
+def watched(decision: object) -> RunAndCapture:
+    assert isinstance(decision, RunAndCapture)
     return decision
 
 
@@ -191,11 +193,11 @@ def test_true_is_as_no_word_at_all() -> None:
 def test_a_held_pod_gets_a_gate_a_label_and_a_note_and_nothing_else() -> None:
     pod = step_pod()
     decision = outside(pod, Known.FRESH)
-    assert isinstance(decision, Hold)
+    assert isinstance(decision, Gate)
     after = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
-    assert after["spec"].pop("schedulingGates") == [{"name": names.HELD_GATE}]
-    assert after["metadata"]["labels"].pop(names.RESULT) == names.RESULT_HELD
-    assert Note.from_json(after["metadata"]["annotations"].pop(names.PLAN)) == decision.note
+    assert after["spec"].pop("schedulingGates") == [{"name": names.SCHEDULING_GATE}]
+    assert after["metadata"]["labels"].pop(names.RESULT) == names.RESULT_GATED
+    assert Plan.from_json(after["metadata"]["annotations"].pop(names.PLAN)) == decision.note
     assert after == pod
 
 
@@ -203,11 +205,11 @@ def test_gates_of_others_stay() -> None:
     pod = step_pod()
     pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
     decision = outside(pod, Known.FRESH)
-    assert isinstance(decision, Hold)
+    assert isinstance(decision, Gate)
     after = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
     assert [gate["name"] for gate in after["spec"]["schedulingGates"]] == [
         "kueue.x-k8s.io/admission",
-        names.HELD_GATE,
+        names.SCHEDULING_GATE,
     ]
 
 
@@ -215,7 +217,7 @@ def test_gates_of_others_stay() -> None:
 @given(pod=step_pods())
 def test_no_pod_is_decided_twice_and_none_gets_a_container(pod: Json) -> None:
     wanted = pods.judge(pod, "default", {}, {})
-    assert isinstance(wanted, pods.Wanted)
+    assert isinstance(wanted, pods.MemoizedStep)
     decision = gating.outside(pod, wanted, Known.ABSENT, NOW, FOLLOW)
     if decision is None:
         assert wanted.step.declared is None
@@ -228,24 +230,24 @@ def test_no_pod_is_decided_twice_and_none_gets_a_container(pod: Json) -> None:
 
 
 def test_a_note_of_another_version_is_read_as_far_as_it_is_known() -> None:
-    note = Note("cache", "place", share=True, capture=True, gc=False, until="")
-    assert Note.from_json(json.dumps({**note._asdict(), "created": "", "x": 1})) == note
+    note = Plan("cache", "place", share=True, capture=True, gc=False, until="")
+    assert Plan.from_json(json.dumps({**note._asdict(), "created": "", "x": 1})) == note
 
 
 @given(st.integers(0, 253), st.booleans(), st.booleans(), st.booleans())
 def test_a_plan_is_never_long(length: int, share: bool, capture: bool, gc: bool) -> None:
     until = datetime.max.replace(tzinfo=UTC).isoformat(timespec="seconds")
-    note = Note("c" * length, data_key("k" * length), share, capture, gc, until)
+    note = Plan("c" * length, data_key("k" * length), share, capture, gc, until)
     assert len(note.to_json()) < 1024
-    assert Note.from_json(note.to_json()) == note
+    assert Plan.from_json(note.to_json()) == note
 
 
 def test_a_note_survives_its_way_and_nothing_else_is_taken_for_one() -> None:
     until = "2026-11-22T12:10:00+00:00"
-    note = Note("cache", "place", share=True, capture=False, gc=True, until=until)
-    assert Note.from_json(note.to_json()) == note
+    note = Plan("cache", "place", share=True, capture=False, gc=True, until=until)
+    assert Plan.from_json(note.to_json()) == note
     fields = json.loads(note.to_json())
     others = ({**fields, "share": "yes"}, {"cache": "c"}, [], None, {**fields, "x": "x" * LONGEST})
     for text in ("", *map(json.dumps, others)):
         with pytest.raises(ValueError, match=r"plan|Expecting"):
-            Note.from_json(text)
+            Plan.from_json(text)

@@ -11,7 +11,7 @@ import jsonpatch
 import pytest
 
 from keeper.cache.view import Known
-from keeper.steppods import Tended, read
+from keeper.steppods import GatedStep, read
 from kube.jsonpatch import Op
 from memoize import names
 from memoize.key import data_key
@@ -61,7 +61,7 @@ def grown(pod: Json, free: int, *, by_key: bool) -> Json:
 def made(pod: Json, known: Known) -> list[tuple[list[Op], Json] | str]:
     """What admission makes of the Pod in every way there is: the operations and the Pod, or why none."""
     wanted = pods.judge(pod, "default", {}, {})
-    assert isinstance(wanted, pods.Wanted), wanted
+    assert isinstance(wanted, pods.MemoizedStep), wanted
     results: list[list[Op] | str] = []
     decision = gating.outside(pod, wanted, known, NOW, FOLLOW)
     if decision is not None:
@@ -108,13 +108,13 @@ def test_the_keeper_knows_a_step_by_the_digest_that_took_its_keys_place(pod: Jso
     found = []
     for each in (grown(pod, 100_000, by_key=True), grown(pod, -50_000, by_key=True)):
         wanted = pods.judge(each, pod["metadata"]["namespace"], {}, {})
-        assert isinstance(wanted, pods.Wanted)
+        assert isinstance(wanted, pods.MemoizedStep)
         decision = gating.outside(each, wanted, Known.FRESH, NOW, FOLLOW)
-        assert isinstance(decision, gating.Hold)
+        assert isinstance(decision, gating.Gate)
         ops = room.fitted(each, gating.ops(each, decision), gating.written(decision))
         assert isinstance(ops, list)
         read_again = read(jsonpatch.apply_patch(each, ops))
-        assert isinstance(read_again, Tended)
+        assert isinstance(read_again, GatedStep)
         assert read_again.key.place == wanted.step.place
         found.append(read_again.step)
     assert [bool(step.digest) for step in found] == [False, True]

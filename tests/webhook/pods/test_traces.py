@@ -44,9 +44,9 @@ def injected(pod: Json, chosen: InjectSettings) -> Json | None:
 
 def held(pod: Json) -> Json:
     wanted = pods.judge(pod, "default", {}, {})
-    assert isinstance(wanted, pods.Wanted)
+    assert isinstance(wanted, pods.MemoizedStep)
     decision = gating.outside(pod, wanted, Known.FRESH, datetime.now(UTC), timedelta(minutes=10))
-    assert isinstance(decision, gating.Hold)
+    assert isinstance(decision, gating.Gate)
     after: Json = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
     return after
 

@@ -89,7 +89,8 @@ class Lease:
                 self._hurried.clear()
                 await self._turn()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurried.wait(), self._renew)
+                    async with asyncio.timeout(self._renew):
+                        await self._hurried.wait()
         finally:
             await self._release()
 

@@ -41,6 +41,23 @@ async def standing(
 
 
 @pytest.mark.contract
+async def test_it_ends_when_it_is_cancelled_in_the_moment_that_it_is_hurried(cluster: Cluster) -> None:
+    namespace = cluster.namespace()
+    async with api_client(cluster) as api:
+        lease = Lease(api, namespace, "keeper", "a", fit=lambda: True, renew=3600.0)
+        task = asyncio.create_task(lease.run())
+        await until(lambda: lease.holds)
+        await asyncio.sleep(0)  # it waits until it is hurried
+        lease.hurry()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(60):
+                await task
+    assert task.cancelled()
+    assert not cluster.get("Lease", namespace, "keeper")[1]["spec"].get("holderIdentity")
+
+
+@pytest.mark.contract
 async def test_one_of_two_holds_it_and_both_know_and_the_other_follows_when_it_is_given_up(
     cluster: Cluster,
 ) -> None:

@@ -16,7 +16,15 @@ REQUESTS, LIMITS = {"cpu": "10m", "memory": "32Mi"}, {"cpu": "500m", "memory": "
 CPU = st.sampled_from(["0", "1m", "7m", "10m", "0.1", "100m", "333m", "1", "1500m", "8"])
 MEMORY = st.sampled_from(["0", "1Mi", "33M", "64Mi", "100Mi", "1Gi", "1e9"])
 AMOUNTS = st.fixed_dictionaries({}, optional={"cpu": CPU, "memory": MEMORY})
-RESOURCES = st.fixed_dictionaries({}, optional={"requests": AMOUNTS, "limits": AMOUNTS})
+
+
+def may_be(resources: Json) -> bool:
+    """An API server takes no container that requests more than its limit."""
+    requests, limits = resources.get("requests", {}), resources.get("limits", {})
+    return all(quantity(requests[name]) <= quantity(limits[name]) for name in requests.keys() & limits.keys())
+
+
+RESOURCES = st.fixed_dictionaries({}, optional={"requests": AMOUNTS, "limits": AMOUNTS}).filter(may_be)
 CONTAINERS = st.lists(st.fixed_dictionaries({}, optional={"resources": RESOURCES}), max_size=3)
 SPECS = st.fixed_dictionaries({"containers": CONTAINERS, "initContainers": CONTAINERS})
 WORK = st.sampled_from(Work)

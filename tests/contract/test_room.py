@@ -170,7 +170,7 @@ def test_a_pod_as_large_as_an_object_may_be_is_taken(
     which = f"{case} {grown.__name__}"
     taken = largest.get(which, 0)
     refused = taken + 1 if taken else 2 * room.OBJECT
-    while refused - taken > 4096:
+    while refused - taken > 16_384:
         size = (taken + refused) // 2
         if without.create(pod(size))[0] == 201:
             taken = size

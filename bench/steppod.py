@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from argo import names as argo
 from bench import api
 from bench.inotify import Watch
 from memoize import names
@@ -112,7 +113,7 @@ class Workload:
 
     def have_cache(self, name: str, data: dict[str, str]) -> str:
         """Make a cache with these entries; its path."""
-        labels = {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}
+        labels = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
         metadata = {"name": name, "namespace": self.namespace, "labels": labels}
         api.create(
             self.cluster, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}

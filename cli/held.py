@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from kubernetes_asyncio.client import ApiClient
 from kubernetes_asyncio.client.exceptions import ApiException
 
+from argo import names as argo
 from kube import client, jsonpatch
 from kube.jsonpatch import Op
 from memoize import names, spec
@@ -175,7 +176,7 @@ def _result_path(pod: Mapping[str, Any]) -> str:
     """Where an answer for this Pod would lie; "" where its node can have none."""
     metadata = pod["metadata"]
     node = decision.node_id(metadata)
-    within = f"/apis/{names.ARGO_API_VERSION}/namespaces/{metadata['namespace']}/workflowtaskresults"
+    within = f"/apis/{argo.API_VERSION}/namespaces/{metadata['namespace']}/workflowtaskresults"
     return f"{within}/{node}" if spec.is_dns1123_subdomain(node) else ""
 
 

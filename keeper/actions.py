@@ -165,7 +165,7 @@ class Actions:
 
         A workflow is not over as long as one of its results is incomplete (markWorkflowPhase in
         workflow/controller/operator.go) and that Pod is there; for ten minutes at most where
-        argo.GIVES_INCOMPLETE_RESULTS_UP.
+        argo.version.GIVES_INCOMPLETE_RESULTS_UP.
         """
         for _ in range(_TRIES):
             found = await self._results.read(pod)

@@ -9,10 +9,11 @@ from urllib.parse import quote
 
 from kubernetes_asyncio.client.exceptions import ApiException
 
+from argo import names as argo
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, ObservedPod
 from kube import client
-from memoize import names, taskresult
+from memoize import taskresult
 from memoize.outputs import Outputs
 from memoize.taskresult import version
 
@@ -95,7 +96,7 @@ class Results:
 
 def _results(pod: ObservedPod) -> str:
     namespace = quote(pod.namespace, safe="")
-    return f"/apis/{names.ARGO_API_VERSION}/namespaces/{namespace}/workflowtaskresults"
+    return f"/apis/{argo.API_VERSION}/namespaces/{namespace}/workflowtaskresults"
 
 
 def _result(pod: ObservedPod) -> str:

@@ -15,8 +15,10 @@ from urllib.parse import quote
 from kubernetes_asyncio.client import ApiClient
 
 from argo import artifact_gc
+from argo import names as argo
+from argo.shape import mapping
 from kube import client
-from memoize import names, spec
+from memoize import spec
 from server.logs import fields
 from webhook.pods.decision import Owner
 
@@ -127,14 +129,16 @@ class Lookups:
         workflow = await self._read("workflows", _argo(owner.namespace, "workflows", owner.name))
         if workflow is None or workflow["metadata"].get("uid") != owner.uid:
             return None
-        own = artifact_gc.strategy(workflow)
+        own = artifact_gc.strategy(mapping(workflow.get("spec")))
         template = artifact_gc.reference(workflow)
         if own or template is None:
             return artifact_gc.deletes(own)
         resource = "clusterworkflowtemplates" if template.cluster else "workflowtemplates"
         path = _argo("" if template.cluster else owner.namespace, resource, template.name)
         holder = await self._read(resource, path)
-        return None if holder is None else artifact_gc.deletes(artifact_gc.strategy(holder))
+        return (
+            None if holder is None else artifact_gc.deletes(artifact_gc.strategy(mapping(holder.get("spec"))))
+        )
 
     async def _metadata(self, resource: str, path: str | None) -> Mapping[str, Any] | None:
         found = await self._read(resource, path, client.METADATA_ONLY)
@@ -166,4 +170,4 @@ def _argo(namespace: str, resource: str, name: str) -> str | None:
     if not spec.is_dns1123_subdomain(name):
         return None
     within = f"namespaces/{namespace}/" if namespace else ""
-    return f"/apis/{names.ARGO_API_VERSION}/{within}{resource}/{name}"
+    return f"/apis/{argo.API_VERSION}/{within}{resource}/{name}"

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from kubernetes_asyncio.client import ApiClient
 from kubernetes_asyncio.client.exceptions import ApiException
 
+from argo import names as argo
 from argo import tags
 from argo.fields import FieldError, Kind, annotation
 from keeper.api.auth import Caller
@@ -63,9 +64,9 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
         for name in (names.KEY, names.CACHE, names.MAX_AGE)
         if tags.has_tags(str(annotations.get(name, "")))
     ]
-    node_id = annotations.get(names.NODE_ID)
+    node_id = annotations.get(argo.NODE_ID)
     if not node_id:
-        errors.append(FieldError(annotation(_METADATA, names.NODE_ID), Kind.REQUIRED, "set by Argo"))
+        errors.append(FieldError(annotation(_METADATA, argo.NODE_ID), Kind.REQUIRED, "set by Argo"))
     if memo is None and not errors:
         errors.append(FieldError(annotation(_METADATA, names.KEY), Kind.REQUIRED, "the memoize key"))
     if memo is None or not node_id or errors:
@@ -76,5 +77,5 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
         memo=memo,
         place=memo.place,
         node_id=node_id,
-        workflow=(metadata.get("labels") or {}).get(names.WORKFLOW_LABEL, ""),
+        workflow=(metadata.get("labels") or {}).get(argo.WORKFLOW_LABEL, ""),
     )

@@ -14,16 +14,17 @@ from urllib.parse import quote
 from kubernetes_asyncio.client import ApiClient
 from kubernetes_asyncio.client.exceptions import ApiException
 
+from argo import names as argo
 from keeper.cache.index import Cache, Index, fresh
 from keeper.cache.lru import DataCache
 from kube import client
 from kube.reflector import Json, Reflector
-from memoize import configmap, names, spec
+from memoize import configmap, spec
 from memoize.entry import Memoized
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
-SELECTOR = f"{names.CONFIGMAP_TYPE}={names.CONFIGMAP_TYPE_CACHE}"
+SELECTOR = f"{argo.CONFIGMAP_TYPE}={argo.CONFIGMAP_TYPE_CACHE}"
 PAGE = 10
 """The most ConfigMaps in a page of the list: the ones that follow small ones may each weigh a megabyte."""
 KEPT_BYTES = 16 << 20

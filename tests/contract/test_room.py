@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from argo import names as argo
 from devcluster.installation import ACCESS_DIRECT
 from memoize import names
 from tests.cluster import KUBE_APISERVER, Cluster, Object
@@ -52,7 +53,7 @@ class Steps:
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._cluster, self._namespace = cluster, namespace
         metadata = {"name": "wf", "namespace": namespace}
-        owner = {"apiVersion": names.ARGO_API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": {}}
+        owner = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": {}}
         status, self._owner = cluster.create(owner)
         assert status == 201, self._owner
 
@@ -61,7 +62,7 @@ class Steps:
         pod = copy.deepcopy(pod)
         name = f"p-{next(_numbers)}"
         pod["metadata"] |= {"name": name, "namespace": self._namespace}
-        pod["metadata"]["labels"][names.WORKFLOW_LABEL] = "wf"
+        pod["metadata"]["labels"][argo.WORKFLOW_LABEL] = "wf"
         (owner,) = pod["metadata"]["ownerReferences"]
         owner |= {"name": "wf", "uid": self._owner["metadata"]["uid"]}
         account = pod["spec"].get("serviceAccountName", "default")

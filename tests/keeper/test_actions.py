@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 from kubernetes_asyncio.client.exceptions import ApiException
 
+from argo import names as argo
 from keeper import steppods
 from keeper.actions import ActionResult, Actions
 from keeper.requests import Requests
@@ -71,7 +72,7 @@ def rewrite(site: Site, pod: GatedStep, annotations: dict[str, str] | None = Non
 
 def completed_as(site: Site, pod: GatedStep) -> str:
     """What the controller takes the result for."""
-    return str((site.result(pod.name) or {})["metadata"]["labels"][names.OUTPUTS_COMPLETED])
+    return str((site.result(pod.name) or {})["metadata"]["labels"][argo.OUTPUTS_COMPLETED])
 
 
 async def posted(actions: Actions, pod: GatedStep) -> Posted:
@@ -298,7 +299,7 @@ async def test_a_stray_loses_no_answer_but_its_own(site: Site, actions: Actions)
     """It may name any node."""
     other = held(site)
     await posted(actions, other)
-    stray = rewrite(site, held(site, number=1), {names.NODE_ID: other.name})
+    stray = rewrite(site, held(site, number=1), {argo.NODE_ID: other.name})
     assert await actions.release(stray, names.RESULT_SKIPPED, WHY, doubtful=True) is ActionResult.DONE
     assert site.value(other.name) == OUT
 

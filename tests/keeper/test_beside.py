@@ -3,6 +3,7 @@
 import pytest
 from aiohttp import web
 
+from argo import names as argo
 from memoize import names
 from tests.cluster import Cluster
 from tests.keeper.keepers import Running, decided, forget_the_lease, keeping
@@ -29,7 +30,7 @@ def forget_the_entry(site: Site) -> None:
 
 def completed(site: Site, name: str) -> str:
     """What the controller takes the result for."""
-    return str((site.result(name) or {})["metadata"]["labels"][names.OUTPUTS_COMPLETED])
+    return str((site.result(name) or {})["metadata"]["labels"][argo.OUTPUTS_COMPLETED])
 
 
 async def test_who_gets_the_lease_back_takes_back_what_another_posted_meanwhile(

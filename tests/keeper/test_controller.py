@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from argo import names as argo
 from keeper.reconcile import PAUSE
 from memoize import names
 from tests.cluster import Cluster
@@ -202,7 +203,7 @@ async def test_a_pod_of_a_workflow_that_is_not_there_gets_nothing_posted_and_run
 async def test_a_pod_that_claims_another_workflows_node_gets_nothing_posted_and_runs(site: Site) -> None:
     site.store()
     async with keeping(site):
-        name = site.pod(change={names.NODE_ID: "other-123"})
+        name = site.pod(change={argo.NODE_ID: "other-123"})
         await decided(site, name)
     assert site.word(name) == names.RESULT_SKIPPED
     assert site.reason(name) == "IdentityMismatch"

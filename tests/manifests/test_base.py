@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from argo import names as argo
 from argo import templates
 from certs import cluster
 from memoize import names
@@ -139,7 +140,7 @@ def test_the_rules_send_the_workflow_webhook_what_its_code_looks_at() -> None:
     plurals = {kind.lower() + "s": kind for kind in templates.KINDS}
     seen: dict[str, set[str]] = {}
     for rule in webhooks()["workflows.stepmemo.dev"]["rules"]:
-        assert [f"{rule['apiGroups'][0]}/{rule['apiVersions'][0]}"] == [names.ARGO_API_VERSION]
+        assert [f"{rule['apiGroups'][0]}/{rule['apiVersions'][0]}"] == [argo.API_VERSION]
         for plural in rule["resources"]:
             kind = plurals[plural]
             assert rule["scope"] == (
@@ -163,7 +164,7 @@ def test_the_rules_send_the_pod_webhook_the_creation_of_pods() -> None:
 def test_the_match_conditions_speak_of_the_contracts_names() -> None:
     conditions = json.dumps([webhook["matchConditions"] for webhook in webhooks().values()])
     found = set(re.findall(r"'([\w.]+\.[\w.]+/[\w-]+)'", conditions))
-    assert found == {names.MEMOIZE, names.MODE, names.KEY, names.WORKFLOW_LABEL}
+    assert found == {names.MEMOIZE, names.MODE, names.KEY, argo.WORKFLOW_LABEL}
 
 
 def test_every_object_is_labelled_and_in_its_namespace() -> None:

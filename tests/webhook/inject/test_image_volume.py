@@ -5,6 +5,7 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.step import Step
 from tests.webhook.pods import judged
@@ -122,7 +123,7 @@ def test_the_sidecar_is_told_the_step_and_the_pod(pod: Json) -> None:
 def test_the_sidecar_has_the_mounts_of_check_and_capture(load: Callable[[str], Json]) -> None:
     sidecar = container(mutate(load("v4.1.2-initless/large-template")), "stepmemo")
     mounts = {mount["mountPath"]: mount for mount in sidecar["volumeMounts"]}
-    theirs = {names.SERVICEACCOUNT_DIR, names.ARGO_DIR, names.ARGO_BIN_DIR, names.ARGO_CONFIG_DIR}
+    theirs = {argo.SERVICEACCOUNT_DIR, argo.DIR, argo.BIN_DIR, argo.CONFIG_DIR}
     assert set(mounts) == {"/stepmemo", *theirs}
     assert all(mounts[path]["readOnly"] for path in theirs)
 

@@ -7,6 +7,7 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.step import Step
 from tests.webhook.pods import judged
@@ -143,13 +144,13 @@ def mounts(target: Json) -> dict[str, Json]:
 
 def test_the_check_gets_the_token_and_the_shared_files_alone(pod: Json) -> None:
     found = mounts(container(mutate(pod), "stepmemo-check"))
-    assert set(found) == {"/stepmemo", names.SERVICEACCOUNT_DIR}
+    assert set(found) == {"/stepmemo", argo.SERVICEACCOUNT_DIR}
     assert found["/stepmemo"] == {"name": "stepmemo", "mountPath": "/stepmemo"}
 
 
 def test_the_capture_reads_argos_files_besides(load: Callable[[str], Json]) -> None:
     found = mounts(container(mutate(load("v4.1.2-initless/container")), "stepmemo"))
-    assert set(found) == {"/stepmemo", names.SERVICEACCOUNT_DIR, "/var/run/argo", "/argo-bin"}
+    assert set(found) == {"/stepmemo", argo.SERVICEACCOUNT_DIR, "/var/run/argo", "/argo-bin"}
     assert all(mount["readOnly"] for path, mount in found.items() if path != "/stepmemo")
 
 
@@ -163,7 +164,7 @@ def test_an_offloaded_template_can_be_read_by_both(load: Callable[[str], Json]) 
 def test_the_token_is_the_executors_own_where_it_has_one(load: Callable[[str], Json]) -> None:
     mutated = mutate(load("v4.1.2-legacy/executor-service-account"))
     for name in ("stepmemo-check", "stepmemo"):
-        assert mounts(container(mutated, name))[names.SERVICEACCOUNT_DIR]["name"] == "exec-sa-token"
+        assert mounts(container(mutated, name))[argo.SERVICEACCOUNT_DIR]["name"] == "exec-sa-token"
 
 
 # --- Modes -------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ Json = dict[str, Any]
 WORKERS_A_CORE = 3
 """Most tests wait: for processes that start, for time-outs, for an API server."""
 _HERE = Path(__file__).parent
-SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/gate")]
+SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/entrypoint")]
 """Rooms whose tests start servers or processes, or wait; elsewhere a test says so itself (`slow`)."""
 SLOW_FIXTURES = {"cluster", "kube_apiserver"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from memoize import names
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.sidecar import faults
 from tests.sidecar.steppod import CACHE_LABELS, OUTPUTS, Files, entry, have_entry
 

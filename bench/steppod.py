@@ -25,7 +25,7 @@ from memoize.entry import Entry
 from memoize.outputs import Declared
 from memoize.reasons import Reason
 from memoize.step import Step
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.cluster import Cluster
 
 PYTHON = str(Path(sys.executable).resolve())
@@ -53,7 +53,7 @@ class Installation:
     def __post_init__(self) -> None:
         for package in ("memoize", "sidecar"):
             source = api.ROOT / package
-            ignored = shutil.ignore_patterns("__pycache__", "gate")
+            ignored = shutil.ignore_patterns("__pycache__", "entrypoint")
             shutil.copytree(source, self.directory / package, ignore=ignored)
         # As the Containerfile does: the file system is read-only there, and times are not looked at.
         unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH

@@ -123,10 +123,10 @@ DECISION_FILE = "decision"
 """`hit` or `run`, created whole and once (written aside, then linked)."""
 START_FILE_PREFIX = "started-"
 """`started-1`, `started-2`: left by CAPTURE_CONTAINER as it starts, where it looks the key up: one that was
-killed whole and started again knows itself by them (sidecar/gate/starts.c)."""
+killed whole and started again knows itself by them (sidecar/entrypoint/starts.c)."""
 EXIT_FILE_PREFIX = "exit-"
 """`exit-main`, `exit-wait`, …: the exit code of that container in decimal, with ` stopped` after it where it
-was told to stop before it ended; written whole by its gate (sidecar/gate/record.c)."""
+was told to stop before it ended; written whole by its gate (sidecar/entrypoint/record.c)."""
 LOCK_FILE_PREFIX = "lock-"
 """`lock-main`, `lock-wait`, …: locked (flock) by that container's gate while it lives; free without an exit
 file means that the container was killed."""

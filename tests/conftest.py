@@ -28,7 +28,7 @@ WORKERS_A_CORE = 3
 """Most tests wait: for processes that start, for time-outs, for an API server."""
 _LONGEST_ID = 60
 _HERE = Path(__file__).parent
-SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/gate")]
+SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/entrypoint")]
 """Rooms whose tests start servers or processes, or wait; elsewhere a test says so itself (`slow`)."""
 SLOW_FIXTURES = {"cluster", "kube_apiserver"}
 OF_A_MODULE = {"stepmemo", "strongest", "keeping", "inside", "plain", "image_volume", "walked", "modelled"}

@@ -10,7 +10,7 @@ from typing import Any
 
 from argo import names as argo
 from memoize import names
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.sidecar import faults
 from tests.sidecar.steppod import CACHE_LABELS, OUTPUTS, Files, entry, have_entry
 

@@ -16,6 +16,7 @@ from kubernetes_asyncio.client import ApiClient
 
 from argo import artifact_gc
 from kube import client
+from kube.errors import ApiError
 from memoize import names, spec
 from server.logs import fields
 from webhook.pods.decision import Owner
@@ -147,10 +148,10 @@ class Lookups:
             return None
         try:
             answer = await client.request(self._api, "GET", path, seconds=self._seconds, accept=accept)
-        except client.FAILURES as error:
-            problem = client.explain(error)
+        except ApiError as error:
+            problem = str(error)
         else:
-            if isinstance(answer, dict) and isinstance(answer.get("metadata"), dict):
+            if isinstance(answer.get("metadata"), dict):
                 return answer
             problem = "the answer holds no metadata"
         self._failed(resource)

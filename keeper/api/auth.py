@@ -14,10 +14,10 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from keeper.api.errors import Refusal, unavailable
 from kube import client
+from kube.errors import ApiError
 from memoize import names
 
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
@@ -105,11 +105,11 @@ class Tokens:
         try:
             async with asyncio.timeout(TIMEOUT), self._at_once:
                 answer = await client.request(self._api, "POST", PATH, seconds=TIMEOUT, body=body)
-        except ApiException as error:
-            return unavailable(f"the API server did not review the token: status {error.status}")
-        except client.FAILURES as error:
-            return unavailable(f"the API server did not review the token: {type(error).__name__}")
-        status = answer.get("status") if isinstance(answer, dict) else None
+        except (ApiError, TimeoutError) as error:
+            return unavailable(
+                f"the API server did not review the token: {str(error) or 'no answer in time'}"
+            )
+        status = answer.get("status")
         if not isinstance(status, Mapping):
             return unavailable("the API server did not review the token: no status")
         return _caller(status) or _REFUSED

@@ -12,16 +12,17 @@ from enum import Enum
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from keeper.cache.index import Cache, Index, fresh
 from keeper.cache.lru import DataCache
 from kube import client
-from kube.reflector import Json, Reflector
+from kube.client import Json
+from kube.errors import ApiError, NotFound
+from kube.reflector import Reflector
 from memoize import configmap, names, spec
 from memoize.entry import Memoized
 from memoize.outcome import Outcome
-from memoize.reasons import Reason
+from server.outcomes import outcome_of
 
 SELECTOR = f"{names.CONFIGMAP_TYPE}={names.CONFIGMAP_TYPE_CACHE}"
 PAGE = 10
@@ -128,10 +129,10 @@ class View:
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/configmaps/{name}"
         try:
             found = await client.request(self._api, "GET", path, seconds=READ_SECONDS)
-        except client.FAILURES as error:
-            return _refusal(error)
-        if not isinstance(found, dict):
-            return Outcome(Reason.API_UNAVAILABLE, "the answer is not JSON")
+        except NotFound:
+            return {}
+        except ApiError as error:
+            return outcome_of(error)
         if refused := configmap.not_a_cache(found):
             return refused
         data = configmap.data(found)
@@ -214,9 +215,3 @@ class _Part:
 
 def _key(obj: Json) -> Cache:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]
-
-
-def _refusal(error: Exception) -> Data | Outcome:
-    if isinstance(error, ApiException) and error.status == 404:
-        return {}
-    return client.refusal(error)

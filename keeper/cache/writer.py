@@ -16,7 +16,7 @@ from typing import NamedTuple
 from kubernetes_asyncio.client import ApiClient
 
 from keeper.cache.batch import Attempt, attempt
-from keeper.cache.configmap import ConfigMap, TroubleError
+from keeper.cache.configmap import CacheError, ConfigMap
 from keeper.cache.refresh import refresh
 from memoize import configmap
 from memoize.outcome import Outcome
@@ -66,7 +66,7 @@ class _Lane:
         self.cache = cache
         self.puts: list[_Put] = []
         self.bytes = 0
-        self.trouble: TroubleError | None = None
+        self.trouble: CacheError | None = None
         self.pause = _FIRST_PAUSE
         self.task: asyncio.Task[None] | None = None
 
@@ -184,7 +184,7 @@ class Writer:
         pause = lane.pause * random.uniform(0.5, 1)
         lane.pause = min(2 * lane.pause, _LONGEST_PAUSE)
         # Nothing that waits now will wait for longer than that.
-        return max(pause, min(result.trouble.retry_after, self._seconds))
+        return max(pause, min(result.trouble.error.retry_after, self._seconds))
 
     def _forget(self, lane: _Lane, puts: list[_Put]) -> None:
         gone = {id(put) for put in puts}

@@ -149,7 +149,7 @@ async def test_two_keepers_that_act_at_once_end_every_pod_right_and_once(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where one was stopped for a minute, and goes on before it looks at the Lease."""
-    monkeypatch.setattr("kube.leader_election.Lease.holds", True)
+    monkeypatch.setattr("kube.leader_election.Lease.is_leader", True)
     for make in SCENARIOS:
         scenario = make(Site.new(cluster))
         async with keeping(scenario.site, wait=False) as one, keeping(scenario.site, wait=False) as other:

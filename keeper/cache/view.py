@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
@@ -16,6 +17,7 @@ from kubernetes_asyncio.client import ApiClient
 from keeper.cache.index import Cache, Index, fresh
 from keeper.cache.lru import DataCache
 from kube import client
+from kube.caching import CachedReads
 from kube.client import Json
 from kube.errors import ApiError, NotFound
 from kube.reflector import Reflector
@@ -57,7 +59,7 @@ class View:
     ) -> None:
         self._api = api
         self._kept = DataCache(kept_bytes)
-        self._reading: dict[tuple[Cache, str], asyncio.Task[Data | Outcome]] = {}
+        self._reads: CachedReads[tuple[Cache, str], Data | Outcome] = CachedReads()
         self._subscribers: list[Told] = []
         self._parts = {
             namespace: _Part(api, namespace, self._kept, clock=clock, told=self._tell, synced=self._tell_all)
@@ -117,12 +119,8 @@ class View:
         version = self._version(key)
         if version and (data := self._kept.get(key, version)) is not None:
             return data
-        reading = self._reading.get((key, version))
-        if reading is None:
-            # Reads of one version share a request: one from before the last event may be out of date.
-            reading = self._reading[key, version] = asyncio.ensure_future(self._read(key))
-            reading.add_done_callback(lambda _: self._reading.pop((key, version)))
-        return await asyncio.shield(reading)  # one caller that hangs up must not end it for the others
+        # Reads of one version share a request: one from before the last event may be out of date.
+        return await self._reads.get((key, version), partial(self._read, key))
 
     async def _read(self, key: Cache) -> Data | Outcome:
         namespace, name = key

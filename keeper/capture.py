@@ -146,7 +146,7 @@ def _last_word(message: object) -> Outcome | None:
 
 
 class Capture:
-    """Reads what a step reported and stores it; raises kube.FAILURES for what may go better later."""
+    """Reads what a step reported and stores it; raises a kube.ApiError for what may go better later."""
 
     def __init__(self, requests: Requests, view: View, writer: Writer, now: Callable[[], datetime]) -> None:
         self._requests, self._results = requests, Results(requests)

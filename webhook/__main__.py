@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.config import ConfigException
 
 from certs import pki
 from certs.cluster import Certificates
 from keeper.wiring import Kept
 from kube import client
+from kube.errors import ApiError
 from server import logs
 from server.events import Events
 from server.lookups import Lookups
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except preflight.RefusedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (ConfigException, OSError) as error:
+    except (ApiError, OSError) as error:
         print(f"error: cannot serve: {error}", file=sys.stderr)
         return 1
     return 0

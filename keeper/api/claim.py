@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from argo import names as argo
 from argo import tags
@@ -14,6 +13,7 @@ from argo.fields import FieldError, Kind, annotation
 from keeper.api.auth import Caller
 from keeper.api.errors import Refusal, unavailable
 from kube import client
+from kube.errors import ApiError, NotFound
 from memoize import names, spec
 from memoize.spec import Memo
 
@@ -39,14 +39,10 @@ async def read(api: ApiClient, caller: Caller) -> Claim | Refusal:
     path = f"/api/v1/namespaces/{quote(caller.namespace, safe='')}/pods/{quote(caller.pod, safe='')}"
     try:
         pod = await client.request(api, "GET", path, seconds=TIMEOUT)
-    except ApiException as error:
-        if error.status == HTTPStatus.NOT_FOUND:
-            return Refusal(HTTPStatus.FORBIDDEN, "the Pod is gone")
-        return unavailable(f"the API server did not show the Pod: status {error.status}")
-    except client.FAILURES as error:
-        return unavailable(f"the API server did not show the Pod: {type(error).__name__}")
-    if not isinstance(pod, Mapping):
-        return unavailable("the API server did not show the Pod: not JSON")
+    except NotFound:
+        return Refusal(HTTPStatus.FORBIDDEN, "the Pod is gone")
+    except ApiError as error:
+        return unavailable(f"the API server did not show the Pod: {error}")
     return claim(pod, caller)
 
 

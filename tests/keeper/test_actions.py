@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from argo import names as argo
 from keeper import steppods
@@ -12,6 +11,7 @@ from keeper.actions import ActionResult, Actions
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, InvalidStep
 from keeper.task_results import Posted
+from kube.errors import ApiError
 from kube.workqueue import RateLimiter
 from memoize import names
 from memoize.entry import Entry
@@ -250,7 +250,7 @@ async def test_an_answer_cannot_be_finished_once_its_pod_was_told_to_run(
             return web.json_response({"code": 503}, status=503) if len(patches) == 2 else None
 
         proxy.fault = stop_before_the_gate
-        with pytest.raises(ApiException):
+        with pytest.raises(ApiError):
             await ours.release(pod, names.RESULT_MISS, WHY, doubtful=True)
         assert await actions.finish(pod, ENTRY, answer) is ActionResult.CHANGED
         told = seen(site, pod.name)
@@ -424,7 +424,7 @@ async def test_a_pod_that_no_request_may_change_is_tried_again_later(site: Site,
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
         proxy.fault = refusing(403, f"PATCH pods/{pod.name}")
         behind = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
-        with pytest.raises(ApiException):
+        with pytest.raises(ApiError):
             await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True)
         proxy.fault = lambda method, path: None
         assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE

@@ -78,7 +78,7 @@ async def test_who_gets_the_lease_back_keeps_out_what_another_may_be_posting(
 def lose_the_lease(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cut off from it until the change is undone, and lets it go."""
     lease = running.keeper._lease
-    monkeypatch.setattr(lease, "_fit", lambda: False)
+    monkeypatch.setattr(lease, "_may_lead", lambda: False)
     monkeypatch.setattr(lease, "_renewed", None)
 
 

@@ -153,7 +153,7 @@ async def test_two_keepers_that_act_at_once_end_every_pod_right_and_once(
 
     Each may have let another of equal steps run by then: it knows what its own watch told it.
     """
-    monkeypatch.setattr("kube.leader_election.Lease.holds", True)
+    monkeypatch.setattr("kube.leader_election.Lease.is_leader", True)
     for make in SCENARIOS:
         of_two = partial(make, most_leaders=2) if make is a_leader_and_its_followers else make
         scenario = of_two(Site.new(cluster))

@@ -21,6 +21,7 @@ from server import logs
 from server.events import Events
 from server.lookups import Lookups
 from server.metrics import Metrics
+from server.settings import SettingsError
 from server.tls import AUTHORITY_FILE, ServingCertificate
 from webhook import settings
 from webhook.admission import Admission
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 after a signal, 1 when it cannot serve, 2 for settings that are wrong."""
     try:
         chosen = settings.parse(sys.argv[1:] if argv is None else argv, os.environ)
-    except settings.SettingsError as error:
+    except SettingsError as error:
         for line in error.errors:
             print(f"error: {line}", file=sys.stderr)
         return 2
@@ -78,9 +79,9 @@ async def _serve(chosen: Settings) -> None:
             return certificates.problem if certificates else ""
 
         def injected() -> InjectSettings:
-            if chosen.keeping is None:
+            if not kept:
                 return chosen.inject
-            return replace(chosen.inject, service=Service(chosen.keeping.service_url, serving.authority))
+            return replace(chosen.inject, service=Service(chosen.cache_service_url, serving.authority))
 
         if kept:
             admission = Admission(lookups, events, chosen.validate, injected, kept.refused, kept.outside)
@@ -94,7 +95,7 @@ async def _serve(chosen: Settings) -> None:
             *([certificates.run()] if certificates else []),
             *(kept.work() if kept else []),
         ]
-        listening = server.run(chosen.host, chosen.port, serving.context, stop, hurry, chosen.shutdown_delay)
+        listening = server.run(*chosen.listen, serving.context, stop, hurry, chosen.shutdown_delay)
         # A full collection walks all that was imported, some 50 ms in which nobody is answered: a p99 of its
         # own. None of it will ever be garbage.
         gc.collect()
@@ -109,9 +110,9 @@ async def _serve(chosen: Settings) -> None:
 def _kept(
     api: ApiClient, chosen: Settings, lookups: Lookups, events: Events, metrics: Metrics
 ) -> Kept | None:
-    if chosen.keeping is None:
+    if chosen.access == "direct":
         return None
-    return Kept(api, chosen.keeping, chosen.namespace, chosen.inject.image, lookups, events, metrics)
+    return Kept(api, chosen.service_mode, chosen.namespace, chosen.inject.image, lookups, events, metrics)
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:

@@ -15,7 +15,7 @@ from tests.manifests.rendering import BASE, CLUSTER_WIDE, render
 from webhook import admission, server, settings
 
 Json = dict[str, Any]
-DEFAULTS = {flag.name: flag.default for flag in settings.FLAGS}
+DEFAULTS = {flag: setting.default for flag, setting in settings.DECLARED.items()}
 
 
 KEEPER = "stepmemo-keeper"
@@ -54,7 +54,7 @@ def test_the_image_is_written_in_one_place_and_the_server_injects_the_one_it_run
 
 def test_the_servers_environment_is_one_that_the_server_accepts() -> None:
     environment = {v["name"]: v.get("value", "stepmemo") for v in container()["env"]}
-    assert set(environment) <= {flag.env for flag in settings.FLAGS}
+    assert set(environment) <= {setting.variable for setting in settings.DECLARED.values()}
     chosen = settings.parse([], environment)
     assert chosen.inject.image_pull_policy == container()["imagePullPolicy"]
 

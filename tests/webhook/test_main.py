@@ -76,8 +76,8 @@ def test_settings_that_are_wrong_are_all_said_and_nothing_starts() -> None:
     assert done.returncode == 2
     assert [line.split()[:2] for line in done.stderr.splitlines()] == [
         ["error:", "--listen"],
-        ["error:", "--image"],
         ["error:", "--validate"],
+        ["error:", "--image"],
     ]
 
 

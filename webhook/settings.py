@@ -40,6 +40,9 @@ class Settings:
     namespace: str = setting(
         "namespace", values.LABEL, "stepmemo", "the server's own Namespace, of the Service and the Secret too"
     )
+    pod_name: str = setting(
+        "pod-name", values.OPTIONAL_SUBDOMAIN, "", "the server's own Pod, which says what image it runs"
+    )
     service: str = setting("service", values.LABEL, "stepmemo", "the Service that the certificate is for")
     secret: str = setting(
         "secret", values.SUBDOMAIN, "stepmemo-certs", "the Secret that holds the certificate"
@@ -96,9 +99,11 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
 
 def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with values together, of those that could be read."""
-    image, requests, limits = (DECLARED[flag] for flag in ("image", "sidecar-requests", "sidecar-limits"))
-    if read.get(image.flag) == "":
-        yield f"{image} is required: {image.help}"
+    image, pod, requests, limits = (
+        DECLARED[flag] for flag in ("image", "pod-name", "sidecar-requests", "sidecar-limits")
+    )
+    if read.get(image.flag) == read.get(pod.flag) == "":
+        yield f"{image} or {pod} is required: what image the server runs, or its own Pod, which says so"
     # The API server refuses a container that requests more than its limit: every injected Pod, that is.
     if requests.flag in read and limits.flag in read:
         most = read[limits.flag]

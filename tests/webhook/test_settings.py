@@ -37,6 +37,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "service": "memo-webhook",
         "secret": "memo.certs",
         "webhook-configuration": "memo.example",
+        "pod-name": "memo-1",
         "image": "i:1",
         "image-pull-policy": "Always",
         "image-pull-secrets": "one, two",
@@ -67,6 +68,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         certs="files",
         cert_dir=Path("/tmp/certs"),
         namespace="memo",
+        pod_name="memo-1",
         service="memo-webhook",
         secret="memo.certs",
         webhook_configuration="memo.example",
@@ -112,6 +114,13 @@ def test_an_empty_variable_is_an_unset_one() -> None:
     assert errors(STEPMEMO_IMAGE="") == errors()
 
 
+def test_without_an_image_the_own_pod_has_to_be_named_which_says_it() -> None:
+    (line,) = errors()
+    assert line.startswith("--image (STEPMEMO_IMAGE) or --pod-name (STEPMEMO_POD_NAME) is required")
+    chosen = settings.parse([], {"STEPMEMO_POD_NAME": "stepmemo-7d4b9c-x2x4z"})
+    assert (chosen.inject.image, chosen.pod_name) == ("", "stepmemo-7d4b9c-x2x4z")
+
+
 def test_everything_that_is_wrong_is_said_at_once_by_flag_and_variable() -> None:
     found = errors(
         "--listen=8443", "--check-timeout=2", STEPMEMO_VALIDATE="maybe", STEPMEMO_SERVICE="My_Service"
@@ -136,6 +145,7 @@ def test_everything_that_is_wrong_is_said_at_once_by_flag_and_variable() -> None
         ("--check-timeout=2", "lacks a unit"),
         ("--check-timeout=1ms", "must be between 100ms and 60s"),
         ("--capture-timeout=-2s", "must be between"),
+        ("--pod-name=My_Pod", "DNS-1123 subdomain"),
         ("--certs=vault", "must be one of cluster, files"),
         ("--cert-dir= ", "must be a directory"),
         ("--namespace=a.b", "DNS-1123 label"),

@@ -51,7 +51,7 @@ class Installation:
     directory: Path
 
     def __post_init__(self) -> None:
-        for package in ("memoize", "sidecar"):
+        for package in ("argo", "memoize", "sidecar"):
             source = api.ROOT / package
             ignored = shutil.ignore_patterns("__pycache__", "entrypoint")
             shutil.copytree(source, self.directory / package, ignore=ignored)

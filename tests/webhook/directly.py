@@ -48,8 +48,7 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     if spec.get("securityContext", {}).get("runAsUser") == 0:
         security["runAsUser"] = 65532
     ours: Json = {"image": settings.image, "imagePullPolicy": "IfNotPresent", "securityContext": security}
-    full = {"cpu": settings.cpu_limit, "memory": settings.memory_limit}
-    some = {"cpu": settings.cpu_request, "memory": settings.memory_request}
+    full, some = settings.limits, settings.requests
 
     def asking(work: Work) -> Json:
         asked = resources.ours(pod_spec, work, some, full)

@@ -22,6 +22,9 @@ SETTINGS = InjectSettings(
     pull_secrets=("ours",),
     gate=Delivery.IMAGE_VOLUME,
 )
+LIMITED = {"cpu": "500m", "memory": "100Mi"}
+
+
 GATE = "/stepmemo-image/opt/stepmemo/gate"
 
 
@@ -83,7 +86,7 @@ def test_the_gates_come_from_the_volume_and_wait_for_the_look_up(pod: Json) -> N
 
 
 def test_the_sidecar_looks_up_first_and_then_captures(pod: Json) -> None:
-    chosen = replace(SETTINGS, check_timeout_ms=1500, capture_timeout_ms=7000, memory_limit="100Mi")
+    chosen = replace(SETTINGS, check_timeout_ms=1500, capture_timeout_ms=7000, limits=LIMITED)
     assert ours(mutate(pod, chosen=chosen)) == [
         *[names.IMAGE_GATE, "capture", "-c", "1500", "-t", "7000", "-m", "75"],
         *["-w", "wait", "-M", "main"],

@@ -18,6 +18,7 @@ from webhook.pods.decision import Inject
 
 Json = dict[str, Any]
 SETTINGS = InjectSettings(image="registry.test/stepmemo:1", pull_secrets=("ours",))
+LIMITED = {"cpu": "500m", "memory": "100Mi"}
 
 
 def decided(pod: Json) -> Inject:
@@ -114,7 +115,13 @@ def test_every_container_that_argo_judges_the_step_by_is_recorded_and_awaited(
 
 def test_time_outs_and_memory_come_from_the_settings(pod: Json) -> None:
     mutated = mutate(
-        pod, replace(SETTINGS, check_timeout_ms=1500, capture_timeout_ms=7000, memory_limit="100Mi")
+        pod,
+        replace(
+            SETTINGS,
+            check_timeout_ms=1500,
+            capture_timeout_ms=7000,
+            limits=LIMITED,
+        ),
     )
     check, capture = (container(mutated, name)["command"] for name in ("stepmemo-check", "stepmemo"))
     assert (check[:2], capture[:2]) == ([names.IMAGE_GATE, "check"], [names.IMAGE_GATE, "capture"])
@@ -216,8 +223,7 @@ def test_our_user_is_named_only_where_the_pod_would_make_us_root(
 
 
 FULL = {"cpu": "1", "memory": "1Gi"}
-REQUESTS = {"cpu": SETTINGS.cpu_request, "memory": SETTINGS.memory_request}
-LIMITS = {"cpu": SETTINGS.cpu_limit, "memory": SETTINGS.memory_limit}
+REQUESTS, LIMITS = SETTINGS.requests, SETTINGS.limits
 
 
 SMALL = {**LIMITS, "cpu": "50m"}

@@ -1,4 +1,4 @@
-"""The demo: the README's workflow runs, runs again, and is answered from the cache, before a reader's eyes.
+"""The demo: the example workflow runs, runs again, and is answered from the cache, before a reader's eyes.
 
 Everything it prints has happened just then: a step is said to be a hit because its Pod says so and never had
 a node. Where what happens is not what stepmemo promises, `BrokenPromiseError` says what.

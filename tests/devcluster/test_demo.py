@@ -102,9 +102,9 @@ def left_in(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
 
 
-def test_the_example_is_the_workflow_of_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    block = readme.partition("```yaml\n")[2].partition("```")[0]
+def test_the_example_is_the_workflow_of_the_docs() -> None:
+    page = (ROOT / "docs" / "how-it-works.md").read_text()
+    block = page.partition("```yaml\n")[2].partition("```")[0]
 
     assert yaml.safe_load((demo.EXAMPLES / "greet.yaml").read_text()) == yaml.safe_load(block)
 

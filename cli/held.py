@@ -50,7 +50,7 @@ class Pod(NamedTuple):
         return f"{_pods(self.namespace)}/{self.name}"
 
 
-class Word(Enum):
+class Ending(Enum):
     """What became of one Pod."""
 
     RELEASED = "released"
@@ -63,7 +63,7 @@ class Result(NamedTuple):
     """What became of one Pod, and why if it failed."""
 
     pod: Pod
-    word: Word
+    ending: Ending
     why: str = ""
 
 
@@ -107,18 +107,18 @@ async def _release(api: ApiClient, pod: Pod) -> Result:
         for _ in range(ATTEMPTS):
             found = await client.request(api, "GET", pod.path, seconds=SECONDS)
             if _gate(found) is None:
-                return Result(pod, Word.NOT_HELD)
+                return Result(pod, Ending.NOT_HELD)
             try:
                 await _free(api, pod, found)
             except _CHANGED:
                 pass
             else:
-                return Result(pod, Word.RELEASED)
+                return Result(pod, Ending.RELEASED)
     except NotFound:
-        return Result(pod, Word.NOT_FOUND)
+        return Result(pod, Ending.NOT_FOUND)
     except ApiError as error:
-        return Result(pod, Word.FAILED, str(error))
-    return Result(pod, Word.FAILED, "others kept changing it")
+        return Result(pod, Ending.FAILED, str(error))
+    return Result(pod, Ending.FAILED, "others kept changing it")
 
 
 async def _free(api: ApiClient, pod: Pod, found: Mapping[str, Any]) -> None:

@@ -60,8 +60,8 @@ async def _serve(chosen: Settings) -> None:
             await _until_first_ends(required, stop.wait())
             if stop.is_set():
                 return
-        events = Events(api, metrics.lost_event, socket.gethostname())
-        lookups = Lookups(api, metrics.unreadable)
+        events = Events(api, metrics.event_dropped, socket.gethostname())
+        lookups = Lookups(api, metrics.lookup_failed)
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
         serving = ServingCertificate(chosen.cert_dir)
         serving.reload()

@@ -62,7 +62,9 @@ class View:
         self._reads: CachedReads[tuple[Cache, str], Data | Outcome] = CachedReads()
         self._subscribers: list[Told] = []
         self._parts = {
-            namespace: _Part(api, namespace, self._kept, clock=clock, told=self._tell, synced=self._tell_all)
+            namespace: _Part(
+                api, namespace, self._kept, clock=clock, told=self._tell, on_synced=self._tell_all
+            )
             for namespace in (namespaces or ("",))
         }
 
@@ -169,7 +171,7 @@ class _Part:
         *,
         clock: Callable[[], float],
         told: Callable[[Cache], None],
-        synced: Callable[[], None],
+        on_synced: Callable[[], None],
     ) -> None:
         self._kept, self._told = kept, told
         self.index = Index()
@@ -182,7 +184,7 @@ class _Part:
             selector=SELECTOR,
             page=PAGE,
             clock=clock,
-            synced=synced,
+            on_synced=on_synced,
         )
 
     def begin(self) -> None:

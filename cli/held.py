@@ -18,7 +18,7 @@ from kubernetes_asyncio.client import ApiClient
 from kube import client, jsonpatch
 from kube.errors import ApiError, Conflict, Invalid, NotFound
 from kube.jsonpatch import Op
-from memoize import names, spec
+from memoize import names, spec, taskresult
 from memoize.reasons import Reason
 from webhook.pods import decision
 
@@ -155,11 +155,9 @@ async def _posted(api: ApiClient, path: str, uid: str) -> dict[str, Any] | None:
         result = await client.request(api, "GET", path, seconds=SECONDS, accept=client.METADATA_ONLY)
     except NotFound:
         return None
-    metadata = result["metadata"]
-    if (metadata.get("annotations") or {}).get(names.POSTED_FOR) != uid:
+    if taskresult.posted_by_us(result) != uid:
         return None
-    preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-    return {"preconditions": preconditions}
+    return {"preconditions": {name: result["metadata"][name] for name in ("uid", "resourceVersion")}}
 
 
 def _pods(namespace: str) -> str:

@@ -19,7 +19,7 @@ from argo import names as argo
 from kube import client, jsonpatch
 from kube.errors import ApiError, Conflict, Invalid, NotFound
 from kube.jsonpatch import Op
-from memoize import names, spec
+from memoize import names, spec, taskresult
 from memoize.reasons import Reason
 from webhook.pods import decision
 
@@ -51,7 +51,7 @@ class Pod(NamedTuple):
         return f"{_pods(self.namespace)}/{self.name}"
 
 
-class Word(Enum):
+class Ending(Enum):
     """What became of one Pod."""
 
     RELEASED = "released"
@@ -64,7 +64,7 @@ class Result(NamedTuple):
     """What became of one Pod, and why if it failed."""
 
     pod: Pod
-    word: Word
+    ending: Ending
     why: str = ""
 
 
@@ -108,18 +108,18 @@ async def _release(api: ApiClient, pod: Pod) -> Result:
         for _ in range(ATTEMPTS):
             found = await client.request(api, "GET", pod.path, seconds=SECONDS)
             if _gate(found) is None:
-                return Result(pod, Word.NOT_HELD)
+                return Result(pod, Ending.NOT_HELD)
             try:
                 await _free(api, pod, found)
             except _CHANGED:
                 pass
             else:
-                return Result(pod, Word.RELEASED)
+                return Result(pod, Ending.RELEASED)
     except NotFound:
-        return Result(pod, Word.NOT_FOUND)
+        return Result(pod, Ending.NOT_FOUND)
     except ApiError as error:
-        return Result(pod, Word.FAILED, str(error))
-    return Result(pod, Word.FAILED, "others kept changing it")
+        return Result(pod, Ending.FAILED, str(error))
+    return Result(pod, Ending.FAILED, "others kept changing it")
 
 
 async def _free(api: ApiClient, pod: Pod, found: Mapping[str, Any]) -> None:
@@ -156,11 +156,9 @@ async def _posted(api: ApiClient, path: str, uid: str) -> dict[str, Any] | None:
         result = await client.request(api, "GET", path, seconds=SECONDS, accept=client.METADATA_ONLY)
     except NotFound:
         return None
-    metadata = result["metadata"]
-    if (metadata.get("annotations") or {}).get(names.POSTED_FOR) != uid:
+    if taskresult.posted_by_us(result) != uid:
         return None
-    preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-    return {"preconditions": preconditions}
+    return {"preconditions": {name: result["metadata"][name] for name in ("uid", "resourceVersion")}}
 
 
 def _pods(namespace: str) -> str:

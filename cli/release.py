@@ -58,13 +58,13 @@ async def _release(namespace: str, names: list[str]) -> int:
             _say("no Pod is held")
         code = _DONE
         async for result in held.release(api, pods):
-            missing = result.word is held.Word.NOT_FOUND and names
-            if missing or result.word is held.Word.FAILED:
+            missing = result.ending is held.Ending.NOT_FOUND and names
+            if missing or result.ending is held.Ending.FAILED:
                 code = _say(
-                    ": ".join(filter(None, (str(result.pod), result.word.value, result.why))), _FAILED
+                    ": ".join(filter(None, (str(result.pod), result.ending.value, result.why))), _FAILED
                 )
             else:
-                print(f"{result.pod}: {result.word.value}")
+                print(f"{result.pod}: {result.ending.value}")
         return code
 
 

@@ -45,7 +45,7 @@ def reflectors(
             clock=clock,
             watch_seconds=WATCH,
             silence=SILENCE,
-            synced=synced,
+            on_synced=synced,
         )
         for path in _paths(namespaces)
     ]

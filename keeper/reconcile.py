@@ -158,7 +158,7 @@ async def _finish(record: Record, pod: GatedStep, answer: Answer, tools: Tools) 
     record.settled = True
     if ended is ActionResult.DONE:
         now = tools.now()
-        tools.metrics.kept(Reason.HIT)
+        tools.metrics.step_outcome(Reason.HIT)
         tools.metrics.completed_seconds((now - pod.created_at).total_seconds())
         tools.metrics.seconds_saved(answer.entry.took)
         tools.hits.hit(*pod.key, answer.text)
@@ -215,7 +215,7 @@ def _say_last_word(record: Record, label: str, outcome: Outcome, tools: Tools) -
 
 def _tell(record: Record, outcome: Outcome, tools: Tools) -> None:
     pod = record.pod
-    tools.metrics.kept(outcome.reason)
+    tools.metrics.step_outcome(outcome.reason)
     _log.info(
         "%s",
         pod.phase.value,

@@ -42,7 +42,7 @@ class Kept:
     ) -> None:
         self._writer = writer = Writer(api, metrics.cache_writes)
         self._view = View(api, settings.namespaces)
-        self._hits = Hits(writer, self._view, settings.hit_interval, renewed=metrics.hit_times)
+        self._hits = Hits(writer, self._view, settings.hit_interval, on_renewed=metrics.last_hit_updates)
         self._breaker = Breaker(api, metrics, events, image)
         self._keeper = Keeper(
             api,

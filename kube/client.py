@@ -171,7 +171,7 @@ async def _begin(
         _preload_content=False,
         _request_timeout=limits,
     )
-    if response.ok:
+    if 200 <= response.status < 300:
         return response
     text = await response.read()
     try:

@@ -1,7 +1,7 @@
-"""Which of several servers acts on held Pods: a Lease (coordination.k8s.io/v1), by client-go's rules.
+"""Which of several processes acts: a Lease (coordination.k8s.io/v1), by client-go's rules.
 
 kubernetes_asyncio.leaderelection does not serve here: it keeps the Lease when it stops, so that every rollout
-would cost the held Pods the whole duration; its requests have no time-out; it measures by the wall clock; and
+would cost the whole duration; its requests have no time-out; it measures by the wall clock; and
 it ends once the Lease is lost, where we want to stand for it again.
 
 The Lease spares the API server double work. It guards nothing: a holder may be stopped for a minute and then
@@ -80,7 +80,7 @@ class Lease:
         self._checked.set()
 
     async def run(self) -> None:
-        """Stand for the Lease for ever; when cancelled, give it up if it is held."""
+        """Stand for the Lease for ever; when cancelled, give it up if we have it."""
         try:
             while True:
                 self._checked.clear()
@@ -121,7 +121,7 @@ class Lease:
             self._saw(await self._request("POST", self._list, body))
         self._renewed = started
         if taken:
-            _log.info("acting on held Pods", extra=self._fields(identity=self._identity))
+            _log.info("holds the Lease, and acts", extra=self._fields(identity=self._identity))
 
     async def _release(self) -> None:
         """Leave it to whoever stands next. Nothing depends on it but seconds.

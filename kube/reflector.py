@@ -64,9 +64,9 @@ class Reflector:
     """Keeps a handler told of what a path of the API holds.
 
     `in_sync`: a whole list was handled, and the watch after it is open (or has ended as agreed a moment ago,
-    and is being resumed). `heard`: `clock()` when the API server last said something. `synced` is called each
-    time that `in_sync` becomes true. `page` is the most objects in a page of the list, `pause` the seconds
-    before the second attempt.
+    and is being resumed). `heard`: `clock()` when the API server last said something. `on_synced` is called
+    each time that `in_sync` becomes true. `page` is the most objects in a page of the list, `pause` the
+    seconds before the second attempt.
     """
 
     def __init__(
@@ -82,13 +82,13 @@ class Reflector:
         pause: float = 1.0,
         watch_seconds: int = 240,
         silence: float = WATCH_IDLE_TIMEOUT,
-        synced: Callable[[], None] = lambda: None,
+        on_synced: Callable[[], None] = lambda: None,
     ) -> None:
         self._api, self._path, self._handler, self._name = api, path, handler, name
         self._selected = [("labelSelector", selector)] if selector else []
         self._page, self._clock = page, clock
         self._backoff = Backoff(pause, pause * _LONGEST_PAUSE)
-        self._watch_seconds, self._silence, self._synced = watch_seconds, silence, synced
+        self._watch_seconds, self._silence, self._on_synced = watch_seconds, silence, on_synced
         self._version = ""
         """Where the watch goes on; empty where a list has to come first."""
         self.in_sync = False
@@ -153,7 +153,7 @@ class Reflector:
             opened = self.heard = self._clock()
             if not self.in_sync:
                 self.in_sync = True
-                self._synced()
+                self._on_synced()
             before = self._version
             async for type_, obj in events:
                 if type_ != "BOOKMARK":

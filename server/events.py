@@ -56,7 +56,7 @@ _REPORTER = "stepmemo-webhook"
 
 
 class Events:
-    """Writes Events in a task of its own (`run`). `lost` is told of each that will never be written.
+    """Writes Events in a task of its own (`run`). `on_dropped` is called for each that will never be written.
 
     `clock` counts seconds.
     """
@@ -64,13 +64,13 @@ class Events:
     def __init__(
         self,
         api: ApiClient,
-        lost: Callable[[], None],
+        on_dropped: Callable[[], None],
         instance: str,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._api, self._lost, self._instance = api, lost, instance
+        self._api, self._on_dropped, self._instance = api, on_dropped, instance
         self._clock, self._sleep = clock, sleep
         self._warnings: _Line = asyncio.Queue(WAITING)
         self._news: _Line = asyncio.Queue(WAITING)
@@ -96,7 +96,7 @@ class Events:
         try:
             line.put_nowait(told)
         except asyncio.QueueFull:
-            self._lost()
+            self._on_dropped()
 
     async def run(self) -> None:
         """Write what comes, for ever; what cannot be written is counted and forgotten."""
@@ -109,7 +109,7 @@ class Events:
             told = await line.get()
             begun = self._clock()
             if not await self._written(told):
-                self._lost()
+                self._on_dropped()
             await self._sleep(max(0.0, begun + PACE - self._clock()))
 
     async def _written(self, told: dict[str, Any]) -> bool:

@@ -38,17 +38,17 @@ Json = Mapping[str, Any]
 
 
 class Lookups:
-    """The look-ups. `failed` is told which resource could not be read, for the metrics."""
+    """The look-ups. `on_failed` is told which resource could not be read, for the metrics."""
 
     def __init__(
         self,
         api: ApiClient,
-        failed: Callable[[str], None],
+        on_failed: Callable[[str], None],
         *,
         seconds: float = TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._api, self._failed, self._seconds = api, failed, seconds
+        self._api, self._on_failed, self._seconds = api, on_failed, seconds
         self._namespaces = CachedReads[str, Json | None](_serves, most=MOST, clock=clock)
         self._workflows = CachedReads[Owner, Json | None](_serves, most=MOST, clock=clock)
         self._deletions = CachedReads[Owner, bool | None](_serves, most=MOST, clock=clock)
@@ -111,7 +111,7 @@ class Lookups:
             if isinstance(answer.get("metadata"), dict):
                 return answer
             problem = "the answer holds no metadata"
-        self._failed(resource)
+        self._on_failed(resource)
         _log.warning("cannot read %s", path, extra=fields(error=problem))
         return None
 

@@ -62,8 +62,8 @@ async def _serve(given: Settings) -> None:
         chosen = await _until_first_ends(_prepared(api, given), stop.wait())
         if not isinstance(chosen, Settings):
             return
-        events = Events(api, metrics.lost_event, socket.gethostname())
-        lookups = Lookups(api, metrics.unreadable)
+        events = Events(api, metrics.event_dropped, socket.gethostname())
+        lookups = Lookups(api, metrics.lookup_failed)
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
         serving = ServingCertificate(chosen.cert_dir)
         serving.reload()

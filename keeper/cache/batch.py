@@ -56,7 +56,7 @@ class _Batch:
             if isinstance(trouble.error, NotFound):
                 await self._create(entries)
             elif trouble.too_large or isinstance(trouble.error, Invalid):
-                await self._write_seen(entries, crowded=trouble.too_large)
+                await self._write_seen(entries, full=trouble.too_large)
             else:
                 raise
         else:
@@ -70,14 +70,14 @@ class _Batch:
         else:
             self._stored(entries)
 
-    async def _write_seen(self, entries: Mapping[str, str], *, crowded: bool) -> None:
-        """Read the ConfigMap and write into what was read; where it is crowded, expired entries go."""
+    async def _write_seen(self, entries: Mapping[str, str], *, full: bool) -> None:
+        """Read the ConfigMap and write into what was read; where it is full, expired entries go."""
         seen = await self._cache.get()
         if outcome := configmap.refused(seen):
             return self.settle(entries, outcome)
         present = configmap.data(seen)
         gone: set[str] = set()
-        if crowded or len(configmap.fitting(entries, present)) < len(entries):
+        if full or len(configmap.fitting(entries, present)) < len(entries):
             # A megabyte of entries takes long to read: not in the loop that answers admission reviews.
             gone = await asyncio.to_thread(lambda: set(expired(present, self._now)))
         left = {place: text for place, text in present.items() if place not in gone}

@@ -63,7 +63,9 @@ class View:
         self._reads: CachedReads[tuple[Cache, str], Data | Outcome] = CachedReads()
         self._subscribers: list[Told] = []
         self._parts = {
-            namespace: _Part(api, namespace, self._kept, clock=clock, told=self._tell, synced=self._tell_all)
+            namespace: _Part(
+                api, namespace, self._kept, clock=clock, told=self._tell, on_synced=self._tell_all
+            )
             for namespace in (namespaces or ("",))
         }
 
@@ -170,7 +172,7 @@ class _Part:
         *,
         clock: Callable[[], float],
         told: Callable[[Cache], None],
-        synced: Callable[[], None],
+        on_synced: Callable[[], None],
     ) -> None:
         self._kept, self._told = kept, told
         self.index = Index()
@@ -183,7 +185,7 @@ class _Part:
             selector=SELECTOR,
             page=PAGE,
             clock=clock,
-            synced=synced,
+            on_synced=on_synced,
         )
 
     def begin(self) -> None:

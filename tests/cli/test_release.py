@@ -194,7 +194,7 @@ async def test_a_right_that_is_missing_leaves_the_pod_to_the_keeper(cluster: Clu
     async with api_client(cluster, token=token) as api:
         (found,) = await held.find(api, namespace)
         (result,) = [result async for result in held.release(api, [found])]
-    assert (result.word, result.why) == (held.Word.FAILED, "403 Forbidden")
+    assert (result.ending, result.why) == (held.Ending.FAILED, "403 Forbidden")
     after = get(cluster, pod)
     assert gates(after) == [names.SCHEDULING_GATE]
     assert after["metadata"]["labels"][names.RESULT] == names.RESULT_GATED
@@ -210,9 +210,9 @@ async def test_more_pods_than_a_page_and_than_are_released_at_once(
         hold(cluster, namespace, f"p-{number}")
     async with api_client(cluster) as api:
         found = await held.find(api, namespace)
-        words = [result.word async for result in held.release(api, found)]
+        words = [result.ending async for result in held.release(api, found)]
         assert await held.find(api, namespace) == []
-    assert words == [held.Word.RELEASED] * 23
+    assert words == [held.Ending.RELEASED] * 23
 
 
 async def test_a_completion_that_comes_between_is_not_undone(
@@ -235,7 +235,7 @@ async def test_a_completion_that_comes_between_is_not_undone(
     monkeypatch.setattr(client, "request", racing)
     async with api_client(cluster) as api:
         (result,) = [result async for result in held.release(api, [held.Pod(namespace, "one")])]
-    assert result.word is held.Word.NOT_HELD
+    assert result.ending is held.Ending.NOT_HELD
     assert has_result(cluster, pod)
 
 

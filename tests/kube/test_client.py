@@ -32,6 +32,7 @@ async def failure(cluster: Cluster, url: str, seconds: float = 5) -> ApiError:
 @pytest.mark.parametrize(
     ("status", "class_"),
     [
+        (300, ApiError),
         (400, ApiError),
         (401, Forbidden),
         (403, Forbidden),

@@ -80,7 +80,7 @@ async def following(
     async with api_client(cluster) as api:
         path = cluster.path("ConfigMap", namespace)
         options = {"selector": SELECTOR, "name": "test", "pause": 0.01, **options}
-        reflector = Reflector(api, path, recorder, synced=recorder.synced, **options)
+        reflector = Reflector(api, path, recorder, on_synced=recorder.synced, **options)
         async with running(reflector):
             await until(lambda: reflector.in_sync)
             yield reflector, recorder
@@ -182,7 +182,7 @@ async def followed(
     """A reflector of the collection, in sync."""
     recorder = Recorder()
     async with collection.serving() as url, api_client(cluster, url=url) as api:
-        options = {"name": "test", "pause": 0.01, "synced": recorder.synced, **options}
+        options = {"name": "test", "pause": 0.01, "on_synced": recorder.synced, **options}
         reflector = Reflector(api, "/api/v1/configmaps", recorder, **options)
         async with running(reflector):
             await until(lambda: reflector.in_sync)

@@ -75,7 +75,7 @@ async def caches(cluster: Cluster):
     clock = Clock()
     told: list[tuple[Reason, int]] = []
     async with api_client(cluster) as api:
-        found = Hits(Writer(api), View(api), 600, renewed=lambda *what: told.append(what), now=clock)
+        found = Hits(Writer(api), View(api), 600, on_renewed=lambda *what: told.append(what), now=clock)
         yield Caches(cluster, found, clock, told)
 
 
@@ -167,7 +167,7 @@ async def test_a_bug_ends_neither_the_task_nor_the_other_caches(cluster: Cluster
 
     told: list[Reason] = []
     async with api_client(cluster) as api:
-        found = Hits(Writer(api), Broken(), renewed=lambda why, _: told.append(why), now=lambda: LATER)
+        found = Hits(Writer(api), Broken(), on_renewed=lambda why, _: told.append(why), now=lambda: LATER)
         found.hit("work", "one", "a", text())
         found.hit("work", "other", "a", text())
         await found.flush()

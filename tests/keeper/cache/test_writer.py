@@ -335,7 +335,7 @@ async def test_an_api_server_in_trouble_costs_the_entry_and_a_bounded_time(
     async with (
         answering(answer, "*") as url,
         api_client(cluster, url=url) as api,
-        writing_with(api, written=reasons.append, seconds=0.3) as writer,
+        writing_with(api, on_written=reasons.append, seconds=0.3) as writer,
         asyncio.timeout(5),
     ):
         outcome = await writer.put("ns", "my-cache", "a", entry(), NOW)

@@ -43,16 +43,17 @@ async def _release(namespace: str, names: list[str]) -> int:
     # A Kubernetes client takes longer to load than the other subcommands take to run.
     from cli import held
     from kube import client
+    from kube.errors import ApiError
 
     try:
         api = await client.connect()
-    except client.FAILURES as error:
+    except ApiError as error:
         return _say(f"no cluster to talk to: {error}", _USAGE)
     async with api:
         try:
             pods = [held.Pod(namespace, name) for name in names] or await held.find(api, namespace)
-        except client.FAILURES as error:
-            return _say(f"cannot list Pods: {client.explain(error)}", _FAILED)
+        except ApiError as error:
+            return _say(f"cannot list Pods: {error}", _FAILED)
         if not pods:
             _say("no Pod is held")
         code = _DONE

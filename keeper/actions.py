@@ -2,7 +2,7 @@
 
 Each action may be repeated after any of its requests, by this process or another: it carries preconditions
 (the Pod's uid and version, the result's version, the annotation that says for which Pod we posted it), and
-where the API server refuses one of them it looks again. Whatever else goes wrong is raised (kube.FAILURES),
+where the API server refuses one of them it looks again. Whatever else goes wrong is raised (kube.ApiError),
 for the keeper to try later.
 
 No step may run beside an answer of ours. A result is taken back only in the version that we alone have
@@ -15,13 +15,12 @@ from datetime import datetime
 from enum import Enum
 from urllib.parse import quote
 
-from kubernetes_asyncio.client.exceptions import ApiException
-
 from keeper import patches, steppods
 from keeper.patches import Request
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, ObservedPod, Phase
 from keeper.task_results import Posted, Results, posted
+from kube.errors import ApiError, Conflict
 from memoize import configmap, names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
@@ -30,7 +29,6 @@ from memoize.taskresult import completed, kept_out, posted_by_us
 
 _TRIES = 5
 """Looks at one object that somebody else keeps changing, before the keeper is left to try later."""
-_CONFLICT = 409
 _LOOK_AGAIN = (404, 409, 422)
 """How a precondition fails: no such Pod, another resourceVersion or uid, the test of a JSON patch."""
 _REFUSED_CONTENT = (400, 403, 413, 422)
@@ -51,8 +49,8 @@ class ActionResult(Enum):
     """The Pod is held, and not to be answered as it was to be: it was told to run, or is another step."""
 
 
-class KeepsChangingError(ValueError):
-    """Others changed the object as often as it was looked at; one of kube.FAILURES."""
+class KeepsChangingError(Conflict):
+    """Others changed the object as often as it was looked at."""
 
 
 class Actions:
@@ -69,10 +67,10 @@ class Actions:
         for _ in range(_TRIES):
             try:
                 return await self._results.answer(pod, entry.outputs)
-            except ApiException as error:
+            except ApiError as error:
                 if error.status in _REFUSED_OUTPUTS:
                     return Outcome(Reason.BROKEN_ENTRY, f"its outputs are refused: {error.status}")
-                if error.status != _CONFLICT:
+                if not isinstance(error, Conflict):
                     raise
             found = await self._results.read(pod)
             if found is None:
@@ -155,7 +153,7 @@ class Actions:
         """Write on a held Pod that it is to run, if the API server takes that; see `_patch`."""
         try:
             return await self._patch(_path(pod), patches.tell(held, outcome), held, self._held)
-        except ApiException as error:
+        except ApiError as error:
             if not _is_refused(error):
                 raise
             return None
@@ -165,7 +163,7 @@ class Actions:
 
         A workflow is not over as long as one of its results is incomplete (markWorkflowPhase in
         workflow/controller/operator.go) and that Pod is there; for ten minutes at most where
-        argo.GIVES_INCOMPLETE_RESULTS_UP.
+        argo.version.GIVES_INCOMPLETE_RESULTS_UP.
         """
         for _ in range(_TRIES):
             found = await self._results.read(pod)
@@ -203,7 +201,7 @@ class Actions:
             try:
                 await self._requests.send("PATCH", path, body, content_type)
                 return None
-            except ApiException as error:
+            except ApiError as error:
                 if not _is_refused(error):
                     raise
                 again = await look(pod)
@@ -269,9 +267,9 @@ def _is_ours(posted_for: str, pod: ObservedPod) -> bool:
     return posted_for == pod.uid or (bool(posted_for) and isinstance(pod, GatedStep))
 
 
-def _is_refused(error: ApiException) -> bool:
+def _is_refused(error: ApiError) -> bool:
     """Whether the API server refuses what it was asked for, rather than cannot do it."""
-    too_large = configmap.too_large(error.status or 0, (), str(error.body or ""))
+    too_large = configmap.too_large(error.status, error.causes, error.message)
     return error.status in (*_LOOK_AGAIN, *_REFUSED_CONTENT) or too_large
 
 

@@ -33,9 +33,9 @@ from keeper.requests import Requests
 from keeper.single_flight import SingleFlight
 from keeper.state import FinalLabel, Record, Records, Trouble
 from keeper.steppods import GatedStep, InjectedPod, Phase
-from kube import client
+from kube.errors import ApiError
 from kube.leader_election import Lease
-from kube.reflector import SILENCE
+from kube.reflector import WATCH_IDLE_TIMEOUT
 from kube.workqueue import RateLimiter, WorkQueue
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -113,7 +113,7 @@ class Keeper:
         self._acted = False
         requests = Requests(api, RateLimiter(settings.requests, clock))
         self._lease = Lease(
-            api, settings.lease_namespace, settings.lease, identity, fit=self._is_fit, clock=clock
+            api, settings.lease_namespace, settings.lease, identity, may_lead=self._is_fit, clock=clock
         )
         self._flights = SingleFlight(
             hold_timeout=timedelta(seconds=settings.hold_timeout),
@@ -134,7 +134,7 @@ class Keeper:
             now,
         )
         self._reflectors = pod_watch.reflectors(
-            api, settings.namespaces, self.see, self.gone, synced=self._lease.hurry, clock=clock
+            api, settings.namespaces, self.see, self.gone, synced=self._lease.check_now, clock=clock
         )
         view.subscribe(self._told)
 
@@ -144,10 +144,10 @@ class Keeper:
         now = self._clock()
         return (
             self._view.in_sync
-            and now < self._view.heard + SILENCE + TRUSTED
+            and now < self._view.heard + WATCH_IDLE_TIMEOUT + TRUSTED
             and all(one.in_sync and now < one.heard + pod_watch.SILENCE + TRUSTED for one in self._reflectors)
             and now < self._progress + STUCK
-            and self._lease.known
+            and self._lease.has_leader
         )
 
     async def run(self) -> None:
@@ -244,7 +244,7 @@ class Keeper:
 
     def _may_act(self) -> bool:
         """Whether the Lease is ours. Who just got it looks at every Pod: timers were not heeded."""
-        acts = self._lease.holds
+        acts = self._lease.is_leader
         if acts and not self._acted:
             for record in self._records:
                 record.doubtful = True  # whoever acted before may have posted for it
@@ -255,7 +255,7 @@ class Keeper:
     async def _turn(self, uid: str, slots: asyncio.Semaphore) -> None:
         record = self._leaving.pop(uid, None) or self._records.get(uid)
         try:
-            if record is None or not (self._lease.holds or record.unfinished):
+            if record is None or not (self._lease.is_leader or record.unfinished):
                 return
             wait = await tend(record, self._tools)
             record.trouble = None
@@ -282,7 +282,8 @@ class Keeper:
             give_up(record, outcome, self._tools)
         pause = min(_FIRST_PAUSE * 2**trouble.count, _LONGEST_PAUSE) * random.uniform(0.5, 1)
         trouble.count = min(trouble.count + 1, 10)
-        wait = max(pause, client.retry_after(error, _LONGEST_WISH))
+        wish = error.retry_after if isinstance(error, ApiError) else 0.0
+        wait = max(pause, min(wish, _LONGEST_WISH))
         self._queue.add_later(record.pod.uid, wait, urgent=not held)
         told = fields(
             namespace=record.pod.namespace, pod=record.pod.name, reason=outcome.reason, error=outcome.detail

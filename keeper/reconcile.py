@@ -1,6 +1,6 @@
 """What is done for one Pod when it is its turn: look up and answer, let run, or store what it left.
 
-Whatever cannot be done now is raised: one of kube.FAILURES, or a TroubleError.
+Whatever cannot be done now is raised: a kube.ApiError, or a TroubleError.
 """
 
 import logging
@@ -15,7 +15,7 @@ from keeper.capture import Capture
 from keeper.single_flight import Complete, Release, SingleFlight, Wait
 from keeper.state import Answer, FinalLabel, Record
 from keeper.steppods import GatedStep, InjectedPod, InvalidStep, Phase
-from kube import client
+from kube.errors import ApiError
 from memoize import names
 from memoize.entry import Entry, Hit, Miss, look_up
 from memoize.event import UNTOLD
@@ -25,6 +25,7 @@ from server.events import Events
 from server.logs import fields
 from server.lookups import Lookups
 from server.metrics import Metrics
+from server.outcomes import outcome_of
 from webhook.pods.decision import Owner
 
 _log = logging.getLogger(__name__)
@@ -91,8 +92,8 @@ def refusal(error: Exception) -> Outcome:
     """An error as an outcome."""
     if isinstance(error, TroubleError):
         return error.outcome
-    if isinstance(error, client.FAILURES):
-        return client.refusal(error)
+    if isinstance(error, ApiError):
+        return outcome_of(error)
     return Outcome(Reason.INTERNAL_ERROR, type(error).__name__)
 
 

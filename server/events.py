@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from kube import client
+from kube.errors import TEMPORARY, ApiError, Conflict
 from memoize.entry import Entry
 from memoize.event import event, origin, saved
 from memoize.reasons import Reason
@@ -118,27 +118,19 @@ class Events:
         for attempt in range(ATTEMPTS):
             try:
                 await client.request(self._api, "POST", path, seconds=TIMEOUT, body=told)
-            except client.FAILURES as error:
-                if isinstance(error, ApiException) and error.status == 409:
-                    return True  # told before: a reinvocation, another replica, or our own try came through
-                if not _passes(error) or attempt == ATTEMPTS - 1:
-                    _log.warning(
-                        "cannot write an Event",
-                        extra=fields(namespace=namespace, error=client.explain(error)),
-                    )
+            except Conflict:
+                return True  # told before: a reinvocation, another replica, or our own try came through
+            except ApiError as error:
+                if not isinstance(error, TEMPORARY) or attempt == ATTEMPTS - 1:
+                    _log.warning("cannot write an Event", extra=fields(namespace=namespace, error=str(error)))
                     return False
-                await self._sleep(max(PAUSE * 2**attempt, client.retry_after(error, LONGEST_PAUSE)))
+                await self._sleep(max(PAUSE * 2**attempt, min(error.retry_after, LONGEST_PAUSE)))
             else:
                 return True
         return False
 
 
 _Line = asyncio.Queue[dict[str, Any]]
-
-
-def _passes(error: Exception) -> bool:
-    """Whether the same request may be taken later: all but a refusal."""
-    return not isinstance(error, ApiException) or error.status == 429 or error.status >= 500
 
 
 def hit_event(owner: Owner, node: str, entry: Entry, instance: str, now: datetime) -> dict[str, Any]:

@@ -9,21 +9,19 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from keeper.cache.configmap import ConfigMap, TroubleError
+from keeper.cache.configmap import CacheError, ConfigMap
+from kube.errors import Invalid, NotFound
 from memoize import configmap
 from memoize.entry import expired
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-
-_NOT_FOUND = 404
-_INVALID = 422
 
 
 class Attempt(NamedTuple):
     """What came of it. Entries that are not in `done`, by data key, met `trouble`, which may pass."""
 
     done: Mapping[str, Outcome]
-    trouble: TroubleError | None = None
+    trouble: CacheError | None = None
 
 
 async def attempt(cache: ConfigMap, entries: Mapping[str, str], now: datetime) -> Attempt:
@@ -31,7 +29,7 @@ async def attempt(cache: ConfigMap, entries: Mapping[str, str], now: datetime) -
     batch = _Batch(cache, now)
     try:
         await batch.add(entries)
-    except TroubleError as trouble:
+    except CacheError as trouble:
         if trouble.passes:
             return Attempt(batch.done, trouble)
         batch.settle(entries, trouble.outcome)
@@ -39,7 +37,7 @@ async def attempt(cache: ConfigMap, entries: Mapping[str, str], now: datetime) -
 
 
 class _Batch:
-    """The outcomes so far, by data key. Every method may raise TroubleError with entries left undone."""
+    """The outcomes so far, by data key. Every method may raise CacheError with entries left undone."""
 
     def __init__(self, cache: ConfigMap, now: datetime) -> None:
         self._cache, self._now = cache, now
@@ -54,10 +52,10 @@ class _Batch:
         """Write into a cache that is there and has room, else find out what there is."""
         try:
             await self._cache.patch(configmap.added(entries))
-        except TroubleError as trouble:
-            if trouble.status == _NOT_FOUND:
+        except CacheError as trouble:
+            if isinstance(trouble.error, NotFound):
                 await self._create(entries)
-            elif trouble.too_large or trouble.status == _INVALID:
+            elif trouble.too_large or isinstance(trouble.error, Invalid):
                 await self._write_seen(entries, crowded=trouble.too_large)
             else:
                 raise
@@ -67,7 +65,7 @@ class _Batch:
     async def _create(self, entries: Mapping[str, str]) -> None:
         try:
             await self._cache.create(entries)
-        except TroubleError as trouble:
+        except CacheError as trouble:
             await self._split(entries, trouble)
         else:
             self._stored(entries)
@@ -87,18 +85,18 @@ class _Batch:
             return None
         try:
             await self._cache.patch(configmap.seen(seen, fitting, gone))
-        except TroubleError as trouble:
+        except CacheError as trouble:
             await self._split(fitting, trouble)
         else:
             self._stored(fitting)
         return None
 
-    async def _split(self, entries: Mapping[str, str], trouble: TroubleError) -> None:
+    async def _split(self, entries: Mapping[str, str], trouble: CacheError) -> None:
         """After a refusal that may be the fault of a few: write one at a time, the smallest first.
 
         Where one finds no room, no larger one is tried: this is the rare way, and each try costs a megabyte.
         """
-        if not trouble.too_large and trouble.status != _INVALID:
+        if not trouble.too_large and not isinstance(trouble.error, Invalid):
             raise trouble
         if len(entries) == 1:
             (text,) = entries.values()

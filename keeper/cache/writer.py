@@ -6,9 +6,7 @@ gathered for some milliseconds, and go in one request after another.
 
 import asyncio
 import logging
-import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -16,8 +14,10 @@ from typing import NamedTuple
 from kubernetes_asyncio.client import ApiClient
 
 from keeper.cache.batch import Attempt, attempt
-from keeper.cache.configmap import ConfigMap, TroubleError
+from keeper.cache.configmap import CacheError, ConfigMap
 from keeper.cache.refresh import refresh
+from kube.backoff import Backoff
+from kube.caching import TtlCache
 from memoize import configmap
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -66,8 +66,8 @@ class _Lane:
         self.cache = cache
         self.puts: list[_Put] = []
         self.bytes = 0
-        self.trouble: TroubleError | None = None
-        self.pause = _FIRST_PAUSE
+        self.trouble: CacheError | None = None
+        self.backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self.task: asyncio.Task[None] | None = None
 
 
@@ -82,9 +82,9 @@ class Writer:
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._api, self._written, self._seconds, self._clock = api, written, seconds, clock
+        self._api, self._written, self._seconds = api, written, seconds
         self._lanes: dict[tuple[str, str], _Lane] = {}
-        self._full: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._full: TtlCache[tuple[str, str], bool] = TtlCache(_FULL_CACHES, clock)
         self._bytes = 0
         self._requests = asyncio.Semaphore(REQUESTS)
 
@@ -145,7 +145,7 @@ class Writer:
     async def _run(self, key: tuple[str, str], lane: _Lane) -> None:
         """Write batch after batch until nothing waits."""
         try:
-            pause = GATHERED_WHEN_FULL if self._was_full(key) else GATHERED
+            pause = self._gathered(key)
             while lane.puts:
                 await asyncio.sleep(pause)
                 self._forget(lane, [put for put in lane.puts if put.outcome.done()])
@@ -177,14 +177,12 @@ class Writer:
         self._forget(lane, done)
         lane.trouble = result.trouble
         if any(outcome.reason is Reason.CACHE_FULL for outcome in result.done.values()):
-            self._remember_full(key)
+            self._full.put(key, True, FULL)
         if result.trouble is None:
-            lane.pause = _FIRST_PAUSE
-            return GATHERED_WHEN_FULL if self._was_full(key) else GATHERED
-        pause = lane.pause * random.uniform(0.5, 1)
-        lane.pause = min(2 * lane.pause, _LONGEST_PAUSE)
+            lane.backoff.reset()
+            return self._gathered(key)
         # Nothing that waits now will wait for longer than that.
-        return max(pause, min(result.trouble.retry_after, self._seconds))
+        return max(lane.backoff.next(), min(result.trouble.error.retry_after, self._seconds))
 
     def _forget(self, lane: _Lane, puts: list[_Put]) -> None:
         gone = {id(put) for put in puts}
@@ -193,14 +191,8 @@ class Writer:
         lane.bytes -= size
         self._bytes -= size
 
-    def _was_full(self, key: tuple[str, str]) -> bool:
-        return self._clock() < self._full.get(key, 0)
-
-    def _remember_full(self, key: tuple[str, str]) -> None:
-        self._full[key] = self._clock() + FULL
-        self._full.move_to_end(key)
-        while len(self._full) > _FULL_CACHES:
-            self._full.popitem(last=False)
+    def _gathered(self, key: tuple[str, str]) -> float:
+        return GATHERED_WHEN_FULL if self._full.get(key) else GATHERED
 
 
 def _first(puts: list[_Put]) -> list[_Put]:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo
 from cli import held
 from cli.__main__ import main
 from kube import client
@@ -42,7 +43,7 @@ def hold(
             "name": name,
             "namespace": namespace,
             "labels": {names.RESULT: names.RESULT_GATED, **labels},
-            "annotations": {names.NODE_ID: f"node-{name}"},
+            "annotations": {argo.NODE_ID: f"node-{name}"},
         },
         "spec": {
             "schedulingGates": [{"name": gate} for gate in gates],
@@ -57,10 +58,10 @@ def hold(
 def post(cluster: Cluster, pod: Json, posted_for: str) -> None:
     """An answer for the Pod's node."""
     made = {
-        "apiVersion": names.ARGO_API_VERSION,
+        "apiVersion": argo.API_VERSION,
         "kind": "WorkflowTaskResult",
         "metadata": {
-            "name": pod["metadata"]["annotations"][names.NODE_ID],
+            "name": pod["metadata"]["annotations"][argo.NODE_ID],
             "namespace": pod["metadata"]["namespace"],
             "annotations": {names.POSTED_FOR: posted_for},
         },
@@ -79,7 +80,7 @@ def gates(pod: Json) -> list[str]:
 
 
 def has_result(cluster: Cluster, pod: Json) -> bool:
-    name = pod["metadata"]["annotations"][names.NODE_ID]
+    name = pod["metadata"]["annotations"][argo.NODE_ID]
     return cluster.get("WorkflowTaskResult", pod["metadata"]["namespace"], name)[0] == 200
 
 

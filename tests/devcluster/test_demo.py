@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from argo import names as argo
 from devcluster import demo
 from devcluster.demo import BrokenPromiseError, Pace, kubectl_error
 from devcluster.terminal import Terminal
@@ -56,7 +57,7 @@ async def test_the_demo_shows_a_denial_and_four_runs_and_leaves_nothing(temporar
     assert [row[2:] for row in pods if row[3] == "hit"] == [["<none>", "hit"]] * 5
     assert [row[2:] for row in pods if row[3] == "stored"] == [["devcluster", "stored"]] * 3
     assert len(re.findall(r"MemoizationHit  Hit: step .* was answered from the cache", text)) == 5
-    assert names.CONFIGMAP_TYPE in text
+    assert argo.CONFIGMAP_TYPE in text
     assert "\033" not in text
     assert left_in(temporary) == []
 

@@ -11,7 +11,8 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube.reflector import Json, Lines, Reflector
+from kube.client import Json, Lines
+from kube.reflector import Reflector
 from tests.cluster import Cluster
 from tests.keeper.troubled import Answer, broken, gibberish, hang, overloaded
 from tests.kube.collection import Collection, cut_off, gone, gone_as_an_event, nonsense, over_at_once, silent

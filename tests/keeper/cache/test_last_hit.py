@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from argo import names as argo
 from keeper.cache import last_hit as hits
 from keeper.cache.last_hit import Hits, is_due, renew
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
-from memoize import names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -49,11 +49,11 @@ class Caches:
             told,
         )
 
-    def holds(self, data: Mapping[str, str], label: str = names.CONFIGMAP_TYPE_CACHE) -> None:
+    def holds(self, data: Mapping[str, str], label: str = argo.CONFIGMAP_TYPE_CACHE) -> None:
         metadata = {
             "name": "results",
             "namespace": self.namespace,
-            "labels": {names.CONFIGMAP_TYPE: label},
+            "labels": {argo.CONFIGMAP_TYPE: label},
         }
         created = {"kind": "ConfigMap", "metadata": metadata, "data": dict(data)}
         assert self.cluster.create(created)[0] == 201

@@ -6,6 +6,7 @@ import logging
 from kubernetes_asyncio.client import ApiClient
 
 from kube import client
+from kube.errors import ApiError
 from server.logs import fields
 from server.settings import SettingsError
 
@@ -49,9 +50,9 @@ async def own_image(
                     if isinstance(found, dict) and found.get("kind") == "Pod":
                         break
                     problem = "what comes back is no Pod"
-                except client.FAILURES as error:
-                    problem = client.explain(error)
-                    if getattr(error, "status", None) in _FINAL:
+                except ApiError as error:
+                    problem = str(error)
+                    if error.status in _FINAL:
                         why = f"cannot read {subject}: {problem}; {_ALLOW}, {_INSTEAD}"
                         raise SettingsError([why]) from None
                 _log.warning("cannot read the own Pod yet", extra=fields(error=problem))

@@ -21,7 +21,7 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 _TOOLS = "/opt/devcluster/bin"
 """Where our images keep `python3` and `argoexec`."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PACKAGES = ("memoize", "sidecar")
+_PACKAGES = ("argo", "memoize", "sidecar")
 """What the sidecar imports."""
 
 

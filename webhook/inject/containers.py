@@ -65,7 +65,7 @@ class InjectSettings:
         "image",
         values.IMAGE,
         "",
-        "the image of the injected containers; empty: the one that the server runs, by --pod-name",
+        "the image of the injected containers; empty: the server's own, read from its Pod at the start",
     )
     image_pull_policy: str = setting(
         "image-pull-policy",

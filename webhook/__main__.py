@@ -55,7 +55,7 @@ async def _serve(chosen: Settings) -> None:
     stop, hurry = _signals()
     metrics = Metrics()
     async with await client.connect() as api:
-        if chosen.inject.gate is Delivery.IMAGE_VOLUME:
+        if chosen.inject.injection is Delivery.IMAGE_VOLUME:
             required = preflight.require_image_volumes(api, chosen.namespace, chosen.inject)
             await _until_first_ends(required, stop.wait())
             if stop.is_set():

@@ -100,7 +100,7 @@ def _settings(chosen: Mapping[str, Any]) -> Settings:
             image=chosen["image"],
             image_pull_policy=chosen["image_pull_policy"],
             pull_secrets=chosen["image_pull_secrets"],
-            gate=Delivery(chosen["injection"]),
+            injection=Delivery(chosen["injection"]),
             check_timeout_ms=chosen["check_timeout"],
             capture_timeout_ms=chosen["capture_timeout"],
             cpu_request=chosen["sidecar_requests"]["cpu"],

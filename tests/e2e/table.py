@@ -28,8 +28,8 @@ What was run where. This page is made of [compatibility.json](compatibility.json
 Every case runs real workflows: a step that is executed prints a line and gives a random output; a hit is
 a run with the same output and no such line. A column is a version of Argo Workflows, the layout of its Pods
 (`legacy`: with Argo's init container, `init-less`: without) and where stepmemo looks the key up (`service`:
-outside of the Pod, which a hit never starts; in the Pod, by a gate that an init container, `init`, or an
-`image-volume` brings).
+outside of the Pod, which a hit never starts; in the Pod, by an entrypoint that an init container, `init`, or
+an `image-volume` brings).
 
 | cell | meaning |
 |---|---|

@@ -1,4 +1,4 @@
-"""The sidecar as the gate starts it, in a process of its own, with no more rights than a step's account has.
+"""The sidecar as the entrypoint starts it, in a process of its own, with no more rights than a step has.
 
 The same tests run against the devcluster and a real kube-apiserver: they hold our picture of the API's
 answers (bare 422s, causes, preconditions) to the truth. And they run over both ways to the cache, by the

@@ -55,7 +55,7 @@ def containers(pod: Pod, api: Api) -> Iterator[Containers]:
 @pytest.fixture(scope="module")
 def modelled() -> set[tuple[str, bool, str, Result]]:
     """What there may be when a Python process takes its next step."""
-    states = explore(Delivery.VOLUME, gates=1).states
+    states = explore(Delivery.VOLUME, entrypoints=1).states
     return {(s.python.at, s.claim, s.word, s.result) for s in states if s.python}
 
 
@@ -66,8 +66,8 @@ def ends(api: Api, modelled: set[tuple[str, bool, str, Result]]) -> Callable[...
     def end(sidecar: "subprocess.Popen[str]", step: list["subprocess.Popen[str]"], *late: Stop) -> str:
         said = sidecar.communicate(timeout=SECONDS)[1]
         assert sidecar.returncode == 0, said
-        ran = [gate.communicate(timeout=SECONDS)[0] for gate in step].count("ran\n")
-        assert [gate.returncode for gate in step] == [0] * len(step)
+        ran = [entrypoint.communicate(timeout=SECONDS)[0] for entrypoint in step].count("ran\n")
+        assert [entrypoint.returncode for entrypoint in step] == [0] * len(step)
         assert (api.word, ran) in {(names.HIT, 0), (names.RUN, len(step))}
         if ran:
             assert api.result is not Result.OURS
@@ -177,21 +177,23 @@ def test_a_late_retraction_leaves_what_the_step_has_reported(containers: Contain
     assert ends(containers.kill_all(sidecar), step, retraction, post) == names.RUN
 
 
-def test_an_impatient_gate_runs_and_python_that_comes_to_the_claim_later_posts_nothing(
+def test_an_impatient_entrypoint_runs_and_python_that_comes_to_the_claim_later_posts_nothing(
     containers: Containers, api: Api, ends
 ):
     look_up = api.stop(Call.READ_CACHE, "after")
     sidecar = containers.sidecar()
     look_up.wait()
     step = containers.step(IMPATIENT)
-    for gate in step:
-        gate.wait(SECONDS)
+    for entrypoint in step:
+        entrypoint.wait(SECONDS)
     look_up.release()
     assert ends(sidecar, step) == names.RUN
     assert [seen.call for seen in api.seen] == [Call.READ_CACHE]
 
 
-def test_an_impatient_gate_that_finds_the_claim_taken_gets_the_answer(containers: Containers, api: Api, ends):
+def test_an_impatient_entrypoint_that_finds_the_claim_taken_gets_the_answer(
+    containers: Containers, api: Api, ends
+):
     post = api.stop(Call.POST_RESULT, "before")
     sidecar = containers.sidecar()
     post.wait()
@@ -201,7 +203,7 @@ def test_an_impatient_gate_that_finds_the_claim_taken_gets_the_answer(containers
 
 
 def test_a_check_that_comes_too_late_with_its_answer_takes_it_back(containers: Containers, api: Api, ends):
-    """A gate has given up on it: the word is there before the POST was answered."""
+    """An entrypoint has given up on it: the word is there before the POST was answered."""
     post = api.stop(Call.POST_RESULT, "after")
     sidecar = containers.sidecar()
     post.wait()
@@ -215,7 +217,7 @@ def test_a_check_that_comes_too_late_with_its_answer_takes_it_back(containers: C
 def test_a_retraction_that_comes_too_late_leaves_what_the_step_has_reported_into_our_answer(
     containers: Containers, api: Api, ends
 ):
-    """A gate has given up on it, and the step is over before the retraction reads."""
+    """An entrypoint has given up on it, and the step is over before the retraction reads."""
     post, read = api.stop(Call.POST_RESULT, "after"), api.stop(Call.READ_RESULT, "before")
     sidecar = containers.sidecar()
     post.wait()

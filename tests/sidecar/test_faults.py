@@ -55,11 +55,11 @@ def holds(pod: Pod, api: faults.Api, ended: Ended) -> None:
     elif pod.decision == names.RUN:
         assert not answered(api)
     else:
-        the_gate_retracts(pod, api)
+        the_entrypoint_retracts(pod, api)
 
 
-def the_gate_retracts(pod: Pod, api: faults.Api) -> None:
-    """The API server has recovered by the time the gate sees that there is no decision."""
+def the_entrypoint_retracts(pod: Pod, api: faults.Api) -> None:
+    """The API server has recovered by the time the entrypoint sees that there is no decision."""
     for method in ("PATCH", "POST"):
         api.always(method, RESULTS, faults.OK)
     assert (pod.shared / names.CLAIM_FILE).exists()
@@ -216,7 +216,7 @@ def test_a_result_that_arrives_while_it_is_retracted_never_answers_the_step(
     "retraction", [Fault(s) for s in (401, 403, 409, 422, "reset", "hang", 500)], ids=name
 )
 @pytest.mark.parametrize("post", [Fault("hang", applied=True), Fault("hang")], ids=name)
-def test_a_retraction_that_does_not_succeed_leaves_the_word_to_the_gate(
+def test_a_retraction_that_does_not_succeed_leaves_the_word_to_the_entrypoint(
     pod: Pod, api: faults.Api, post: Fault, retraction: Fault
 ):
     pod.timeout_ms = 2 * SHORT

@@ -247,7 +247,7 @@ def test_the_services_address_is_read(pod: Pod, url: str, place: tuple[str, int]
 @pytest.mark.parametrize(
     "url", ["http://a", "a:443", "https://", "https://:443", "https://a:", "https://a:x", "https://a/b"]
 )
-def test_an_address_of_another_form_is_named_and_leaves_the_word_to_the_gate(pod: Pod, url: str):
+def test_an_address_of_another_form_is_named_and_leaves_the_word_to_the_entrypoint(pod: Pod, url: str):
     with pytest.raises(SettingsError, match=names.ENV_SERVICE):
         settings(pod, url)
     pod.environment[names.ENV_SERVICE] = url
@@ -261,7 +261,7 @@ def test_an_authority_that_is_missing_is_named(pod: Pod):
 
 
 @pytest.mark.parametrize("pem", ["no certificate", "ünicode"])
-def test_an_authority_that_is_none_leaves_the_word_to_the_gate(pod: Pod, pem: str):
+def test_an_authority_that_is_none_leaves_the_word_to_the_entrypoint(pod: Pod, pem: str):
     pod.environment[names.ENV_SERVICE_CA] = pem
     assert pod.run("check").reason is Reason.INTERNAL_ERROR
     assert list(pod.shared.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What our containers have in common, whichever way the gate gets into a Pod."""
+"""What our containers have in common, whichever way the entrypoint gets into a Pod."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from webhook.pods.delivery import Delivery
 Json = dict[str, Any]
 
 WORK = ("--", *names.SIDECAR_COMMAND)
-"""The end of a gate's command line: the Python that it starts."""
+"""The end of an entrypoint's command line: the Python that it starts."""
 _SHARED_VOLUME: Json = {"name": names.VOLUME, "emptyDir": {}}
 SHARED_MOUNT: Json = {"name": names.VOLUME, "mountPath": names.SHARED_DIR}
 
@@ -56,15 +56,15 @@ class Service:
 class InjectSettings:
     """What an operator chooses of the injected containers; quantities are Kubernetes'.
 
-    `gate` is how the gate gets into a Pod that can take it that way. `pull_secrets` name Secrets for our
-    image in the workflow's namespace; the time-outs are milliseconds. Without a `service` each step reaches
-    its ConfigMaps with its own rights.
+    `injection` is how the entrypoint gets into a Pod that can take it that way. `pull_secrets` name Secrets
+    for our image in the workflow's namespace; the time-outs are milliseconds. Without a `service` each step
+    reaches its ConfigMaps with its own rights.
     """
 
     image: str
     image_pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
-    gate: Delivery = Delivery.INIT_CONTAINER
+    injection: Delivery = Delivery.INIT_CONTAINER
     check_timeout_ms: int = 2000
     capture_timeout_ms: int = 2000
     cpu_request: str = "10m"
@@ -83,13 +83,13 @@ class InjectSettings:
 class Parts:
     """What one way of delivery puts into a Pod.
 
-    `gate` and `gate_mounts` go to every gated container: the words before its recording option and its
-    command, and the volumeMounts that they need. `first` and `last` are containers, by their place among the
-    Pod's own.
+    `entrypoint` and `entrypoint_mounts` go to every wrapped container: the words before its recording option
+    and its command, and the volumeMounts that they need. `first` and `last` are containers, by their place
+    among the Pod's own.
     """
 
-    gate: tuple[str, ...]
-    gate_mounts: tuple[Json, ...]
+    entrypoint: tuple[str, ...]
+    entrypoint_mounts: tuple[Json, ...]
     volumes: tuple[Json, ...]
     init: tuple[Json, ...] = ()
     first: tuple[Json, ...] = ()
@@ -122,17 +122,17 @@ def base(spec: Mapping[str, Any], settings: InjectSettings, work: Work) -> Json:
 
 
 def memory(settings: InjectSettings) -> list[str]:
-    """The gate's option that bounds the Python it starts, in MiB."""
+    """The entrypoint's option that bounds the Python it starts, in MiB."""
     return ["-m", str(settings.python_memory_mib)]
 
 
 def awaited(plan: InjectionPlan) -> list[str]:
-    """The gate's options that name the containers whose end decides whether the outputs are stored."""
+    """The entrypoint's options that name the containers whose end decides whether the outputs are stored."""
     return [word for place in plan.layout.recorded for word in (_kind(place, plan), place.name)]
 
 
 def _kind(place: ContainerRef, plan: InjectionPlan) -> str:
-    """What the end of a container means to the gate: `-M` and `-w` must succeed, `-s` may be signalled."""
+    """How a container must end, as the entrypoint is told: `-M` and `-w` with 0, `-s` also by a signal."""
     if place is plan.layout.auxiliary:
         return "-w"
     return "-M" if place.name in plan.mains else "-s"
@@ -155,7 +155,7 @@ def env(plan: InjectionPlan, settings: InjectSettings) -> list[Json]:
 
 
 def volumes(settings: InjectSettings) -> tuple[Json, ...]:
-    """What our containers need of volumes, whichever way the gate is delivered."""
+    """What our containers need of volumes, whichever way the entrypoint is delivered."""
     return (_SHARED_VOLUME,) if settings.service is None else (_SHARED_VOLUME, _TOKEN_VOLUME)
 
 

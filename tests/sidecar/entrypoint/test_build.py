@@ -44,7 +44,10 @@ def test_the_same_sources_give_the_same_bytes(tmp_path: Path, monkeypatch: pytes
 
 def test_the_command_line_builds_what_it_is_told_and_says_where() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "sidecar.entrypoint.build", "x86_64"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "sidecar.entrypoint.build", "x86_64"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.splitlines() == [str(build.path("x86_64"))]
 

@@ -121,8 +121,8 @@ def test_trouble_says_nothing_about_the_fields(code: int, answer: object) -> Non
 
 
 def test_errors_begin_with_the_setting() -> None:
-    (gate,) = (flag for flag in settings.FLAGS if flag.name == "injection")
-    assert f'{gate}: "image-volume"' == preflight._SETTING
+    (injection,) = (flag for flag in settings.FLAGS if flag.name == "injection")
+    assert f'{injection}: "image-volume"' == preflight._SETTING
 
 
 # --- Against an API ----------------------------------------------------------------------------------

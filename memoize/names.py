@@ -152,7 +152,8 @@ SERVICEACCOUNT_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 TERMINATION_LOG = "/dev/termination-log"
 """Where the kubelet looks for a container's last word."""
 
-ENTRYPOINT = f"{SHARED_DIR}/entrypoint"
+ENTRYPOINT_FILE = "entrypoint"
+ENTRYPOINT = f"{SHARED_DIR}/{ENTRYPOINT_FILE}"
 """The static binary, once `stepmemo-check` has put it there."""
 IMAGE_ENTRYPOINT = "/opt/stepmemo/entrypoint"
 """The static binary inside our image."""
@@ -162,13 +163,16 @@ SIDECAR_COMMAND = ("python3", "-S", "-E", "-B", "-m", "sidecar")
 """What the entrypoint runs, with the verb `check`, `retract` or `capture` appended; the image's working
 directory is where the packages lie. `-S`: site-packages are not needed and cost start-up time."""
 
-# --- Files in SHARED_DIR -----------------------------------------------------------------------------
+# --- Files in SHARED_DIR (sidecar/entrypoint/names.h has the same) -----------------------------------
 
 CLAIM_FILE = "claim"
 """Created exclusively by whoever is about to decide: the checker before it posts anything, or an entrypoint
 that has waited long enough. Who creates it owns the word."""
 DECISION_FILE = "decision"
-"""`hit` or `run`, created whole and once (written aside, then linked)."""
+"""Holds DECISION_HIT or DECISION_RUN; created whole and once (written aside, then linked)."""
+DECISION_HIT = "hit"
+"""The step was answered from the cache: no command of it runs."""
+DECISION_RUN = "run"
 START_FILE_PREFIX = "started-"
 """`started-1`, `started-2`: left by CAPTURE_CONTAINER as it starts, where it looks the key up: one that was
 killed whole and started again knows itself by them (sidecar/entrypoint/starts.c)."""
@@ -178,8 +182,6 @@ was told to stop before it ended; written whole by its entrypoint (sidecar/entry
 LOCK_FILE_PREFIX = "lock-"
 """`lock-main`, `lock-wait`, …: locked (flock) by that container's entrypoint while it lives; free without an
 exit file means that the container was killed."""
-HIT = "hit"
-RUN = "run"
 
 # --- Variables the sidecar reads ---------------------------------------------------------------------
 

@@ -40,12 +40,12 @@ def check(settings: Settings, cache: Cache, result: TaskResult, until: Deadline)
     if not files.claim(settings.shared_dir):
         return Outcome(Reason.UNDECIDED, "somebody else holds the claim")
     if isinstance(found, Outcome):
-        files.decide(settings.shared_dir, names.RUN)
+        files.decide(settings.shared_dir, names.DECISION_RUN)
         return found
     entry, declared = found
     posted, answer = result.post(declared, entry.outputs, until.part(_POSTED))
     if posted is Posted.THERE:
-        if files.decide(settings.shared_dir, names.HIT):
+        if files.decide(settings.shared_dir, names.DECISION_HIT):
             return Outcome(Reason.HIT, f"from {entry.node_id[:_LONGEST_NAME]}")
         return _too_late(result, answer, until)
     outcome = _not_posted(answer)
@@ -53,7 +53,7 @@ def check(settings: Settings, cache: Cache, result: TaskResult, until: Deadline)
         retracted = _retract(settings, result, until)
         if not retracted.ok:
             return Outcome(Reason.UNDECIDED, f"{outcome.detail}; could not {retracted}")
-    files.decide(settings.shared_dir, names.RUN)
+    files.decide(settings.shared_dir, names.DECISION_RUN)
     return outcome
 
 

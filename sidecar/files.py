@@ -40,7 +40,7 @@ def decided(shared: str) -> bool:
 
 
 def decide(shared: str, word: str) -> bool:
-    """Write the decision, `names.HIT` or `names.RUN`; say whether it stands. Raises OSError.
+    """Write the decision, `names.DECISION_HIT` or `DECISION_RUN`; say whether it stands. Raises OSError.
 
     The first word stands: an entrypoint that waited for the owner of the claim in vain writes one too. It is
     written aside and linked: an entrypoint that sees the file sees all of it.

@@ -33,6 +33,7 @@
 #include "capture.h"
 #include "check.h"
 #include "enter.h"
+#include "names.h"
 #include "options.h"
 #include "text.h"
 
@@ -45,7 +46,7 @@ static const char *setting(const char *variable, const char *otherwise)
 int main(int argc, char **argv)
 {
     struct options options = {
-        .shared_dir = setting("STEPMEMO_SHARED_DIR", "/stepmemo"),
+        .shared_dir = setting(ENV_SHARED_DIR, SHARED_DIR),
         .timeout_ms = 2000,
     };
     const char *verb = argc > 1 ? argv[1] : "";

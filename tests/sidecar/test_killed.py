@@ -92,8 +92,8 @@ class Run:
         assert self.seen.exit_codes == (0, 0)
         assert self.seen.outputs == OUTPUTS["parameters"]
         assert step.endings == {"check": 0, "capture": 0}
-        assert step.decision in (names.HIT, names.RUN)
-        assert step.runs == (0 if step.decision == names.HIT else 1)
+        assert step.decision in (names.DECISION_HIT, names.DECISION_RUN)
+        assert step.runs == (0 if step.decision == names.DECISION_HIT else 1)
         assert self.api.unknown == []
         data = dict(self.api.objects[CONFIGMAPS].get("my-cache", {}).get("data", {}))
         if own := data.pop("hello-1", None):
@@ -104,7 +104,7 @@ class Run:
 
     def left_no_answer_beside_it(self) -> None:
         """Nothing that was posted for this Pod is there where the step ran."""
-        if self.step.decision == names.RUN:
+        if self.step.decision == names.DECISION_RUN:
             annotations = self.api.objects[RESULTS]["wf-123"]["metadata"].get("annotations", {})
             assert annotations.get(names.POSTED_FOR) != POD_UID, self.step.log
 

@@ -247,7 +247,7 @@ def does_not_notice(cell: Cell, control: dict[int, Seen]) -> None:
     assert cell.api.unknown == []
     assert cell.seen.exit_codes == expected.exit_codes
     assert cell.seen.outputs == expected.outputs
-    assert step.runs == (0 if step.decision == names.HIT else 1)
+    assert step.runs == (0 if step.decision == names.DECISION_HIT else 1)
     assert step.endings == {"check": 0, "capture": 0}
     assert Reason.INTERNAL_ERROR not in step.log
     assert all(line.startswith("stepmemo: reason=") for line in step.log.splitlines()), step.log

@@ -56,9 +56,9 @@ class Kept:
             KeeperSettings(
                 lease_namespace=namespace,
                 namespaces=settings.namespaces,
-                hold_timeout=settings.hold_timeout,
-                follow_timeout=settings.follow_timeout,
-                most_followers=settings.followers,
+                gate_timeout=settings.hold_timeout,
+                single_flight_timeout=settings.follow_timeout,
+                single_flight_waiters=settings.followers,
             ),
             # Never that of the process before: a container that is started again is another holder.
             identity=str(uuid.uuid4()),

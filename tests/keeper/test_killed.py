@@ -45,7 +45,7 @@ def a_hit(site: Site, case: str = SIMPLE) -> Scenario:
         assert _count(calls, f"POST workflowtaskresults/{name}", 201) == 1
         assert _count(calls, f"PATCH pods/{name}/status", 200) == 1
 
-    return Scenario(site, [name], lambda: site.word(name) == names.RESULT_HIT, check)
+    return Scenario(site, [name], lambda: site.label(name) == names.RESULT_HIT, check)
 
 
 def a_hit_with_a_pause(site: Site) -> Scenario:
@@ -64,11 +64,11 @@ def a_hit_whose_entry_goes_as_soon_as_it_is_posted(site: Site) -> Scenario:
         if not site.held(name) and not site.succeeded(name):
             assert not site.value(name), "our answer stands beside a running step"
             site.run(name)
-        return site.word(name) in (names.RESULT_HIT, names.RESULT_STORED)
+        return site.label(name) in (names.RESULT_HIT, names.RESULT_STORED)
 
     def check(calls: list[Call]) -> None:
-        assert site.value(name) == (OUT if site.word(name) == names.RESULT_HIT else RAN)
-        assert _count(calls, f"PATCH pods/{name}/status", 200) == (site.word(name) == names.RESULT_HIT)
+        assert site.value(name) == (OUT if site.label(name) == names.RESULT_HIT else RAN)
+        assert _count(calls, f"PATCH pods/{name}/status", 200) == (site.label(name) == names.RESULT_HIT)
 
     return Scenario(site, [name], over, check)
 
@@ -82,7 +82,7 @@ def a_leader_and_its_followers(site: Site) -> Scenario:
             if name not in ran and not site.held(name) and not site.succeeded(name):
                 ran.add(name)
                 site.run(name)
-        return set(site.words(pods)) <= {names.RESULT_HIT, names.RESULT_STORED}
+        return set(site.labels(pods)) <= {names.RESULT_HIT, names.RESULT_STORED}
 
     def check(calls: list[Call]) -> None:
         assert len(ran) == 1
@@ -103,7 +103,7 @@ def a_leader_that_fails(site: Site) -> Scenario:
         for name in pods:
             if not site.held(name) and site.get(name)["status"]["phase"] == "Pending":
                 site.end(name, phase="Failed", code=1)
-        return set(site.words(pods)) == {names.RESULT_SKIPPED}
+        return set(site.labels(pods)) == {names.RESULT_SKIPPED}
 
     def check(calls: list[Call]) -> None:
         assert not any(site.value(name) for name in pods)

@@ -27,7 +27,7 @@ from memoize import configmap, names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-from memoize.taskresult import completed, kept_out, posted_by_us
+from memoize.taskresult import completed, placeholder_for, posted_by_us
 
 _MAX_READS = 5
 """Reads of one object that somebody else keeps changing, before the keeper is left to try later."""
@@ -175,7 +175,7 @@ class Actions:
 
         async def attempt(_: ObservedPod) -> ObservedPod | None:
             found = await self._results.read(pod)
-            if found is None or kept_out(found) != pod.uid or completed(found):
+            if found is None or placeholder_for(found) != pod.uid or completed(found):
                 return None
             fresh = await self._requests.get(_path(pod))
             if fresh is None or fresh["metadata"].get("uid") != pod.uid:
@@ -256,8 +256,8 @@ class Actions:
         async def attempt(_: ObservedPod) -> ActionResult | ObservedPod:
             found = await self._results.read(pod)
             if found is None:
-                kept = not isinstance(pod, GatedStep) or await self._results.keep_out(pod)
-                return ActionResult.DONE if kept else pod
+                reserved = not isinstance(pod, GatedStep) or await self._results.reserve(pod)
+                return ActionResult.DONE if reserved else pod
             if not _is_ours(posted_by_us(found), pod):
                 return ActionResult.DONE
             gated = await self._read_gated(pod)

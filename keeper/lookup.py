@@ -18,7 +18,7 @@ class Lookup(NamedTuple):
     """What was found."""
 
     found: Hit | Miss | None
-    """None where it cannot be told now."""
+    """None where that is not known now."""
     text: str = ""
     """The entry as it stands in the cache, "" where there is none."""
 

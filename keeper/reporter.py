@@ -26,14 +26,14 @@ class Reporter:
     def hit(self, pod: GatedStep, entry: Entry) -> None:
         """The Pod has succeeded with the outputs of this entry."""
         now = self._now()
-        self._metrics.kept(Reason.HIT)
+        self._metrics.step_outcome(Reason.HIT)
         self._metrics.completed_seconds((now - pod.created_at).total_seconds())
         self._metrics.seconds_saved(entry.took)
         self._events.hit(pod.owner, pod.step.node_id, entry, now)
 
     def outcome(self, pod: ObservedPod, outcome: Outcome) -> None:
         """The Pod was let run, or is over; this is why, or how its memoization ended."""
-        self._metrics.kept(outcome.reason)
+        self._metrics.step_outcome(outcome.reason)
         _log.info(
             "%s",
             pod.phase.value,

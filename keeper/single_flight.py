@@ -169,10 +169,10 @@ class SingleFlight:
         key = self._end(uid)
         return self._block(key, now) if key is not None else ()
 
-    def decide(self, pod: GatedStep, known: Hit | Miss | None, now: datetime) -> Decision | None:
+    def decide(self, pod: GatedStep, found: Hit | Miss | None, now: datetime) -> Decision | None:
         """What to do with a Pod that was seen; None: nothing, it is not waiter or is being deleted.
 
-        `known` is what look_up says of its entry, None where that cannot be told now. Ask again where what
+        `found` is what look_up says of its entry, None where that cannot be told now. Ask again where what
         was to be done could not be done.
         """
         flight = self._flights.get(pod.key)
@@ -181,21 +181,21 @@ class SingleFlight:
             return None
         if waiter.release is not None:
             return waiter.release
-        decided = self._decide(flight, waiter, known, now)
+        decided = self._decide(flight, waiter, found, now)
         if isinstance(decided, Release):
             waiter.release = decided
             if pod.may_run_for_others:
                 self._add_runner(pod)
         return decided
 
-    def _decide(self, flight: _Flight, waiter: _Waiter, known: Hit | Miss | None, now: datetime) -> Decision:
-        if known is None:
+    def _decide(self, flight: _Flight, waiter: _Waiter, found: Hit | Miss | None, now: datetime) -> Decision:
+        if found is None:
             return self._undecided(waiter, now)
         waiter.since = None
-        if isinstance(known, Hit):
+        if isinstance(found, Hit):
             waiter.answer_due = None
-            return Complete(known.entry)
-        run = Release(Outcome(known.reason, known.detail))
+            return Complete(found.entry)
+        run = Release(Outcome(found.reason, found.detail))
         if not waiter.pod.plan.share:
             return run
         key = waiter.pod.key

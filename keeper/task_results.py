@@ -1,4 +1,4 @@
-"""The WorkflowTaskResults of held Pods: created, taken back, kept out and closed, each in one version alone.
+"""The WorkflowTaskResults of gated Pods: created, taken back, reserved and closed, each in one version alone.
 
 What was seen is changed only as it was seen: what the step reported since makes another version.
 """
@@ -50,10 +50,10 @@ class TaskResults:
         body = taskresult.answer(pod.step, pod.declared, pod.uid, outputs)
         return posted_result(await self._requests.send("POST", _results(pod), body))
 
-    async def keep_out(self, pod: GatedStep) -> bool:
+    async def reserve(self, pod: GatedStep) -> bool:
         """Create one that is not reported yet, so that a late POST of ours meets it; False: there is one."""
         try:
-            body = taskresult.keeping_out(pod.step, pod.uid)
+            body = taskresult.placeholder(pod.step, pod.uid)
             await self._requests.send("POST", _results(pod), body)
         except ApiException as error:
             if error.status != _CONFLICT:

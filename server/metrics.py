@@ -37,7 +37,7 @@ class Metrics:
             ["resource"],
         )
         self._lost_events = self._counter("stepmemo_events_dropped", "Events that were not written.")
-        self._kept = self._counter(
+        self._step_outcomes = self._counter(
             "stepmemo_steps", "What the keeper made of steps, by reason code.", ["reason"]
         )
         self._held = self._gauge("stepmemo_gated_pods", "Pods that are held right now.")
@@ -92,9 +92,9 @@ class Metrics:
         """Count one Event that was not written."""
         self._lost_events.inc()
 
-    def kept(self, reason: Reason) -> None:
+    def step_outcome(self, reason: Reason) -> None:
         """Count what the keeper made of one step: answered, let run, stored, or why not."""
-        self._kept.labels(reason.value).inc()
+        self._step_outcomes.labels(reason.value).inc()
 
     def held(self, pods: int) -> None:
         """Tell how many Pods are held right now."""

@@ -275,7 +275,7 @@ class Keeper(RuleBasedStateMachine):
                 self.change(uid, phase=Phase.RUNNING)
 
     @invariant()
-    def the_end_of_a_leader_wakes_its_waiters(self) -> None:
+    def the_end_of_a_runner_wakes_its_waiters(self) -> None:
         for key, failed in self.failures.items():
             if failed == self.now:
                 waiting = [self.pods[uid] for uid in self.held() if self.pods[uid].seen.key == key]

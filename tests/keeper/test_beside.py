@@ -36,42 +36,42 @@ async def test_who_gets_the_lease_back_takes_back_what_another_posted_meanwhile(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with keeping(site) as first:
-        leader, follower = site.pod(0, case=PAUSED), site.pod(1, case=PAUSED)
-        await until(lambda: site.labels([leader, follower]) == ["gated", "miss"])
-        if site.label(leader) == names.RESULT_GATED:
-            leader, follower = follower, leader
+        runner, waiter = site.pod(0, case=PAUSED), site.pod(1, case=PAUSED)
+        await until(lambda: site.labels([runner, waiter]) == ["gated", "miss"])
+        if site.label(runner) == names.RESULT_GATED:
+            runner, waiter = waiter, runner
         lose_the_lease(first, monkeypatch)
         forget_the_lease(site)
         site.store()
         async with keeping(site) as other:
-            await until(lambda: site.value(follower) == OUT)
+            await until(lambda: site.value(waiter) == OUT)
             await other.kill()
-        assert site.held(follower)
+        assert site.held(waiter)
         forget_the_entry(site)
         await until(lambda: not first.keeper._view.entries)
         monkeypatch.undo()
         forget_the_lease(site)
-        site.delete(leader)
-        await decided(site, follower)
-    assert site.label(follower) == names.RESULT_MISS
-    assert not site.value(follower)
+        site.delete(runner)
+        await decided(site, waiter)
+    assert site.label(waiter) == names.RESULT_MISS
+    assert not site.value(waiter)
 
 
 async def test_who_gets_the_lease_back_keeps_out_what_another_may_be_posting(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with keeping(site) as running:
-        leader, follower = site.pod(0), site.pod(1)
-        await until(lambda: site.labels([leader, follower]) == ["gated", "miss"])
-        if site.label(leader) == names.RESULT_GATED:
-            leader, follower = follower, leader
+        runner, waiter = site.pod(0), site.pod(1)
+        await until(lambda: site.labels([runner, waiter]) == ["gated", "miss"])
+        if site.label(runner) == names.RESULT_GATED:
+            runner, waiter = waiter, runner
         lose_the_lease(running, monkeypatch)
         await until(lambda: not running.keeper._acted)
         monkeypatch.undo()
         forget_the_lease(site)
-        site.delete(leader)
-        await decided(site, follower)
-    assert completed(site, follower) == "false"
+        site.delete(runner)
+        await decided(site, waiter)
+    assert completed(site, waiter) == "false"
 
 
 def lose_the_lease(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,14 +45,14 @@ async def test_of_equal_steps_one_runs_and_the_others_are_answered_with_its_outp
     async with keeping(site):
         pods = [site.pod(number) for number in range(5)]
         await until(lambda: site.labels(pods) == ["gated"] * 4 + ["miss"])
-        leader = next(name for name in pods if site.label(name) == names.RESULT_MISS)
-        site.run(leader)
+        runner = next(name for name in pods if site.label(name) == names.RESULT_MISS)
+        site.run(runner)
         await until(lambda: site.labels(pods) == ["hit"] * 4 + ["stored"])
     assert [site.value(name) for name in pods] == [RAN] * 5
     assert all(site.succeeded(name) for name in pods)
     entry = site.entry()
     assert entry is not None
-    assert (entry.pod, entry.workflow, entry.took) == (leader, "wf", 5.0)
+    assert (entry.pod, entry.workflow, entry.took) == (runner, "wf", 5.0)
 
 
 @pytest.mark.contract
@@ -131,49 +131,49 @@ async def test_what_containers_of_ours_did_inside_a_pod_is_shown_on_it_and_told(
     assert site.reason(name) == said["reason"]
 
 
-async def test_when_the_leader_fails_its_followers_run_side_by_side(site: Site) -> None:
+async def test_when_the_runner_fails_its_waiters_run_side_by_side(site: Site) -> None:
     async with keeping(site):
         pods = [site.pod(number) for number in range(4)]
         await until(lambda: site.labels(pods) == ["gated"] * 3 + ["miss"])
-        leader = next(name for name in pods if site.label(name) == names.RESULT_MISS)
-        site.end(leader, phase="Failed", code=1)
+        runner = next(name for name in pods if site.label(name) == names.RESULT_MISS)
+        site.end(runner, phase="Failed", code=1)
         await until(lambda: site.labels(pods) == ["miss"] * 3 + ["skipped"])
     assert {site.reason(name) for name in pods} == {"StepFailed", "SharedRunFailed"}
     assert not any(site.held(name) for name in pods)
 
 
-async def test_when_the_leader_is_deleted_its_followers_run(site: Site) -> None:
+async def test_when_the_runner_is_deleted_its_waiters_run(site: Site) -> None:
     async with keeping(site):
         pods = [site.pod(number) for number in range(3)]
         await until(lambda: site.labels(pods) == ["gated"] * 2 + ["miss"])
-        leader = next(name for name in pods if site.label(name) == names.RESULT_MISS)
-        site.delete(leader)
-        pods.remove(leader)
+        runner = next(name for name in pods if site.label(name) == names.RESULT_MISS)
+        site.delete(runner)
+        pods.remove(runner)
         await decided(site, *pods)
     assert site.labels(pods) == ["miss"] * 2
 
 
 async def test_nobody_follows_for_longer_than_its_limit(site: Site) -> None:
     async with keeping(site):
-        leader = site.pod(0)
-        await decided(site, leader)
-        follower = site.pod(1, seconds=2)
-        await decided(site, follower)
-    assert site.label(leader) == names.RESULT_MISS
-    assert site.reason(follower) == "SharedRunTimeout"
-    assert not site.held(follower)
+        runner = site.pod(0)
+        await decided(site, runner)
+        waiter = site.pod(1, seconds=2)
+        await decided(site, waiter)
+    assert site.label(runner) == names.RESULT_MISS
+    assert site.reason(waiter) == "SharedRunTimeout"
+    assert not site.held(waiter)
 
 
 async def test_an_entry_of_somebody_else_answers_those_who_wait(site: Site) -> None:
     async with keeping(site):
-        leader, follower = site.pod(0), site.pod(1)
-        await until(lambda: site.labels([leader, follower]) == ["gated", "miss"])
-        if site.label(leader) == names.RESULT_GATED:
-            leader, follower = follower, leader
+        runner, waiter = site.pod(0), site.pod(1)
+        await until(lambda: site.labels([runner, waiter]) == ["gated", "miss"])
+        if site.label(runner) == names.RESULT_GATED:
+            runner, waiter = waiter, runner
         site.store()
-        await decided(site, follower)
-    assert site.label(leader) == names.RESULT_MISS
-    assert site.label(follower) == names.RESULT_HIT
+        await decided(site, waiter)
+    assert site.label(runner) == names.RESULT_MISS
+    assert site.label(waiter) == names.RESULT_HIT
 
 
 async def test_without_a_right_to_the_caches_a_pod_is_released_when_its_time_is_over(site: Site) -> None:
@@ -212,9 +212,9 @@ async def test_a_pod_that_claims_another_workflows_node_gets_nothing_posted_and_
 
 async def test_a_held_pod_that_is_deleted_just_goes(site: Site) -> None:
     async with keeping(site) as running:
-        leader, follower = site.pod(0), site.pod(1)
-        await until(lambda: site.labels([leader, follower]) == ["gated", "miss"])
-        gone = leader if site.label(leader) == names.RESULT_GATED else follower
+        runner, waiter = site.pod(0), site.pod(1)
+        await until(lambda: site.labels([runner, waiter]) == ["gated", "miss"])
+        gone = runner if site.label(runner) == names.RESULT_GATED else waiter
         site.delete(gone)
         site.store()
         other = site.pod(2)

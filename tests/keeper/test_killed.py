@@ -73,7 +73,7 @@ def a_hit_whose_entry_goes_as_soon_as_it_is_posted(site: Site) -> Scenario:
     return Scenario(site, [name], over, check)
 
 
-def a_leader_and_its_followers(site: Site) -> Scenario:
+def a_runner_and_its_waiters(site: Site) -> Scenario:
     pods = [site.pod(number) for number in range(3)]
     ran: set[str] = set()
 
@@ -96,7 +96,7 @@ def a_leader_and_its_followers(site: Site) -> Scenario:
     return Scenario(site, pods, over, check)
 
 
-def a_leader_that_fails(site: Site) -> Scenario:
+def a_runner_that_fails(site: Site) -> Scenario:
     pods = [site.pod(number) for number in range(2)]
 
     def over() -> bool:
@@ -116,8 +116,8 @@ SCENARIOS = [
     a_hit,
     a_hit_with_a_pause,
     a_hit_whose_entry_goes_as_soon_as_it_is_posted,
-    a_leader_and_its_followers,
-    a_leader_that_fails,
+    a_runner_and_its_waiters,
+    a_runner_that_fails,
 ]
 
 

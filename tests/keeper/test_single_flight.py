@@ -46,10 +46,10 @@ def over(uid: str) -> GatedStep:
 A, B, C = gated_step("a"), gated_step("b"), gated_step("c")
 
 
-def following(*followers: GatedStep, leader: str = "leader") -> SingleFlight:
-    """A leader that runs, and these that were told to wait for it."""
-    table = flights(running(leader), *followers)
-    for pod in followers:
+def waiting_for(*waiters: GatedStep, runner: str = "runner") -> SingleFlight:
+    """A runner that runs, and these that were told to wait for it."""
+    table = flights(running(runner), *waiters)
+    for pod in waiters:
         assert isinstance(table.decide(pod, MISS, START), Wait)
     return table
 
@@ -127,16 +127,16 @@ def test_a_readonly_step_follows_and_never_leads() -> None:
 
 
 def test_waiters_are_asked_when_the_entry_is_stored_and_completed() -> None:
-    table = following(B, A)
-    assert table.on_stored("leader", START) == ("a", "b")
+    table = waiting_for(B, A)
+    assert table.on_stored("runner", START) == ("a", "b")
     assert table.decide(A, HIT, START) == Complete(ENTRY)
     assert table.decide(B, HIT, START) == Complete(ENTRY)
 
 
 def test_an_entry_may_take_a_moment_to_be_seen() -> None:
-    table = following(A)
-    table.on_stored("leader", START)
-    table.on_deleted("leader", START)
+    table = waiting_for(A)
+    table.on_stored("runner", START)
+    table.on_deleted("runner", START)
     due = START + STORED_GRACE
     assert table.decide(A, MISS, START) == Wait(due)
     table.on_pod(B, START + SECOND)
@@ -147,8 +147,8 @@ def test_an_entry_may_take_a_moment_to_be_seen() -> None:
 
 
 def test_an_entry_that_does_not_answer_its_waiters_ends_the_sharing() -> None:
-    table = following(A, B, C)
-    table.on_stored("leader", START)
+    table = waiting_for(A, B, C)
+    table.on_stored("runner", START)
     late = START + STORED_GRACE
     for pod in (B, A, C):
         assert table.decide(pod, Miss(Reason.EXPIRED), late) == Release(Outcome(Reason.SHARED_RUN_FAILED))
@@ -157,23 +157,23 @@ def test_an_entry_that_does_not_answer_its_waiters_ends_the_sharing() -> None:
 
 
 @pytest.mark.parametrize("how", ["failed", "gone", "deleting", "plan rewritten", "key rewritten"])
-def test_a_leader_that_stores_nothing_lets_all_run_side_by_side(how: str) -> None:
-    table = following(C, A, B)
+def test_a_runner_that_stores_nothing_lets_all_run_side_by_side(how: str) -> None:
+    table = waiting_for(C, A, B)
     asked = {
-        "failed": lambda: table.on_failed("leader", START),
-        "gone": lambda: table.on_deleted("leader", START),
-        "deleting": lambda: table.on_pod(running("leader", deleting=True), START),
-        "plan rewritten": lambda: table.on_pod(running("leader", share=False), START),
-        "key rewritten": lambda: table.on_pod(running("leader", place="other"), START),
+        "failed": lambda: table.on_failed("runner", START),
+        "gone": lambda: table.on_deleted("runner", START),
+        "deleting": lambda: table.on_pod(running("runner", deleting=True), START),
+        "plan rewritten": lambda: table.on_pod(running("runner", share=False), START),
+        "key rewritten": lambda: table.on_pod(running("runner", place="other"), START),
     }[how]()
     assert asked == ("a", "b", "c")
     for pod in (C, A, B):
         assert table.decide(pod, MISS, START) == Release(Outcome(Reason.SHARED_RUN_FAILED))
 
 
-def test_a_key_whose_leader_failed_is_shared_again_after_some_minutes() -> None:
-    table = following()
-    table.on_failed("leader", START)
+def test_a_key_whose_runner_failed_is_shared_again_after_some_minutes() -> None:
+    table = waiting_for()
+    table.on_failed("runner", START)
     for moment, uid in ((START, "a"), (START + BLOCKED - SECOND, "b")):
         table.on_pod(gated_step(uid), moment)
         assert table.decide(gated_step(uid), MISS, moment) == RUN
@@ -184,24 +184,24 @@ def test_a_key_whose_leader_failed_is_shared_again_after_some_minutes() -> None:
 
 def test_a_blocked_key_answers_hits_and_blocks_no_other() -> None:
     other = gated_step("z", place="other")
-    table = following(A)
+    table = waiting_for(A)
     table.on_pod(running("y", place="other"), START)
     table.on_pod(other, START)
-    table.on_failed("leader", START)
+    table.on_failed("runner", START)
     assert table.decide(A, HIT, START) == Complete(ENTRY)
     assert table.decide(other, MISS, START) == Wait(LIMIT)
 
 
-def test_a_leader_whose_end_is_told_does_not_lead_again_however_often_it_is_seen() -> None:
-    table = following(A)
-    table.on_stored("leader", START)
-    table.on_pod(over("leader"), START)
-    assert table.on_deleted("leader", START) == ()
+def test_a_runner_whose_end_is_told_does_not_lead_again_however_often_it_is_seen() -> None:
+    table = waiting_for(A)
+    table.on_stored("runner", START)
+    table.on_pod(over("runner"), START)
+    assert table.on_deleted("runner", START) == ()
     assert table.decide(A, MISS, START) == Wait(START + STORED_GRACE)
 
 
 def test_the_end_of_a_pod_that_leads_nothing_changes_nothing() -> None:
-    table = following(A)
+    table = waiting_for(A)
     for uid in ("a", "unknown"):
         assert table.on_stored(uid, START) == ()
         assert table.on_failed(uid, START) == ()
@@ -220,7 +220,7 @@ def test_a_look_up_that_comes_to_no_end_is_given_up() -> None:
 
 
 def test_the_time_for_a_look_up_begins_anew_when_one_succeeded() -> None:
-    table = flights(running("leader"), A)
+    table = flights(running("runner"), A)
     table.decide(A, None, START)
     table.decide(A, MISS, START + timedelta(seconds=20))
     again = START + timedelta(minutes=2)
@@ -269,7 +269,7 @@ def test_a_pod_that_was_told_to_run_is_not_answered_any_more() -> None:
     assert table.decide(A, HIT, START) == RUN
 
 
-def test_a_leader_leads_from_the_moment_it_is_told_to() -> None:
+def test_a_runner_is_one_from_the_moment_it_is_to_run() -> None:
     table = flights(A, B)
     table.decide(A, MISS, START)
     assert table.decide(B, MISS, START) == Wait(LIMIT)
@@ -289,7 +289,7 @@ def test_a_held_pod_that_is_deleted_keeps_nobody_waiting() -> None:
     assert table.decide(B, MISS, START) == RUN
 
 
-def test_a_new_keeper_knows_the_leader_in_whatever_order_it_sees_the_pods() -> None:
+def test_a_new_keeper_knows_the_runner_in_whatever_order_it_sees_the_pods() -> None:
     for order in ([A, B, running("z")], [running("z"), B, A], [A, running("z"), B]):
         table = flights(*order)
         assert table.decide(A, MISS, START) == Wait(LIMIT)
@@ -322,7 +322,7 @@ def test_the_oldest_is_waited_for_whenever_nobody_leads_again() -> None:
 
 
 def test_one_entry_that_does_not_answer_ends_the_sharing_once() -> None:
-    table = following(A, B)
-    table.on_stored("leader", START)
+    table = waiting_for(A, B)
+    table.on_stored("runner", START)
     assert table.decide(B, MISS, START + STORED_GRACE) == Release(Outcome(Reason.SHARED_RUN_FAILED))
     assert table.decide(A, MISS, START + STORED_GRACE + BLOCKED) == Wait(LIMIT), "B leads"

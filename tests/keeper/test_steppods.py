@@ -44,7 +44,7 @@ def test_all_comes_from_the_pod() -> None:
     assert found.containers == (("wait", "quay.io/argoproj/argoexec:v4.1.2"), ("main", "busybox"))
 
 
-def test_pods_without_a_word_of_ours_and_those_that_are_done_are_not_tended() -> None:
+def test_pods_without_a_word_of_ours_and_those_that_are_done_are_not_reconciled() -> None:
     pod = recorded("v4.1.2-legacy/container")
     assert read(pod) is None
     for word in (names.RESULT_HIT, names.RESULT_STORED, names.RESULT_SKIPPED, "other"):

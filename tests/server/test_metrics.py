@@ -47,7 +47,7 @@ def test_failures_of_the_api_are_counted() -> None:
 
 def test_what_became_of_steps_is_counted_and_timed() -> None:
     metrics = Metrics()
-    metrics.kept(Reason.HIT)
+    metrics.step_outcome(Reason.HIT)
     metrics.held(7)
     metrics.completed_seconds(0.04)
     metrics.completed_seconds(-3)  # the API server's clock is ahead of ours

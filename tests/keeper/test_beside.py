@@ -117,6 +117,18 @@ async def test_a_pod_that_is_rewritten_while_it_is_answered_runs_without_the_ans
     assert not site.succeeded(name)
 
 
+async def test_a_pod_that_loses_its_label_for_a_moment_while_it_is_answered_is_decided(site: Site) -> None:
+    site.store()
+    async with keeping(site) as running:
+        name = site.pod(case=PAUSED)
+        await until(lambda: site.value(name) == OUT)
+        pod = site.get(name)
+        running.keeper.on_deleted(pod["metadata"]["uid"])  # the watch shows both at once
+        running.keeper.on_pod(pod, new=True)
+        await decided(site, name)
+    assert (site.label(name), site.value(name)) == (names.RESULT_HIT, OUT)
+
+
 @pytest.mark.contract
 async def test_a_pod_that_is_rewritten_just_before_its_end_is_not_held_for_ever(site: Site) -> None:
     site.store()

@@ -175,7 +175,7 @@ class Keeper:
         result_may_exist = not (new and self._may_act())
         record = self._records.put(found, as_shown(found, pod), result_may_exist=result_may_exist)
         if isinstance(found, InjectedPod):
-            self._breaker.see(pod)
+            self._breaker.on_pod(pod)
         if found.phase is Phase.OVER:
             # What a step reported goes with its workflow, so there is no time to lose.
             self._queue.add(uid, urgent=True)
@@ -192,7 +192,7 @@ class Keeper:
         if record is not None and isinstance(record.state, Orphaned):
             self._orphans[uid] = record
             self._queue.add(uid, urgent=True)
-        self._breaker.gone(uid)
+        self._breaker.on_deleted(uid)
         self._wake(self._single_flight.on_deleted(uid, self._now()))
 
     def _on_cache(self, namespace: str, cache: str) -> None:

@@ -38,7 +38,7 @@ format: $(STAMP)
 	$(BIN)/ruff format . tools/control-plane tools/mutations
 
 gate: $(STAMP)
-	$(BIN)/python -m sidecar.gate.build
+	$(BIN)/python -m sidecar.entrypoint.build
 
 check: lint
 	$(BIN)/pytest -m 'not slow' -n logical --dist worksteal --hypothesis-profile=quick

@@ -7,21 +7,18 @@ before, as Pending and no more (controller.go).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from memoize import names
-from memoize.outputs import gc_strategy
-from memoize.step import Step
+from argo import names
+from argo.shape import mapping
 
-_PHASE = f"{names.ARGO_DOMAIN}/phase"
-"""Label that the same write brings, with another value than …"""
 _PENDING = "Pending"
-_KEPT = ("", "Never")
+"""Value of names.PHASE before the write that brings the finalizer."""
+NEVER = "Never"
+"""The strategy that leaves an artifact alone, as does none ("")."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A `workflowTemplateRef`: the name of a WorkflowTemplate, or of a ClusterWorkflowTemplate."""
 
     name: str
@@ -32,31 +29,18 @@ def told_by(metadata: Mapping[str, Any]) -> bool | None:
     """What a Workflow's metadata says of it; None: no reconcile of its steps has been written back yet."""
     if names.ARTIFACT_GC_FINALIZER in (metadata.get("finalizers") or ()):
         return True
-    phase = (metadata.get("labels") or {}).get(_PHASE, _PENDING)
+    phase = (metadata.get("labels") or {}).get(names.PHASE, _PENDING)
     return None if phase == _PENDING else False
 
 
-def concerns(step: Step) -> bool:
-    """Whether it matters to this step: an output artifact, or its archived log, leaves it to the workflow.
-
-    Unknown is yes: the template is offloaded, and the step may have such artifacts.
-    """
-    declared = step.declared
-    if declared is None or declared.archive is not None:
-        return True
-    return any(not gc_strategy(artifact) for artifact in declared.artifacts)
-
-
 def strategy(holder: Mapping[str, Any]) -> str:
-    """The strategy that the spec of a Workflow or a template names, "" where it names none."""
-    spec = holder.get("spec")
-    block = spec.get("artifactGC") if isinstance(spec, Mapping) else None
-    return str(block.get("strategy") or "") if isinstance(block, Mapping) else ""
+    """The strategy that an artifact, or the spec of a Workflow or of a template, names; "" for none."""
+    return str(mapping(holder.get("artifactGC")).get("strategy") or "")
 
 
 def deletes(strategy: str) -> bool:
     """Whether artifacts are deleted under this strategy."""
-    return strategy not in _KEPT
+    return strategy not in ("", NEVER)
 
 
 def reference(workflow: Mapping[str, Any]) -> Reference | None:

@@ -1,7 +1,7 @@
 """Reads a step Pod: the containers that Argo manages, its files, its token and its template.
 
 Four shapes are in use: `init` and `wait` around `main` (all versions), `supervisor` beside `main` (the
-init-less layout, argo.HAS_A_SUPERVISOR), and either without that auxiliary container, for `data` and most
+init-less layout, version.HAS_A_SUPERVISOR), and either without that auxiliary container, for `data` and most
 `resource` templates (workflow/controller/workflowpod.go and workflowpod_layout.go).
 """
 
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from argo import version
+from argo import names, version
 from argo.version import Version
-from memoize import names
 
 _NO_TIME = "0001-01-01T"
 """Go's zero time."""
@@ -148,9 +147,9 @@ def read(pod: Mapping[str, Any]) -> Layout:
         include_result=any(m.variables.get(names.ENV_INCLUDE_SCRIPT_OUTPUT) == "true" for m in managed),
         deadline=_deadline(managed),
         token_mount=_first_mount(by_authority, names.SERVICEACCOUNT_DIR),
-        argo_mount=_first_mount(by_authority, names.ARGO_DIR),
-        argo_bin_mount=_first_mount(regular, names.ARGO_BIN_DIR),
-        config_mount=source.mounts.get(names.ARGO_CONFIG_DIR) if source is not None and offloaded else None,
+        argo_mount=_first_mount(by_authority, names.DIR),
+        argo_bin_mount=_first_mount(regular, names.BIN_DIR),
+        config_mount=source.mounts.get(names.CONFIG_DIR) if source is not None and offloaded else None,
         restarts=(pod.get("spec") or {}).get("restartPolicy") != "Never",
     )
 
@@ -177,7 +176,7 @@ def _mounts(container: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _template_source(places: tuple[ContainerRef, ...]) -> ContainerRef | None:
     """The container whose ARGO_TEMPLATE is Argo's own word.
 
-    That is `init`, `supervisor`, or `main` where neither is there; before argo.TEMPLATE_IN_ONE_CONTAINER
+    That is `init`, `supervisor`, or `main` where neither is there; before version.TEMPLATE_IN_ONE_CONTAINER
     every container has one. The template's own init containers have a copy in all versions, and come last.
     """
     carriers = [m for m in places if names.ENV_TEMPLATE in m.variables]

@@ -85,7 +85,7 @@ _LOCATIONS = _object(
 )
 
 DRIVERS = frozenset(_LOCATIONS)
-"""The fields of an artifact that say where it lies: one for each artifact driver."""
+"""The fields of an artifact that say where it lies (ArtifactLocation): one for each artifact driver."""
 
 _PARAMETER = _object(
     "name globalName",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from argo import names
 from argo.fields import annotation
-from argo.shape import mapping
-from memoize import names
+from argo.shape import DRIVERS, mapping
 
 Parts = tuple[str | int, ...]
 """A place in an object, from its root."""
@@ -125,13 +125,11 @@ class TemplateRef:
             item
             for source in (self.template, self.defaults)
             for item in objects(mapping(source.get("inputs")).get("artifacts"))
-            if not _LOCATIONS & item.keys()
+            if not DRIVERS & item.keys()
         )
 
 
 _DEFAULTS = "templateDefaults"
-_LOCATIONS = frozenset({"artifactory", "azure", "gcs", "git", "hdfs", "http", "oss", "plugin", "raw", "s3"})
-"""Fields of an artifact that say where it lies (ArtifactLocation)."""
 
 
 def _names(found: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -191,7 +189,7 @@ def _with_inline(
 def is_argo(obj: Mapping[str, Any]) -> bool:
     """Whether the object is of Argo's group and holds templates."""
     group, _, _ = str(obj.get("apiVersion", "")).partition("/")
-    return group == names.ARGO_API_VERSION.partition("/")[0] and str(obj.get("kind")) in KINDS
+    return group == names.GROUP and str(obj.get("kind")) in KINDS
 
 
 def dotted(parts: Parts) -> str:

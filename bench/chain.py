@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from argo import names as argo
 from memoize import names
 
 Object = dict[str, Any]
@@ -63,7 +64,7 @@ def workflow(variant: Variant, key: str, cache: str, *, steps: int, seconds: flo
     if variant.mode:
         annotations[names.MODE] = variant.mode
     return {
-        "apiVersion": names.ARGO_API_VERSION,
+        "apiVersion": argo.API_VERSION,
         "kind": "Workflow",
         "metadata": {"generateName": f"bench-{variant.name}-", "annotations": annotations},
         "spec": {

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from argo import names as argo
 from bench import api, machine
 from bench.chain import HIT, MISS, PLAIN, REPOSITORY, VARIANTS, Object, Variant, delivery, outputs, workflow
 from bench.figures import Figure, Report, compare
 from bench.installation import Server
 from bench.kube import Kube, KubeError, connected
 from bench.measure import Series
-from memoize import names
 
 NAME = "cluster"
 _METHOD = """Steps in a row, one Pod each, every one a second of `sleep` and a random output. From the moment
@@ -22,7 +22,7 @@ before the Workflow is created until a watch shows it finished. In a round every
 keys (misses) and, where it can answer, once more with the same (hits), before the next round begins; hits
 are proved by equal outputs, misses by new ones, and the delivery by what is in the Pods. Between two runs
 every Pod has ended."""
-_WORKFLOWS = f"/apis/{names.ARGO_API_VERSION}/namespaces/{{}}/workflows"
+_WORKFLOWS = f"/apis/{argo.API_VERSION}/namespaces/{{}}/workflows"
 _PODS = "/api/v1/namespaces/{}/pods"
 _CONFIG_MAPS = "/api/v1/namespaces/{}/configmaps"
 _ENDED = ("Succeeded", "Failed")
@@ -93,7 +93,7 @@ class Bench:
 
     def _ended_pods(self, name: str) -> list[Object]:
         """Its Pods, all over: an entry is stored by then."""
-        selector = f"{names.WORKFLOW_LABEL}={name}"
+        selector = f"{argo.WORKFLOW_LABEL}={name}"
         deadline = time.monotonic() + self.arguments.patience
         while time.monotonic() < deadline:
             pods = self.kube.request("GET", _PODS.format(self.namespace), labelSelector=selector)["items"]
@@ -218,8 +218,8 @@ def versions(kube: Kube, pods: Sequence[Object]) -> dict[str, str]:
     """What ran: Kubernetes and its node as they say, Argo by the image of its executor."""
     node = kube.request("GET", "/api/v1/nodes", limit="1")["items"][0]["status"]["nodeInfo"]
     containers = {one["name"]: one["image"] for pod in pods for one in pod["spec"]["containers"]}
-    layout = "init-less" if names.SUPERVISOR_CONTAINER in containers else "with init and wait"
-    executor = containers.get(names.SUPERVISOR_CONTAINER) or containers.get(names.WAIT_CONTAINER) or "unknown"
+    layout = "init-less" if argo.SUPERVISOR_CONTAINER in containers else "with init and wait"
+    executor = containers.get(argo.SUPERVISOR_CONTAINER) or containers.get(argo.WAIT_CONTAINER) or "unknown"
     return {
         "Kubernetes": f"{node['kubeletVersion']} on {node['osImage']}, {node['containerRuntimeVersion']}",
         "Argo": f"{executor.rpartition(':')[2]}, {layout}",

@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("port", type=int)
     parser.add_argument("path")
     parser.add_argument("body", type=Path)
-    parser.add_argument("--sidecar-requests", type=int, required=True)
+    parser.add_argument("--requests", type=int, required=True)
     parser.add_argument("--concurrency", type=int, required=True)
     chosen = parser.parse_args(argv)
     message = request(chosen.path, chosen.body.read_bytes())

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from argo import names as argo
 from bench import api
 from bench.inotify import Watch
 from memoize import names
@@ -24,7 +25,7 @@ from memoize.entry import Entry
 from memoize.outputs import Declared
 from memoize.reasons import Reason
 from memoize.step import Step
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.cluster import Cluster
 
 PYTHON = str(Path(sys.executable).resolve())
@@ -50,9 +51,9 @@ class Installation:
     directory: Path
 
     def __post_init__(self) -> None:
-        for package in ("memoize", "sidecar"):
+        for package in ("argo", "memoize", "sidecar"):
             source = api.ROOT / package
-            ignored = shutil.ignore_patterns("__pycache__", "gate")
+            ignored = shutil.ignore_patterns("__pycache__", "entrypoint")
             shutil.copytree(source, self.directory / package, ignore=ignored)
         # As the Containerfile does: the file system is read-only there, and times are not looked at.
         unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
@@ -112,7 +113,7 @@ class Workload:
 
     def have_cache(self, name: str, data: dict[str, str]) -> str:
         """Make a cache with these entries; its path."""
-        labels = {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}
+        labels = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
         metadata = {"name": name, "namespace": self.namespace, "labels": labels}
         api.create(
             self.cluster, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}

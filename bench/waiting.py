@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from argo import names as argo
 from bench import machine
 from bench.figures import Report, Target, compare
 from bench.steppod import PYTHON, Installation
@@ -93,7 +94,7 @@ class Memory:
 
 
 def _sidecar(installation: Installation, pod: Path) -> "subprocess.Popen[bytes]":
-    options = ["-t", "2000", "-m", "56", "-M", names.MAIN_CONTAINER, "-w", names.WAIT_CONTAINER]
+    options = ["-t", "2000", "-m", "56", "-M", argo.MAIN_CONTAINER, "-w", argo.WAIT_CONTAINER]
     return _start([str(installation.gate), "capture", *options, "--", *installation.sidecar], pod)
 
 

@@ -146,7 +146,7 @@ def driven(case: Case, server: Server, concurrency: int) -> Mapping[str, float]:
 
 def _drive(case: Case, port: int, concurrency: int) -> Load:
     command = [sys.executable, "-B", "-m", "bench.load", str(port), case.path, str(case.body)]
-    sizes = [f"--sidecar-requests={case.requests}", f"--concurrency={concurrency}"]
+    sizes = [f"--requests={case.requests}", f"--concurrency={concurrency}"]
     done = subprocess.run([*command, *sizes], cwd=api.ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the client failed:\n{done.stderr}")

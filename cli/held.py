@@ -14,11 +14,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
+from argo import names as argo
 from kube import client, jsonpatch
+from kube.errors import ApiError, Conflict, Invalid, NotFound
 from kube.jsonpatch import Op
-from memoize import names, spec
+from memoize import names, spec, taskresult
 from memoize.reasons import Reason
 from webhook.pods import decision
 
@@ -30,7 +31,7 @@ SECONDS = 10.0
 ATTEMPTS = 5
 """How often a Pod is looked at again that others change at the same moment."""
 AT_ONCE = 8
-_CHANGED = (409, 422)
+_CHANGED = (Conflict, Invalid)
 """Somebody else was faster: a precondition, or the test of a JSON patch, failed."""
 
 
@@ -50,7 +51,7 @@ class Pod(NamedTuple):
         return f"{_pods(self.namespace)}/{self.name}"
 
 
-class Word(Enum):
+class Ending(Enum):
     """What became of one Pod."""
 
     RELEASED = "released"
@@ -63,12 +64,12 @@ class Result(NamedTuple):
     """What became of one Pod, and why if it failed."""
 
     pod: Pod
-    word: Word
+    ending: Ending
     why: str = ""
 
 
 async def find(api: ApiClient, namespace: str) -> list[Pod]:
-    """Held Pods of a Namespace, of all for ""; raises one of kube.FAILURES."""
+    """Held Pods of a Namespace, of all for ""; raises a kube.ApiError."""
     found: list[Pod] = []
     following = ""
     while True:
@@ -107,39 +108,36 @@ async def _release(api: ApiClient, pod: Pod) -> Result:
         for _ in range(ATTEMPTS):
             found = await client.request(api, "GET", pod.path, seconds=SECONDS)
             if _gate(found) is None:
-                return Result(pod, Word.NOT_HELD)
+                return Result(pod, Ending.NOT_HELD)
             try:
                 await _free(api, pod, found)
-            except ApiException as error:
-                if error.status not in _CHANGED:
-                    raise
+            except _CHANGED:
+                pass
             else:
-                return Result(pod, Word.RELEASED)
-    except client.FAILURES as error:
-        if isinstance(error, ApiException) and error.status == 404:
-            return Result(pod, Word.NOT_FOUND)
-        return Result(pod, Word.FAILED, client.explain(error))
-    return Result(pod, Word.FAILED, "others kept changing it")
+                return Result(pod, Ending.RELEASED)
+    except NotFound:
+        return Result(pod, Ending.NOT_FOUND)
+    except ApiError as error:
+        return Result(pod, Ending.FAILED, str(error))
+    return Result(pod, Ending.FAILED, "others kept changing it")
 
 
 async def _free(api: ApiClient, pod: Pod, found: Mapping[str, Any]) -> None:
-    """Release a Pod that is as it was found; ApiException 409 or 422 where it is not."""
+    """Release a Pod that is as it was found; Conflict or Invalid where it is not."""
     uid, result = found["metadata"]["uid"], _result_path(found)
     await _posted(api, result, uid)  # who has no right to see it does not begin
     take, reason = _take(found)
     try:
         taken = await _patch(api, pod, [*take, reason])
-    except ApiException as error:
-        if error.status not in _CHANGED:
-            raise
+    except _CHANGED:
         # Its annotations may be full; where it is the Pod that has changed, this is refused as well.
         taken = await _patch(api, pod, take)
     try:
         if posted := await _posted(api, result, uid):
             await client.request(api, "DELETE", result, seconds=SECONDS, body=posted)
         await _patch(api, pod, _ungate(taken))
-    except client.FAILURES:
-        with suppress(*client.FAILURES):
+    except ApiError:
+        with suppress(ApiError):
             await _patch(api, pod, _give_back(taken))
         raise
 
@@ -156,15 +154,11 @@ async def _posted(api: ApiClient, path: str, uid: str) -> dict[str, Any] | None:
         return None
     try:
         result = await client.request(api, "GET", path, seconds=SECONDS, accept=client.METADATA_ONLY)
-    except ApiException as error:
-        if error.status == 404:
-            return None
-        raise
-    metadata = result["metadata"]
-    if (metadata.get("annotations") or {}).get(names.POSTED_FOR) != uid:
+    except NotFound:
         return None
-    preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-    return {"preconditions": preconditions}
+    if taskresult.posted_by_us(result) != uid:
+        return None
+    return {"preconditions": {name: result["metadata"][name] for name in ("uid", "resourceVersion")}}
 
 
 def _pods(namespace: str) -> str:
@@ -175,7 +169,7 @@ def _result_path(pod: Mapping[str, Any]) -> str:
     """Where an answer for this Pod would lie; "" where its node can have none."""
     metadata = pod["metadata"]
     node = decision.node_id(metadata)
-    within = f"/apis/{names.ARGO_API_VERSION}/namespaces/{metadata['namespace']}/workflowtaskresults"
+    within = f"/apis/{argo.API_VERSION}/namespaces/{metadata['namespace']}/workflowtaskresults"
     return f"{within}/{node}" if spec.is_dns1123_subdomain(node) else ""
 
 
@@ -226,7 +220,7 @@ def _unchanged(pod: Mapping[str, Any], word: str | None) -> list[Op]:
 def _index(pod: Mapping[str, Any]) -> int:
     gate = _gate(pod)
     if gate is None:
-        raise ApiException(status=_CHANGED[0], reason="Conflict")
+        raise Conflict
     return gate
 
 

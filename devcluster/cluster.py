@@ -15,7 +15,7 @@ from devcluster.kubelet import Kubelet
 from devcluster.process import strongest_isolation
 from devcluster.volumes import Volumes
 from devcluster.webhook_server import WebhookServer
-from sidecar.gate import build
+from sidecar.entrypoint import build
 
 ENV_ISOLATION = "DEVCLUSTER_ISOLATION"
 """`user`, `root` or `none`: how containers are kept apart; without it, as well as this kernel allows."""

@@ -2,7 +2,7 @@
 
 Each action may be repeated after any of its requests, by this process or another: it carries preconditions
 (the Pod's uid and version, the result's version, the annotation that says for which Pod we posted it), and
-where the API server refuses one of them it reads again. Whatever else goes wrong is raised (kube.FAILURES),
+where the API server refuses one of them it reads again. Whatever else goes wrong is raised (kube.ApiError),
 for the keeper to try later.
 
 No step may run beside an answer of ours. A result is taken back only in the version that we alone have
@@ -16,13 +16,12 @@ from enum import Enum
 from typing import TypeVar
 from urllib.parse import quote
 
-from kubernetes_asyncio.client.exceptions import ApiException
-
 from keeper import patches, steppods
 from keeper.patches import Request
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, ObservedPod, Phase
 from keeper.task_results import PostedResult, TaskResults, posted_result
+from kube.errors import ApiError, Conflict
 from memoize import configmap, names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
@@ -31,7 +30,6 @@ from memoize.taskresult import completed, placeholder_for, posted_by_us
 
 _MAX_READS = 5
 """Reads of one object that somebody else keeps changing, before the keeper is left to try later."""
-_CONFLICT = 409
 _CHANGED = (404, 409, 422)
 """How a precondition fails: no such Pod, another resourceVersion or uid, the test of a JSON patch."""
 _REFUSED_CONTENT = (400, 403, 413, 422)
@@ -56,8 +54,8 @@ class ActionResult(Enum):
     """The Pod is gated, and not to be answered as it was to be: it is to run, or is another step."""
 
 
-class KeepsChangingError(ValueError):
-    """Others changed the object as often as it was read; one of kube.FAILURES."""
+class KeepsChangingError(Conflict):
+    """Others changed the object as often as it was read."""
 
 
 class Actions:
@@ -76,10 +74,10 @@ class Actions:
             # 1. Create it.
             try:
                 return await self._results.answer(pod, entry.outputs)
-            except ApiException as error:
+            except ApiError as error:
                 if error.status in _REFUSED_OUTPUTS:
                     return Outcome(Reason.BROKEN_ENTRY, f"its outputs are refused: {error.status}")
-                if error.status != _CONFLICT:
+                if not isinstance(error, Conflict):
                     raise
             # 2. There is one: whose?
             found = await self._results.read(pod)
@@ -160,7 +158,7 @@ class Actions:
             return await self._patch(
                 _path(seen), patches.announce_release(seen, reason), seen, self._read_gated
             )
-        except ApiException as error:
+        except ApiError as error:
             if not _is_refused(error):
                 raise
             return ActionResult.DONE
@@ -170,7 +168,7 @@ class Actions:
 
         A workflow is not over as long as one of its results is incomplete (markWorkflowPhase in
         workflow/controller/operator.go) and that Pod is there; for ten minutes at most where
-        argo.GIVES_INCOMPLETE_RESULTS_UP.
+        argo.version.GIVES_INCOMPLETE_RESULTS_UP.
         """
 
         async def attempt(_: ObservedPod) -> ObservedPod | None:
@@ -210,7 +208,7 @@ class Actions:
         for number, (body, content_type) in enumerate(requests, start=1):
             try:
                 await self._requests.send("PATCH", path, body, content_type)
-            except ApiException as error:
+            except ApiError as error:
                 if not _is_refused(error):
                     raise
                 now = await read(seen)
@@ -292,9 +290,9 @@ def _is_ours(posted_for: str, pod: ObservedPod) -> bool:
     return posted_for == pod.uid or (bool(posted_for) and isinstance(pod, GatedStep))
 
 
-def _is_refused(error: ApiException) -> bool:
+def _is_refused(error: ApiError) -> bool:
     """Whether the API server refuses what it was asked for, rather than cannot do it."""
-    too_large = configmap.too_large(error.status or 0, (), str(error.body or ""))
+    too_large = configmap.too_large(error.status, error.causes, error.message)
     return error.status in (*_CHANGED, *_REFUSED_CONTENT) or too_large
 
 

@@ -19,10 +19,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from keeper.container_status import Container, State, Symptoms, look
 from kube import client
+from kube.errors import ApiError, Conflict, NotFound
 from memoize.reasons import Reason
 from server.events import Events
 from server.logs import fields
@@ -257,11 +257,10 @@ class Breaker:
         about = {"namespace": pod.namespace, "pod": pod.name}
         try:
             await client.request(self._api, "DELETE", path, seconds=TIMEOUT, body=body)
-        except client.FAILURES as error:
-            if not isinstance(error, ApiException) or error.status not in (404, 409):
-                _log.warning(
-                    "cannot delete a Pod that hangs", extra=fields(**about, error=client.explain(error))
-                )
+        except (NotFound, Conflict):
+            return
+        except ApiError as error:
+            _log.warning("cannot delete a Pod that hangs", extra=fields(**about, error=str(error)))
             return
         assert pod.owner is not None
         troubled = ", ".join(one.name for one in pod.containers if one.state is State.TROUBLED)

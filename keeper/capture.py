@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from argo import artifact_gc
+from argo import names as argo
 from argo.shape import mapping
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
@@ -29,7 +30,7 @@ from webhook.pods.decision import Owner
 _KILLED = (137, 143)
 """Exit codes of a sidecar that Argo ended: SIGKILL and SIGTERM (inferFailedReason in operator.go)."""
 _SUCCEEDED = "Succeeded"
-_AUXILIARIES = (names.WAIT_CONTAINER, names.SUPERVISOR_CONTAINER)
+_AUXILIARIES = (argo.WAIT_CONTAINER, argo.SUPERVISOR_CONTAINER)
 _DISRUPTED = "DisruptionTarget"
 _GRACE = 30
 """Seconds; Kubernetes' default where a deletion names none."""
@@ -146,7 +147,7 @@ def _termination_outcome(message: object) -> Outcome | None:
 
 
 class Capture:
-    """Reads what a step reported and stores it; raises kube.FAILURES for what may go better later."""
+    """Reads what a step reported and stores it; raises a kube.ApiError for what may go better later."""
 
     def __init__(self, requests: Requests, view: View, writer: Writer, now: Callable[[], datetime]) -> None:
         self._requests, self._results = requests, TaskResults(requests)
@@ -218,7 +219,7 @@ class Capture:
 
 def _workflow_path(owner: Owner) -> str:
     namespace, name = quote(owner.namespace, safe=""), quote(owner.name, safe="")
-    return f"/apis/{names.ARGO_API_VERSION}/namespaces/{namespace}/workflows/{name}"
+    return f"/apis/{argo.API_VERSION}/namespaces/{namespace}/workflows/{name}"
 
 
 def _statuses(status: Json, kind: str) -> Iterable[Json]:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
+from argo import names as argo
 from memoize import names
 from webhook.pods import decision
 from webhook.pods.decision import Owner
@@ -117,9 +118,9 @@ def _nothing_began(spec: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
 
 def _is_template(container: Mapping[str, Any]) -> bool:
     """Whether Argo made it of the template: `main`, those of a containerSet, sidecars."""
-    beside = (names.WAIT_CONTAINER, names.SUPERVISOR_CONTAINER, *names.CONTAINERS)
+    beside = (argo.WAIT_CONTAINER, argo.SUPERVISOR_CONTAINER, *names.CONTAINERS)
     variables: Sequence[Mapping[str, Any]] = container.get("env") or ()
-    managed = any(variable.get("name") == names.ENV_CONTAINER_NAME for variable in variables)
+    managed = any(variable.get("name") == argo.ENV_CONTAINER_NAME for variable in variables)
     return managed and container["name"] not in beside
 
 

@@ -34,9 +34,9 @@ from keeper.requests import Requests
 from keeper.single_flight import SingleFlight
 from keeper.state import Backoff, Gone, Orphaned, Record, Records, Releasing, as_shown
 from keeper.steppods import GatedStep, InjectedPod, Phase
-from kube import client
+from kube.errors import ApiError
 from kube.leader_election import Lease
-from kube.reflector import SILENCE
+from kube.reflector import WATCH_IDLE_TIMEOUT
 from kube.workqueue import RateLimiter, WorkQueue
 from server.events import Events
 from server.lookups import Lookups
@@ -112,7 +112,7 @@ class Keeper:
         self._acted = False
         requests = Requests(api, RateLimiter(settings.requests_per_second, clock))
         self._lease = Lease(
-            api, settings.lease_namespace, settings.lease, identity, fit=self._may_lead, clock=clock
+            api, settings.lease_namespace, settings.lease, identity, may_lead=self._may_lead, clock=clock
         )
         self._single_flight = SingleFlight(
             gate_timeout=timedelta(seconds=settings.gate_timeout),
@@ -137,7 +137,7 @@ class Keeper:
             settings.namespaces,
             self.on_pod,
             self.on_deleted,
-            on_synced=self._lease.hurry,
+            on_synced=self._lease.check_now,
             clock=clock,
         )
         view.subscribe(self._on_cache)
@@ -148,11 +148,11 @@ class Keeper:
         now = self._clock()
         return (
             self._view.in_sync
-            and now < self._view.heard + SILENCE + WATCH_GRACE
+            and now < self._view.heard + WATCH_IDLE_TIMEOUT + WATCH_GRACE
             and all(one.in_sync for one in self._reflectors)
             and self._watches_pods(now)
             and now < self._last_progress + NOT_READY_AFTER
-            and self._lease.known
+            and self._lease.has_leader
         )
 
     async def run(self) -> None:
@@ -241,7 +241,7 @@ class Keeper:
 
     def _may_act(self) -> bool:
         """Whether the Lease is ours. Who just got it looks at every Pod: timers were not heeded."""
-        acts = self._lease.holds
+        acts = self._lease.is_leader
         if acts and not self._acted:
             for record in self._records:
                 record.result_may_exist = True  # whoever acted before may have posted for it
@@ -252,7 +252,7 @@ class Keeper:
     async def _reconcile(self, uid: str, slots: asyncio.Semaphore) -> None:
         record = self._orphans.pop(uid, None) or self._records.get(uid)
         try:
-            if record is None or not (self._lease.holds or isinstance(record.state, Orphaned)):
+            if record is None or not (self._lease.is_leader or isinstance(record.state, Orphaned)):
                 return
             result = await self._reconciler.reconcile(record)
             record.backoff = None
@@ -279,6 +279,7 @@ class Keeper:
             self._reconciler.give_up(record, outcome)
         pause = min(_FIRST_PAUSE * 2**backoff.count, _LONGEST_PAUSE) * random.uniform(0.5, 1)
         backoff.count = min(backoff.count + 1, 10)
-        wait = max(pause, client.retry_after(error, _LONGEST_RETRY_AFTER))
+        asked = error.retry_after if isinstance(error, ApiError) else 0.0
+        wait = max(pause, min(asked, _LONGEST_RETRY_AFTER))
         self._queue.add_later(record.pod.uid, wait, urgent=not gated)
         self._reporter.failure(record.pod, outcome, error)

@@ -7,7 +7,7 @@ must show that the id is that of its own workflow's node.
 from collections.abc import Mapping
 from typing import Any
 
-from memoize import names
+from argo import names as argo
 from webhook.pods import decision
 
 _FNV_OFFSET = 0x811C9DC5
@@ -32,14 +32,14 @@ def mismatch(pod: Mapping[str, Any]) -> str | None:
     annotations = metadata.get("annotations") or {}
     workflow = decision.owner(pod, str(metadata.get("namespace", "")))
     if workflow is None:
-        return f"its controller is not the Workflow that {names.WORKFLOW_LABEL} names"
-    name = str(annotations.get(names.NODE_NAME, ""))
+        return f"its controller is not the Workflow that {argo.WORKFLOW_LABEL} names"
+    name = str(annotations.get(argo.NODE_NAME, ""))
     if name != workflow.name and not name.startswith(tuple(workflow.name + mark for mark in _AFTER_WORKFLOW)):
-        return f"{names.NODE_NAME} is not a node of its Workflow"
-    if annotations.get(names.NODE_ID) != node_id(workflow.name, name):
-        return f"{names.NODE_ID} is not the id of {names.NODE_NAME}"
+        return f"{argo.NODE_NAME} is not a node of its Workflow"
+    if annotations.get(argo.NODE_ID) != node_id(workflow.name, name):
+        return f"{argo.NODE_ID} is not the id of {argo.NODE_NAME}"
     if not _is_named_after(str(metadata.get("name", "")), workflow.name, name):
-        return f"its name is not one for {names.NODE_NAME}"
+        return f"its name is not one for {argo.NODE_NAME}"
     return None
 
 

@@ -45,7 +45,7 @@ def reflectors(
             clock=clock,
             watch_seconds=WATCH_SECONDS,
             silence=WATCH_IDLE_TIMEOUT,
-            synced=on_synced,
+            on_synced=on_synced,
         )
         for path in _paths(namespaces)
     ]

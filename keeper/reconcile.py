@@ -26,13 +26,14 @@ from keeper.state import (
     Terminated,
 )
 from keeper.steppods import GatedStep, InjectedPod
-from kube import client
+from kube.errors import ApiError
 from memoize import names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from memoize.step import Step
 from server.lookups import Lookups
+from server.outcomes import outcome_of
 
 PAUSE = 1.0
 """Seconds from a result to its Pod's success, where Argo could miss the one for the other."""
@@ -90,7 +91,7 @@ class Reconciler:
     async def reconcile(self, record: Record) -> Result:
         """Take the Pod as far as it goes now.
 
-        Raises whatever kept a step from being done (one of kube.FAILURES, or a NotNowError): the Pod is in
+        Raises whatever kept a step from being done (a kube.ApiError, or a NotNowError): the Pod is in
         the state then from which that step is to be tried again.
         """
         while (result := await self._step(record)) is None:
@@ -206,6 +207,6 @@ def as_outcome(error: Exception) -> Outcome:
     """What `reconcile` raised, as an outcome."""
     if isinstance(error, NotNowError):
         return error.outcome
-    if isinstance(error, client.FAILURES):
-        return client.refusal(error)
+    if isinstance(error, ApiError):
+        return outcome_of(error)
     return Outcome(Reason.INTERNAL_ERROR, type(error).__name__)

@@ -3,20 +3,19 @@
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from kube import client
+from kube.errors import NotFound
 from kube.workqueue import RateLimiter
 
 TIMEOUT = 5.0
 """Seconds for one request."""
-_NOT_FOUND = 404
 
 Json = dict[str, Any]
 
 
 class Requests:
-    """Requests, as many a second as `limiter` lets through; what fails is one of kube.FAILURES."""
+    """Requests, as many a second as `limiter` lets through; what fails is a kube.ApiError."""
 
     def __init__(self, api: ApiClient, limiter: RateLimiter) -> None:
         self._api, self._limiter = api, limiter
@@ -31,18 +30,13 @@ class Requests:
     ) -> Json:
         """Send one request; the object that it is answered with."""
         await self._limiter.take()
-        answer = await client.request(
+        return await client.request(
             self._api, method, path, seconds=TIMEOUT, body=body, accept=accept, content_type=content_type
         )
-        if not isinstance(answer, dict):
-            raise ValueError("the answer is not an object")  # noqa: TRY004 - one of kube.FAILURES
-        return answer
 
     async def get(self, path: str) -> Json | None:
         """The whole object; None where there is none."""
         try:
             return await self.send("GET", path, accept=client.JSON)
-        except ApiException as error:
-            if error.status != _NOT_FOUND:
-                raise
+        except NotFound:
             return None

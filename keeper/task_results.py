@@ -7,18 +7,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from kubernetes_asyncio.client.exceptions import ApiException
-
+from argo import names as argo
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, ObservedPod
 from kube import client
-from memoize import names, taskresult
+from kube.errors import Conflict, NotFound
+from memoize import taskresult
 from memoize.outputs import Outputs
 from memoize.taskresult import version
-
-_CHANGED = (404, 409)
-"""It is not there, or not as it was seen."""
-_CONFLICT = 409
 
 Json = dict[str, Any]
 
@@ -46,7 +42,7 @@ class TaskResults:
         return await self._requests.get(_result(pod)) if pod.node_id else None
 
     async def answer(self, pod: GatedStep, outputs: Outputs | None) -> PostedResult:
-        """Create the complete result; ApiException 409 where there is one."""
+        """Create the complete result; Conflict where there is one."""
         body = taskresult.answer(pod.step, pod.declared, pod.uid, outputs)
         return posted_result(await self._requests.send("POST", _results(pod), body))
 
@@ -55,9 +51,7 @@ class TaskResults:
         try:
             body = taskresult.placeholder(pod.step, pod.uid)
             await self._requests.send("POST", _results(pod), body)
-        except ApiException as error:
-            if error.status != _CONFLICT:
-                raise
+        except Conflict:
             return False
         return True
 
@@ -86,16 +80,14 @@ class TaskResults:
     ) -> bool:
         try:
             await self._requests.send(method, path, body, content_type)
-        except ApiException as error:
-            if error.status not in _CHANGED:
-                raise
+        except (NotFound, Conflict):
             return False
         return True
 
 
 def _results(pod: ObservedPod) -> str:
     namespace = quote(pod.namespace, safe="")
-    return f"/apis/{names.ARGO_API_VERSION}/namespaces/{namespace}/workflowtaskresults"
+    return f"/apis/{argo.API_VERSION}/namespaces/{namespace}/workflowtaskresults"
 
 
 def _result(pod: ObservedPod) -> str:

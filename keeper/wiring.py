@@ -15,11 +15,11 @@ from keeper.cache.last_hit import Hits
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.controller import Keeper, KeeperSettings
+from keeper.settings import ServiceMode
 from server.events import Events
 from server.lookups import Lookups
 from server.metrics import Metrics
 from webhook.admission import Outside
-from webhook.settings import ServiceMode
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Kept:
     ) -> None:
         self._writer = writer = Writer(api, metrics.cache_writes)
         self._view = View(api, settings.namespaces)
-        self._hits = Hits(writer, self._view, settings.hit_interval, renewed=metrics.hit_times)
+        self._hits = Hits(writer, self._view, settings.hit_interval, on_renewed=metrics.last_hit_updates)
         self._breaker = Breaker(api, metrics, events, image)
         self._keeper = Keeper(
             api,
@@ -56,15 +56,15 @@ class Kept:
             KeeperSettings(
                 lease_namespace=namespace,
                 namespaces=settings.namespaces,
-                gate_timeout=settings.hold_timeout,
-                single_flight_timeout=settings.follow_timeout,
-                single_flight_waiters=settings.followers,
+                gate_timeout=settings.gate_timeout,
+                single_flight_timeout=settings.single_flight_timeout,
+                single_flight_waiters=settings.single_flight_waiters,
             ),
             # Never that of the process before: a container that is started again is another holder.
             identity=str(uuid.uuid4()),
         )
         self.service = Service(api, self._view.read, writer, metrics.service_requests)
-        self.outside = Outside(self._view, self._keeper, timedelta(seconds=settings.follow_timeout))
+        self.outside = Outside(self._view, self._keeper, timedelta(seconds=settings.single_flight_timeout))
         metrics.show_view(lambda: self._view.entries, lambda: self._view.in_sync)
 
     def work(self) -> list[Coroutine[Any, Any, object]]:

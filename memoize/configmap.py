@@ -8,7 +8,7 @@ one has to read the ConfigMap and to write what `seen` makes of it.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from memoize import names
+from argo import names as argo
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
@@ -32,7 +32,7 @@ def new(name: str, entries: Mapping[str, str]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": name, "labels": {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}},
+        "metadata": {"name": name, "labels": {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}},
         "data": dict(entries),
     }
 
@@ -104,11 +104,11 @@ def not_a_cache(config_map: Mapping[str, Any]) -> Outcome | None:
     """Return the outcome for a ConfigMap without the label: it is neither read nor written."""
     metadata = config_map.get("metadata")
     labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
-    if isinstance(labels, Mapping) and labels.get(names.CONFIGMAP_TYPE) == names.CONFIGMAP_TYPE_CACHE:
+    if isinstance(labels, Mapping) and labels.get(argo.CONFIGMAP_TYPE) == argo.CONFIGMAP_TYPE_CACHE:
         return None
     return Outcome(
         Reason.NOT_A_CACHE,
-        f"the ConfigMap lacks the label {names.CONFIGMAP_TYPE}: {names.CONFIGMAP_TYPE_CACHE}",
+        f"the ConfigMap lacks the label {argo.CONFIGMAP_TYPE}: {argo.CONFIGMAP_TYPE_CACHE}",
     )
 
 
@@ -144,8 +144,8 @@ def full(text: str) -> Outcome:
 def _label() -> dict[str, Any]:
     return {
         "op": "test",
-        "path": "/metadata/labels/" + names.CONFIGMAP_TYPE.replace("/", "~1"),
-        "value": names.CONFIGMAP_TYPE_CACHE,
+        "path": "/metadata/labels/" + argo.CONFIGMAP_TYPE.replace("/", "~1"),
+        "value": argo.CONFIGMAP_TYPE_CACHE,
     }
 
 

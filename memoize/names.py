@@ -1,7 +1,7 @@
 """Every name that more than one program, a user or Argo must agree on.
 
 This module is the manual of stepmemo's contract: annotations and labels, the files that the containers
-of one Pod share, the variables they read, and Argo's own names that we rely on (with their source).
+of one Pod share, and the variables they read. Argo's own names are in argo/names.py.
 """
 
 # --- What a person writes, on metadata ---------------------------------------------------------------
@@ -81,47 +81,6 @@ REASON = f"{DOMAIN}/reason"
 SCHEDULING_GATE = f"{DOMAIN}/gated"
 """Scheduling gate of a held Pod."""
 
-# --- Argo's names (workflow/common/common.go and pkg/apis/workflow/register.go, v3.5 to v4.1) ----------
-
-ARGO_DOMAIN = "workflows.argoproj.io"
-ARGO_API_VERSION = "argoproj.io/v1alpha1"
-
-CONFIGMAP_TYPE = f"{ARGO_DOMAIN}/configmap-type"
-"""Label of a cache ConfigMap …"""
-CONFIGMAP_TYPE_CACHE = "Cache"
-"""… and its value. Argo and stepmemo refuse a ConfigMap without it."""
-
-WORKFLOW_LABEL = f"{ARGO_DOMAIN}/workflow"
-"""Label of a step Pod and of a WorkflowTaskResult: the Workflow's name."""
-NODE_ID = f"{ARGO_DOMAIN}/node-id"
-"""Pod annotation: the node's id, which is the name of its WorkflowTaskResult."""
-NODE_NAME = f"{ARGO_DOMAIN}/node-name"
-"""Pod annotation: the node's name; its id is the Workflow's name and a hash of this one."""
-INSTANCE_ID = f"{ARGO_DOMAIN}/controller-instanceid"
-"""Label on everything that a controller with an instanceID handles; a result without it is not seen."""
-OUTPUTS_COMPLETED = f"{ARGO_DOMAIN}/report-outputs-completed"
-"""WorkflowTaskResult label `"true"` or `"false"`: the controller waits for `"true"`."""
-ARTIFACT_GC_FINALIZER = f"{ARGO_DOMAIN}/artifact-gc"
-"""Finalizer of a Workflow some of whose artifacts Argo will delete (workflow/controller/artifact_gc.go)."""
-
-ENV_CONTAINER_NAME = "ARGO_CONTAINER_NAME"
-"""Set by Argo on every container that it manages."""
-ENV_TEMPLATE = "ARGO_TEMPLATE"
-"""The template as JSON: on every container, or on one (argo.TEMPLATE_IN_ONE_CONTAINER): `init`, `supervisor`
-where that is not there, else `main`."""
-TEMPLATE_OFFLOADED = "offloaded"
-"""Value of ARGO_TEMPLATE above 128 KiB: the template then lies in a ConfigMap mounted at /argo/config."""
-ENV_DEADLINE = "ARGO_DEADLINE"
-"""RFC 3339: when Argo's `wait` ends the main containers. Year 1 (Go's zero time) where it never does."""
-ENV_INCLUDE_SCRIPT_OUTPUT = "ARGO_INCLUDE_SCRIPT_OUTPUT"
-"""`"true"` where some other step uses this one's `outputs.result`."""
-
-MAIN_CONTAINER = "main"
-WAIT_CONTAINER = "wait"
-SUPERVISOR_CONTAINER = "supervisor"
-"""Takes the place of `init` and `wait` in the init-less layout (argo.HAS_A_SUPERVISOR)."""
-INIT_CONTAINER = "init"
-
 # --- Containers, volumes and paths inside a step Pod -------------------------------------------------
 
 CHECK_CONTAINER = "stepmemo-check"
@@ -136,19 +95,12 @@ SHARED_DIR = "/stepmemo"
 IMAGE_VOLUME = "stepmemo-image"
 """Our image as a volume, mounted read-only at IMAGE_DIR in the containers that Argo manages."""
 IMAGE_DIR = "/stepmemo-image"
-ARGO_DIR = "/var/run/argo"
-ARGO_VOLUME = "var-run-argo"
-ARGO_BIN_DIR = "/argo-bin"
-"""Argo's own binaries as an image volume, in the init-less layout."""
-ARGO_CONFIG_DIR = "/argo/config"
-"""Mount of the offloaded template's ConfigMap in Argo's `init` or `supervisor`."""
 TOKEN_VOLUME = "stepmemo-token"
 """Projected volume of CAPTURE_CONTAINER and CHECK_CONTAINER: a token for our service alone."""
 TOKEN_DIR = "/var/run/secrets/stepmemo"
 """Mount of TOKEN_VOLUME; its file is `token`."""
 TOKEN_AUDIENCE = "stepmemo"
 """Whom that token is for: no API server takes it, and our service takes no other."""
-SERVICEACCOUNT_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 TERMINATION_LOG = "/dev/termination-log"
 """Where the kubelet looks for a container's last word."""
 
@@ -171,10 +123,10 @@ DECISION_FILE = "decision"
 """`hit` or `run`, created whole and once (written aside, then linked)."""
 START_FILE_PREFIX = "started-"
 """`started-1`, `started-2`: left by CAPTURE_CONTAINER as it starts, where it looks the key up: one that was
-killed whole and started again knows itself by them (sidecar/gate/starts.c)."""
+killed whole and started again knows itself by them (sidecar/entrypoint/starts.c)."""
 EXIT_FILE_PREFIX = "exit-"
 """`exit-main`, `exit-wait`, …: the exit code of that container in decimal, with ` stopped` after it where it
-was told to stop before it ended; written whole by its gate (sidecar/gate/record.c)."""
+was told to stop before it ended; written whole by its gate (sidecar/entrypoint/record.c)."""
 LOCK_FILE_PREFIX = "lock-"
 """`lock-main`, `lock-wait`, …: locked (flock) by that container's gate while it lives; free without an exit
 file means that the container was killed."""
@@ -200,10 +152,10 @@ ENV_TIMEOUT_MS = "STEPMEMO_TIMEOUT_MS"
 ENV_SHARED_DIR = "STEPMEMO_SHARED_DIR"
 """Stands in for SHARED_DIR where containers have no mount namespace of their own (the devcluster)."""
 ENV_ARGO_DIR = "STEPMEMO_ARGO_DIR"
-"""Likewise for ARGO_DIR."""
+"""Likewise for argo.DIR."""
 ENV_ARGO_CONFIG_DIR = "STEPMEMO_ARGO_CONFIG_DIR"
-"""Likewise for ARGO_CONFIG_DIR."""
+"""Likewise for argo.CONFIG_DIR."""
 ENV_SERVICEACCOUNT_DIR = "STEPMEMO_SERVICEACCOUNT_DIR"
-"""Likewise for SERVICEACCOUNT_DIR."""
+"""Likewise for argo.SERVICEACCOUNT_DIR."""
 ENV_TERMINATION_LOG = "STEPMEMO_TERMINATION_LOG"
 """Likewise for TERMINATION_LOG."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from argo import artifact_gc
 from memoize.key import HASHED, data_key, digest, is_hashed
 from memoize.outputs import Declared
 
@@ -44,6 +45,16 @@ class Step(NamedTuple):
     def key_hash(self) -> str:
         """The SHA-256 of the key in hex: what a log may say of it."""
         return self.digest.removeprefix(HASHED) if self.digest else digest(self.key)
+
+    @property
+    def artifacts_follow_workflow(self) -> bool:
+        """Whether an output artifact, or the archived log, leaves it to the workflow if Argo deletes it.
+
+        Unknown is yes: the template is offloaded, and the step may have such artifacts.
+        """
+        if self.declared is None or self.declared.archive is not None:
+            return True
+        return not all(artifact_gc.strategy(artifact) for artifact in self.declared.artifacts)
 
     def without_key(self) -> "Step":
         """The same step, with no more of its key than says where its entry lies."""

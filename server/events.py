@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from kube import client
+from kube.errors import TEMPORARY, ApiError, Conflict
 from memoize.entry import Entry
 from memoize.event import event, origin, saved
 from memoize.reasons import Reason
@@ -56,7 +56,7 @@ _REPORTER = "stepmemo-webhook"
 
 
 class Events:
-    """Writes Events in a task of its own (`run`). `lost` is told of each that will never be written.
+    """Writes Events in a task of its own (`run`). `on_dropped` is called for each that will never be written.
 
     `clock` counts seconds.
     """
@@ -64,13 +64,13 @@ class Events:
     def __init__(
         self,
         api: ApiClient,
-        lost: Callable[[], None],
+        on_dropped: Callable[[], None],
         instance: str,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._api, self._lost, self._instance = api, lost, instance
+        self._api, self._on_dropped, self._instance = api, on_dropped, instance
         self._clock, self._sleep = clock, sleep
         self._warnings: _Line = asyncio.Queue(WAITING)
         self._news: _Line = asyncio.Queue(WAITING)
@@ -96,7 +96,7 @@ class Events:
         try:
             line.put_nowait(told)
         except asyncio.QueueFull:
-            self._lost()
+            self._on_dropped()
 
     async def run(self) -> None:
         """Write what comes, for ever; what cannot be written is counted and forgotten."""
@@ -109,7 +109,7 @@ class Events:
             told = await line.get()
             begun = self._clock()
             if not await self._written(told):
-                self._lost()
+                self._on_dropped()
             await self._sleep(max(0.0, begun + PACE - self._clock()))
 
     async def _written(self, told: dict[str, Any]) -> bool:
@@ -118,27 +118,19 @@ class Events:
         for attempt in range(ATTEMPTS):
             try:
                 await client.request(self._api, "POST", path, seconds=TIMEOUT, body=told)
-            except client.FAILURES as error:
-                if isinstance(error, ApiException) and error.status == 409:
-                    return True  # told before: a reinvocation, another replica, or our own try came through
-                if not _passes(error) or attempt == ATTEMPTS - 1:
-                    _log.warning(
-                        "cannot write an Event",
-                        extra=fields(namespace=namespace, error=client.explain(error)),
-                    )
+            except Conflict:
+                return True  # told before: a reinvocation, another replica, or our own try came through
+            except ApiError as error:
+                if not isinstance(error, TEMPORARY) or attempt == ATTEMPTS - 1:
+                    _log.warning("cannot write an Event", extra=fields(namespace=namespace, error=str(error)))
                     return False
-                await self._sleep(max(PAUSE * 2**attempt, client.retry_after(error, LONGEST_PAUSE)))
+                await self._sleep(max(PAUSE * 2**attempt, min(error.retry_after, LONGEST_PAUSE)))
             else:
                 return True
         return False
 
 
 _Line = asyncio.Queue[dict[str, Any]]
-
-
-def _passes(error: Exception) -> bool:
-    """Whether the same request may be taken later: all but a refusal."""
-    return not isinstance(error, ApiException) or error.status == 429 or error.status >= 500
 
 
 def hit_event(owner: Owner, node: str, entry: Entry, instance: str, now: datetime) -> dict[str, Any]:

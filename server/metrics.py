@@ -31,13 +31,13 @@ class Metrics:
             _BUCKETS,
             ["webhook", "status"],
         )
-        self._unreadable = self._counter(
+        self._lookup_failures = self._counter(
             "stepmemo_lookup_failures",
             "Namespaces and Workflows that could not be read in time.",
             ["resource"],
         )
-        self._lost_events = self._counter("stepmemo_events_dropped", "Events that were not written.")
-        self._step_outcomes = self._counter(
+        self._events_dropped = self._counter("stepmemo_events_dropped", "Events that were not written.")
+        self._steps = self._counter(
             "stepmemo_steps", "What the keeper made of steps, by reason code.", ["reason"]
         )
         self._held = self._gauge("stepmemo_gated_pods", "Pods that are held right now.")
@@ -60,7 +60,7 @@ class Metrics:
             "Entries written to cache ConfigMaps, or not, by reason code.",
             ["reason"],
         )
-        self._hits = self._counter(
+        self._last_hit_updates = self._counter(
             "stepmemo_last_hit_updates",
             "lastHitTimestamps of entries that were renewed, or not, by reason code.",
             ["reason"],
@@ -84,17 +84,17 @@ class Metrics:
         """Count one answer and how long it took."""
         self._seconds.labels(webhook, str(status)).observe(seconds)
 
-    def unreadable(self, resource: str) -> None:
+    def lookup_failed(self, resource: str) -> None:
         """Count one look-up that brought nothing."""
-        self._unreadable.labels(resource).inc()
+        self._lookup_failures.labels(resource).inc()
 
-    def lost_event(self) -> None:
+    def event_dropped(self) -> None:
         """Count one Event that was not written."""
-        self._lost_events.inc()
+        self._events_dropped.inc()
 
     def step_outcome(self, reason: Reason) -> None:
         """Count what the keeper made of one step: answered, let run, stored, or why not."""
-        self._step_outcomes.labels(reason.value).inc()
+        self._steps.labels(reason.value).inc()
 
     def held(self, pods: int) -> None:
         """Tell how many Pods are held right now."""
@@ -117,9 +117,9 @@ class Metrics:
         """Count one entry that was to be written."""
         self._writes.labels(reason.value).inc()
 
-    def hit_times(self, reason: Reason, entries: int) -> None:
+    def last_hit_updates(self, reason: Reason, entries: int) -> None:
         """Count entries whose lastHitTimestamp was to be renewed by one write."""
-        self._hits.labels(reason.value).inc(entries)
+        self._last_hit_updates.labels(reason.value).inc(entries)
 
     def breaker_open(self, is_open: bool) -> None:
         """Tell whether the breaker is open."""

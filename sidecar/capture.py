@@ -6,7 +6,7 @@ that no entry is kept; the step itself is over.
 
 from datetime import UTC, datetime
 
-from memoize import names
+from argo import names as argo
 from memoize.outcome import Outcome
 from memoize.outputs import Declared, Outputs
 from memoize.reasons import Reason
@@ -34,7 +34,7 @@ def capture(settings: Settings, cache: Cache, result: TaskResult, until: Deadlin
             step.include_result,
             step.workflow_uid,
             f"{settings.argo_dir}/template",
-            f"{settings.argo_config_dir}/{names.ENV_TEMPLATE}",
+            f"{settings.argo_config_dir}/{argo.ENV_TEMPLATE}",
         )
     except files.NoTemplateError as error:
         return Outcome(Reason.OUTPUTS_INCOMPLETE, str(error))

@@ -7,6 +7,7 @@ Without a decision the gate retracts once more and then lets the step run.
 
 from datetime import UTC, datetime
 
+from argo import names as argo
 from memoize import names
 from memoize.entry import Entry, Hit, look_up
 from memoize.outcome import Outcome
@@ -102,7 +103,7 @@ def _find(settings: Settings, cache: Cache, until: Deadline) -> tuple[Entry, Dec
     step = settings.step
     try:
         declared = step.declared or files.offloaded_template(
-            step.include_result, step.workflow_uid, f"{settings.argo_config_dir}/{names.ENV_TEMPLATE}"
+            step.include_result, step.workflow_uid, f"{settings.argo_config_dir}/{argo.ENV_TEMPLATE}"
         )
     except files.NoTemplateError as error:
         return Outcome(Reason.UNDECIDED, str(error))

@@ -7,7 +7,8 @@ of `{}` changes nothing and returns the whole object.
 from enum import Enum
 from typing import Any
 
-from memoize import names, taskresult
+from argo import names as argo
+from memoize import taskresult
 from memoize.outputs import Declared, Outputs
 from memoize.taskresult import completed, posted_by_us, version
 from sidecar.deadline import Deadline
@@ -36,7 +37,7 @@ class TaskResult:
         self._client = client
         self._step = settings.step
         self._pod_uid = settings.pod_uid
-        self._list = f"/apis/{names.ARGO_API_VERSION}/namespaces/{settings.namespace}/workflowtaskresults"
+        self._list = f"/apis/{argo.API_VERSION}/namespaces/{settings.namespace}/workflowtaskresults"
         self._self = f"{self._list}/{settings.step.node_id}"
 
     def post(self, declared: Declared, outputs: Outputs | None, until: Deadline) -> tuple[Posted, Answer]:

@@ -26,10 +26,13 @@ Json = dict[str, Any]
 
 WORKERS_A_CORE = 3
 """Most tests wait: for processes that start, for time-outs, for an API server."""
+_LONGEST_ID = 60
 _HERE = Path(__file__).parent
-SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/gate")]
+SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/entrypoint")]
 """Rooms whose tests start servers or processes, or wait; elsewhere a test says so itself (`slow`)."""
 SLOW_FIXTURES = {"cluster", "kube_apiserver"}
+OF_A_MODULE = {"stepmemo", "strongest", "keeping", "inside", "plain", "image_volume", "walked", "modelled"}
+"""Fixtures of a module that are dear: servers, devclusters, walks through the model of the protocol."""
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("stepmemo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -59,21 +62,39 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.option.markexpr == "not slow" and collection_path in SLOW_ROOMS else None
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow by its room, and by its need of an API server that runs.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what is slow by its room, and by its need of an API server that runs; say who must have it.
 
     One worker has all tests of the real API server, which there is one of: a keeper that a test installs
-    looks after every namespace, and would decide the Pods that another worker's test holds.
+    looks after every namespace, and would decide the Pods that another worker's test holds. Tests that share
+    what is dear to make go to one worker, which makes it once. (Here, since xdist reads the groups before
+    pytest_collection_modifyitems of a conftest.)
     """
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        on_real = callspec is not None and callspec.params.get("cluster") == KUBE_APISERVER
-        if on_real or "kube_apiserver" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(KUBE_APISERVER))
-        in_slow_room = not set(SLOW_ROOMS).isdisjoint(item.path.parents)
-        if in_slow_room or not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.slow)
+    fixtures = set(getattr(item, "fixturenames", ()))
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    if params.get("cluster") == KUBE_APISERVER or KUBE_APISERVER.replace("-", "_") in fixtures:
+        item.add_marker(pytest.mark.xdist_group(KUBE_APISERVER))
+    elif shared := fixtures & OF_A_MODULE:
+        which = [f"{name} {params.get(name)}" for name in sorted(shared)]
+        item.add_marker(pytest.mark.xdist_group(" ".join([item.nodeid.partition("::")[0], *which])))
+    in_slow_room = not set(SLOW_ROOMS).isdisjoint(item.path.parents)
+    if in_slow_room or fixtures & SLOW_FIXTURES:
+        item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that are one after the other on one worker, and take longest."""
+    items.sort(key=_is_on_the_real_api_server, reverse=True)
+
+
+def _is_on_the_real_api_server(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("xdist_group")
+    return marker is not None and marker.args == (KUBE_APISERVER,)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Keep texts out of the ids: one may hold the time, and workers must have the same tests."""
+    return argname if isinstance(val, str) and len(val) > _LONGEST_ID else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from argo import artifact_gc, templates
+from argo import names as argo
 from argo.fields import FieldError
 from keeper.cache.view import View
 from kube.jsonpatch import Op
-from memoize import names
 from memoize.opt_in import Mode
 from memoize.reasons import Reason
 from server.events import TOLD, Events
@@ -23,7 +23,6 @@ from webhook.pods import decision, gating, room, traces
 from webhook.review import Request
 from webhook.submit import verdict as workflows
 
-ARGO_GROUP = names.ARGO_API_VERSION.partition("/")[0]
 WORKFLOW_OPERATIONS: Mapping[str, frozenset[str]] = {
     templates.WORKFLOW: frozenset({"CREATE"}),
     templates.WORKFLOW_TEMPLATE: frozenset({"CREATE", "UPDATE"}),
@@ -90,7 +89,7 @@ class Admission:
     async def workflow(self, request: Request) -> Outcome:
         """Judge the memoize blocks of a Workflow or a template, and take opted-in ones over."""
         operations = WORKFLOW_OPERATIONS.get(request.kind, frozenset())
-        if request.group != ARGO_GROUP or request.subresource or request.operation not in operations:
+        if request.group != argo.GROUP or request.subresource or request.operation not in operations:
             return Outcome(Reason.NOT_MEMOIZED, "not an object that this webhook looks at")
         # None means the server's defaults: a submit must not fail because its Namespace cannot be read.
         labels = await self._lookups.namespace_labels(request.namespace) if request.namespace else None
@@ -181,4 +180,4 @@ def _fitted(pod: Mapping[str, Any], outcome: Outcome, written: Mapping[str, str]
 def _must_ask(wanted: decision.MemoizedStep, metadata: Mapping[str, Any]) -> bool:
     """Whether it matters that Argo may delete artifacts of the workflow, and its metadata cannot tell."""
     stored = wanted.mode is not Mode.READONLY
-    return stored and artifact_gc.concerns(wanted.step) and artifact_gc.told_by(metadata) is None
+    return stored and wanted.step.artifacts_follow_workflow and artifact_gc.told_by(metadata) is None

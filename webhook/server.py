@@ -87,7 +87,8 @@ class Server:
             self._draining = True
             _log.info("shutting down", extra=fields(seconds=delay))
             with suppress(TimeoutError):
-                await asyncio.wait_for(hurry.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await hurry.wait()
         finally:
             await runner.cleanup()
 

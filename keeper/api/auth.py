@@ -8,16 +8,17 @@ is gone, and names the Pod (KEP-2799; `extra` has it since Kubernetes 1.20).
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from keeper.api.errors import Refusal, unavailable
 from kube import client
+from kube.caching import CachedReads
+from kube.errors import ApiError
 from memoize import names
 
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
@@ -58,43 +59,23 @@ class Tokens:
     """Reviews tokens, each one once in a while; keeps digests, never a token. `clock` counts seconds."""
 
     def __init__(self, api: ApiClient, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._api, self._clock = api, clock
-        self._answers: OrderedDict[bytes, tuple[float, Caller | Refusal]] = OrderedDict()
-        self._reviewing: dict[bytes, asyncio.Task[Caller | Refusal]] = {}
+        self._api = api
+        self._answers: CachedReads[bytes, Caller | Refusal] = CachedReads(_serves, most=MOST, clock=clock)
         self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
 
     def known(self, token: str) -> Caller | Refusal | None:
         """The answer, where it is there and fresh."""
-        answer = self._answers.get(_digest(token))
-        return answer[1] if answer is not None and self._clock() < answer[0] else None
+        known = self._answers.known(_digest(token))
+        return known[0] if known else None
 
     async def caller(self, token: str) -> Caller | Refusal:
         """Whose token it is; a 401 for one that is not taken, a 503 where the API server does not say."""
         if not 0 < len(token) <= LONGEST or not token.isascii() or not token.isprintable():
             return _REFUSED
-        if (known := self.known(token)) is not None:
-            return known
         digest = _digest(token)
-        reviewing = self._reviewing.get(digest)
-        if reviewing is None:
-            if len(self._reviewing) >= MOST_AT_ONCE + MOST_WAITING:
-                return _BUSY
-            reviewing = self._reviewing[digest] = asyncio.ensure_future(self._answer(digest, token))
-        # One caller that hangs up must not end the review that others wait for.
-        return await asyncio.shield(reviewing)
-
-    async def _answer(self, digest: bytes, token: str) -> Caller | Refusal:
-        try:
-            answer = await self._review(token)
-        finally:
-            del self._reviewing[digest]
-        if isinstance(answer, Caller) or answer is _REFUSED:
-            fresh = FRESH if isinstance(answer, Caller) else FRESH_REFUSAL
-            self._answers[digest] = (self._clock() + fresh, answer)
-            self._answers.move_to_end(digest)
-            while len(self._answers) > MOST:
-                self._answers.popitem(last=False)
-        return answer
+        if self._answers.under_way >= MOST_AT_ONCE + MOST_WAITING and not self._answers.is_near(digest):
+            return _BUSY
+        return await self._answers.get(digest, partial(self._review, token))
 
     async def _review(self, token: str) -> Caller | Refusal:
         body = {
@@ -105,14 +86,21 @@ class Tokens:
         try:
             async with asyncio.timeout(TIMEOUT), self._at_once:
                 answer = await client.request(self._api, "POST", PATH, seconds=TIMEOUT, body=body)
-        except ApiException as error:
-            return unavailable(f"the API server did not review the token: status {error.status}")
-        except client.FAILURES as error:
-            return unavailable(f"the API server did not review the token: {type(error).__name__}")
-        status = answer.get("status") if isinstance(answer, dict) else None
+        except (ApiError, TimeoutError) as error:
+            return unavailable(
+                f"the API server did not review the token: {str(error) or 'no answer in time'}"
+            )
+        status = answer.get("status")
         if not isinstance(status, Mapping):
             return unavailable("the API server did not review the token: no status")
         return _caller(status) or _REFUSED
+
+
+def _serves(answer: Caller | Refusal) -> float:
+    """The seconds that an answer serves; none for what the API server did not say."""
+    if isinstance(answer, Caller):
+        return FRESH
+    return FRESH_REFUSAL if answer is _REFUSED else 0
 
 
 def _caller(status: Mapping[str, Any]) -> Caller | None:

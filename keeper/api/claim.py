@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
+from argo import names as argo
 from argo import tags
 from argo.fields import FieldError, Kind, annotation
 from keeper.api.auth import Caller
 from keeper.api.errors import Refusal, unavailable
 from kube import client
+from kube.errors import ApiError, NotFound
 from memoize import names, spec
 from memoize.spec import Memo
 
@@ -38,14 +39,10 @@ async def read(api: ApiClient, caller: Caller) -> Claim | Refusal:
     path = f"/api/v1/namespaces/{quote(caller.namespace, safe='')}/pods/{quote(caller.pod, safe='')}"
     try:
         pod = await client.request(api, "GET", path, seconds=TIMEOUT)
-    except ApiException as error:
-        if error.status == HTTPStatus.NOT_FOUND:
-            return Refusal(HTTPStatus.FORBIDDEN, "the Pod is gone")
-        return unavailable(f"the API server did not show the Pod: status {error.status}")
-    except client.FAILURES as error:
-        return unavailable(f"the API server did not show the Pod: {type(error).__name__}")
-    if not isinstance(pod, Mapping):
-        return unavailable("the API server did not show the Pod: not JSON")
+    except NotFound:
+        return Refusal(HTTPStatus.FORBIDDEN, "the Pod is gone")
+    except ApiError as error:
+        return unavailable(f"the API server did not show the Pod: {error}")
     return claim(pod, caller)
 
 
@@ -63,9 +60,9 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
         for name in (names.KEY, names.CACHE, names.MAX_AGE)
         if tags.has_tags(str(annotations.get(name, "")))
     ]
-    node_id = annotations.get(names.NODE_ID)
+    node_id = annotations.get(argo.NODE_ID)
     if not node_id:
-        errors.append(FieldError(annotation(_METADATA, names.NODE_ID), Kind.REQUIRED, "set by Argo"))
+        errors.append(FieldError(annotation(_METADATA, argo.NODE_ID), Kind.REQUIRED, "set by Argo"))
     if memo is None and not errors:
         errors.append(FieldError(annotation(_METADATA, names.KEY), Kind.REQUIRED, "the memoize key"))
     if memo is None or not node_id or errors:
@@ -76,5 +73,5 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
         memo=memo,
         place=memo.place,
         node_id=node_id,
-        workflow=(metadata.get("labels") or {}).get(names.WORKFLOW_LABEL, ""),
+        workflow=(metadata.get("labels") or {}).get(argo.WORKFLOW_LABEL, ""),
     )

@@ -51,20 +51,20 @@ Json = Mapping[str, Any]
 
 
 class Service:
-    """Answers sidecars. `requests` is told route and status of each request, for the metrics."""
+    """Answers sidecars. `on_request` is told route and status of each request, for the metrics."""
 
     def __init__(
         self,
         api: ApiClient,
         read: Read,
         writer: Writer,
-        requests: Callable[[str, int], None] = lambda route, status: None,
+        on_request: Callable[[str, int], None] = lambda route, status: None,
         *,
         tokens: Tokens | None = None,
         limits: Limits | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._api, self._read, self._writer, self._requests, self._now = api, read, writer, requests, now
+        self._api, self._read, self._writer, self._on_request, self._now = api, read, writer, on_request, now
         self._tokens = tokens or Tokens(api)
         self._limits = limits or Limits(RATE, BURST)
         self._reviews = Limits(REVIEW_RATE, REVIEW_BURST)
@@ -167,7 +167,7 @@ class Service:
         else:
             level, status, told = logging.INFO, int(HTTPStatus.OK), {"reason": result.get("reason")}
             response = web.Response(body=json.dumps(result).encode(), content_type="application/json")
-        self._requests(route, status)
+        self._on_request(route, status)
         whose = {"namespace": claim.namespace, "pod": claim.pod} if claim else {}
         _log.log(level, "answered", extra=fields(route=route, status=int(status), **told, **whose))
         return response

@@ -9,21 +9,19 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from keeper.cache.configmap import ConfigMap, TroubleError
+from keeper.cache.configmap import CacheError, ConfigMap
+from kube.errors import Invalid, NotFound
 from memoize import configmap
 from memoize.entry import expired
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-
-_NOT_FOUND = 404
-_INVALID = 422
 
 
 class Attempt(NamedTuple):
     """What came of it. Entries that are not in `done`, by data key, met `trouble`, which may pass."""
 
     done: Mapping[str, Outcome]
-    trouble: TroubleError | None = None
+    trouble: CacheError | None = None
 
 
 async def attempt(cache: ConfigMap, entries: Mapping[str, str], now: datetime) -> Attempt:
@@ -31,7 +29,7 @@ async def attempt(cache: ConfigMap, entries: Mapping[str, str], now: datetime) -
     batch = _Batch(cache, now)
     try:
         await batch.add(entries)
-    except TroubleError as trouble:
+    except CacheError as trouble:
         if trouble.passes:
             return Attempt(batch.done, trouble)
         batch.settle(entries, trouble.outcome)
@@ -39,7 +37,7 @@ async def attempt(cache: ConfigMap, entries: Mapping[str, str], now: datetime) -
 
 
 class _Batch:
-    """The outcomes so far, by data key. Every method may raise TroubleError with entries left undone."""
+    """The outcomes so far, by data key. Every method may raise CacheError with entries left undone."""
 
     def __init__(self, cache: ConfigMap, now: datetime) -> None:
         self._cache, self._now = cache, now
@@ -54,11 +52,11 @@ class _Batch:
         """Write into a cache that is there and has room, else find out what there is."""
         try:
             await self._cache.patch(configmap.added(entries))
-        except TroubleError as trouble:
-            if trouble.status == _NOT_FOUND:
+        except CacheError as trouble:
+            if isinstance(trouble.error, NotFound):
                 await self._create(entries)
-            elif trouble.too_large or trouble.status == _INVALID:
-                await self._write_seen(entries, crowded=trouble.too_large)
+            elif trouble.too_large or isinstance(trouble.error, Invalid):
+                await self._write_seen(entries, full=trouble.too_large)
             else:
                 raise
         else:
@@ -67,19 +65,19 @@ class _Batch:
     async def _create(self, entries: Mapping[str, str]) -> None:
         try:
             await self._cache.create(entries)
-        except TroubleError as trouble:
+        except CacheError as trouble:
             await self._split(entries, trouble)
         else:
             self._stored(entries)
 
-    async def _write_seen(self, entries: Mapping[str, str], *, crowded: bool) -> None:
-        """Read the ConfigMap and write into what was read; where it is crowded, expired entries go."""
+    async def _write_seen(self, entries: Mapping[str, str], *, full: bool) -> None:
+        """Read the ConfigMap and write into what was read; where it is full, expired entries go."""
         seen = await self._cache.get()
         if outcome := configmap.refused(seen):
             return self.settle(entries, outcome)
         present = configmap.data(seen)
         gone: set[str] = set()
-        if crowded or len(configmap.fitting(entries, present)) < len(entries):
+        if full or len(configmap.fitting(entries, present)) < len(entries):
             # A megabyte of entries takes long to read: not in the loop that answers admission reviews.
             gone = await asyncio.to_thread(lambda: set(expired(present, self._now)))
         left = {place: text for place, text in present.items() if place not in gone}
@@ -87,18 +85,18 @@ class _Batch:
             return None
         try:
             await self._cache.patch(configmap.seen(seen, fitting, gone))
-        except TroubleError as trouble:
+        except CacheError as trouble:
             await self._split(fitting, trouble)
         else:
             self._stored(fitting)
         return None
 
-    async def _split(self, entries: Mapping[str, str], trouble: TroubleError) -> None:
+    async def _split(self, entries: Mapping[str, str], trouble: CacheError) -> None:
         """After a refusal that may be the fault of a few: write one at a time, the smallest first.
 
         Where one finds no room, no larger one is tried: this is the rare way, and each try costs a megabyte.
         """
-        if not trouble.too_large and trouble.status != _INVALID:
+        if not trouble.too_large and not isinstance(trouble.error, Invalid):
             raise trouble
         if len(entries) == 1:
             (text,) = entries.values()

@@ -33,7 +33,7 @@ _Cache = tuple[str, str]
 class Hits:
     """Gathers hits, and renews the times of the entries in a task of its own (`run`).
 
-    `renewed` is told of every write: what became of it, and how many entries it was about. `now` is aware.
+    `on_renewed` is told of every write: what became of it, and how many entries it was about. `now` is aware.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Hits:
         view: View,
         interval: float = INTERVAL,
         *,
-        renewed: Callable[[Reason, int], None] = lambda reason, entries: None,
+        on_renewed: Callable[[Reason, int], None] = lambda reason, entries: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._writer, self._view, self._renewed = writer, view, renewed
+        self._writer, self._view, self._on_renewed = writer, view, on_renewed
         self._interval = timedelta(seconds=interval)
         self._gathered = min(LONGEST_GATHERED, interval / 10)
         self._now, self._sleep = now, sleep
@@ -82,7 +82,7 @@ class Hits:
             except Exception:
                 _log.exception("cannot renew the times of hits", extra=fields(namespace=key[0], cache=key[1]))
                 outcome = Outcome(Reason.INTERNAL_ERROR)
-            self._renewed(outcome.reason, len(places))
+            self._on_renewed(outcome.reason, len(places))
             if outcome.reason not in (Reason.STORED, Reason.CONFLICT):
                 # Nothing that the next hit would change: full, not a cache, forbidden, or the server is away.
                 self._quiet[key] = self._now() + self._interval

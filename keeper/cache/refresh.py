@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from keeper.cache.configmap import ConfigMap, TroubleError
+from keeper.cache.configmap import CacheError, ConfigMap
+from kube.errors import Invalid
 from memoize import configmap
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -13,7 +14,6 @@ Changes = Mapping[str, tuple[str, str]]
 BYTES_AT_ONCE = 1 << 20
 """Of one request, old and new together: quoted in JSON it may come to twice that, and 3 MiB is the limit."""
 _ATTEMPTS = 4
-_INVALID = 422
 
 
 async def refresh(cache: ConfigMap, changes: Changes) -> Outcome:
@@ -39,10 +39,10 @@ async def _refresh(cache: ConfigMap, changes: Changes) -> int | Outcome:
             try:
                 await cache.patch(configmap.replaced(left))
                 return len(left)
-            except TroubleError as trouble:
+            except CacheError as trouble:
                 if trouble.too_large:
                     return Outcome(Reason.CACHE_FULL, "no room for longer entries in the ConfigMap")
-                if trouble.status != _INVALID:
+                if not isinstance(trouble.error, Invalid):
                     raise
             seen = await cache.get()
             if refused := configmap.refused(seen):
@@ -51,7 +51,7 @@ async def _refresh(cache: ConfigMap, changes: Changes) -> int | Outcome:
             left = {place: change for place, change in left.items() if present.get(place) == change[0]}
             if not left:
                 return Outcome(Reason.CONFLICT, "the entries were changed or removed")
-    except TroubleError as trouble:
+    except CacheError as trouble:
         outcome = trouble.outcome
     return outcome
 

@@ -9,21 +9,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
+from argo import names as argo
 from keeper.cache.index import Cache, Index, fresh
 from keeper.cache.lru import DataCache
 from kube import client
-from kube.reflector import Json, Reflector
-from memoize import configmap, names, spec
+from kube.caching import CachedReads
+from kube.client import Json
+from kube.errors import ApiError, NotFound
+from kube.reflector import Reflector
+from memoize import configmap, spec
 from memoize.entry import Memoized
 from memoize.outcome import Outcome
-from memoize.reasons import Reason
+from server.outcomes import outcome_of
 
-SELECTOR = f"{names.CONFIGMAP_TYPE}={names.CONFIGMAP_TYPE_CACHE}"
+SELECTOR = f"{argo.CONFIGMAP_TYPE}={argo.CONFIGMAP_TYPE_CACHE}"
 PAGE = 10
 """The most ConfigMaps in a page of the list: the ones that follow small ones may each weigh a megabyte."""
 KEPT_BYTES = 16 << 20
@@ -56,10 +60,12 @@ class View:
     ) -> None:
         self._api = api
         self._kept = DataCache(kept_bytes)
-        self._reading: dict[tuple[Cache, str], asyncio.Task[Data | Outcome]] = {}
+        self._reads: CachedReads[tuple[Cache, str], Data | Outcome] = CachedReads()
         self._subscribers: list[Told] = []
         self._parts = {
-            namespace: _Part(api, namespace, self._kept, clock=clock, told=self._tell, synced=self._tell_all)
+            namespace: _Part(
+                api, namespace, self._kept, clock=clock, told=self._tell, on_synced=self._tell_all
+            )
             for namespace in (namespaces or ("",))
         }
 
@@ -116,22 +122,18 @@ class View:
         version = self._version(key)
         if version and (data := self._kept.get(key, version)) is not None:
             return data
-        reading = self._reading.get((key, version))
-        if reading is None:
-            # Reads of one version share a request: one from before the last event may be out of date.
-            reading = self._reading[key, version] = asyncio.ensure_future(self._read(key))
-            reading.add_done_callback(lambda _: self._reading.pop((key, version)))
-        return await asyncio.shield(reading)  # one caller that hangs up must not end it for the others
+        # Reads of one version share a request: one from before the last event may be out of date.
+        return await self._reads.get((key, version), partial(self._read, key))
 
     async def _read(self, key: Cache) -> Data | Outcome:
         namespace, name = key
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/configmaps/{name}"
         try:
             found = await client.request(self._api, "GET", path, seconds=READ_SECONDS)
-        except client.FAILURES as error:
-            return _refusal(error)
-        if not isinstance(found, dict):
-            return Outcome(Reason.API_UNAVAILABLE, "the answer is not JSON")
+        except NotFound:
+            return {}
+        except ApiError as error:
+            return outcome_of(error)
         if refused := configmap.not_a_cache(found):
             return refused
         data = configmap.data(found)
@@ -170,7 +172,7 @@ class _Part:
         *,
         clock: Callable[[], float],
         told: Callable[[Cache], None],
-        synced: Callable[[], None],
+        on_synced: Callable[[], None],
     ) -> None:
         self._kept, self._told = kept, told
         self.index = Index()
@@ -183,7 +185,7 @@ class _Part:
             selector=SELECTOR,
             page=PAGE,
             clock=clock,
-            synced=synced,
+            on_synced=on_synced,
         )
 
     def begin(self) -> None:
@@ -214,9 +216,3 @@ class _Part:
 
 def _key(obj: Json) -> Cache:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]
-
-
-def _refusal(error: Exception) -> Data | Outcome:
-    if isinstance(error, ApiException) and error.status == 404:
-        return {}
-    return client.refusal(error)

@@ -6,9 +6,7 @@ gathered for some milliseconds, and go in one request after another.
 
 import asyncio
 import logging
-import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -16,8 +14,10 @@ from typing import NamedTuple
 from kubernetes_asyncio.client import ApiClient
 
 from keeper.cache.batch import Attempt, attempt
-from keeper.cache.configmap import ConfigMap, TroubleError
+from keeper.cache.configmap import CacheError, ConfigMap
 from keeper.cache.refresh import refresh
+from kube.backoff import Backoff
+from kube.caching import TtlCache
 from memoize import configmap
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -52,39 +52,39 @@ _FULL_CACHES = 1_000
 """Caches remembered to be full."""
 
 
-class _Put(NamedTuple):
+class _PendingEntry(NamedTuple):
     place: str
     text: str
     now: datetime
     outcome: "asyncio.Future[Outcome]"
 
 
-class _Lane:
+class _CacheQueue:
     """The entries that wait for one cache, and what the last attempt met."""
 
     def __init__(self, cache: ConfigMap) -> None:
         self.cache = cache
-        self.puts: list[_Put] = []
+        self.puts: list[_PendingEntry] = []
         self.bytes = 0
-        self.trouble: TroubleError | None = None
-        self.pause = _FIRST_PAUSE
+        self.trouble: CacheError | None = None
+        self.backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self.task: asyncio.Task[None] | None = None
 
 
 class Writer:
-    """Writes entries. `written` is told what became of each. Close it, or its tasks outlive it."""
+    """Writes entries. `on_written` is told what became of each. Close it, or its tasks outlive it."""
 
     def __init__(
         self,
         api: ApiClient,
-        written: Callable[[Reason], None] = lambda reason: None,
+        on_written: Callable[[Reason], None] = lambda reason: None,
         *,
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._api, self._written, self._seconds, self._clock = api, written, seconds, clock
-        self._lanes: dict[tuple[str, str], _Lane] = {}
-        self._full: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._api, self._on_written, self._seconds = api, on_written, seconds
+        self._queues: dict[tuple[str, str], _CacheQueue] = {}
+        self._full: TtlCache[tuple[str, str], bool] = TtlCache(_FULL_CACHES, clock)
         self._bytes = 0
         self._requests = asyncio.Semaphore(REQUESTS)
 
@@ -95,7 +95,7 @@ class Writer:
         room. An entry whose time is over may still arrive, if its last request was not answered.
         """
         outcome = await self._put((namespace, cache), place, text, now)
-        self._written(outcome.reason)
+        self._on_written(outcome.reason)
         if outcome.reason is not Reason.STORED:
             told = fields(
                 reason=outcome.reason.value, namespace=namespace, cache=cache, detail=outcome.detail
@@ -114,7 +114,7 @@ class Writer:
 
     async def close(self) -> None:
         """Give up what still waits."""
-        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        tasks = [queue.task for queue in self._queues.values() if queue.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -125,85 +125,79 @@ class Writer:
         size = configmap.size(text)
         if self._bytes + size > BYTES_WAITING_IN_ALL:
             return Outcome(Reason.API_UNAVAILABLE, "too many entries wait to be written")
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = _Lane(ConfigMap(self._api, *key))
-            lane.task = asyncio.create_task(self._run(key, lane))
-        if len(lane.puts) >= MOST_WAITING or lane.bytes + size > BYTES_WAITING:
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = _CacheQueue(ConfigMap(self._api, *key))
+            queue.task = asyncio.create_task(self._run(key, queue))
+        if len(queue.puts) >= MOST_WAITING or queue.bytes + size > BYTES_WAITING:
             return Outcome(Reason.RATE_LIMITED, "too many entries wait for this cache")
-        put = _Put(place, text, now, asyncio.get_running_loop().create_future())
-        lane.puts.append(put)
-        lane.bytes += size
+        put = _PendingEntry(place, text, now, asyncio.get_running_loop().create_future())
+        queue.puts.append(put)
+        queue.bytes += size
         self._bytes += size
         try:
             async with asyncio.timeout(self._seconds):
                 return await put.outcome
         except TimeoutError:
-            trouble = lane.trouble
+            trouble = queue.trouble
             return trouble.outcome if trouble else Outcome(Reason.API_UNAVAILABLE, "no answer in time")
 
-    async def _run(self, key: tuple[str, str], lane: _Lane) -> None:
+    async def _run(self, key: tuple[str, str], queue: _CacheQueue) -> None:
         """Write batch after batch until nothing waits."""
         try:
-            pause = GATHERED_WHEN_FULL if self._was_full(key) else GATHERED
-            while lane.puts:
+            pause = self._gathered(key)
+            while queue.puts:
                 await asyncio.sleep(pause)
-                self._forget(lane, [put for put in lane.puts if put.outcome.done()])
-                if batch := _first(lane.puts):
+                self._forget(queue, [put for put in queue.puts if put.outcome.done()])
+                if batch := _first(queue.puts):
                     async with self._requests:
-                        result = await self._attempt(lane, batch)
-                    pause = self._settle(key, lane, batch, result)
+                        result = await self._attempt(queue, batch)
+                    pause = self._settle(key, queue, batch, result)
         finally:
-            del self._lanes[key]
-            for put in lane.puts:
+            del self._queues[key]
+            for put in queue.puts:
                 if not put.outcome.done():
                     put.outcome.set_result(Outcome(Reason.API_UNAVAILABLE, "the server shuts down"))
-            self._forget(lane, list(lane.puts))
+            self._forget(queue, list(queue.puts))
 
-    async def _attempt(self, lane: _Lane, batch: list[_Put]) -> Attempt:
+    async def _attempt(self, queue: _CacheQueue, batch: list[_PendingEntry]) -> Attempt:
         entries = {put.place: put.text for put in batch}
         try:
-            return await attempt(lane.cache, entries, max(put.now for put in batch))
+            return await attempt(queue.cache, entries, max(put.now for put in batch))
         except Exception:
             _log.exception("cannot write", extra=fields(reason=Reason.INTERNAL_ERROR.value))
             return Attempt(dict.fromkeys(entries, Outcome(Reason.INTERNAL_ERROR, "see the server's log")))
 
-    def _settle(self, key: tuple[str, str], lane: _Lane, batch: list[_Put], result: Attempt) -> float:
+    def _settle(
+        self, key: tuple[str, str], queue: _CacheQueue, batch: list[_PendingEntry], result: Attempt
+    ) -> float:
         """Tell the outcomes of a batch; seconds until the next one."""
         done = [put for put in batch if put.place in result.done]
         for put in done:
             if not put.outcome.done():
                 put.outcome.set_result(result.done[put.place])
-        self._forget(lane, done)
-        lane.trouble = result.trouble
+        self._forget(queue, done)
+        queue.trouble = result.trouble
         if any(outcome.reason is Reason.CACHE_FULL for outcome in result.done.values()):
-            self._remember_full(key)
+            self._full.put(key, True, FULL)
         if result.trouble is None:
-            lane.pause = _FIRST_PAUSE
-            return GATHERED_WHEN_FULL if self._was_full(key) else GATHERED
-        pause = lane.pause * random.uniform(0.5, 1)
-        lane.pause = min(2 * lane.pause, _LONGEST_PAUSE)
+            queue.backoff.reset()
+            return self._gathered(key)
         # Nothing that waits now will wait for longer than that.
-        return max(pause, min(result.trouble.retry_after, self._seconds))
+        return max(queue.backoff.next(), min(result.trouble.error.retry_after, self._seconds))
 
-    def _forget(self, lane: _Lane, puts: list[_Put]) -> None:
+    def _forget(self, queue: _CacheQueue, puts: list[_PendingEntry]) -> None:
         gone = {id(put) for put in puts}
-        lane.puts = [put for put in lane.puts if id(put) not in gone]
+        queue.puts = [put for put in queue.puts if id(put) not in gone]
         size = sum(configmap.size(put.text) for put in puts)
-        lane.bytes -= size
+        queue.bytes -= size
         self._bytes -= size
 
-    def _was_full(self, key: tuple[str, str]) -> bool:
-        return self._clock() < self._full.get(key, 0)
-
-    def _remember_full(self, key: tuple[str, str]) -> None:
-        self._full[key] = self._clock() + FULL
-        self._full.move_to_end(key)
-        while len(self._full) > _FULL_CACHES:
-            self._full.popitem(last=False)
+    def _gathered(self, key: tuple[str, str]) -> float:
+        return GATHERED_WHEN_FULL if self._full.get(key) else GATHERED
 
 
-def _first(puts: list[_Put]) -> list[_Put]:
+def _first(puts: list[_PendingEntry]) -> list[_PendingEntry]:
     """As many of the puts as go into one request, and at least one."""
     size = 0
     for number, put in enumerate(puts[:MOST_AT_ONCE]):

@@ -4,8 +4,6 @@ import pytest
 
 from argo import artifact_gc
 from argo.artifact_gc import Reference
-from memoize.outputs import Declared
-from memoize.step import Step
 
 FINALIZER = "workflows.argoproj.io/artifact-gc"
 PHASE = "workflows.argoproj.io/phase"
@@ -29,38 +27,19 @@ def test_metadata_tell_it_once_the_controller_has_written_them(
     assert artifact_gc.told_by(metadata) is told
 
 
-def step(declared: Declared | None) -> Step:
-    return Step("k", "c", "", "n", "w", "u", "", include_result=False, gc=False, declared=declared)
-
-
-@pytest.mark.parametrize(
-    ("declared", "concerned"),
-    [
-        (None, True),
-        (Declared(), False),
-        (Declared(archive={"s3": {"bucket": "logs"}}), True),
-        (Declared(artifacts=({"name": "a"},)), True),
-        (Declared(artifacts=({"name": "a", "artifactGC": {"strategy": "Never"}},)), False),
-        (Declared(artifacts=({"name": "a", "artifactGC": {"strategy": "Never"}}, {"name": "b"})), True),
-    ],
-)
-def test_it_concerns_steps_with_an_artifact_that_leaves_it_to_the_workflow(
-    declared: Declared | None, concerned: bool
-) -> None:
-    assert artifact_gc.concerns(step(declared)) is concerned
-
-
 @pytest.mark.parametrize(
     ("holder", "strategy"),
     [
         ({}, ""),
-        ({"spec": None}, ""),
-        ({"spec": {"artifactGC": "Never"}}, ""),
-        ({"spec": {"artifactGC": {"podMetadata": {}}}}, ""),
-        ({"spec": {"artifactGC": {"strategy": "OnPodDeletion"}}}, "OnPodDeletion"),
+        ({"artifactGC": None}, ""),
+        ({"artifactGC": "Never"}, ""),
+        ({"artifactGC": {"podMetadata": {}}}, ""),
+        ({"artifactGC": {"strategy": "OnPodDeletion"}}, "OnPodDeletion"),
     ],
 )
-def test_the_strategy_is_read_from_whatever_a_spec_holds(holder: dict[str, Any], strategy: str) -> None:
+def test_the_strategy_is_read_from_whatever_an_artifact_or_a_spec_holds(
+    holder: dict[str, Any], strategy: str
+) -> None:
     assert artifact_gc.strategy(holder) == strategy
 
 

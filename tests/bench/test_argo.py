@@ -43,5 +43,6 @@ async def test_work_begins_at_its_rate_though_earlier_work_has_not_ended() -> No
             over.set()
         await over.wait()
 
+    called = time.perf_counter()
     await at_rate(200, 5, work)
-    assert began[-1] - began[0] >= 4 / 200
+    assert began[-1] - called >= 4 / 200  # the first may be late, and the others are not for that

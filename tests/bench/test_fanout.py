@@ -1,3 +1,4 @@
+from argo import names as argo
 from bench.fanout import _figures, _step
 from memoize import names
 from webhook.submit import verdict as workflows
@@ -10,7 +11,7 @@ def test_a_step_without_a_cache_is_plain() -> None:
 def test_a_step_with_a_cache_is_one_that_both_can_answer() -> None:
     spec = {"entrypoint": "step", "templates": [_step("memo", "busybox")]}
     metadata = {"name": "x", "annotations": {names.MEMOIZE: "true"}}
-    workflow = {"apiVersion": names.ARGO_API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": spec}
+    workflow = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": spec}
     verdict = workflows.review("Workflow", workflow, None, "CREATE", {}, "enforce")
     assert verdict.errors == []
     assert verdict.ops

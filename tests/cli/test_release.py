@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo
 from cli import held
 from cli.__main__ import main
 from kube import client
@@ -42,7 +43,7 @@ def hold(
             "name": name,
             "namespace": namespace,
             "labels": {names.RESULT: names.RESULT_GATED, **labels},
-            "annotations": {names.NODE_ID: f"node-{name}"},
+            "annotations": {argo.NODE_ID: f"node-{name}"},
         },
         "spec": {
             "schedulingGates": [{"name": gate} for gate in gates],
@@ -57,10 +58,10 @@ def hold(
 def post(cluster: Cluster, pod: Json, posted_for: str) -> None:
     """An answer for the Pod's node."""
     made = {
-        "apiVersion": names.ARGO_API_VERSION,
+        "apiVersion": argo.API_VERSION,
         "kind": "WorkflowTaskResult",
         "metadata": {
-            "name": pod["metadata"]["annotations"][names.NODE_ID],
+            "name": pod["metadata"]["annotations"][argo.NODE_ID],
             "namespace": pod["metadata"]["namespace"],
             "annotations": {names.POSTED_FOR: posted_for},
         },
@@ -79,7 +80,7 @@ def gates(pod: Json) -> list[str]:
 
 
 def has_result(cluster: Cluster, pod: Json) -> bool:
-    name = pod["metadata"]["annotations"][names.NODE_ID]
+    name = pod["metadata"]["annotations"][argo.NODE_ID]
     return cluster.get("WorkflowTaskResult", pod["metadata"]["namespace"], name)[0] == 200
 
 
@@ -193,7 +194,7 @@ async def test_a_right_that_is_missing_leaves_the_pod_to_the_keeper(cluster: Clu
     async with api_client(cluster, token=token) as api:
         (found,) = await held.find(api, namespace)
         (result,) = [result async for result in held.release(api, [found])]
-    assert (result.word, result.why) == (held.Word.FAILED, "403 Forbidden")
+    assert (result.ending, result.why) == (held.Ending.FAILED, "403 Forbidden")
     after = get(cluster, pod)
     assert gates(after) == [names.SCHEDULING_GATE]
     assert after["metadata"]["labels"][names.RESULT] == names.RESULT_GATED
@@ -209,9 +210,9 @@ async def test_more_pods_than_a_page_and_than_are_released_at_once(
         hold(cluster, namespace, f"p-{number}")
     async with api_client(cluster) as api:
         found = await held.find(api, namespace)
-        words = [result.word async for result in held.release(api, found)]
+        words = [result.ending async for result in held.release(api, found)]
         assert await held.find(api, namespace) == []
-    assert words == [held.Word.RELEASED] * 23
+    assert words == [held.Ending.RELEASED] * 23
 
 
 async def test_a_completion_that_comes_between_is_not_undone(
@@ -234,7 +235,7 @@ async def test_a_completion_that_comes_between_is_not_undone(
     monkeypatch.setattr(client, "request", racing)
     async with api_client(cluster) as api:
         (result,) = [result async for result in held.release(api, [held.Pod(namespace, "one")])]
-    assert result.word is held.Word.NOT_HELD
+    assert result.ending is held.Ending.NOT_HELD
     assert has_result(cluster, pod)
 
 

@@ -16,8 +16,6 @@ from devcluster.cluster import DevCluster, start
 from devcluster.installation import ACCESS_DIRECT
 from tests.devcluster.playground import Space
 
-_KILL_SECONDS = 0.2
-"""Argo's are 3: the controller's signals reach every step here whose `wait` takes its time."""
 _PATIENT = {"STEPMEMO_CHECK_TIMEOUT": "20s", "STEPMEMO_CAPTURE_TIMEOUT": "20s"}
 """What happens when time runs out is not the subject here, and a machine may be busy."""
 _numbers = itertools.count(1)
@@ -27,9 +25,7 @@ _numbers = itertools.count(1)
 async def strongest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
     """A devcluster whose containers are kept apart as well as this kernel allows."""
     directory = tmp_path_factory.mktemp("devcluster")
-    async with start(
-        directory, kill_seconds=_KILL_SECONDS, components=[ACCESS_DIRECT], settings=_PATIENT
-    ) as cluster:
+    async with start(directory, components=[ACCESS_DIRECT], settings=_PATIENT) as cluster:
         yield cluster
 
 
@@ -37,7 +33,7 @@ async def strongest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[D
 async def keeping(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
     """A devcluster whose server keeps the caches."""
     directory = tmp_path_factory.mktemp("devcluster")
-    async with start(directory, kill_seconds=_KILL_SECONDS, settings=_PATIENT) as cluster:
+    async with start(directory, settings=_PATIENT) as cluster:
         yield cluster
 
 
@@ -46,7 +42,7 @@ async def inside(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevC
     """A devcluster whose server keeps the caches of another namespace, and serves all."""
     directory = tmp_path_factory.mktemp("devcluster")
     elsewhere = {"STEPMEMO_NAMESPACES": "elsewhere", **_PATIENT}
-    async with start(directory, kill_seconds=_KILL_SECONDS, settings=elsewhere) as cluster:
+    async with start(directory, settings=elsewhere) as cluster:
         if cluster.isolation == sandbox.NO_NAMESPACE:
             pytest.skip("containers of this kernel have no /etc/hosts of their own to find the service by")
         yield cluster
@@ -59,7 +55,6 @@ async def plain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCl
     async with start(
         directory,
         isolation=sandbox.NO_NAMESPACE,
-        kill_seconds=_KILL_SECONDS,
         components=[ACCESS_DIRECT],
         settings=_PATIENT,
     ) as cluster:
@@ -76,7 +71,6 @@ async def image_volume(
     async with start(
         tmp_path_factory.mktemp("devcluster"),
         isolation=request.param,
-        kill_seconds=_KILL_SECONDS,
         components=["image-volume", ACCESS_DIRECT],
         settings=_PATIENT,
     ) as cluster:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo
 from devcluster import pods, workflows
 from devcluster.api.pods import admit
 from devcluster.workflows import WorkflowError
@@ -26,7 +27,7 @@ def recorded(case: str) -> Any:
 def template_of(pod: Any) -> Any:
     """The resolved template that the controller wrote into its Pod."""
     [init, *_] = pod["spec"]["initContainers"]
-    [text] = [entry["value"] for entry in init["env"] if entry["name"] == names.ENV_TEMPLATE]
+    [text] = [entry["value"] for entry in init["env"] if entry["name"] == argo.ENV_TEMPLATE]
     return json.loads(text)
 
 
@@ -42,8 +43,8 @@ def rebuilt(case: str) -> tuple[Any, Any]:
         {"metadata": metadata, "spec": {}},
         template,
         name=pod["metadata"]["name"],
-        node_id=annotations[names.NODE_ID],
-        node_name=annotations[names.NODE_NAME],
+        node_id=annotations[argo.NODE_ID],
+        node_name=annotations[argo.NODE_NAME],
         include_result=False,
         store=STORE,
     )
@@ -92,10 +93,10 @@ def test_the_webhook_decides_the_same_for_our_pod_as_for_argos(case: str) -> Non
 
 def test_nodes_and_pods_are_named_as_argo_names_them() -> None:
     retry = recorded("retry")["metadata"]
-    workflow = retry["labels"][names.WORKFLOW_LABEL]
-    node = retry["annotations"][names.NODE_NAME]
+    workflow = retry["labels"][argo.WORKFLOW_LABEL]
+    node = retry["annotations"][argo.NODE_NAME]
 
-    assert workflows.node_id(workflow, node) == retry["annotations"][names.NODE_ID]
+    assert workflows.node_id(workflow, node) == retry["annotations"][argo.NODE_ID]
     assert workflows.pod_name(workflow, node, "step") == retry["name"]
     assert workflows.node_id("w", "w") == workflows.pod_name("w", "w", "step") == "w"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from memoize import names
+from argo import names as argo_names
 from tests.e2e import server
 from tests.e2e.cluster import Namespace, grant, workflow
 from tests.e2e.kube import argo, kubectl, wait_for
@@ -192,7 +192,7 @@ def test_the_outputs_of_many_hits_reach_their_next_steps(ns: Namespace, attempt:
         )
         for number in range(MANY)
     }
-    ns.config_map(ns.cache, answers, {names.CONFIGMAP_TYPE: "Cache"})
+    ns.config_map(ns.cache, answers, {argo_names.CONFIGMAP_TYPE: "Cache"})
     each = {"inputs": {"parameters": [{"name": "number"}]}}
     first = script("echo of a run; echo of a run > /tmp/out", outputs={"parameters": [parameter()]})
     first |= each | {"memoize": memo("k{{inputs.parameters.number}}")}
@@ -219,7 +219,7 @@ def owned(how: str) -> dict[str, Any]:
     if how == "setOwnerReference":
         return {"action": "create", "setOwnerReference": True, "manifest": json.dumps(made)}
     owner = {
-        "apiVersion": names.ARGO_API_VERSION,
+        "apiVersion": argo_names.API_VERSION,
         "kind": "Workflow",
         "name": "{{workflow.name}}",
         "uid": "{{workflow.uid}}",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from memoize import names
+from argo import names as argo
 from tests.e2e.cluster import INSTANCE, Namespace, grant, step_rules
 from tests.e2e.kube import apply, wait_for
 from tests.e2e.probe import Setting
@@ -84,4 +84,4 @@ def test_a_controller_with_an_instance_id_sees_the_answer(ns: Namespace) -> None
     """A controller with an instance ID sees the answer."""
     runs = ns.runs(container())
     twice(*runs)
-    assert runs[1].workflow["metadata"]["labels"][names.INSTANCE_ID] == INSTANCE
+    assert runs[1].workflow["metadata"]["labels"][argo.INSTANCE_ID] == INSTANCE

@@ -2,6 +2,7 @@
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from tests.e2e import server
 from tests.e2e.cluster import Namespace
@@ -74,7 +75,7 @@ def test_who_waited_for_a_step_that_failed_runs_beside_the_others(ns: Namespace)
 
 def _ran(pod: dict) -> tuple[str, str]:
     """From when to when its main container ran."""
-    (main,) = (one for one in pod["status"]["containerStatuses"] if one["name"] == names.MAIN_CONTAINER)
+    (main,) = (one for one in pod["status"]["containerStatuses"] if one["name"] == argo.MAIN_CONTAINER)
     ended = main["state"]["terminated"]
     return ended["startedAt"], ended["finishedAt"]
 

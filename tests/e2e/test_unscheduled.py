@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from tests.e2e import server
 from tests.e2e.cluster import Namespace, grant
@@ -162,7 +163,7 @@ def test_a_wide_fan_out_of_hits_is_collected_without_a_miss(ns: Namespace, attem
     ns.config_map(
         ns.cache,
         {key: entry({"result": answer, "exitCode": "0"}) for key, answer in answers.items()},
-        {names.CONFIGMAP_TYPE: "Cache"},
+        {argo.CONFIGMAP_TYPE: "Cache"},
     )
     each = script(inputs={"parameters": [{"name": "x"}]}, memoize=memo("k{{inputs.parameters.x}}"))
     fan: dict[str, Any] = {

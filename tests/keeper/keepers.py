@@ -71,12 +71,12 @@ async def keeping(
         metrics = Metrics()
         view = View(api, settings.namespaces)
         writer = Writer(api, metrics.cache_writes)
-        events = Events(aside, metrics.lost_event, "test")  # not among the requests that a test counts
+        events = Events(aside, metrics.event_dropped, "test")  # not among the requests that a test counts
         keeper = Keeper(
             api,
             view,
             writer,
-            Lookups(api, metrics.unreadable),
+            Lookups(api, metrics.lookup_failed),
             events,
             Hits(writer, view),
             metrics,

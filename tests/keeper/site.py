@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from argo import names as argo
 from keeper import identity
 from memoize import names
 from memoize.entry import Entry
@@ -58,7 +59,7 @@ class Site:
         self.put({data_key(KEY): entry._replace(**changes).dump()})
 
     def put(self, data: Json) -> None:
-        labels = {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}
+        labels = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
         metadata = {"name": CACHE, "namespace": self.namespace, "labels": labels}
         status, body = self.cluster.create({"kind": "ConfigMap", "metadata": metadata, "data": data})
         if status == 409:
@@ -97,14 +98,14 @@ class Site:
             "name": name,
             "namespace": self.namespace,
             "labels": {
-                names.WORKFLOW_LABEL: "wf",
+                argo.WORKFLOW_LABEL: "wf",
                 names.RESULT: names.RESULT_GATED if held else names.RESULT_MISS,
             },
             "annotations": {
                 names.KEY: key,
                 names.CACHE: CACHE,
-                names.NODE_ID: name,
-                names.NODE_NAME: node,
+                argo.NODE_ID: name,
+                argo.NODE_NAME: node,
                 names.PLAN: note.to_json(),
                 **(change or {}),
             },
@@ -151,7 +152,7 @@ class Site:
 
     def report(self, name: str, value: str = RAN) -> None:
         """Do as Argo's `wait`: create the result, or report into the one that is there."""
-        labels = {names.WORKFLOW_LABEL: "wf", names.OUTPUTS_COMPLETED: "true"}
+        labels = {argo.WORKFLOW_LABEL: "wf", argo.OUTPUTS_COMPLETED: "true"}
         metadata = {"name": name, "namespace": self.namespace, "labels": labels}
         kind = {"apiVersion": "argoproj.io/v1alpha1", "kind": "WorkflowTaskResult"}
         status, body = self.cluster.create({**kind, "metadata": metadata, "outputs": outputs(value)})

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from kubernetes_asyncio.client.exceptions import ApiException
 
+from argo import names as argo
 from keeper import steppods
 from keeper.actions import ActionResult, Actions
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, InvalidStep
 from keeper.task_results import PostedResult
+from kube.errors import ApiError
 from kube.workqueue import RateLimiter
 from memoize import names
 from memoize.entry import Entry
@@ -71,7 +72,7 @@ def rewrite(site: Site, pod: GatedStep, annotations: dict[str, str] | None = Non
 
 def completed_as(site: Site, pod: GatedStep) -> str:
     """What the controller takes the result for."""
-    return str((site.result(pod.name) or {})["metadata"]["labels"][names.OUTPUTS_COMPLETED])
+    return str((site.result(pod.name) or {})["metadata"]["labels"][argo.OUTPUTS_COMPLETED])
 
 
 async def posted(actions: Actions, pod: GatedStep) -> PostedResult:
@@ -258,7 +259,7 @@ async def test_an_answer_cannot_be_finished_once_its_pod_was_told_to_run(
             return web.json_response({"code": 503}, status=503) if len(patches) == 2 else None
 
         proxy.fault = stop_before_the_gate
-        with pytest.raises(ApiException):
+        with pytest.raises(ApiError):
             await ours.release(pod, names.RESULT_MISS, WHY, result_may_exist=True)
         assert await actions.finish(pod, ENTRY, answer) is ActionResult.CHANGED
         told = seen(site, pod.name)
@@ -313,7 +314,7 @@ async def test_a_stray_loses_no_answer_but_its_own(site: Site, actions: Actions)
     """It may name any node."""
     other = held(site)
     await posted(actions, other)
-    stray = rewrite(site, held(site, number=1), {names.NODE_ID: other.name})
+    stray = rewrite(site, held(site, number=1), {argo.NODE_ID: other.name})
     assert await actions.release(stray, names.RESULT_SKIPPED, WHY, result_may_exist=True) is ActionResult.DONE
     assert site.value(other.name) == OUT
 
@@ -438,7 +439,7 @@ async def test_a_pod_that_no_request_may_change_is_tried_again_later(site: Site,
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
         proxy.fault = refusing(403, f"PATCH pods/{pod.name}")
         behind = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
-        with pytest.raises(ApiException):
+        with pytest.raises(ApiError):
             await behind.release(pod, names.RESULT_MISS, WHY, result_may_exist=True)
         proxy.fault = lambda method, path: None
         assert await behind.release(pod, names.RESULT_MISS, WHY, result_may_exist=True) is ActionResult.DONE

@@ -3,6 +3,7 @@
 import pytest
 from aiohttp import web
 
+from argo import names as argo
 from memoize import names
 from tests.cluster import Cluster
 from tests.keeper.keepers import Running, decided, forget_the_lease, keeping
@@ -29,7 +30,7 @@ def forget_the_entry(site: Site) -> None:
 
 def completed(site: Site, name: str) -> str:
     """What the controller takes the result for."""
-    return str((site.result(name) or {})["metadata"]["labels"][names.OUTPUTS_COMPLETED])
+    return str((site.result(name) or {})["metadata"]["labels"][argo.OUTPUTS_COMPLETED])
 
 
 async def test_who_gets_the_lease_back_takes_back_what_another_posted_meanwhile(
@@ -77,7 +78,7 @@ async def test_who_gets_the_lease_back_keeps_out_what_another_may_be_posting(
 def lose_the_lease(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cut off from it until the change is undone, and lets it go."""
     lease = running.keeper._lease
-    monkeypatch.setattr(lease, "_fit", lambda: False)
+    monkeypatch.setattr(lease, "_may_lead", lambda: False)
     monkeypatch.setattr(lease, "_renewed", None)
 
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from argo import names as argo
 from keeper import breaker
 from keeper.breaker import DELETE_POD_AFTER, GRACE, LONGEST_TRIAL, REMEMBERED, TRIAL, Breaker, Circuits
 from keeper.container_status import TROUBLES, Container, State, Symptoms, look
@@ -51,7 +52,7 @@ def pod(
     image: str = IMAGE,
 ) -> Json:
     """A step Pod with our containers; by default everything still waits."""
-    managed = [{"name": names.ENV_CONTAINER_NAME, "value": "x"}]
+    managed = [{"name": argo.ENV_CONTAINER_NAME, "value": "x"}]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -60,11 +61,11 @@ def pod(
             "namespace": namespace,
             "uid": f"u-{number}",
             "resourceVersion": "7",
-            "labels": {names.WORKFLOW_LABEL: "hello", names.RESULT: names.RESULT_IN_POD},
-            "annotations": {names.NODE_ID: f"hello-{number}"},
+            "labels": {argo.WORKFLOW_LABEL: "hello", names.RESULT: names.RESULT_IN_POD},
+            "annotations": {argo.NODE_ID: f"hello-{number}"},
             "ownerReferences": [
                 {
-                    "apiVersion": names.ARGO_API_VERSION,
+                    "apiVersion": argo.API_VERSION,
                     "kind": "Workflow",
                     "name": "hello",
                     "uid": "w-1",

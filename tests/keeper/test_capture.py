@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo
 from keeper import steppods
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
@@ -313,7 +314,7 @@ async def test_artifacts_that_the_workflow_will_delete_are_not_stored(cluster: C
     patch = {"outputs": {"artifacts": [artifact]}}
     site.cluster.patch("WorkflowTaskResult", site.namespace, name, patch)
     site.end(name)
-    finalizer = {"metadata": {"finalizers": [names.ARTIFACT_GC_FINALIZER]}}
+    finalizer = {"metadata": {"finalizers": [argo.ARTIFACT_GC_FINALIZER]}}
     site.cluster.patch("Workflow", site.namespace, "wf", finalizer)
     (outcome,) = await captured(site, watched(site, name), Proxy(cluster))
     assert outcome.reason is Reason.ARTIFACT_GC

@@ -4,9 +4,12 @@ import time
 from datetime import timedelta
 
 import pytest
+from aiohttp import web
 
+from argo import names as argo
 from keeper.reconcile import PAUSE
 from memoize import names
+from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.keeper.keepers import decided, keeping
 from tests.keeper.proxy import Proxy, refusing
@@ -202,7 +205,7 @@ async def test_a_pod_of_a_workflow_that_is_not_there_gets_nothing_posted_and_run
 async def test_a_pod_that_claims_another_workflows_node_gets_nothing_posted_and_runs(site: Site) -> None:
     site.store()
     async with keeping(site):
-        name = site.pod(change={names.NODE_ID: "other-123"})
+        name = site.pod(change={argo.NODE_ID: "other-123"})
         await decided(site, name)
     assert site.label(name) == names.RESULT_SKIPPED
     assert site.reason(name) == "IdentityMismatch"
@@ -247,6 +250,45 @@ async def test_a_retry_after_is_heeded(site: Site) -> None:
         await decided(site, name)
         assert time.monotonic() - asked > 1.5
     assert site.label(name) == names.RESULT_HIT
+
+
+async def test_a_bug_of_ours_is_told_as_one_with_its_traceback_and_the_step_runs(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def bug(self: Lookups, owner: object) -> None:
+        raise ValueError("tuple.index(x): x not in tuple")
+
+    monkeypatch.setattr(Lookups, "workflow_metadata", bug)
+    site.store()
+    async with keeping(site, hold_timeout=1):
+        name = site.pod()
+        await decided(site, name)
+    assert site.label(name) == names.RESULT_MISS
+    assert site.reason(name).startswith("InternalError")
+    told = [record for record in caplog.records if record.message.startswith("cannot do what is to be done")]
+    assert told
+    for record in told:
+        assert record.fields["reason"] == "InternalError"
+        assert record.exc_info is not None
+        assert isinstance(record.exc_info[1], ValueError)
+
+
+async def test_an_answer_that_is_nested_too_deep_is_the_api_servers_fault(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = ["[" * 100_000]
+
+    def deep(method: str, path: str) -> web.Response | None:
+        return web.Response(text=left.pop()) if left and method == "POST" else None
+
+    site.store()
+    async with keeping(site) as running:
+        running.proxy.fault = deep
+        name = site.pod()
+        await decided(site, name)
+    assert site.label(name) == names.RESULT_HIT
+    (told,) = [r for r in caplog.records if r.message.startswith("cannot do what is to be done")]
+    assert (told.fields["reason"], told.exc_info) == ("ApiUnavailable", None)
 
 
 async def test_outputs_that_the_api_server_refuses_let_the_step_run(site: Site) -> None:

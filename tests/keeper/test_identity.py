@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from argo import names as argo
 from keeper import identity
-from memoize import names
 from tests.keeper.gatedsteps import RECORDED
 
 Json = dict[str, Any]
@@ -26,7 +26,7 @@ def retry() -> Json:
 
 
 def named(pod: Json, **annotations: str) -> Json:
-    known = {"node_id": names.NODE_ID, "node_name": names.NODE_NAME}
+    known = {"node_id": argo.NODE_ID, "node_name": argo.NODE_NAME}
     pod["metadata"]["annotations"].update({known[name]: value for name, value in annotations.items()})
     return pod
 
@@ -50,7 +50,7 @@ def test_a_node_id_is_the_workflows_name_and_a_hash_of_the_nodes(node_name: str,
 @pytest.mark.parametrize("node", ["[0].a", ".a", "(1)", ".onExit", ".hooks.h", ".a.hooks.h(0)"])
 def test_pods_are_named_after_the_node_in_two_ways(node: str, template: str) -> None:
     pod = retry()
-    workflow = pod["metadata"]["labels"][names.WORKFLOW_LABEL]
+    workflow = pod["metadata"]["labels"][argo.WORKFLOW_LABEL]
     node_id = identity.node_id(workflow, workflow + node)
     named(pod, node_name=workflow + node, node_id=node_id)
     hashed = node_id.rpartition("-")[2]
@@ -61,7 +61,7 @@ def test_pods_are_named_after_the_node_in_two_ways(node: str, template: str) -> 
 def test_a_long_pod_name_is_cut_before_its_hash() -> None:
     pod = retry()
     workflow = "w" * 250
-    pod["metadata"]["labels"][names.WORKFLOW_LABEL] = workflow
+    pod["metadata"]["labels"][argo.WORKFLOW_LABEL] = workflow
     pod["metadata"]["ownerReferences"][0]["name"] = workflow
     node_id = identity.node_id(workflow, f"{workflow}.a")
     named(pod, node_name=f"{workflow}.a", node_id=node_id)
@@ -82,25 +82,25 @@ def claims_another_workflow_whole(pod: Json) -> None:
 
 
 def claims_a_node_whose_name_only_begins_like_its_workflow(pod: Json) -> None:
-    workflow = pod["metadata"]["labels"][names.WORKFLOW_LABEL]
+    workflow = pod["metadata"]["labels"][argo.WORKFLOW_LABEL]
     named(pod, node_name=f"{workflow}-2", node_id=identity.node_id(workflow, f"{workflow}-2"))
 
 
 def claims_another_node_of_its_workflow(pod: Json) -> None:
-    workflow = pod["metadata"]["labels"][names.WORKFLOW_LABEL]
+    workflow = pod["metadata"]["labels"][argo.WORKFLOW_LABEL]
     named(pod, node_name=f"{workflow}(9)", node_id=identity.node_id(workflow, f"{workflow}(9)"))
 
 
 def names_no_node(pod: Json) -> None:
-    del pod["metadata"]["annotations"][names.NODE_NAME]
+    del pod["metadata"]["annotations"][argo.NODE_NAME]
 
 
 def gives_no_id(pod: Json) -> None:
-    del pod["metadata"]["annotations"][names.NODE_ID]
+    del pod["metadata"]["annotations"][argo.NODE_ID]
 
 
 def is_labelled_for_another_workflow(pod: Json) -> None:
-    pod["metadata"]["labels"][names.WORKFLOW_LABEL] = "victim"
+    pod["metadata"]["labels"][argo.WORKFLOW_LABEL] = "victim"
 
 
 def belongs_to_nobody(pod: Json) -> None:
@@ -145,7 +145,7 @@ def test_a_pod_that_claims_what_it_is_not_is_told(forge: Any) -> None:
 @given(name=st.text(), node_id=st.text(), node_name=st.text())
 def test_no_pod_of_one_workflow_passes_for_a_node_of_another(name: str, node_id: str, node_name: str) -> None:
     pod = copy.deepcopy(retry())
-    workflow = pod["metadata"]["labels"][names.WORKFLOW_LABEL]
+    workflow = pod["metadata"]["labels"][argo.WORKFLOW_LABEL]
     pod["metadata"]["name"] = name
     named(pod, node_id=node_id, node_name=node_name)
     if identity.mismatch(pod) is None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from argo import names as argo
 from keeper.steppods import GatedStep, InjectedPod, InvalidStep, Key, Phase, read
 from memoize import names
 from memoize.key import data_key
@@ -115,7 +116,7 @@ def test_a_pod_that_decides_inside_of_itself_needs_no_plan() -> None:
 
 def test_what_claims_another_node_is_a_stray() -> None:
     pod = held()
-    pod["metadata"]["annotations"][names.NODE_ID] = "victim"
+    pod["metadata"]["annotations"][argo.NODE_ID] = "victim"
     assert stray(pod) is Reason.IDENTITY_MISMATCH
 
 
@@ -147,7 +148,7 @@ def test_a_template_that_was_made_to_break_the_reader_makes_a_stray() -> None:
     pod = held()
     for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
         for variable in container.get("env", ()):
-            if variable["name"] == names.ENV_TEMPLATE:
+            if variable["name"] == argo.ENV_TEMPLATE:
                 variable["value"] = "[" * 60_000
     assert stray(pod) is Reason.NOT_A_STEP
 
@@ -201,7 +202,7 @@ def templated(case: str, outputs: Json | None, **changes: Any) -> Json:
     for kind in ("initContainers", "containers"):
         for container in pod["spec"].get(kind, ()):
             for variable in container.get("env", ()):
-                if variable["name"] == names.ENV_TEMPLATE:
+                if variable["name"] == argo.ENV_TEMPLATE:
                     template = {**json.loads(variable["value"]), "outputs": outputs, **changes}
                     variable["value"] = json.dumps(template)
     return pod
@@ -210,7 +211,7 @@ def templated(case: str, outputs: Json | None, **changes: Any) -> Json:
 def with_result(pod: Json) -> Json:
     for container in pod["spec"]["containers"]:
         for variable in container["env"]:
-            if variable["name"] == names.ENV_INCLUDE_SCRIPT_OUTPUT:
+            if variable["name"] == argo.ENV_INCLUDE_SCRIPT_OUTPUT:
                 variable["value"] = "true"
     return pod
 
@@ -279,7 +280,7 @@ _JSON = st.recursive(
 
 @given(
     annotations=st.dictionaries(
-        st.sampled_from([names.PLAN, names.KEY, names.CACHE, names.MAX_AGE, names.NODE_ID, names.NODE_NAME]),
+        st.sampled_from([names.PLAN, names.KEY, names.CACHE, names.MAX_AGE, argo.NODE_ID, argo.NODE_NAME]),
         st.text(max_size=30) | _JSON.map(json.dumps),
         max_size=4,
     ),
@@ -292,6 +293,6 @@ def test_no_pod_that_an_api_server_takes_keeps_the_keeper_from_reading_it(
     pod["metadata"]["annotations"].update(annotations)
     for container in pod["spec"]["initContainers"]:
         for variable in container["env"]:
-            if variable["name"] == names.ENV_TEMPLATE:
+            if variable["name"] == argo.ENV_TEMPLATE:
                 variable["value"] = template
     assert isinstance(read(pod), GatedStep | InvalidStep)

@@ -11,7 +11,8 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube.reflector import Json, Lines, Reflector
+from kube.client import Json, Lines
+from kube.reflector import Reflector
 from tests.cluster import Cluster
 from tests.keeper.troubled import Answer, broken, gibberish, hang, overloaded
 from tests.kube.collection import Collection, cut_off, gone, gone_as_an_event, nonsense, over_at_once, silent
@@ -79,7 +80,7 @@ async def following(
     async with api_client(cluster) as api:
         path = cluster.path("ConfigMap", namespace)
         options = {"selector": SELECTOR, "name": "test", "pause": 0.01, **options}
-        reflector = Reflector(api, path, recorder, synced=recorder.synced, **options)
+        reflector = Reflector(api, path, recorder, on_synced=recorder.synced, **options)
         async with running(reflector):
             await until(lambda: reflector.in_sync)
             yield reflector, recorder
@@ -181,7 +182,7 @@ async def followed(
     """A reflector of the collection, in sync."""
     recorder = Recorder()
     async with collection.serving() as url, api_client(cluster, url=url) as api:
-        options = {"name": "test", "pause": 0.01, "synced": recorder.synced, **options}
+        options = {"name": "test", "pause": 0.01, "on_synced": recorder.synced, **options}
         reflector = Reflector(api, "/api/v1/configmaps", recorder, **options)
         async with running(reflector):
             await until(lambda: reflector.in_sync)

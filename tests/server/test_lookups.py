@@ -6,116 +6,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from server.lookups import FRESH, FRESH_NOTHING, MOST, Cached, Lookups
+from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.keeper.troubled import Answer, answering, broken, gibberish, hang, overloaded
 from tests.webhook.serving import api_client
 from webhook.pods.decision import Owner
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Source:
-    """Answers `<key> <how many reads so far>`, or nothing for the key "none"."""
-
-    def __init__(self) -> None:
-        self.reads: list[str] = []
-        self.open = asyncio.Event()
-        self.open.set()
-
-    async def read(self, key: str) -> str | None:
-        self.reads.append(key)
-        await self.open.wait()
-        return None if key == "none" else f"{key} {len(self.reads)}"
-
-
-async def test_an_answer_serves_for_some_seconds_and_is_then_read_anew() -> None:
-    source, clock = Source(), Clock()
-    cached = Cached(source.read, clock)
-    assert await cached.get("a") == "a 1"
-    clock.now += FRESH - 0.1
-    assert await cached.get("a") == "a 1"
-    clock.now += 0.1
-    assert await cached.get("a") == "a 2"
-
-
-async def test_a_failure_is_not_kept_for_long() -> None:
-    source, clock = Source(), Clock()
-    cached = Cached(source.read, clock)
-    assert await cached.get("none") is None
-    assert await cached.get("none") is None
-    assert len(source.reads) == 1
-    clock.now += FRESH_NOTHING
-    assert await cached.get("none") is None
-    assert len(source.reads) == 2
-
-
-async def test_equal_questions_at_once_are_asked_once() -> None:
-    source = Source()
-    source.open.clear()
-    cached = Cached(source.read, Clock())
-    asking = [asyncio.create_task(cached.get(key)) for key in ("a", "b", "a", "a")]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    source.open.set()
-    assert await asyncio.gather(*asking) == ["a 2", "b 2", "a 2", "a 2"]
-    assert source.reads == ["a", "b"]
-
-
-async def test_a_read_that_was_begun_is_the_one_that_is_waited_for() -> None:
-    source = Source()
-    cached = Cached(source.read, Clock())
-    cached.begin("a")
-    cached.begin("a")
-    assert await cached.get("a") == "a 1"
-    cached.begin("a")
-    assert await cached.get("a") == "a 1"
-
-
-async def test_one_that_hangs_up_does_not_end_the_read_for_the_others() -> None:
-    source = Source()
-    source.open.clear()
-    cached = Cached(source.read, Clock())
-    first, second = (asyncio.create_task(cached.get("a")) for _ in range(2))
-    await asyncio.sleep(0)
-    first.cancel()
-    source.open.set()
-    assert await second == "a 1"
-
-
-async def test_a_read_that_breaks_breaks_no_later_one() -> None:
-    failures = [RuntimeError("a bug")]
-
-    async def read(key: str) -> str | None:
-        if failures:
-            raise failures.pop()
-        return key
-
-    cached = Cached(read, Clock())
-    with pytest.raises(RuntimeError):
-        await cached.get("a")
-    assert await cached.get("a") == "a"
-
-
-async def test_memory_is_bounded_and_forgets_the_oldest() -> None:
-    source = Source()
-    cached = Cached(source.read, Clock())
-    for number in range(MOST + 1):
-        await cached.get(str(number))
-    reads = len(source.reads)
-    await cached.get(str(MOST))
-    assert len(source.reads) == reads
-    await cached.get("0")
-    assert len(source.reads) == reads + 1
-
-
-# --- against an API server ---------------------------------------------------------------------------
 
 
 @asynccontextmanager

@@ -38,8 +38,8 @@ def test_latency_is_observed_by_webhook_and_status() -> None:
 
 def test_failures_of_the_api_are_counted() -> None:
     metrics = Metrics()
-    metrics.unreadable("workflows")
-    metrics.lost_event()
+    metrics.lookup_failed("workflows")
+    metrics.event_dropped()
     found = samples(metrics)
     assert found["stepmemo_lookup_failures_total", frozenset({"workflows"})] == 1
     assert found["stepmemo_events_dropped_total", frozenset()] == 1
@@ -72,7 +72,7 @@ def test_requests_and_writes_are_counted() -> None:
     metrics = Metrics()
     metrics.service_requests("/v1/entries", 429)
     metrics.cache_writes(Reason.STORED)
-    metrics.hit_times(Reason.STORED, 12)
+    metrics.last_hit_updates(Reason.STORED, 12)
     metrics.breaker_deleted()
     found = samples(metrics)
     assert found["stepmemo_service_requests_total", frozenset({"/v1/entries", "429"})] == 1
@@ -95,6 +95,6 @@ def test_states_go_up_and_down() -> None:
 
 def test_every_name_begins_with_ours_and_two_servers_do_not_share_counters() -> None:
     one, other = Metrics(), Metrics()
-    one.lost_event()
+    one.event_dropped()
     assert samples(other)["stepmemo_events_dropped_total", frozenset()] == 0
     assert all(name.startswith("stepmemo_") for name, _ in samples(one))

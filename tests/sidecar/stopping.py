@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from argo import names as argo
 from memoize import names
 from memoize.taskresult import posted_by_us
 from tests.sidecar import faults
@@ -100,7 +101,7 @@ class Api(faults.Api):
 
     def report(self) -> None:
         """The step's own container reports: it makes the result, or merges into the one that is there."""
-        metadata = {"name": NODE, "labels": {names.OUTPUTS_COMPLETED: "true"}, "annotations": {}}
+        metadata = {"name": NODE, "labels": {argo.OUTPUTS_COMPLETED: "true"}, "annotations": {}}
         whole, part = {"metadata": metadata, "outputs": REPORTED}, {"outputs": REPORTED}
         with self._lock:
             if self._apply("POST", RESULTS, "", "", whole)[0] == 409:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from argo import names as argo
 from memoize import names
 from memoize.entry import Entry
 from memoize.reasons import Reason
@@ -75,7 +76,7 @@ def test_another_pod_of_a_node_that_was_answered_takes_the_answer_back_and_runs(
     pod.run("check")
     assert pod.decision == names.RUN
     result = api.objects[RESULTS]["wf-123"]
-    assert result["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "false"
+    assert result["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "false"
     assert "outputs" not in result
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.outputs import Declared
 from memoize.reasons import Reason
@@ -23,9 +24,9 @@ def test_an_entry_answers_the_step_with_a_complete_result_owned_by_the_workflow(
     result = api.objects[RESULTS]["wf-123"]
     assert result["outputs"] == OUTPUTS
     assert result["metadata"]["labels"] == {
-        names.WORKFLOW_LABEL: "wf",
-        names.OUTPUTS_COMPLETED: "true",
-        names.INSTANCE_ID: "blue",
+        argo.WORKFLOW_LABEL: "wf",
+        argo.OUTPUTS_COMPLETED: "true",
+        argo.INSTANCE_ID: "blue",
     }
     assert result["metadata"]["annotations"] == {names.POSTED_FOR: POD_UID}
     assert result["metadata"]["ownerReferences"] == [
@@ -41,7 +42,7 @@ def test_an_entry_answers_the_step_with_a_complete_result_owned_by_the_workflow(
 def test_a_controller_without_an_instance_id_gets_no_label_for_it(pod: Pod, api: faults.Api):
     have_entry(api)
     pod.run("check")
-    assert names.INSTANCE_ID not in api.objects[RESULTS]["wf-123"]["metadata"]["labels"]
+    assert argo.INSTANCE_ID not in api.objects[RESULTS]["wf-123"]["metadata"]["labels"]
 
 
 def test_the_log_line_and_the_last_word_name_the_outcome_and_never_the_key(pod: Pod, api: faults.Api):
@@ -58,7 +59,7 @@ def test_a_cache_that_does_not_exist_is_a_miss(pod: Pod, api: faults.Api):
     assert not api.objects[RESULTS]
 
 
-@pytest.mark.parametrize("labels", [{}, {names.CONFIGMAP_TYPE: "Parameter"}])
+@pytest.mark.parametrize("labels", [{}, {argo.CONFIGMAP_TYPE: "Parameter"}])
 def test_a_config_map_without_the_label_answers_nothing(pod: Pod, api: faults.Api, labels: dict[str, str]):
     api.put(CONFIGMAPS, "my-cache", metadata={"labels": labels}, data={"hello-1": entry()})
     assert pod.run("check").reason is Reason.NOT_A_CACHE
@@ -196,7 +197,7 @@ def test_files_are_readable_by_any_user_whatever_the_umask(pod: Pod, api: faults
 
 def test_a_result_that_argo_reported_before_is_left_alone_and_the_step_runs(pod: Pod, api: faults.Api):
     have_entry(api)
-    there = api.put(RESULTS, "wf-123", metadata={"labels": {names.OUTPUTS_COMPLETED: "false"}})
+    there = api.put(RESULTS, "wf-123", metadata={"labels": {argo.OUTPUTS_COMPLETED: "false"}})
     before = json.dumps(there)
     assert pod.run("check").reason is Reason.UNDECIDED
     assert pod.decision == names.RUN
@@ -211,7 +212,7 @@ def test_a_result_posted_for_an_earlier_pod_of_the_node_is_taken_back_before_the
         RESULTS,
         "wf-123",
         metadata={
-            "labels": {names.OUTPUTS_COMPLETED: "true"},
+            "labels": {argo.OUTPUTS_COMPLETED: "true"},
             "annotations": {names.POSTED_FOR: "another-pod"},
         },
         outputs=OUTPUTS,

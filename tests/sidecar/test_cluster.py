@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.key import digest
 from memoize.outputs import Declared
@@ -137,7 +138,7 @@ class StepPod:
         metadata = {
             "name": self.step.node_id,
             "namespace": self.namespace,
-            "labels": {names.WORKFLOW_LABEL: "wf", names.OUTPUTS_COMPLETED: complete},
+            "labels": {argo.WORKFLOW_LABEL: "wf", argo.OUTPUTS_COMPLETED: complete},
         }
         status, body = self.cluster.create(
             {
@@ -180,7 +181,7 @@ def test_what_one_step_stores_answers_the_next(step_pod: StepPod):
     assert step_pod.decision == names.HIT
     posted = step_pod.result("wf-124")
     assert posted["outputs"] == OUTPUTS
-    assert posted["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "true"
+    assert posted["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "true"
 
 
 @pytest.mark.parametrize("access", ["service"])
@@ -233,7 +234,7 @@ def test_steps_that_end_at_the_same_moment_all_keep_their_entries(step_pod: Step
     assert step_pod.data().keys() == set(keys)
 
 
-@pytest.mark.parametrize("labels", [{}, {names.CONFIGMAP_TYPE: "Parameter"}])
+@pytest.mark.parametrize("labels", [{}, {argo.CONFIGMAP_TYPE: "Parameter"}])
 def test_a_config_map_that_is_no_cache_is_neither_read_nor_written(step_pod: StepPod, labels: dict[str, str]):
     step_pod.config_map(metadata={"labels": labels}, data={"hello-1": entry()})
     step_pod.reports()
@@ -297,7 +298,7 @@ def test_a_retraction_takes_the_outputs_back(step_pod: StepPod):
     step_pod.run("retract")
     result = step_pod.result()
     assert not result.get("outputs")
-    assert result["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "false"
+    assert result["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "false"
     assert names.POSTED_FOR not in result["metadata"].get("annotations", {})
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from memoize import names
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.sidecar.faults import Call, Fault
 from tests.sidecar.protocol import Delivery, Result
 from tests.sidecar.steppod import OUTPUTS, Pod, have_entry

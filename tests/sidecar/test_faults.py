@@ -8,6 +8,7 @@ import itertools
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.reasons import Reason
 from memoize.taskresult import posted_by_us
@@ -43,7 +44,7 @@ def time_for(fault: Fault) -> int:
 def answered(api: faults.Api) -> bool:
     """The controller takes the step for answered."""
     results = api.objects[RESULTS].values()
-    return any(result["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "true" for result in results)
+    return any(result["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "true" for result in results)
 
 
 def holds(pod: Pod, api: faults.Api, ended: Ended) -> None:
@@ -243,7 +244,7 @@ def test_a_retraction_that_fails_once_is_repeated(
 def test_after_a_retraction_a_late_result_meets_a_conflict(pod: Pod, api: faults.Api):
     pod.run("retract")
     tombstone = api.objects[RESULTS]["wf-123"]
-    assert tombstone["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "false"
+    assert tombstone["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "false"
     assert not posted_by_us(tombstone)
     have_entry(api)
     pod.run("check")

@@ -1,7 +1,7 @@
 """The sidecar killed between any two of its writes, to the API server or to a file: the step does not notice.
 
 Killed is Python; its gate lives, and sees to what is left. What becomes of a gate that is killed is told in
-tests/sidecar/gate.
+tests/sidecar/entrypoint.
 """
 
 import os
@@ -15,7 +15,7 @@ import pytest
 
 from memoize import names
 from memoize.entry import Entry
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, RESULTS, Api, Fault
 from tests.sidecar.steppod import OUTPUTS, POD_UID, have_entry

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.reasons import Reason
 from sidecar.__main__ import main
@@ -112,7 +113,7 @@ def test_a_checker_killed_while_it_posts_leaves_a_claim_and_the_retraction_keeps
     api.always("POST", RESULTS, faults.OK)
     assert "retracted" in pod.run("retract").log
     result = api.objects[RESULTS]["wf-123"]
-    assert result["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "false"
+    assert result["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "false"
     assert "outputs" not in result
 
 

@@ -17,7 +17,7 @@ import sidecar
 from memoize import names
 from memoize.entry import Entry
 from memoize.reasons import Reason
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, Api, Call, Fault
 from tests.sidecar.steppod import have_entry

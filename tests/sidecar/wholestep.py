@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from argo import names as argo
 from memoize import names
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.sidecar import faults
 from tests.sidecar.steppod import CACHE_LABELS, OUTPUTS, Files, entry, have_entry
 
@@ -108,7 +109,7 @@ class WholeStep:
 
     def _report(self) -> None:
         """Patch or create the result (Argo's upsertTaskResult), over a connection that has no faults."""
-        report = {"metadata": {"labels": {names.OUTPUTS_COMPLETED: "true"}}}
+        report = {"metadata": {"labels": {argo.OUTPUTS_COMPLETED: "true"}}}
         if (self.directory / "out").exists():
             report["outputs"] = OUTPUTS
         there = self.api.objects[faults.RESULTS].get("wf-123")
@@ -120,7 +121,7 @@ class WholeStep:
 
     def _outputs(self) -> Any:
         result = self.api.objects[faults.RESULTS].get("wf-123")
-        if result is None or result["metadata"]["labels"][names.OUTPUTS_COMPLETED] != "true":
+        if result is None or result["metadata"]["labels"][argo.OUTPUTS_COMPLETED] != "true":
             return None
         return result.get("outputs", {}).get("parameters")
 
@@ -171,7 +172,7 @@ def first_post(fault: faults.Fault) -> Callable[[faults.Api], object]:
 def answered_before(api: faults.Api) -> None:
     """Have an entry, and a result that was posted for an earlier Pod of the node."""
     have_entry(api)
-    labels, annotations = {names.OUTPUTS_COMPLETED: "true"}, {names.POSTED_FOR: "another-pod"}
+    labels, annotations = {argo.OUTPUTS_COMPLETED: "true"}, {names.POSTED_FOR: "another-pod"}
     api.put(
         faults.RESULTS, "wf-123", metadata={"labels": labels, "annotations": annotations}, outputs=OUTPUTS
     )

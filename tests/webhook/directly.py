@@ -4,6 +4,7 @@ import json
 from copy import deepcopy
 from typing import Any
 
+from argo import names as argo
 from memoize import names
 from webhook.inject import resources
 from webhook.inject.containers import InjectSettings
@@ -47,8 +48,7 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     if spec.get("securityContext", {}).get("runAsUser") == 0:
         security["runAsUser"] = 65532
     ours: Json = {"image": settings.image, "imagePullPolicy": "IfNotPresent", "securityContext": security}
-    full = {"cpu": settings.cpu_limit, "memory": settings.memory_limit}
-    some = {"cpu": settings.cpu_request, "memory": settings.memory_request}
+    full, some = settings.limits, settings.requests
 
     def asking(work: Work) -> Json:
         asked = resources.ours(pod_spec, work, some, full)
@@ -65,10 +65,10 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
         env.append({"name": "STEPMEMO_SERVICE_CA", "value": settings.service.ca})
 
     authority = sorted(argos, key=lambda c: (c["name"] not in ARGOS_OWN, c["name"] != "main"))
-    offloaded = [c for c in [*argos_inits, *argos] if mounted(c, names.ARGO_CONFIG_DIR)]
-    token = mounted(authority[0], names.SERVICEACCOUNT_DIR)
-    config = mounted(offloaded[0], names.ARGO_CONFIG_DIR) if offloaded else None
-    files = mounted(authority[0], names.ARGO_DIR), mounted(argos[0], names.ARGO_BIN_DIR)
+    offloaded = [c for c in [*argos_inits, *argos] if mounted(c, argo.CONFIG_DIR)]
+    token = mounted(authority[0], argo.SERVICEACCOUNT_DIR)
+    config = mounted(offloaded[0], argo.CONFIG_DIR) if offloaded else None
+    files = mounted(authority[0], argo.DIR), mounted(argos[0], argo.BIN_DIR)
     own = [SHARED] if settings.service is None else [SHARED, TOKEN]
     check_mounts = [*own, *reading(token, config)]
     all_mounts = [*own, *reading(token, *files, config)]
@@ -128,9 +128,9 @@ def may_be_gated(container: Json) -> bool:
 
 def main_containers(recorded: list[Json], everything: list[Json]) -> list[str]:
     """From the template where it can be read; else `main`, or whatever is not Argo's own."""
-    texts = [e["value"] for c in everything for e in c["env"] if e["name"] == names.ENV_TEMPLATE]
+    texts = [e["value"] for c in everything for e in c["env"] if e["name"] == argo.ENV_TEMPLATE]
     workers = [c["name"] for c in recorded if c["name"] not in ARGOS_OWN]
-    if texts[0] == names.TEMPLATE_OFFLOADED:
+    if texts[0] == argo.TEMPLATE_OFFLOADED:
         return ["main"] if "main" in workers else workers
     container_set = json.loads(texts[0]).get("containerSet")
     return [c["name"] for c in container_set["containers"]] if container_set else ["main"]

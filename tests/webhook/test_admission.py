@@ -10,6 +10,7 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from argo import names as argo
 from keeper.cache.view import View
 from memoize import names
 from memoize.entry import Entry
@@ -65,7 +66,7 @@ class Installed:
             "metadata": {
                 "name": annotations[names.CACHE],
                 "namespace": self.namespace,
-                "labels": {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE},
+                "labels": {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE},
             },
             "data": {annotations[names.KEY]: entry.dump()},
         }

@@ -6,6 +6,8 @@ from typing import Any
 
 from argo.layout import ContainerRef
 from memoize import names
+from server import values
+from server.settings import setting
 from webhook.inject.qos import quantity
 from webhook.inject.resources import Work, ours
 from webhook.pods.decision import InjectionPlan
@@ -54,29 +56,59 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class InjectSettings:
-    """What an operator chooses of the injected containers; quantities are Kubernetes'.
+    """The settings of the injected containers, and the cache service that they ask.
 
-    `gate` is how the gate gets into a Pod that can take it that way. `pull_secrets` name Secrets for our
-    image in the workflow's namespace; the time-outs are milliseconds. Without a `service` each step reaches
-    its ConfigMaps with its own rights.
+    Without a `service` each step reaches its ConfigMaps with its own permissions.
     """
 
-    image: str
-    image_pull_policy: str = "IfNotPresent"
-    pull_secrets: tuple[str, ...] = ()
-    gate: Delivery = Delivery.INIT_CONTAINER
-    check_timeout_ms: int = 2000
-    capture_timeout_ms: int = 2000
-    cpu_request: str = "10m"
-    memory_request: str = "32Mi"
-    cpu_limit: str = "500m"
-    memory_limit: str = "64Mi"
+    image: str = setting(
+        "image",
+        values.IMAGE,
+        "",
+        "the image of the injected containers; empty: the one that the server runs, by --pod-name",
+    )
+    image_pull_policy: str = setting(
+        "image-pull-policy",
+        values.one_of("Always", "IfNotPresent", "Never"),
+        "IfNotPresent",
+        "the imagePullPolicy of the injected containers",
+    )
+    pull_secrets: tuple[str, ...] = setting(
+        "image-pull-secrets",
+        values.SUBDOMAINS,
+        "",
+        "Secrets in the workflows' own Namespaces, added to the Pods' imagePullSecrets",
+    )
+    gate: Delivery = setting(
+        "injection",
+        values.member(Delivery),
+        Delivery.INIT_CONTAINER,
+        "how the entrypoint gets into a Pod: by an init container or an image volume (Kubernetes 1.35)",
+    )
+    check_timeout_ms: int = setting(
+        "check-timeout",
+        values.milliseconds("100ms", "60s"),
+        "2s",
+        "how long a step waits for its lookup inside the Pod before it runs",
+    )
+    capture_timeout_ms: int = setting(
+        "capture-timeout",
+        values.milliseconds("100ms", "60s"),
+        "2s",
+        "how long storing a step's outputs from inside the Pod may take",
+    )
+    requests: Mapping[str, str] = setting(
+        "sidecar-requests", values.RESOURCES, "cpu=10m,memory=32Mi", "what an injected container requests"
+    )
+    limits: Mapping[str, str] = setting(
+        "sidecar-limits", values.LIMITS, "cpu=500m,memory=64Mi", "what an injected container may use"
+    )
     service: Service | None = None
 
     @property
     def python_memory_mib(self) -> int:
-        """What Python may take of memory_limit: less than all, so that it meets a MemoryError first."""
-        return max(1, int(quantity(self.memory_limit)) * 3 // 4 // _MEBIBYTE)
+        """What Python may take of the memory: less than the limit, so that it meets a MemoryError first."""
+        return max(1, int(quantity(self.limits["memory"])) * 3 // 4 // _MEBIBYTE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +147,7 @@ def base(spec: Mapping[str, Any], settings: InjectSettings, work: Work) -> Json:
         "imagePullPolicy": settings.image_pull_policy,
         "securityContext": security,
     }
-    requests = {"cpu": settings.cpu_request, "memory": settings.memory_request}
-    limits = {"cpu": settings.cpu_limit, "memory": settings.memory_limit}
-    resources = ours(spec, work, requests, limits)
+    resources = ours(spec, work, settings.requests, settings.limits)
     return common | {"resources": resources} if resources else common
 
 

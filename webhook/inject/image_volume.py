@@ -8,6 +8,7 @@ the end. Kubernetes 1.35 is the first with both features on by default, ImageVol
 from collections.abc import Mapping
 from typing import Any
 
+from argo import names as argo
 from memoize import names
 from webhook.inject import containers
 from webhook.inject.containers import InjectSettings, Json, Parts
@@ -60,7 +61,7 @@ def _image_volume(settings: InjectSettings) -> Json:
 
 def specimen(settings: InjectSettings) -> Json:
     """A Pod's spec with every field that this delivery asks more of an API server than the other one."""
-    gated = {"name": names.MAIN_CONTAINER, "image": settings.image, "volumeMounts": [_IMAGE_MOUNT]}
+    gated = {"name": argo.MAIN_CONTAINER, "image": settings.image, "volumeMounts": [_IMAGE_MOUNT]}
     sidecar = {"name": names.CAPTURE_CONTAINER, **containers.base({}, settings, Work.BOTH), **_STARTED_AGAIN}
     return {
         "restartPolicy": "Never",

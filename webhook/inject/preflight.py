@@ -7,16 +7,15 @@ as a Pod is; what comes back is compared with what was sent.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from kube import client
+from kube.errors import ApiError
 from server.logs import fields
 from webhook.inject import image_volume
 from webhook.inject.containers import InjectSettings
@@ -152,15 +151,8 @@ async def require_image_volumes(
 async def _ask(api: ApiClient, path: str, sent: dict[str, Any]) -> Taken | Refused | Later:
     try:
         answer = await client.request(api, "POST", path, seconds=_REQUEST_SECONDS, body=sent)
-    except ApiException as error:
-        return judge(sent, int(error.status or 0) or 500, _decoded(error.body))
-    except client.FAILURES as error:
-        return Later(client.explain(error))
+    except ApiError as error:
+        if not error.status:
+            return Later(str(error))
+        return judge(sent, error.status, {"message": error.message})
     return judge(sent, 201, answer)
-
-
-def _decoded(body: object) -> object:
-    try:
-        return json.loads(body) if isinstance(body, str | bytes) else None
-    except ValueError:
-        return None

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from argo import artifact_gc, layout
+from argo import names as argo
 from argo.layout import ContainerRef, Layout
 from memoize import names, opt_in, outputs, spec
 from memoize.opt_in import Mode
@@ -19,10 +20,6 @@ from memoize.step import Step
 from webhook.pods import delivery, eligibility, room, traces
 from webhook.pods.delivery import Delivery
 
-_WORKFLOW_GROUP = names.ARGO_API_VERSION.partition("/")[0]
-_COMPONENT = f"{names.ARGO_DOMAIN}/component"
-"""Label of the Pods that Argo makes beside steps (workflow/controller/agent.go and artifact_gc.go)."""
-_AGENT = "agent"
 _MODES = {mode.value: mode for mode in Mode}
 
 
@@ -93,9 +90,9 @@ def owner(pod: Mapping[str, Any], namespace: str) -> Owner | None:
     metadata = pod.get("metadata") or {}
     for reference in metadata.get("ownerReferences") or ():
         group = str(reference.get("apiVersion", "")).partition("/")[0]
-        if reference.get("controller") and reference.get("kind") == "Workflow" and group == _WORKFLOW_GROUP:
+        if reference.get("controller") and reference.get("kind") == "Workflow" and group == argo.GROUP:
             found = Owner(namespace, str(reference.get("name", "")), str(reference.get("uid", "")))
-            labelled = (metadata.get("labels") or {}).get(names.WORKFLOW_LABEL)
+            labelled = (metadata.get("labels") or {}).get(argo.WORKFLOW_LABEL)
             return found if found.name and found.uid and found.name == labelled else None
     return None
 
@@ -108,8 +105,8 @@ def screen(pod: Mapping[str, Any], namespace: str) -> Skip | Owner:
     metadata = pod.get("metadata") or {}
     annotations = metadata.get("annotations") or {}
     workflow = owner(pod, namespace)
-    component = (metadata.get("labels") or {}).get(_COMPONENT)
-    if component == _AGENT:
+    component = (metadata.get("labels") or {}).get(argo.COMPONENT)
+    if component == argo.COMPONENT_AGENT:
         return Skip(Reason.UNSUPPORTED_TEMPLATE, "an agent Pod answers many steps")
     if workflow is None or component is not None or not node_id(metadata):
         return Skip(Reason.NOT_A_STEP)
@@ -183,7 +180,7 @@ def _wanted(pod: Mapping[str, Any], workflow: Owner, mode: Mode, *, gc: bool) ->
         node_id=node_id(metadata),
         workflow=workflow.name,
         workflow_uid=workflow.uid,
-        instance_id=(metadata.get("labels") or {}).get(names.INSTANCE_ID, ""),
+        instance_id=(metadata.get("labels") or {}).get(argo.INSTANCE_ID, ""),
         include_result=shape.include_result,
         gc=gc,
         declared=declared,
@@ -241,7 +238,7 @@ def _presumed_mains(shape: Layout) -> tuple[str, ...]:
 
     Those of a containerSet look like sidecars. The capture reads the template and looks at each again.
     """
-    return (names.MAIN_CONTAINER,) if names.MAIN_CONTAINER in shape.workers else shape.workers
+    return (argo.MAIN_CONTAINER,) if argo.MAIN_CONTAINER in shape.workers else shape.workers
 
 
 def _opted_out(
@@ -278,7 +275,7 @@ def _memo(annotations: Mapping[str, Any]) -> Skip | spec.Memo:
 
 def node_id(metadata: Mapping[str, Any]) -> str:
     """The node's id: an annotation, else the Pod's name (Argo's workflow/common/common.go)."""
-    annotation = (metadata.get("annotations") or {}).get(names.NODE_ID)
+    annotation = (metadata.get("annotations") or {}).get(argo.NODE_ID)
     return str(annotation or metadata.get("name") or "")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from argo import names as argo
 from argo.layout import Layout
 from memoize import eligibility, names
 from memoize.reasons import Reason
@@ -19,7 +20,7 @@ def unsuited(shape: Layout, workflow_uid: str) -> tuple[Reason, str] | None:
         return eligibility.unsuited(shape.template, workflow_uid)
     if shape.offloaded:
         return None
-    return Reason.NOT_A_STEP, f"no container has a readable {names.ENV_TEMPLATE}"
+    return Reason.NOT_A_STEP, f"no container has a readable {argo.ENV_TEMPLATE}"
 
 
 def unfit(pod_spec: Mapping[str, Any], shape: Layout) -> tuple[Reason, str] | None:
@@ -67,5 +68,5 @@ def _obstacle(pod_spec: Mapping[str, Any], shape: Layout) -> str | None:
     if shape.token_mount is None:
         return "no service account token is mounted"
     if shape.argo_mount is None:
-        return f"{names.ARGO_DIR} is not mounted"
+        return f"{argo.DIR} is not mounted"
     return None

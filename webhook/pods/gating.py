@@ -22,7 +22,7 @@ _SHARE_OF_A_LIMIT = 5
 _LEAST_WAIT = timedelta(seconds=2)
 """Less is not worth waiting: an equal step hardly ends in it."""
 _LIMITS = ("timeout", "pendingTimeout")
-"""Fields of a template that hold durations, counted from the node's start (argo.HAS_A_PENDING_TIMEOUT)."""
+"""Fields of a template that hold durations, counted from the node's start (version.HAS_A_PENDING_TIMEOUT)."""
 
 _SHOWN = 20
 """Characters of an author's word that are repeated."""

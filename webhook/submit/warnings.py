@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from argo import tags
+from argo import artifact_gc, tags
+from argo import names as argo
 from argo.resource import goes_with_workflow
 from argo.shape import mapping
 from argo.tags import Tag
@@ -141,12 +142,8 @@ def _unless_opted_in(finding: Validation) -> Iterator[str]:
     """Warnings for a block that stays with Argo's own memoization."""
     key = finding.memo.key if finding.memo is not None else ""
     nested = any(tags.OPEN in tag.text for tag in finding.key_tags)
-    if key and not nested and not _NATIVE_KEY.fullmatch(tags.filled(key, "0")):
+    if key and not nested and not argo.CACHE_KEY.fullmatch(tags.filled(key, "0")):
         yield warning(finding.key_path, "without opt-in Argo takes letters, digits and '-' only")
-
-
-_NATIVE_KEY = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*")
-"""workflow/controller/cache: a key of another form fails the step when it runs."""
 
 
 def _inputs(site: TemplateRef, found: Sequence[Tag]) -> Iterator[str]:
@@ -204,12 +201,12 @@ def _always_expired(max_age: str) -> bool:
     return bool(max_age) and not tags.has_tags(max_age) and duration.parse(max_age) <= 0
 
 
-def _deleted_artifacts(site: TemplateRef, artifact_gc: str) -> list[str]:
+def _deleted_artifacts(site: TemplateRef, of_workflow: str) -> list[str]:
     """Output artifacts that Argo's garbage collection takes (Workflow.GetArtifactGCStrategy)."""
     return [
         str(artifact.get("name"))
         for artifact in objects(mapping(site.template.get("outputs")).get("artifacts"))
-        if (mapping(artifact.get("artifactGC")).get("strategy") or artifact_gc) not in ("", None, "Never")
+        if artifact_gc.deletes(artifact_gc.strategy(artifact) or of_workflow)
     ]
 
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from argo import names as argo
 from memoize import names
 from tests.cluster import Cluster
 
@@ -12,7 +13,7 @@ KEY, CACHE, NODE_ID, WORKFLOW = "hello-1", "my-cache", "wf-123", "wf"
 
 def annotations(**changes: str) -> dict[str, str]:
     """Of a step Pod; `key`, `cache`, `max_age`."""
-    said = {names.NODE_ID: NODE_ID, names.KEY: KEY, names.CACHE: CACHE}
+    said = {argo.NODE_ID: NODE_ID, names.KEY: KEY, names.CACHE: CACHE}
     short = {"key": names.KEY, "cache": names.CACHE, "max_age": names.MAX_AGE}
     return {**said, **{short[name]: value for name, value in changes.items()}}
 
@@ -23,7 +24,7 @@ def make_pod(cluster: Cluster, namespace: str, name: str = "wf-a-123", **metadat
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {names.WORKFLOW_LABEL: WORKFLOW},
+            "labels": {argo.WORKFLOW_LABEL: WORKFLOW},
             "annotations": annotations(),
             **metadata,
         },

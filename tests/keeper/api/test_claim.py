@@ -2,11 +2,11 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo
 from keeper.api import claim as reading
 from keeper.api.auth import Caller
 from keeper.api.claim import Claim, claim
 from keeper.api.errors import Refusal
-from memoize import names
 from tests.cluster import Cluster
 from tests.keeper.api.steps import annotations
 from tests.keeper.troubled import Answer, answering, broken, gibberish, hang, overloaded
@@ -16,7 +16,7 @@ CALLER = Caller("ns", "default", "wf-a-123", "uid-1")
 
 
 def pod(**metadata: Any) -> dict[str, Any]:
-    made = {"uid": "uid-1", "labels": {names.WORKFLOW_LABEL: "wf"}, "annotations": annotations()}
+    made = {"uid": "uid-1", "labels": {argo.WORKFLOW_LABEL: "wf"}, "annotations": annotations()}
     return {"metadata": {**made, **metadata}, "status": {"phase": "Running"}}
 
 

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from argo import names as argo
 from keeper.api import handlers as serving
 from keeper.api.auth import FRESH, Tokens
 from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH, Read, Service
@@ -28,7 +29,7 @@ from tests.keeper.api.steps import CACHE, KEY, annotations, entry, make_pod, tok
 from tests.webhook.serving import api_client
 
 NOW = datetime(2026, 7, 31, 12, tzinfo=UTC)
-CACHE_LABELS = {"labels": {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}}
+CACHE_LABELS = {"labels": {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}}
 LONG_KEY = "a key with spaces"
 
 
@@ -277,7 +278,7 @@ async def test_an_entry_under_a_digest_must_say_its_key(setting: Setting) -> Non
     assert (await setting.store(token)).fields == ["entry.stepmemo.key"]
 
 
-@pytest.mark.parametrize("removed", [names.KEY, names.NODE_ID, names.CACHE])
+@pytest.mark.parametrize("removed", [names.KEY, argo.NODE_ID, names.CACHE])
 async def test_a_pod_that_is_no_memoized_step_gets_nothing(setting: Setting, removed: str) -> None:
     said = {name: value for name, value in annotations().items() if name != removed}
     answer = await setting.store(setting.step(annotations=said))

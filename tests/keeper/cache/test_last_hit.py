@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from argo import names as argo
 from keeper.cache import last_hit as hits
 from keeper.cache.last_hit import Hits, is_due, renew
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
-from memoize import names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -49,11 +49,11 @@ class Caches:
             told,
         )
 
-    def holds(self, data: Mapping[str, str], label: str = names.CONFIGMAP_TYPE_CACHE) -> None:
+    def holds(self, data: Mapping[str, str], label: str = argo.CONFIGMAP_TYPE_CACHE) -> None:
         metadata = {
             "name": "results",
             "namespace": self.namespace,
-            "labels": {names.CONFIGMAP_TYPE: label},
+            "labels": {argo.CONFIGMAP_TYPE: label},
         }
         created = {"kind": "ConfigMap", "metadata": metadata, "data": dict(data)}
         assert self.cluster.create(created)[0] == 201
@@ -75,7 +75,7 @@ async def caches(cluster: Cluster):
     clock = Clock()
     told: list[tuple[Reason, int]] = []
     async with api_client(cluster) as api:
-        found = Hits(Writer(api), View(api), 600, renewed=lambda *what: told.append(what), now=clock)
+        found = Hits(Writer(api), View(api), 600, on_renewed=lambda *what: told.append(what), now=clock)
         yield Caches(cluster, found, clock, told)
 
 
@@ -167,7 +167,7 @@ async def test_a_bug_ends_neither_the_task_nor_the_other_caches(cluster: Cluster
 
     told: list[Reason] = []
     async with api_client(cluster) as api:
-        found = Hits(Writer(api), Broken(), renewed=lambda why, _: told.append(why), now=lambda: LATER)
+        found = Hits(Writer(api), Broken(), on_renewed=lambda why, _: told.append(why), now=lambda: LATER)
         found.hit("work", "one", "a", text())
         found.hit("work", "other", "a", text())
         await found.flush()

@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 from kubernetes_asyncio.client import ApiClient
 
+from argo import names as argo
 from keeper.cache import writer as writing
 from keeper.cache.writer import Writer
-from memoize import names
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from tests.cluster import DEVCLUSTER, Cluster
@@ -19,7 +19,7 @@ from tests.keeper.troubled import Answer, answering, broken, gibberish, hang
 from tests.webhook.serving import api_client
 
 NOW = datetime(2026, 7, 31, 12, tzinfo=UTC)
-CACHE_LABELS = {"labels": {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}}
+CACHE_LABELS = {"labels": {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}}
 MIB = 1 << 20
 
 
@@ -119,7 +119,7 @@ async def test_of_two_entries_for_one_place_the_later_one_stays(setting: Setting
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("labels", [{}, {"labels": {names.CONFIGMAP_TYPE: "Parameter"}}])
+@pytest.mark.parametrize("labels", [{}, {"labels": {argo.CONFIGMAP_TYPE: "Parameter"}}])
 async def test_a_config_map_that_is_no_cache_is_not_written(setting: Setting, labels: Any) -> None:
     setting.make(metadata=labels, data={"mine": "x"})
     assert await setting.put_all({"a": entry(), "b": entry()}) == {
@@ -335,7 +335,7 @@ async def test_an_api_server_in_trouble_costs_the_entry_and_a_bounded_time(
     async with (
         answering(answer, "*") as url,
         api_client(cluster, url=url) as api,
-        writing_with(api, written=reasons.append, seconds=0.3) as writer,
+        writing_with(api, on_written=reasons.append, seconds=0.3) as writer,
         asyncio.timeout(5),
     ):
         outcome = await writer.put("ns", "my-cache", "a", entry(), NOW)

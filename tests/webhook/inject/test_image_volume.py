@@ -5,6 +5,7 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.step import Step
 from tests.webhook.pods import judged
@@ -21,6 +22,9 @@ SETTINGS = InjectSettings(
     pull_secrets=("ours",),
     gate=Delivery.IMAGE_VOLUME,
 )
+LIMITED = {"cpu": "500m", "memory": "100Mi"}
+
+
 GATE = "/stepmemo-image/opt/stepmemo/gate"
 
 
@@ -82,7 +86,7 @@ def test_the_gates_come_from_the_volume_and_wait_for_the_look_up(pod: Json) -> N
 
 
 def test_the_sidecar_looks_up_first_and_then_captures(pod: Json) -> None:
-    chosen = replace(SETTINGS, check_timeout_ms=1500, capture_timeout_ms=7000, memory_limit="100Mi")
+    chosen = replace(SETTINGS, check_timeout_ms=1500, capture_timeout_ms=7000, limits=LIMITED)
     assert ours(mutate(pod, chosen=chosen)) == [
         *[names.IMAGE_GATE, "capture", "-c", "1500", "-t", "7000", "-m", "75"],
         *["-w", "wait", "-M", "main"],
@@ -122,7 +126,7 @@ def test_the_sidecar_is_told_the_step_and_the_pod(pod: Json) -> None:
 def test_the_sidecar_has_the_mounts_of_check_and_capture(load: Callable[[str], Json]) -> None:
     sidecar = container(mutate(load("v4.1.2-initless/large-template")), "stepmemo")
     mounts = {mount["mountPath"]: mount for mount in sidecar["volumeMounts"]}
-    theirs = {names.SERVICEACCOUNT_DIR, names.ARGO_DIR, names.ARGO_BIN_DIR, names.ARGO_CONFIG_DIR}
+    theirs = {argo.SERVICEACCOUNT_DIR, argo.DIR, argo.BIN_DIR, argo.CONFIG_DIR}
     assert set(mounts) == {"/stepmemo", *theirs}
     assert all(mounts[path]["readOnly"] for path in theirs)
 

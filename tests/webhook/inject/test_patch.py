@@ -7,6 +7,7 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.step import Step
 from tests.webhook.pods import judged
@@ -17,6 +18,7 @@ from webhook.pods.decision import Inject
 
 Json = dict[str, Any]
 SETTINGS = InjectSettings(image="registry.test/stepmemo:1", pull_secrets=("ours",))
+LIMITED = {"cpu": "500m", "memory": "100Mi"}
 
 
 def decided(pod: Json) -> Inject:
@@ -113,7 +115,13 @@ def test_every_container_that_argo_judges_the_step_by_is_recorded_and_awaited(
 
 def test_time_outs_and_memory_come_from_the_settings(pod: Json) -> None:
     mutated = mutate(
-        pod, replace(SETTINGS, check_timeout_ms=1500, capture_timeout_ms=7000, memory_limit="100Mi")
+        pod,
+        replace(
+            SETTINGS,
+            check_timeout_ms=1500,
+            capture_timeout_ms=7000,
+            limits=LIMITED,
+        ),
     )
     check, capture = (container(mutated, name)["command"] for name in ("stepmemo-check", "stepmemo"))
     assert (check[:2], capture[:2]) == ([names.IMAGE_GATE, "check"], [names.IMAGE_GATE, "capture"])
@@ -143,13 +151,13 @@ def mounts(target: Json) -> dict[str, Json]:
 
 def test_the_check_gets_the_token_and_the_shared_files_alone(pod: Json) -> None:
     found = mounts(container(mutate(pod), "stepmemo-check"))
-    assert set(found) == {"/stepmemo", names.SERVICEACCOUNT_DIR}
+    assert set(found) == {"/stepmemo", argo.SERVICEACCOUNT_DIR}
     assert found["/stepmemo"] == {"name": "stepmemo", "mountPath": "/stepmemo"}
 
 
 def test_the_capture_reads_argos_files_besides(load: Callable[[str], Json]) -> None:
     found = mounts(container(mutate(load("v4.1.2-initless/container")), "stepmemo"))
-    assert set(found) == {"/stepmemo", names.SERVICEACCOUNT_DIR, "/var/run/argo", "/argo-bin"}
+    assert set(found) == {"/stepmemo", argo.SERVICEACCOUNT_DIR, "/var/run/argo", "/argo-bin"}
     assert all(mount["readOnly"] for path, mount in found.items() if path != "/stepmemo")
 
 
@@ -163,7 +171,7 @@ def test_an_offloaded_template_can_be_read_by_both(load: Callable[[str], Json]) 
 def test_the_token_is_the_executors_own_where_it_has_one(load: Callable[[str], Json]) -> None:
     mutated = mutate(load("v4.1.2-legacy/executor-service-account"))
     for name in ("stepmemo-check", "stepmemo"):
-        assert mounts(container(mutated, name))[names.SERVICEACCOUNT_DIR]["name"] == "exec-sa-token"
+        assert mounts(container(mutated, name))[argo.SERVICEACCOUNT_DIR]["name"] == "exec-sa-token"
 
 
 # --- Modes -------------------------------------------------------------------------------------------
@@ -215,8 +223,7 @@ def test_our_user_is_named_only_where_the_pod_would_make_us_root(
 
 
 FULL = {"cpu": "1", "memory": "1Gi"}
-REQUESTS = {"cpu": SETTINGS.cpu_request, "memory": SETTINGS.memory_request}
-LIMITS = {"cpu": SETTINGS.cpu_limit, "memory": SETTINGS.memory_limit}
+REQUESTS, LIMITS = SETTINGS.requests, SETTINGS.limits
 
 
 SMALL = {**LIMITS, "cpu": "50m"}

@@ -121,7 +121,7 @@ def test_trouble_says_nothing_about_the_fields(code: int, answer: object) -> Non
 
 
 def test_errors_begin_with_the_setting() -> None:
-    (gate,) = (flag for flag in settings.FLAGS if flag.name == "injection")
+    gate = settings.DECLARED["injection"]
     assert f'{gate}: "image-volume"' == preflight._SETTING
 
 

@@ -5,16 +5,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from argo import names as argo
 from memoize import names
 
 Json = dict[str, Any]
 
 FULL = {"cpu": "1", "memory": "1Gi"}
-TOKEN = {"name": "kube-api-access-x", "mountPath": names.SERVICEACCOUNT_DIR, "readOnly": True}
-EXECUTORS_TOKEN = {"name": "exec-sa-token", "mountPath": names.SERVICEACCOUNT_DIR, "readOnly": True}
-ARGO = {"name": names.ARGO_VOLUME, "mountPath": names.ARGO_DIR}
-BINARIES = {"name": "argoexec-bin", "mountPath": names.ARGO_BIN_DIR}
-CONFIG = {"name": "argo-env-config", "mountPath": names.ARGO_CONFIG_DIR}
+TOKEN = {"name": "kube-api-access-x", "mountPath": argo.SERVICEACCOUNT_DIR, "readOnly": True}
+EXECUTORS_TOKEN = {"name": "exec-sa-token", "mountPath": argo.SERVICEACCOUNT_DIR, "readOnly": True}
+ARGO = {"name": argo.VOLUME, "mountPath": argo.DIR}
+BINARIES = {"name": "argoexec-bin", "mountPath": argo.BIN_DIR}
+CONFIG = {"name": "argo-env-config", "mountPath": argo.CONFIG_DIR}
 HOOKS = {"preStop": {"sleep": {"seconds": 1}}}
 
 _QUANTITIES = st.sampled_from(["0", "10m", "1", "1e3", "64Mi", "0.5"])
@@ -61,10 +62,10 @@ def step_pods(draw: st.DrawFn) -> Json:
     holder = (argos_inits or auxiliary or mains)[0]
 
     def container(name: str) -> Json:
-        env = [{"name": names.ENV_CONTAINER_NAME, "value": name}]
+        env = [{"name": argo.ENV_CONTAINER_NAME, "value": name}]
         if layout == "3.5" or name == holder:
-            text = names.TEMPLATE_OFFLOADED if offloaded else json.dumps(template)
-            env.append({"name": names.ENV_TEMPLATE, "value": text})
+            text = argo.TEMPLATE_OFFLOADED if offloaded else json.dumps(template)
+            env.append({"name": argo.ENV_TEMPLATE, "value": text})
         mounts = [ARGO, EXECUTORS_TOKEN if name in auxiliary and draw(st.booleans()) else TOKEN]
         mounts += [BINARIES] if layout == "init-less" else []
         mounts += [CONFIG] if offloaded and name == holder else []
@@ -99,16 +100,16 @@ def step_pods(draw: st.DrawFn) -> Json:
             },
         )
     )
-    owner = {"apiVersion": names.ARGO_API_VERSION, "kind": "Workflow", "name": "w", "uid": "u"}
+    owner = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "name": "w", "uid": "u"}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             "name": "w-step-1",
-            "labels": {names.WORKFLOW_LABEL: "w"},
+            "labels": {argo.WORKFLOW_LABEL: "w"},
             "ownerReferences": [owner | {"controller": True}],
             "annotations": {
-                names.NODE_ID: "w-1",
+                argo.NODE_ID: "w-1",
                 names.KEY: draw(_KEYS),
                 names.CACHE: "memo",
                 names.MODE: draw(st.sampled_from(["use", "refresh", "readonly"])),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from argo import names as argo
 from keeper.cache.view import Known
 from memoize import names
 from memoize.key import data_key
@@ -31,7 +32,7 @@ def step_pod(**template: Any) -> Json:
     for kind in ("initContainers", "containers"):
         for container in pod["spec"][kind]:
             for variable in container.get("env", ()):
-                if variable["name"] == names.ENV_TEMPLATE:
+                if variable["name"] == argo.ENV_TEMPLATE:
                     variable["value"] = json.dumps({**json.loads(variable["value"]), **template})
     return pod
 
@@ -96,8 +97,8 @@ def test_an_offloaded_template_is_left_to_the_pod() -> None:
     pod = step_pod()
     for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
         for variable in container.get("env", ()):
-            if variable["name"] == names.ENV_TEMPLATE:
-                variable["value"] = names.TEMPLATE_OFFLOADED
+            if variable["name"] == argo.ENV_TEMPLATE:
+                variable["value"] = argo.TEMPLATE_OFFLOADED
     assert outside(pod, Known.FRESH) is None
 
 
@@ -117,7 +118,7 @@ def test_a_pod_that_cannot_be_held_is_watched_or_left_to_itself(change: Json) ->
 
 def test_a_volume_made_for_the_workflow_is_an_obstacle() -> None:
     pod = step_pod()
-    workflow = pod["metadata"]["labels"][names.WORKFLOW_LABEL]
+    workflow = pod["metadata"]["labels"][argo.WORKFLOW_LABEL]
     claim = {"name": "work", "persistentVolumeClaim": {"claimName": f"{workflow}-work"}}
     pod["spec"]["volumes"].append(claim)
     assert outside(pod, Known.FRESH) is None
@@ -161,8 +162,8 @@ def test_a_pod_waits_for_an_equal_step_a_fifth_of_its_time_limit_at_most(limit: 
         case "deadline":
             end = (NOW + timedelta(seconds=100)).isoformat()
             for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
-                kept = [v for v in container.get("env", ()) if v["name"] != names.ENV_DEADLINE]
-                container["env"] = [*kept, {"name": names.ENV_DEADLINE, "value": end}]
+                kept = [v for v in container.get("env", ()) if v["name"] != argo.ENV_DEADLINE]
+                container["env"] = [*kept, {"name": argo.ENV_DEADLINE, "value": end}]
     note = held(outside(pod, Known.ABSENT))
     assert datetime.fromisoformat(note.until) == NOW + timedelta(seconds=20)
 

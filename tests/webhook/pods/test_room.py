@@ -10,6 +10,7 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from argo import names as argo
 from keeper.cache.view import Known
 from keeper.steppods import GatedStep, read
 from kube.jsonpatch import Op
@@ -148,7 +149,7 @@ def test_a_key_too_long_for_a_variable_is_handed_on_by_its_digest(
 def test_a_template_too_large_for_a_variable_leaves_its_pod_alone(pod: Json) -> None:
     for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
         for variable in container.get("env", ()):
-            if variable["name"] == names.ENV_TEMPLATE:
+            if variable["name"] == argo.ENV_TEMPLATE:
                 template = json.loads(variable["value"])
                 template["outputs"] = {"parameters": [{"name": "x" * 140_000}]}
                 variable["value"] = json.dumps(template)

@@ -349,11 +349,12 @@ def test_a_waiting_sidecar_holds_less_than_a_mebibyte_and_wakes_up_once_in_ten_s
     pod.end_main("0", "a")
     sidecars.append(pod.waiting(uploading))
 
+    begun = time.monotonic()
     before = [wake_ups(pod, pod.waiting(process).pid) for process in sidecars]
     time.sleep(10)  # what is measured is this time
     assert all(process.poll() is None for process in sidecars)
     woken = [wake_ups(pod, process.pid) - n for process, n in zip(sidecars, before, strict=True)]
-    assert max(woken) <= 1, woken
+    assert max(woken) <= 1 + (time.monotonic() - begun) // 10, woken
     for process in sidecars:
         assert int(pod.status(process.pid, "VmRSS").split()[0]) <= 1024  # kB
         assert pod.status(process.pid, "Threads") == "1"

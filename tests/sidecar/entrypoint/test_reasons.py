@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from memoize.reasons import Reason
-from sidecar.gate import build
+from sidecar.entrypoint import build
 
 
 def test_every_reason_of_the_gate_is_in_the_closed_table() -> None:

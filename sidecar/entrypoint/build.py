@@ -1,6 +1,6 @@
 """Builds the gate for both architectures with the C compiler in the `ziglang` wheel.
 
-`python -m sidecar.gate.build [ARCHITECTURE…]` builds what is out of date and prints the paths.
+`python -m sidecar.entrypoint.build [ARCHITECTURE…]` builds what is out of date and prints the paths.
 The same sources give the same bytes on every machine; a second call with nothing changed does nothing.
 """
 

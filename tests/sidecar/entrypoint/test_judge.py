@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.gate import build
+from sidecar.entrypoint import build
 
 
 class Word(IntEnum):

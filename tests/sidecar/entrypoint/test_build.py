@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.gate import build
+from sidecar.entrypoint import build
 
 MACHINES = {"x86_64": 62, "aarch64": 183}
 PT_INTERP, PT_DYNAMIC = 3, 2
@@ -44,7 +44,10 @@ def test_the_same_sources_give_the_same_bytes(tmp_path: Path, monkeypatch: pytes
 
 def test_the_command_line_builds_what_it_is_told_and_says_where() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "sidecar.gate.build", "x86_64"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "sidecar.entrypoint.build", "x86_64"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.splitlines() == [str(build.path("x86_64"))]
 

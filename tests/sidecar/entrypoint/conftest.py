@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 
 DEADLINE = 20.0
 """Seconds after which a condition that should hold at once is taken for one that never will."""

@@ -32,12 +32,12 @@ _log = logging.getLogger(__name__)
 
 GRACE = 10.0
 """Seconds of trouble before the circuit opens: the kubelet's second try often helps."""
-HOPELESS = 120.0
+DELETE_POD_AFTER = 120.0
 """Seconds of trouble after which the Pod is deleted, if its step has not begun."""
 TRIAL = 60.0
 """Seconds until one Pod of an open circuit is injected again, to see; doubled with each …"""
 LONGEST_TRIAL = 300.0
-"""… up to this: each that fails has cost a step HOPELESS seconds."""
+"""… up to this: each that fails has cost a step DELETE_POD_AFTER seconds."""
 PACE = 1.0
 """Seconds from one look at the table to the next, and so from one deletion to the next."""
 AGAIN = 30.0
@@ -82,7 +82,7 @@ class Circuits:
         """By Pod, the containers that have started, or never will."""
         self._remembered: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def see(self, pod: Symptoms, now: float, age: Callable[[datetime], float]) -> None:
+    def on_pod(self, pod: Symptoms, now: float, age: Callable[[datetime], float]) -> None:
         """Take in a Pod as it is now; `age` gives the seconds since a time of a node's clock."""
         seen_before = pod.uid in self._over
         over = self._over.setdefault(pod.uid, set())
@@ -98,7 +98,7 @@ class Circuits:
                     ago = 0.0 if seen_before or container.at is None else max(0.0, age(container.at))
                     self._ended_waiting(pod, container, now, ago)
 
-    def gone(self, uid: str, now: float) -> None:
+    def on_deleted(self, uid: str, now: float) -> None:
         """Forget a Pod that is no more. What it opened stays open."""
         self._over.pop(uid, None)
         for key in [key for key in self._troubles if key[0] == uid]:
@@ -133,7 +133,7 @@ class Circuits:
     def hopeless(self, now: float) -> Symptoms | None:
         """Give a Pod that should be deleted, if any; each one again only after a while."""
         for trouble in self._troubles.values():
-            old = now - trouble.since >= HOPELESS and now >= trouble.next_deletion
+            old = now - trouble.since >= DELETE_POD_AFTER and now >= trouble.next_deletion
             if old and trouble.pod.untouched and trouble.pod.owner is not None:
                 trouble.next_deletion = now + AGAIN
                 self._remember(trouble.pod, now)
@@ -197,13 +197,13 @@ class Breaker:
         self._circuits = Circuits(image)
         self._told: dict[str, str] = {}
 
-    def see(self, pod: Mapping[str, Any]) -> None:
+    def on_pod(self, pod: Mapping[str, Any]) -> None:
         """Take in a Pod with containers of ours, as the API server gave it."""
-        self._circuits.see(look(pod), self._clock(), lambda at: (self._now() - at).total_seconds())
+        self._circuits.on_pod(look(pod), self._clock(), lambda at: (self._now() - at).total_seconds())
 
-    def gone(self, uid: str) -> None:
+    def on_deleted(self, uid: str) -> None:
         """Forget a Pod that was deleted, or needs no more tending."""
-        self._circuits.gone(uid, self._clock())
+        self._circuits.on_deleted(uid, self._clock())
 
     @property
     def open(self) -> str:

@@ -18,7 +18,7 @@ from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.requests import Requests
 from keeper.steppods import GatedStep
-from keeper.task_results import Results
+from keeper.task_results import TaskResults
 from memoize import names
 from memoize.entry import BrokenEntry, Entry
 from memoize.outcome import Outcome
@@ -39,18 +39,17 @@ Json = Mapping[str, Any]
 
 
 class End(NamedTuple):
-    """How a step ended: `failed` says why its outputs are not kept, None where they are.
-
-    `took` are the seconds that its main containers ran.
-    """
+    """How a step ended."""
 
     failed: Outcome | None
+    """Why its outputs are not kept, None where they are."""
     took: float = 0
+    """Seconds that its main containers ran."""
 
 
 def ended(pod: Json, declared: Declared, deadline: str) -> End:
     """Read the end of a Pod that is over. `deadline` is when Argo ends the step, "" for never."""
-    failed = next(_obstacles(pod, declared.mains), None)
+    failed = next(_failures(pod, declared.mains), None)
     if failed is not None:
         return End(failed)
     statuses = _statuses(mapping(pod.get("status")), "containerStatuses")
@@ -60,12 +59,12 @@ def ended(pod: Json, declared: Declared, deadline: str) -> End:
     if None in begun or None in over or len(mains) != len(declared.mains):
         return End(Outcome(Reason.STEP_FAILED, "the end of a main container is not known"))
     last = max(filter(None, over))
-    if told := _told_to_stop(pod, deadline, last):
-        return End(Outcome(Reason.STEP_FAILED, told))
+    if stopped := _why_stopped(pod, deadline, last):
+        return End(Outcome(Reason.STEP_FAILED, stopped))
     return End(None, (last - min(filter(None, begun))).total_seconds())
 
 
-def _obstacles(pod: Json, mains: tuple[str, ...]) -> Iterator[Outcome]:
+def _failures(pod: Json, mains: tuple[str, ...]) -> Iterator[Outcome]:
     """Why Argo will fail the node, or had a hand in its end."""
     status = mapping(pod.get("status"))
     if reason := status.get("reason"):
@@ -95,8 +94,8 @@ def _init_containers(pod: Json) -> Iterator[str]:
             yield _name(container)
 
 
-def _told_to_stop(pod: Json, deadline: str, last: datetime) -> str:
-    """Whether somebody ended the step, "" where nobody did. Kubernetes and Argo tell whole seconds.
+def _why_stopped(pod: Json, deadline: str, last: datetime) -> str | None:
+    """Who ended the step before its end, None where nobody did. Kubernetes and Argo tell whole seconds.
 
     `last`, when the last main container ended, is such a second's beginning.
     """
@@ -111,13 +110,13 @@ def _told_to_stop(pod: Json, deadline: str, last: datetime) -> str:
         seconds = grace if isinstance(grace, int) else _GRACE
         if asked is None or (asked - last).total_seconds() <= seconds:
             return "its Pod was deleted before it ended"
-    return ""
+    return None
 
 
-def inside(pod: Json) -> tuple[str, Outcome]:
-    """How a step ended whose look-up was made inside its Pod: the word for it, and the outcome.
+def ended_inside(pod: Json) -> tuple[str, Outcome]:
+    """How a step ended whose look-up was made inside its Pod: its final label, and the outcome.
 
-    Our containers' last words tell (sidecar/outcome.py), the capture's before the check's.
+    Our containers' termination messages tell (sidecar/outcome.py), the capture's before the check's.
     """
     status = mapping(pod.get("status"))
     said = {
@@ -125,16 +124,18 @@ def inside(pod: Json) -> tuple[str, Outcome]:
         for kind in ("initContainerStatuses", "containerStatuses")
         for one in _statuses(status, kind)
     }
-    outcomes = [_last_word(said.get(name)) for name in (names.CHECK_CONTAINER, names.CAPTURE_CONTAINER)]
-    told = [outcome for outcome in outcomes if outcome is not None]
-    for outcome in told:
+    outcomes = [
+        _termination_outcome(said.get(name)) for name in (names.CHECK_CONTAINER, names.CAPTURE_CONTAINER)
+    ]
+    known = [outcome for outcome in outcomes if outcome is not None]
+    for outcome in known:
         if outcome.reason is Reason.HIT:
             return names.RESULT_HIT, outcome
-    last = told[-1] if told else Outcome(Reason.STOPPED, "our containers left no word")
+    last = known[-1] if known else Outcome(Reason.STOPPED, "our containers left no word")
     return (names.RESULT_STORED if last.reason is Reason.STORED else names.RESULT_SKIPPED), last
 
 
-def _last_word(message: object) -> Outcome | None:
+def _termination_outcome(message: object) -> Outcome | None:
     """The outcome in a termination message; None for anything else. A tenant may have written it."""
     try:
         said = json.loads(message) if isinstance(message, str) else None
@@ -149,7 +150,7 @@ class Capture:
     """Reads what a step reported and stores it; raises a kube.ApiError for what may go better later."""
 
     def __init__(self, requests: Requests, view: View, writer: Writer, now: Callable[[], datetime]) -> None:
-        self._requests, self._results = requests, Results(requests)
+        self._requests, self._results = requests, TaskResults(requests)
         self._view, self._writer, self._now = view, writer, now
         self._begun: dict[Owner, asyncio.Task[Json | None]] = {}
         self._next: dict[Owner, asyncio.Task[Json | None]] = {}

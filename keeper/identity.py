@@ -23,8 +23,8 @@ def node_id(workflow: str, node_name: str) -> str:
     return workflow if node_name == workflow else f"{workflow}-{_fnv32a(node_name)}"
 
 
-def wrong(pod: Mapping[str, Any]) -> str:
-    """What keeps the Pod from being the node of its workflow that its metadata name; "" where nothing does.
+def mismatch(pod: Mapping[str, Any]) -> str | None:
+    """What keeps the Pod from being the node of its workflow that its metadata name; None where nothing does.
 
     Whether that Workflow exists, with the UID that the Pod's owner reference says, only the API server knows.
     """
@@ -40,7 +40,7 @@ def wrong(pod: Mapping[str, Any]) -> str:
         return f"{argo.NODE_ID} is not the id of {argo.NODE_NAME}"
     if not _is_named_after(str(metadata.get("name", "")), workflow.name, name):
         return f"its name is not one for {argo.NODE_NAME}"
-    return ""
+    return None
 
 
 def _is_named_after(pod: str, workflow: str, node_name: str) -> bool:

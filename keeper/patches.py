@@ -1,6 +1,6 @@
 """What a decision is to the API server: the bodies of the requests that carry it out.
 
-Each names the very Pod that was looked at, so that a request that comes late, twice, or from a keeper that is
+Each names the very Pod that was read, so that a request that comes late, twice, or from a keeper that is
 no longer the one in charge is refused (409 or 422) instead of done to something else.
 
 A Pod may have no room any more for what we write beside that: others fill its annotations, or a policy
@@ -73,36 +73,36 @@ class Request(NamedTuple):
     content_type: str
 
 
-def tell(pod: ObservedPod, outcome: Outcome) -> list[Request]:
-    """A held Pod is told why it is to run, and stays held.
+def announce_release(pod: ObservedPod, reason: Outcome) -> list[Request]:
+    """A gated Pod says why it is to run, and stays gated.
 
     It makes another version of the Pod, so that an answer which is being finished is refused from here on.
-    Where the Pod has no room for the annotation its label tells the same, without the reason.
+    Where the Pod has no room for the annotation its label says the same, without the reason.
     """
-    why = put(("metadata", "annotations"), names.REASON, _reason(outcome), there=pod.annotated)
-    told = add(("metadata", "labels", names.RESULT), names.RESULT_MISS)
-    return [_patch([*_held(pod), why]), _patch([*_held(pod), told])]
+    why = put(("metadata", "annotations"), names.REASON, _reason_text(reason), there=pod.has_annotations)
+    announced = add(("metadata", "labels", names.RESULT), names.RESULT_MISS)
+    return [_patch([*_unchanged(pod), why]), _patch([*_unchanged(pod), announced])]
 
 
-def release(pod: ObservedPod, label: str, outcome: Outcome) -> list[Request]:
-    """A held Pod is let run, and says why: `label` is a word of names.RESULT.
+def release(pod: ObservedPod, label: str, reason: Outcome) -> list[Request]:
+    """A gated Pod is let run, and says why: `label` is a value of names.RESULT.
 
     With label and reason, without the reason, and at last nothing but the gate's removal. Other gates are
     others' to take away.
     """
-    free = [*_held(pod), remove(("spec", "schedulingGates", pod.gates.index(names.SCHEDULING_GATE)))]
+    free = [*_unchanged(pod), remove(("spec", "schedulingGates", pod.gates.index(names.SCHEDULING_GATE)))]
     labelled = [*free, add(("metadata", "labels", names.RESULT), label)]
-    why = put(("metadata", "annotations"), names.REASON, _reason(outcome), there=pod.annotated)
+    why = put(("metadata", "annotations"), names.REASON, _reason_text(reason), there=pod.has_annotations)
     return [_patch([*labelled, why]), _patch(labelled), _patch(free)]
 
 
-def outcome(pod: ObservedPod, label: str, outcome: Outcome) -> list[Request]:
+def final_label(pod: ObservedPod, label: str, outcome: Outcome) -> list[Request]:
     """A Pod says how its memoization ended, with the reason or without."""
     return _with_less({"metadata": {"uid": pod.uid, **_marks(label, outcome)}})
 
 
 def complete(pod: GatedStep, entry: Entry, now: datetime) -> list[Request]:
-    """A held Pod succeeds (see `status`), with the reason or without; to be sent to its `status`."""
+    """A gated Pod succeeds (see `status`), with the reason or without; to be sent to its `status`."""
     return _with_less(status(pod, entry, now))
 
 
@@ -115,22 +115,22 @@ def _patch(ops: list[Op]) -> Request:
     return Request(ops, client.JSON_PATCH)
 
 
-def _held(pod: ObservedPod) -> list[Op]:
-    """It is the Pod that was looked at, our gate stands where it stood, and nobody has said another word."""
+def _unchanged(pod: ObservedPod) -> list[Op]:
+    """It is the Pod that was read, our gate stands where it stood, and nobody has changed its label."""
     return [
         test(("metadata", "uid"), pod.uid),
         test(
             ("spec", "schedulingGates", pod.gates.index(names.SCHEDULING_GATE), "name"), names.SCHEDULING_GATE
         ),
-        test(("metadata", "labels", names.RESULT), pod.word),
+        test(("metadata", "labels", names.RESULT), pod.label),
     ]
 
 
 def _marks(label: str, outcome: Outcome) -> Json:
-    return {"labels": {names.RESULT: label}, "annotations": {names.REASON: _reason(outcome)}}
+    return {"labels": {names.RESULT: label}, "annotations": {names.REASON: _reason_text(outcome)}}
 
 
-def _reason(outcome: Outcome) -> str:
+def _reason_text(outcome: Outcome) -> str:
     """The annotation names.REASON: what admission left room for, and no more."""
     text = f"{outcome.reason}: {outcome.detail}" if outcome.detail else str(outcome.reason)
     said = text.encode(errors="replace")

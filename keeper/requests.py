@@ -1,4 +1,4 @@
-"""The keeper's way to the API server: each request in its time, and so many a second."""
+"""The keeper's way to the API server: each request with a time-out, and so many a second."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ Json = dict[str, Any]
 
 
 class Requests:
-    """Requests, as many a second as `bucket` lets through; what fails is a kube.ApiError."""
+    """Requests, as many a second as `limiter` lets through; what fails is a kube.ApiError."""
 
-    def __init__(self, api: ApiClient, bucket: RateLimiter) -> None:
-        self._api, self._bucket = api, bucket
+    def __init__(self, api: ApiClient, limiter: RateLimiter) -> None:
+        self._api, self._limiter = api, limiter
 
     async def send(
         self,
@@ -29,7 +29,7 @@ class Requests:
         accept: str = client.METADATA_ONLY,
     ) -> Json:
         """Send one request; the object that it is answered with."""
-        await self._bucket.take()
+        await self._limiter.take()
         return await client.request(
             self._api, method, path, seconds=TIMEOUT, body=body, accept=accept, content_type=content_type
         )

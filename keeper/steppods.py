@@ -1,7 +1,7 @@
-"""Reads a Pod that the keeper tends: one that admission left to be decided, or stored, from outside of it.
+"""Reads a Pod that the keeper reconciles: one that admission left to be decided, or stored, outside of it.
 
 All of it comes from the Pod itself, so a keeper that starts anew knows what the last one knew. Whoever makes
-Pods can write what is read here: one that is not what it says becomes a InvalidStep.
+Pods can write what is read here: one that is not what it says becomes an InvalidStep.
 """
 
 import logging
@@ -27,15 +27,15 @@ from webhook.pods.decision import Owner
 
 _log = logging.getLogger(__name__)
 
-_TENDED = (names.RESULT_GATED, names.RESULT_MISS, names.RESULT_IN_POD)
-SELECTOR = f"{names.RESULT} in ({','.join(_TENDED)})"
-"""The Pods that are tended: what is over and handled has another word, so memory follows the live Pods."""
-_OVER = ("Succeeded", "Failed")
-_TOLD_ALREADY = "it was to run already"
+_NOT_FINAL = (names.RESULT_GATED, names.RESULT_MISS, names.RESULT_IN_POD)
+SELECTOR = f"{names.RESULT} in ({','.join(_NOT_FINAL)})"
+"""The Pods that are reconciled. A final label is another one, so memory follows the live Pods."""
+_TERMINAL = ("Succeeded", "Failed")
+_ANNOUNCED = "it was to run already"
 
 
 class Phase(Enum):
-    """Where a tended Pod stands, by its gate and its status; the label may lag behind."""
+    """Where a Pod stands, by its gate and its status; the label may lag behind."""
 
     GATED = "gated"
     """Our gate is there: no node can take it."""
@@ -55,68 +55,71 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedPod:
-    """What any Pod with our label shows.
-
-    `node` is its step's node id, where it names one. `word` is the one of names.RESULT that it bears. `told`:
-    a keeper has written on it that it is to run (by its label, where there was no room to say why); it may be
-    held still, and is not to be answered. `version` is its resourceVersion. `gates` are the names of its
-    scheduling gates, in order. `deleting`: it has a deletionTimestamp. `annotated`: it has annotations.
-    """
+    """What any Pod with our label shows."""
 
     uid: str
     namespace: str
     name: str
     version: str
+    """Its resourceVersion."""
     phase: Phase
     deleting: bool
+    """It has a deletionTimestamp."""
     gates: tuple[str, ...]
-    annotated: bool
-    node: str
-    word: str
-    told: Outcome | None
+    """The names of its scheduling gates, in order."""
+    has_annotations: bool
+    node_id: str
+    """Its step's node, "" where it names none."""
+    label: str
+    """The value of its label names.RESULT."""
+    release_reason: Outcome | None
+    """Set once a keeper decided to run the Pod, as its annotation says (its label, where there was no room
+    for that). Final: it may be gated still, and is not to be answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InjectedPod(ObservedPod):
-    """A Pod whose look-up and capture are done by containers of ours: only their last word is to be read.
-
-    `owner` is None where the Pod is no step of a Workflow.
-    """
+    """A Pod whose look-up and capture are done by containers of ours: their termination messages tell."""
 
     owner: Owner | None
+    """None where the Pod is no step of a Workflow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidStep(ObservedPod):
-    """A Pod that is not what it would have to be to be decided from outside; `outcome` says why.
+    """A Pod that is not what it would have to be to be decided from outside.
 
-    Nothing is posted or stored for it. Where it is held, it is released.
+    Nothing is posted or stored for it. Where it is gated, it is released.
     """
 
     outcome: Outcome
+    """Why not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatedStep(ObservedPod):
-    """A step Pod that is decided, or stored, from outside of it.
-
-    `until` is the latest moment to follow an equal step, None where the plan names none. `declared` is the
-    step's, and always there. `containers` are the names and images of the regular ones. `needs_pause`: if
-    the Pod succeeds at the moment its result appears, Argo may take the node for done without its outputs.
-    """
+    """A step Pod that is decided, or stored, from outside of it: gated now, or let run."""
 
     created_at: datetime
     owner: Owner
     step: Step
     declared: Declared
-    note: Plan
+    """The step's, which is always there."""
+    plan: Plan
     key: Key
     until: datetime | None
+    """The latest moment to wait for an equal step, None where the plan names none."""
     containers: tuple[tuple[str, str], ...]
+    """Names and images of the regular ones."""
     needs_pause: bool
+    """If the Pod succeeds at the moment its result appears, Argo may miss the outputs."""
+
+    def is_same_step(self, other: "GatedStep") -> bool:
+        """Whether what answers the one answers the other."""
+        return (self.key, self.step) == (other.key, other.step)
 
     @property
-    def leads(self) -> bool:
+    def may_run_for_others(self) -> bool:
         """Whether equal steps may wait for it once it runs: it shares, and its outputs will be stored.
 
         Nor may another gate keep it: who waits for it might be what that gate waits for (a quota of Kueue's).
@@ -126,22 +129,22 @@ class GatedStep(ObservedPod):
         entry must not depend on a run that distrusts it.
         """
         return (
-            self.note.share
-            and self.note.capture
+            self.plan.share
+            and self.plan.capture
             and all(gate == names.SCHEDULING_GATE for gate in self.gates)
         )
 
     @property
-    def released_as(self) -> str:
-        """The word of names.RESULT for the Pod once it is released to run."""
-        return names.RESULT_MISS if self.note.capture else names.RESULT_SKIPPED
+    def label_when_released(self) -> str:
+        """The value of names.RESULT for the Pod once it is released to run."""
+        return names.RESULT_MISS if self.plan.capture else names.RESULT_SKIPPED
 
 
 def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None:
     """What the keeper has to know of a Pod as the API server gave it; None for one without our label."""
     metadata = pod.get("metadata") or {}
-    word = (metadata.get("labels") or {}).get(names.RESULT)
-    if word not in _TENDED:
+    label = (metadata.get("labels") or {}).get(names.RESULT)
+    if label not in _NOT_FINAL:
         return None
     spec = pod.get("spec") or {}
     gates = tuple(str(gate.get("name", "")) for gate in spec.get("schedulingGates") or ())
@@ -153,18 +156,18 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
         "phase": _phase(pod, gates),
         "deleting": bool(metadata.get("deletionTimestamp")),
         "gates": gates,
-        "annotated": bool(metadata.get("annotations")),
-        "node": _node(metadata),
-        "word": word,
-        "told": _told((metadata.get("annotations") or {}).get(names.REASON)),
+        "has_annotations": bool(metadata.get("annotations")),
+        "node_id": _node_id(metadata),
+        "label": label,
+        "release_reason": _release_reason((metadata.get("annotations") or {}).get(names.REASON)),
     }
-    if found["phase"] is Phase.GATED and word == names.RESULT_MISS:
-        found["told"] = found["told"] or Outcome(Reason.UNDECIDED, _TOLD_ALREADY)
-    if word == names.RESULT_IN_POD:
+    if found["phase"] is Phase.GATED and label == names.RESULT_MISS:
+        found["release_reason"] = found["release_reason"] or Outcome(Reason.UNDECIDED, _ANNOUNCED)
+    if label == names.RESULT_IN_POD:
         owner = decision.owner(pod, found["namespace"])
         return InjectedPod(**found, owner=owner)
     try:
-        if wrong := identity.wrong(pod):
+        if wrong := identity.mismatch(pod):
             return InvalidStep(**found, outcome=Outcome(Reason.IDENTITY_MISMATCH, wrong))
         decided = _decided(pod, found["namespace"])
     except Exception:  # tenants write Pods: one that nobody thought of must not blind us to all others
@@ -178,28 +181,28 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
 
 
 def _phase(pod: Mapping[str, Any], gates: tuple[str, ...]) -> Phase:
-    if (pod.get("status") or {}).get("phase") in _OVER:
+    if (pod.get("status") or {}).get("phase") in _TERMINAL:
         return Phase.OVER
     return Phase.GATED if names.SCHEDULING_GATE in gates else Phase.RUNNING
 
 
 def _decided(pod: Mapping[str, Any], namespace: str) -> dict[str, Any] | Outcome:
-    """The fields that GatedStep has beside Found's, or why they cannot be had."""
+    """The fields that GatedStep has beside ObservedPod's, or why they cannot be had."""
     metadata = pod["metadata"]
     try:
-        note = Plan.from_json(str(metadata["annotations"].get(names.PLAN, "")))
-        until = _time(note.until) if note.until else None
+        plan = Plan.from_json(str(metadata["annotations"].get(names.PLAN, "")))
+        until = _time(plan.until) if plan.until else None
         created_at = _time(str(metadata.get("creationTimestamp", "")))
     except (ValueError, RecursionError):
         return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is not a plan")
     owner = decision.owner(pod, namespace)
-    step = decision.step_of(pod, namespace, gc=note.gc)
+    step = decision.step_of(pod, namespace, gc=plan.gc)
     if not isinstance(step, Step):
         return Outcome(step.reason, step.detail)
     if owner is None or step.declared is None:
         return Outcome(Reason.UNDECIDED, "the template is not in the Pod")
     key = Key(namespace, step.cache, step.place)
-    if (note.cache, note.place) != key[1:]:
+    if (plan.cache, plan.place) != key[1:]:
         return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is of another key")
     containers = pod["spec"].get("containers") or ()
     return {
@@ -207,7 +210,7 @@ def _decided(pod: Mapping[str, Any], namespace: str) -> dict[str, Any] | Outcome
         "owner": owner,
         "step": step,
         "declared": step.declared,
-        "note": note,
+        "plan": plan,
         "key": key,
         "until": until,
         "containers": tuple((str(c.get("name", "")), str(c.get("image", ""))) for c in containers),
@@ -227,13 +230,13 @@ def _needs_pause(declared: Declared, version: Version | None) -> bool:
     return not (required and declared.has_main and GUARDS_DECLARED_OUTPUTS.holds_in(version))
 
 
-def _node(metadata: Mapping[str, Any]) -> str:
+def _node_id(metadata: Mapping[str, Any]) -> str:
     """The node's id, "" for what no result can be named after."""
     node = decision.node_id(metadata)
     return node if is_dns1123_subdomain(node) else ""
 
 
-def _told(reason: object) -> Outcome | None:
+def _release_reason(reason: object) -> Outcome | None:
     """The outcome in an annotation names.REASON; whatever else it says, it was not written at admission."""
     if reason is None:
         return None
@@ -241,7 +244,7 @@ def _told(reason: object) -> Outcome | None:
     try:
         return Outcome(Reason(code), detail)
     except ValueError:
-        return Outcome(Reason.UNDECIDED, _TOLD_ALREADY)
+        return Outcome(Reason.UNDECIDED, _ANNOUNCED)
 
 
 def _time(text: str) -> datetime:

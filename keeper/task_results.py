@@ -1,4 +1,4 @@
-"""The WorkflowTaskResults of held Pods: created, taken back, kept out and closed, each in one version alone.
+"""The WorkflowTaskResults of gated Pods: created, taken back, reserved and closed, each in one version alone.
 
 What was seen is changed only as it was seen: what the step reported since makes another version.
 """
@@ -19,19 +19,19 @@ from memoize.taskresult import version
 Json = dict[str, Any]
 
 
-class Posted(NamedTuple):
+class PostedResult(NamedTuple):
     """Our result is there; `version` is the one in which nobody but us has written it."""
 
     uid: str
     version: str
 
 
-def posted(result: Mapping[str, Any]) -> Posted:
+def posted_result(result: Mapping[str, Any]) -> PostedResult:
     """Name a result as it was read, or created."""
-    return Posted(str(result["metadata"].get("uid", "")), version(result))
+    return PostedResult(str(result["metadata"].get("uid", "")), version(result))
 
 
-class Results:
+class TaskResults:
     """The result of a Pod's node, which bears the node's id."""
 
     def __init__(self, requests: Requests) -> None:
@@ -39,23 +39,23 @@ class Results:
 
     async def read(self, pod: ObservedPod) -> Json | None:
         """The result; None where there is none."""
-        return await self._requests.get(_result(pod)) if pod.node else None
+        return await self._requests.get(_result(pod)) if pod.node_id else None
 
-    async def answer(self, pod: GatedStep, outputs: Outputs | None) -> Posted:
+    async def answer(self, pod: GatedStep, outputs: Outputs | None) -> PostedResult:
         """Create the complete result; Conflict where there is one."""
         body = taskresult.answer(pod.step, pod.declared, pod.uid, outputs)
-        return posted(await self._requests.send("POST", _results(pod), body))
+        return posted_result(await self._requests.send("POST", _results(pod), body))
 
-    async def keep_out(self, pod: GatedStep) -> bool:
+    async def reserve(self, pod: GatedStep) -> bool:
         """Create one that is not reported yet, so that a late POST of ours meets it; False: there is one."""
         try:
-            body = taskresult.keeping_out(pod.step, pod.uid)
+            body = taskresult.placeholder(pod.step, pod.uid)
             await self._requests.send("POST", _results(pod), body)
         except Conflict:
             return False
         return True
 
-    async def delete(self, pod: ObservedPod, seen: Posted) -> bool:
+    async def delete(self, pod: ObservedPod, seen: PostedResult) -> bool:
         """Delete it as it was seen; False: it is another by now, or gone.
 
         One that is left behind as "not reported" would have Argo wait, where the step ends before its `wait`
@@ -64,7 +64,7 @@ class Results:
         only = {"preconditions": {"uid": seen.uid, "resourceVersion": seen.version}}
         return await self._if_unchanged("DELETE", _result(pod), only)
 
-    async def close(self, pod: ObservedPod, seen: Posted) -> bool:
+    async def close(self, pod: ObservedPod, seen: PostedResult) -> bool:
         """Have Argo wait for it no longer; False: it is another by now, or gone.
 
         Deleting it would not do: Argo notes in the Workflow's status that it is incomplete, and takes that
@@ -91,4 +91,4 @@ def _results(pod: ObservedPod) -> str:
 
 
 def _result(pod: ObservedPod) -> str:
-    return f"{_results(pod)}/{quote(pod.node, safe='')}"
+    return f"{_results(pod)}/{quote(pod.node_id, safe='')}"

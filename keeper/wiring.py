@@ -56,9 +56,9 @@ class Kept:
             KeeperSettings(
                 lease_namespace=namespace,
                 namespaces=settings.namespaces,
-                hold_timeout=settings.gate_timeout,
-                follow_timeout=settings.single_flight_timeout,
-                most_followers=settings.single_flight_waiters,
+                gate_timeout=settings.gate_timeout,
+                single_flight_timeout=settings.single_flight_timeout,
+                single_flight_waiters=settings.single_flight_waiters,
             ),
             # Never that of the process before: a container that is started again is another holder.
             identity=str(uuid.uuid4()),

@@ -39,7 +39,7 @@ def empty(step: Step) -> dict[str, Any]:
     return _result(step, "false")
 
 
-def keeping_out(step: Step, pod_uid: str) -> dict[str, Any]:
+def placeholder(step: Step, pod_uid: str) -> dict[str, Any]:
     """An empty result, marked with the Pod that runs: to be created, and closed where nobody reports."""
     body = empty(step)
     body["metadata"]["annotations"] = {names.KEPT_OUT: pod_uid}
@@ -71,7 +71,7 @@ def posted_by_us(result: Mapping[str, Any]) -> str:
     return str(mapping(_metadata(result).get("annotations")).get(names.POSTED_FOR) or "")
 
 
-def kept_out(result: Mapping[str, Any]) -> str:
+def placeholder_for(result: Mapping[str, Any]) -> str:
     """Return the UID of the Pod for which stepmemo made a result that keeps answers out, "" for others."""
     return str(mapping(_metadata(result).get("annotations")).get(names.KEPT_OUT) or "")
 

@@ -49,8 +49,8 @@ async def keeping(
     site: Site,
     proxy: Proxy | None = None,
     *,
-    hold_timeout: float = 30.0,
-    follow_timeout: float = 600.0,
+    gate_timeout: float = 30.0,
+    single_flight_timeout: float = 600.0,
     token: str | None = None,
     wait: bool = True,
 ) -> AsyncIterator[Running]:
@@ -60,8 +60,8 @@ async def keeping(
         lease_namespace=site.namespace,
         lease=LEASE,
         namespaces=(site.namespace,),
-        hold_timeout=hold_timeout,
-        follow_timeout=follow_timeout,
+        gate_timeout=gate_timeout,
+        single_flight_timeout=single_flight_timeout,
     )
     async with (
         proxy.serving() as url,
@@ -102,4 +102,4 @@ def forget_the_lease(site: Site) -> None:
 
 async def decided(site: Site, *pods: str) -> None:
     """Return once none of them is held."""
-    await until(lambda: names.RESULT_GATED not in [site.word(name) for name in pods])
+    await until(lambda: names.RESULT_GATED not in [site.label(name) for name in pods])

@@ -13,7 +13,7 @@ from memoize.entry import Entry
 from memoize.key import data_key
 from memoize.plan import Plan
 from tests.cluster import Cluster
-from tests.keeper.tendedpods import GATE, recorded
+from tests.keeper.gatedsteps import GATE, recorded
 
 Json = dict[str, Any]
 
@@ -123,7 +123,7 @@ class Site:
         assert status == 200, pod
         return pod
 
-    def word(self, name: str) -> str:
+    def label(self, name: str) -> str:
         return str(self.get(name)["metadata"]["labels"][names.RESULT])
 
     def reason(self, name: str) -> str:
@@ -135,8 +135,8 @@ class Site:
     def succeeded(self, name: str) -> bool:
         return self.get(name)["status"]["phase"] == "Succeeded"
 
-    def words(self, pods: Iterable[str]) -> list[str]:
-        return sorted(self.word(name) for name in pods)
+    def labels(self, pods: Iterable[str]) -> list[str]:
+        return sorted(self.label(name) for name in pods)
 
     def result(self, name: str) -> Json | None:
         status, found = self.cluster.get("WorkflowTaskResult", self.namespace, name)

@@ -10,7 +10,7 @@ from keeper import steppods
 from keeper.actions import ActionResult, Actions
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, InvalidStep
-from keeper.task_results import Posted
+from keeper.task_results import PostedResult
 from kube.errors import ApiError
 from kube.workqueue import RateLimiter
 from memoize import names
@@ -75,9 +75,9 @@ def completed_as(site: Site, pod: GatedStep) -> str:
     return str((site.result(pod.name) or {})["metadata"]["labels"][argo.OUTPUTS_COMPLETED])
 
 
-async def posted(actions: Actions, pod: GatedStep) -> Posted:
+async def posted(actions: Actions, pod: GatedStep) -> PostedResult:
     found = await actions.post(pod, ENTRY)
-    assert isinstance(found, Posted)
+    assert isinstance(found, PostedResult)
     return found
 
 
@@ -132,7 +132,7 @@ async def test_a_pod_that_changed_since_it_was_seen_is_finished_all_the_same(
     edit(site, pod)
     assert await actions.finish(pod, ENTRY, result) is ActionResult.DONE
     assert site.succeeded(pod.name)
-    assert site.word(pod.name) == names.RESULT_HIT
+    assert site.label(pod.name) == names.RESULT_HIT
 
 
 async def test_a_pod_is_finished_once(site: Site, actions: Actions) -> None:
@@ -173,27 +173,33 @@ async def test_another_pod_of_the_same_name_is_not_touched(site: Site, actions: 
     other = held(site)
     before = site.get(other.name)
     assert await actions.finish(pod, ENTRY, result) is ActionResult.POD_GONE
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=False) is ActionResult.POD_GONE
-    await actions.mark(pod, names.RESULT_STORED, WHY)
+    assert await actions.release(pod, names.RESULT_MISS, WHY, result_may_exist=False) is ActionResult.POD_GONE
+    await actions.label(pod, names.RESULT_STORED, WHY)
     assert site.get(other.name) == before
 
 
-@pytest.mark.parametrize("doubtful", [True, False])
-async def test_a_pod_is_let_run_once(site: Site, actions: Actions, doubtful: bool) -> None:
+@pytest.mark.parametrize("result_may_exist", [True, False])
+async def test_a_pod_is_let_run_once(site: Site, actions: Actions, result_may_exist: bool) -> None:
     pod = held(site)
     edit(site, pod)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=doubtful) is ActionResult.DONE
+    assert (
+        await actions.release(pod, names.RESULT_MISS, WHY, result_may_exist=result_may_exist)
+        is ActionResult.DONE
+    )
     before = site.get(pod.name)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=doubtful) is ActionResult.NOT_GATED
+    assert (
+        await actions.release(pod, names.RESULT_MISS, WHY, result_may_exist=result_may_exist)
+        is ActionResult.NOT_GATED
+    )
     assert site.get(pod.name) == before
     assert not site.held(pod.name)
-    assert (site.word(pod.name), site.reason(pod.name)) == (names.RESULT_MISS, "Miss")
+    assert (site.label(pod.name), site.reason(pod.name)) == (names.RESULT_MISS, "Miss")
 
 
 async def test_our_result_goes_before_the_gate(site: Site, actions: Actions) -> None:
     pod = held(site)
     await posted(actions, pod)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, result_may_exist=True) is ActionResult.DONE
     assert not site.value(pod.name)
     site.report(pod.name)
     assert site.value(pod.name) == RAN
@@ -201,7 +207,7 @@ async def test_our_result_goes_before_the_gate(site: Site, actions: Actions) -> 
 
 async def test_a_post_that_arrives_after_the_release_meets_a_conflict(site: Site, actions: Actions) -> None:
     pod = held(site)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, result_may_exist=True) is ActionResult.DONE
     assert isinstance(await actions.post(pod, ENTRY), Outcome)
     assert not site.value(pod.name)
     site.report(pod.name)
@@ -211,27 +217,30 @@ async def test_a_post_that_arrives_after_the_release_meets_a_conflict(site: Site
 async def test_a_release_leaves_what_the_step_reported(site: Site, actions: Actions) -> None:
     pod = held(site)
     site.report(pod.name)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, result_may_exist=True) is ActionResult.DONE
     assert site.value(pod.name) == RAN
 
 
 async def test_a_pod_that_was_answered_is_not_let_run(site: Site, actions: Actions) -> None:
     pod = held(site)
     await actions.finish(pod, ENTRY, await posted(actions, pod))
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.NOT_GATED
-    assert (site.value(pod.name), site.word(pod.name)) == (OUT, names.RESULT_HIT)
+    assert await actions.release(pod, names.RESULT_MISS, WHY, result_may_exist=True) is ActionResult.NOT_GATED
+    assert (site.value(pod.name), site.label(pod.name)) == (OUT, names.RESULT_HIT)
 
 
-@pytest.mark.parametrize("doubtful", [True, False])
+@pytest.mark.parametrize("result_may_exist", [True, False])
 async def test_a_release_that_comes_late_leaves_the_word_on_a_pod_that_was_answered(
-    site: Site, actions: Actions, doubtful: bool
+    site: Site, actions: Actions, result_may_exist: bool
 ) -> None:
     """A Pod that is over keeps its gate: the word alone tells."""
     pod = held(site)
     hit = {"metadata": {"labels": {names.RESULT: names.RESULT_HIT}}}
     assert site.cluster.patch("Pod", site.namespace, pod.name, hit)[0] == 200
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=doubtful) is ActionResult.NOT_GATED
-    assert (site.held(pod.name), site.word(pod.name)) == (True, names.RESULT_HIT)
+    assert (
+        await actions.release(pod, names.RESULT_MISS, WHY, result_may_exist=result_may_exist)
+        is ActionResult.NOT_GATED
+    )
+    assert (site.held(pod.name), site.label(pod.name)) == (True, names.RESULT_HIT)
 
 
 async def test_an_answer_cannot_be_finished_once_its_pod_was_told_to_run(
@@ -251,11 +260,11 @@ async def test_an_answer_cannot_be_finished_once_its_pod_was_told_to_run(
 
         proxy.fault = stop_before_the_gate
         with pytest.raises(ApiError):
-            await ours.release(pod, names.RESULT_MISS, WHY, doubtful=True)
+            await ours.release(pod, names.RESULT_MISS, WHY, result_may_exist=True)
         assert await actions.finish(pod, ENTRY, answer) is ActionResult.CHANGED
         told = seen(site, pod.name)
-        assert told.told == WHY
-        assert await ours.release(told, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
+        assert told.release_reason == WHY
+        assert await ours.release(told, names.RESULT_MISS, WHY, result_may_exist=True) is ActionResult.DONE
     assert not site.succeeded(pod.name)
     assert not site.value(pod.name)
 
@@ -267,7 +276,7 @@ async def test_an_answer_of_an_earlier_pod_of_the_node_goes_before_the_gate(
     await posted(actions, earlier)
     site.delete(earlier.name)
     pod = held(site)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=False) is ActionResult.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, result_may_exist=False) is ActionResult.DONE
     assert site.result(pod.name) is None
 
 
@@ -278,7 +287,10 @@ async def test_a_pod_that_is_deleted_leaves_no_answer_behind(site: Site, actions
         site.delete(pod.name)
     await actions.withdraw(withdrawn, answers[0])
     assert await actions.finish(finished, ENTRY, answers[1]) is ActionResult.POD_GONE
-    assert await actions.release(released, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.POD_GONE
+    assert (
+        await actions.release(released, names.RESULT_MISS, WHY, result_may_exist=True)
+        is ActionResult.POD_GONE
+    )
     assert site.cluster.list("WorkflowTaskResult", site.namespace)[1]["items"] == []
 
 
@@ -290,7 +302,10 @@ async def test_a_pod_that_became_another_step_is_not_finished_and_loses_our_resu
     stray = rewrite(site, pod)
     assert await actions.finish(pod, ENTRY, answer) is ActionResult.CHANGED
     assert site.held(pod.name)
-    assert await actions.release(stray, names.RESULT_MISS, WHY, doubtful=True, known=pod) is ActionResult.DONE
+    assert (
+        await actions.release(stray, names.RESULT_MISS, WHY, result_may_exist=True, valid=pod)
+        is ActionResult.DONE
+    )
     assert site.result(pod.name) is None
     assert not site.held(pod.name)
 
@@ -300,7 +315,7 @@ async def test_a_stray_loses_no_answer_but_its_own(site: Site, actions: Actions)
     other = held(site)
     await posted(actions, other)
     stray = rewrite(site, held(site, number=1), {argo.NODE_ID: other.name})
-    assert await actions.release(stray, names.RESULT_SKIPPED, WHY, doubtful=True) is ActionResult.DONE
+    assert await actions.release(stray, names.RESULT_SKIPPED, WHY, result_may_exist=True) is ActionResult.DONE
     assert site.value(other.name) == OUT
 
 
@@ -308,7 +323,7 @@ async def test_a_result_that_kept_answers_out_is_closed_when_the_step_reported_n
     site: Site, actions: Actions
 ) -> None:
     pod = held(site)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, result_may_exist=True) is ActionResult.DONE
     assert completed_as(site, pod) == "false"
     site.end(pod.name, phase="Failed", code=1)
     await actions.close(pod)
@@ -319,7 +334,7 @@ async def test_a_result_that_kept_answers_out_is_closed_when_the_step_reported_n
 async def test_a_result_that_is_not_of_this_pods_release_is_not_closed(site: Site, actions: Actions) -> None:
     reported, later = held(site), held(site, number=1)
     for pod in (reported, later):
-        await actions.release(pod, names.RESULT_MISS, WHY, doubtful=True)
+        await actions.release(pod, names.RESULT_MISS, WHY, result_may_exist=True)
     site.report(reported.name)
     before = site.result(reported.name)
     await actions.close(reported)
@@ -335,10 +350,10 @@ async def test_the_last_word_is_written_on_a_pod_that_changed_or_has_gone(
 ) -> None:
     pod = held(site, held=False)
     edit(site, pod)
-    await actions.mark(pod, names.RESULT_STORED, Outcome(Reason.STORED, "9 bytes"))
-    assert (site.word(pod.name), site.reason(pod.name)) == (names.RESULT_STORED, "Stored")
+    await actions.label(pod, names.RESULT_STORED, Outcome(Reason.STORED, "9 bytes"))
+    assert (site.label(pod.name), site.reason(pod.name)) == (names.RESULT_STORED, "Stored")
     site.delete(pod.name)
-    await actions.mark(pod, names.RESULT_STORED, WHY)
+    await actions.label(pod, names.RESULT_STORED, WHY)
 
 
 def fill(site: Site, pod: GatedStep) -> GatedStep:
@@ -360,9 +375,9 @@ async def test_a_pod_whose_annotations_are_full_is_let_run_without_a_reason(
     if answered:
         await posted(actions, pod)
     pod = fill(site, pod)
-    assert await actions.release(pod, names.RESULT_MISS, WHY, doubtful=answered) is ActionResult.DONE
+    assert await actions.release(pod, names.RESULT_MISS, WHY, result_may_exist=answered) is ActionResult.DONE
     assert not site.held(pod.name)
-    assert site.word(pod.name) == names.RESULT_MISS
+    assert site.label(pod.name) == names.RESULT_MISS
     assert names.REASON not in site.get(pod.name)["metadata"]["annotations"]
     if answered:
         assert completed_as(site, pod) == "false"
@@ -375,15 +390,15 @@ async def test_a_pod_whose_annotations_are_full_is_answered_all_the_same(
     result = await posted(actions, pod)
     assert await actions.finish(fill(site, pod), ENTRY, result) is ActionResult.DONE
     assert site.succeeded(pod.name)
-    assert site.word(pod.name) == names.RESULT_HIT
+    assert site.label(pod.name) == names.RESULT_HIT
 
 
 async def test_a_pod_whose_annotations_are_full_is_marked_without_a_reason(
     site: Site, actions: Actions
 ) -> None:
     pod = fill(site, held(site, held=False))
-    await actions.mark(pod, names.RESULT_STORED, Outcome(Reason.STORED))
-    assert site.word(pod.name) == names.RESULT_STORED
+    await actions.label(pod, names.RESULT_STORED, Outcome(Reason.STORED))
+    assert site.label(pod.name) == names.RESULT_STORED
 
 
 @pytest.mark.parametrize("status", [400, 403, 413, 422])
@@ -395,16 +410,16 @@ async def test_where_label_and_reason_are_refused_the_gate_goes_alone(
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
         proxy.fault = refusing(status, f"PATCH pods/{pod.name}", times=2)
         behind = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
-        assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=False) is ActionResult.DONE
+        assert await behind.release(pod, names.RESULT_MISS, WHY, result_may_exist=False) is ActionResult.DONE
     assert not site.held(pod.name)
-    assert site.word(pod.name) == names.RESULT_GATED
+    assert site.label(pod.name) == names.RESULT_GATED
 
 
 @pytest.mark.parametrize("answered", [False, True])
 async def test_the_gate_goes_alone_from_a_pod_that_may_not_be_told_to_run(
     site: Site, cluster: Cluster, actions: Actions, answered: bool
 ) -> None:
-    """Under a policy that lets nobody change labels and annotations of a Pod, what is doubtful hangs else."""
+    """Else a Pod that may be answered hangs where a policy lets nobody change its labels and annotations."""
     proxy = Proxy(cluster)
     pod = held(site)
     if answered:
@@ -412,9 +427,9 @@ async def test_the_gate_goes_alone_from_a_pod_that_may_not_be_told_to_run(
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
         proxy.fault = refusing(403, f"PATCH pods/{pod.name}", times=4)
         behind = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
-        assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
+        assert await behind.release(pod, names.RESULT_MISS, WHY, result_may_exist=True) is ActionResult.DONE
     assert not site.held(pod.name)
-    assert site.word(pod.name) == names.RESULT_GATED
+    assert site.label(pod.name) == names.RESULT_GATED
     assert site.result(pod.name) is None or completed_as(site, pod) == "false", "no answer is beside it"
 
 
@@ -425,7 +440,7 @@ async def test_a_pod_that_no_request_may_change_is_tried_again_later(site: Site,
         proxy.fault = refusing(403, f"PATCH pods/{pod.name}")
         behind = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
         with pytest.raises(ApiError):
-            await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True)
+            await behind.release(pod, names.RESULT_MISS, WHY, result_may_exist=True)
         proxy.fault = lambda method, path: None
-        assert await behind.release(pod, names.RESULT_MISS, WHY, doubtful=True) is ActionResult.DONE
+        assert await behind.release(pod, names.RESULT_MISS, WHY, result_may_exist=True) is ActionResult.DONE
     assert not site.held(pod.name)

@@ -11,7 +11,7 @@ from keeper.single_flight import BLOCKED, Complete, Release, SingleFlight, Wait
 from keeper.steppods import GatedStep, Key, Phase
 from memoize.entry import Entry, Hit, Miss
 from memoize.reasons import Reason
-from tests.keeper.tendedpods import START, tended
+from tests.keeper.gatedsteps import START, gated_step
 
 HOLD = timedelta(seconds=30)
 MOST = 4
@@ -54,7 +54,7 @@ class Keeper(RuleBasedStateMachine):
         self.flights = self.table()
 
     def table(self) -> SingleFlight:
-        return SingleFlight(hold_timeout=HOLD, follow_timeout=timedelta(minutes=10), most_followers=MOST)
+        return SingleFlight(gate_timeout=HOLD, timeout=timedelta(minutes=10), max_waiters=MOST)
 
     # --- the world ---------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class Keeper(RuleBasedStateMachine):
         self.count += 1
         uid = f"{(self.count * 7919) % 1000:03}-{self.count}"
         self.pods[uid] = Pod(
-            tended(
+            gated_step(
                 uid,
                 place=place,
                 namespace=namespace,
@@ -104,14 +104,14 @@ class Keeper(RuleBasedStateMachine):
                 self.failures[pod.seen.key] = self.now
             return
         self.change(uid, phase=Phase.OVER)
-        if how == "stored" and pod.seen.note.capture:
+        if how == "stored" and pod.seen.plan.capture:
             visible = data.draw(st.sampled_from([timedelta(), SECOND]))
             self.entries.setdefault(pod.seen.key, self.now + visible)
-            self.due(self.flights.stored(uid, self.now))
+            self.due(self.flights.on_stored(uid, self.now))
         else:
             self.fails(uid)
             if how == "failed":
-                self.due(self.flights.failed(uid, self.now))
+                self.due(self.flights.on_failed(uid, self.now))
         self.remove(uid)
 
     @precondition(lambda self: self.pods)
@@ -188,17 +188,17 @@ class Keeper(RuleBasedStateMachine):
                 self.pods[uid].ask = self.now
 
     def see(self, uid: str) -> None:
-        self.due(self.flights.see(self.pods[uid].seen, self.now))
+        self.due(self.flights.on_pod(self.pods[uid].seen, self.now))
 
     def change(self, uid: str, phase: Phase | None = None, deleting: bool = False) -> None:
         seen = self.pods[uid].seen
-        self.pods[uid].seen = tended(
+        self.pods[uid].seen = gated_step(
             uid,
             place=seen.key.place,
             namespace=seen.namespace,
             phase=phase or seen.phase,
-            share=seen.note.share,
-            capture=seen.note.capture,
+            share=seen.plan.share,
+            capture=seen.plan.capture,
             created_at=seen.created_at,
             until=seen.until,
             deleting=deleting or seen.deleting,
@@ -207,11 +207,11 @@ class Keeper(RuleBasedStateMachine):
 
     def remove(self, uid: str) -> None:
         del self.pods[uid]
-        self.due(self.flights.gone(uid, self.now))
+        self.due(self.flights.on_deleted(uid, self.now))
 
     def fails(self, uid: str) -> None:
         pod = self.pods[uid]
-        if pod.seen.leads and not pod.seen.deleting:
+        if pod.seen.may_run_for_others and not pod.seen.deleting:
             self.failures[pod.seen.key] = self.now
 
     def leading(self, key: Key) -> list[str]:
@@ -220,7 +220,7 @@ class Keeper(RuleBasedStateMachine):
             uid
             for uid, pod in self.pods.items()
             if pod.seen.key == key
-            and pod.seen.leads
+            and pod.seen.may_run_for_others
             and (pod.told or pod.seen.phase is not Phase.GATED)
             and not (pod.seen.deleting and pod.seen.phase is Phase.RUNNING)
         ]
@@ -237,7 +237,7 @@ class Keeper(RuleBasedStateMachine):
         key = pod.seen.key
         known = self.known(key)
         others = [other for other in self.leading(key) if other != uid]
-        decided = self.flights.turn(pod.seen, known, self.now)
+        decided = self.flights.decide(pod.seen, known, self.now)
         limit = min(
             pod.seen.created_at + timedelta(minutes=10),
             pod.seen.until or datetime.max.replace(tzinfo=START.tzinfo),
@@ -246,7 +246,7 @@ class Keeper(RuleBasedStateMachine):
             assert self.now < decided.until <= limit
             if isinstance(known, Miss):
                 pod.waited = True
-                assert pod.seen.note.share
+                assert pod.seen.plan.share
                 blocked = self.failures.get(key)
                 assert blocked is None or self.now >= blocked + BLOCKED, "a blocked key is shared"
                 following = [
@@ -265,7 +265,7 @@ class Keeper(RuleBasedStateMachine):
             assert isinstance(decided, Release), "a held Pod is left to itself"
             first = not pod.told
             pod.told = True
-            if first and pod.seen.leads and decided.outcome == (Reason.MISS, "") and others:
+            if first and pod.seen.may_run_for_others and decided.outcome == (Reason.MISS, "") and others:
                 blocked = self.failures.get(key)
                 useless = key in self.useless or key in self.entries
                 assert useless or (blocked is not None and self.now < blocked + BLOCKED), "two lead"
@@ -275,7 +275,7 @@ class Keeper(RuleBasedStateMachine):
                 self.change(uid, phase=Phase.RUNNING)
 
     @invariant()
-    def the_end_of_a_leader_wakes_its_followers(self) -> None:
+    def the_end_of_a_runner_wakes_its_waiters(self) -> None:
         for key, failed in self.failures.items():
             if failed == self.now:
                 waiting = [self.pods[uid] for uid in self.held() if self.pods[uid].seen.key == key]
@@ -300,7 +300,7 @@ class Keeper(RuleBasedStateMachine):
         for uid in sorted(self.pods):
             self.remove(uid)
         table = vars(self.flights)
-        for part in ("_flights", "_keys", "_settled", "_followers"):
+        for part in ("_flights", "_keys", "_ended", "_waiters"):
             assert not table[part], f"{part} grows"
 
 

@@ -37,42 +37,42 @@ async def test_who_gets_the_lease_back_takes_back_what_another_posted_meanwhile(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with keeping(site) as first:
-        leader, follower = site.pod(0, case=PAUSED), site.pod(1, case=PAUSED)
-        await until(lambda: site.words([leader, follower]) == ["gated", "miss"])
-        if site.word(leader) == names.RESULT_GATED:
-            leader, follower = follower, leader
+        runner, waiter = site.pod(0, case=PAUSED), site.pod(1, case=PAUSED)
+        await until(lambda: site.labels([runner, waiter]) == ["gated", "miss"])
+        if site.label(runner) == names.RESULT_GATED:
+            runner, waiter = waiter, runner
         lose_the_lease(first, monkeypatch)
         forget_the_lease(site)
         site.store()
         async with keeping(site) as other:
-            await until(lambda: site.value(follower) == OUT)
+            await until(lambda: site.value(waiter) == OUT)
             await other.kill()
-        assert site.held(follower)
+        assert site.held(waiter)
         forget_the_entry(site)
         await until(lambda: not first.keeper._view.entries)
         monkeypatch.undo()
         forget_the_lease(site)
-        site.delete(leader)
-        await decided(site, follower)
-    assert site.word(follower) == names.RESULT_MISS
-    assert not site.value(follower)
+        site.delete(runner)
+        await decided(site, waiter)
+    assert site.label(waiter) == names.RESULT_MISS
+    assert not site.value(waiter)
 
 
 async def test_who_gets_the_lease_back_keeps_out_what_another_may_be_posting(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with keeping(site) as running:
-        leader, follower = site.pod(0), site.pod(1)
-        await until(lambda: site.words([leader, follower]) == ["gated", "miss"])
-        if site.word(leader) == names.RESULT_GATED:
-            leader, follower = follower, leader
+        runner, waiter = site.pod(0), site.pod(1)
+        await until(lambda: site.labels([runner, waiter]) == ["gated", "miss"])
+        if site.label(runner) == names.RESULT_GATED:
+            runner, waiter = waiter, runner
         lose_the_lease(running, monkeypatch)
         await until(lambda: not running.keeper._acted)
         monkeypatch.undo()
         forget_the_lease(site)
-        site.delete(leader)
-        await decided(site, follower)
-    assert completed(site, follower) == "false"
+        site.delete(runner)
+        await decided(site, waiter)
+    assert completed(site, waiter) == "false"
 
 
 def lose_the_lease(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ async def test_the_nodes_next_pod_does_not_run_beside_the_answer_of_one_that_was
     async with keeping(site):
         assert site.pod(case=PAUSED) == name
         await decided(site, name)
-    assert site.word(name) == names.RESULT_MISS
+    assert site.label(name) == names.RESULT_MISS
     assert not site.value(name)
 
 
@@ -116,6 +116,18 @@ async def test_a_pod_that_is_rewritten_while_it_is_answered_runs_without_the_ans
         await until(lambda: not site.held(name))
     assert not site.value(name)
     assert not site.succeeded(name)
+
+
+async def test_a_pod_that_loses_its_label_for_a_moment_while_it_is_answered_is_decided(site: Site) -> None:
+    site.store()
+    async with keeping(site) as running:
+        name = site.pod(case=PAUSED)
+        await until(lambda: site.value(name) == OUT)
+        pod = site.get(name)
+        running.keeper.on_deleted(pod["metadata"]["uid"])  # the watch shows both at once
+        running.keeper.on_pod(pod, new=True)
+        await decided(site, name)
+    assert (site.label(name), site.value(name)) == (names.RESULT_HIT, OUT)
 
 
 @pytest.mark.contract
@@ -145,7 +157,7 @@ async def test_a_pod_that_was_told_to_run_is_let_run_though_there_is_an_entry_by
     name = site.pod(change={names.REASON: "SharedRunFailed"})
     async with keeping(site) as running:
         await decided(site, name)
-    assert (site.word(name), site.reason(name)) == (names.RESULT_MISS, "SharedRunFailed")
+    assert (site.label(name), site.reason(name)) == (names.RESULT_MISS, "SharedRunFailed")
     assert not site.held(name)
     assert not any(call.method == "POST" and not call.says.endswith("empty") for call in running.proxy.calls)
 
@@ -157,7 +169,7 @@ async def test_a_pod_that_was_taken_from_the_keeper_and_given_back_is_let_run(si
         name = site.pod(case=PAUSED)
         await until(lambda: site.value(name) == OUT)
         for record in running.keeper._records:
-            record.settled = True
+            record.on_finished()
         edit(site, name, {"metadata": {"labels": {"a": "b"}}})
         await until(lambda: not site.held(name))
     assert not site.value(name)
@@ -173,7 +185,7 @@ async def test_a_workflow_does_not_wait_for_a_result_that_kept_answers_out_of_a_
         await decided(site, name)
         assert completed(site, name) == "false"
         site.end(name, phase="Failed", code=1)
-        await until(lambda: site.word(name) == names.RESULT_SKIPPED)
+        await until(lambda: site.label(name) == names.RESULT_SKIPPED)
     assert completed(site, name) == "true"
     assert not site.value(name)
 
@@ -183,7 +195,7 @@ async def test_a_result_that_the_step_reported_into_is_stored(site: Site) -> Non
     async with keeping(site):
         await decided(site, name)
         site.run(name)
-        await until(lambda: site.word(name) == names.RESULT_STORED)
+        await until(lambda: site.label(name) == names.RESULT_STORED)
     assert site.entry() is not None
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from argo import names as argo
 from keeper import breaker
-from keeper.breaker import GRACE, HOPELESS, LONGEST_TRIAL, REMEMBERED, TRIAL, Breaker, Circuits
+from keeper.breaker import DELETE_POD_AFTER, GRACE, LONGEST_TRIAL, REMEMBERED, TRIAL, Breaker, Circuits
 from keeper.container_status import TROUBLES, Container, State, Symptoms, look
 from memoize import names
 from memoize.reasons import Reason
@@ -102,7 +102,7 @@ class Table:
         self.circuits, self.time = Circuits(IMAGE), 1000.0
 
     def see(self, seen: Json) -> None:
-        self.circuits.see(look(seen), self.time, lambda at: self.time - 1000 - (at - NOW).total_seconds())
+        self.circuits.on_pod(look(seen), self.time, lambda at: self.time - 1000 - (at - NOW).total_seconds())
 
     def after(self, seconds: float) -> None:
         self.time += seconds
@@ -202,7 +202,7 @@ def test_success_in_another_namespace_or_of_another_image_says_nothing() -> None
     for other in ({"namespace": "elsewhere"}, {"image": "registry.example/stepmemo:0"}):
         table.see(pod(5, **other))
         table.see(pod(5, check=RUNNING, **other))
-        table.circuits.gone("u-5", table.time)
+        table.circuits.on_deleted("u-5", table.time)
     assert table.refuses()
 
 
@@ -236,7 +236,7 @@ def test_what_the_kubelet_ended_before_it_began_closes_nothing() -> None:
 
 def test_trials_are_let_through_more_and_more_seldom() -> None:
     table = open_table()
-    table.circuits.gone("u-1", table.time)
+    table.circuits.on_deleted("u-1", table.time)
     waits = []
     for _ in range(5):
         began = table.time
@@ -252,7 +252,7 @@ def test_a_step_that_met_trouble_is_left_alone_for_an_hour_though_the_image_work
     table = open_table()
     table.see(pod(2))
     table.see(pod(2, check=RUNNING))
-    table.circuits.gone("u-1", table.time)
+    table.circuits.on_deleted("u-1", table.time)
     assert table.refuses(step="hello-1")
     assert table.refuses(step="hello-2") == ""
     table.after(REMEMBERED)
@@ -262,7 +262,7 @@ def test_a_step_that_met_trouble_is_left_alone_for_an_hour_though_the_image_work
 def test_a_pod_is_hopeless_after_two_minutes_and_then_only_now_and_then() -> None:
     table = Table()
     table.see(pod(check=PULL))
-    table.after(HOPELESS - 1)
+    table.after(DELETE_POD_AFTER - 1)
     assert table.circuits.hopeless(table.time) is None
     table.after(1)
     found = table.circuits.hopeless(table.time)
@@ -314,7 +314,7 @@ def ended(phase: str, **metadata: str) -> Json:
 def test_a_pod_whose_main_may_have_begun_or_that_nobody_makes_anew_is_never_deleted(seen: Json) -> None:
     table = Table()
     table.see(seen)
-    table.after(HOPELESS)
+    table.after(DELETE_POD_AFTER)
     assert table.circuits.hopeless(table.time) is None
 
 
@@ -340,16 +340,16 @@ def test_whatever_comes_a_start_closes_it_and_nothing_is_kept_of_pods_that_went(
     for uid, what, state, seconds in steps:
         now += seconds
         if what == "gone":
-            circuits.gone(str(uid), now)
+            circuits.on_deleted(str(uid), now)
         else:
-            circuits.see(symptoms(uid, "stepmemo", state), now, lambda at: 0.0)
+            circuits.on_pod(symptoms(uid, "stepmemo", state), now, lambda at: 0.0)
         circuits.pass_time(now)
-    circuits.see(symptoms(9, "stepmemo", State.COMING), now, lambda at: 0.0)
-    circuits.see(symptoms(9, "stepmemo", State.STARTED), now, lambda at: 0.0)
+    circuits.on_pod(symptoms(9, "stepmemo", State.COMING), now, lambda at: 0.0)
+    circuits.on_pod(symptoms(9, "stepmemo", State.STARTED), now, lambda at: 0.0)
     circuits.pass_time(now)
     assert circuits.open() == {}
     for uid in (0, 1, 2, 3, 9):
-        circuits.gone(str(uid), now)
+        circuits.on_deleted(str(uid), now)
     assert not circuits._troubles
     assert not circuits._over
 
@@ -410,8 +410,8 @@ async def test_a_pod_that_would_hang_is_deleted_and_its_workflow_is_told(cluster
     seen = created(cluster)
     namespace = seen["metadata"]["namespace"]
     async with running(cluster) as (found, ticking, told, metrics):
-        found.see(seen)
-        ticking.time += HOPELESS
+        found.on_pod(seen)
+        ticking.time += DELETE_POD_AFTER
         await until(lambda: told.said)
         assert cluster.get("Pod", namespace, "hello-1")[0] == 404
         assert found.admit(namespace, "hello-1")
@@ -428,9 +428,9 @@ async def test_a_pod_that_changed_since_it_was_seen_is_not_deleted(cluster: Clus
     cluster.patch("Pod", namespace, "hello-1", {"metadata": {"labels": {"x": "y"}}})
     other = created(cluster)  # is deleted after the first was tried
     async with running(cluster) as (found, ticking, told, _):
-        found.see(seen)
-        found.see(other)
-        ticking.time += HOPELESS
+        found.on_pod(seen)
+        found.on_pod(other)
+        ticking.time += DELETE_POD_AFTER
         await until(lambda: told.said)
     assert [said[0].namespace for said in told.said] == [other["metadata"]["namespace"]]
     assert cluster.get("Pod", namespace, "hello-1")[0] == 200
@@ -447,8 +447,8 @@ async def test_the_deletion_is_tried_again_while_the_api_server_is_in_trouble(cl
         troubled.answering(answer, "DELETE") as url,
         running(cluster, url) as (found, ticking, told, _),
     ):
-        found.see(pod(check=PULL))
-        ticking.time += HOPELESS
+        found.on_pod(pod(check=PULL))
+        ticking.time += DELETE_POD_AFTER
         await until(lambda: len(tries) == 1)
         ticking.time += breaker.AGAIN
         await until(lambda: len(tries) == 2)
@@ -462,22 +462,22 @@ async def test_it_is_said_once_when_injection_stops_and_once_when_it_goes_on(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with running(cluster) as (found, ticking, _, metrics):
-        found.see(pod(check=PULL))
+        found.on_pod(pod(check=PULL))
         assert found.open == ""
         ticking.time += GRACE
         await until(lambda: b"stepmemo_breaker_open 1.0" in metrics.render())
         assert found.open.startswith(
             "namespace work: container stepmemo-check cannot start: ImagePullBackOff"
         )
-        found.see(pod(2))
-        found.see(pod(2, check=RUNNING))
+        found.on_pod(pod(2))
+        found.on_pod(pod(2, check=RUNNING))
         await until(lambda: b"stepmemo_breaker_open 0.0" in metrics.render())
     assert [record.message for record in caplog.records] == ["injection stops", "injection goes on"]
 
 
 async def test_a_dry_run_is_never_the_trial(cluster: Cluster) -> None:
     async with running(cluster) as (found, ticking, _, _):
-        found.see(pod(check=PULL))
+        found.on_pod(pod(check=PULL))
         ticking.time += GRACE
         assert found.admit("work", "a")
         ticking.time += TRIAL

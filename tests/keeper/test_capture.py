@@ -11,7 +11,7 @@ from argo import names as argo
 from keeper import steppods
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
-from keeper.capture import Capture, End, ended, inside
+from keeper.capture import Capture, End, ended, ended_inside
 from keeper.requests import Requests
 from keeper.steppods import GatedStep
 from kube.workqueue import RateLimiter
@@ -174,14 +174,14 @@ def test_the_last_words_of_our_containers_tell_how_a_step_ended(
     check: str | None, capture: str | None, label: str, outcome: Outcome
 ) -> None:
     pod = _with_words(check, capture)
-    assert inside(pod) == (label, outcome)
+    assert ended_inside(pod) == (label, outcome)
 
 
 @pytest.mark.parametrize(
     "words", ["", "nonsense", "[]", "{}", '{"reason": 7}', '{"reason": "Unheard"}', "[" * 5000]
 )
 def test_words_that_make_no_sense_are_none(words: str) -> None:
-    assert inside(_with_words(words, words)) == (
+    assert ended_inside(_with_words(words, words)) == (
         names.RESULT_SKIPPED,
         Outcome(Reason.STOPPED, "our containers left no word"),
     )

@@ -29,7 +29,7 @@ async def test_a_hit_is_completed_without_a_node(site: Site) -> None:
         name = site.pod()
         await decided(site, name)
     pod = site.get(name)
-    assert site.word(name) == names.RESULT_HIT
+    assert site.label(name) == names.RESULT_HIT
     assert site.value(name) == OUT
     assert pod["status"]["phase"] == "Succeeded"
     assert pod["status"]["reason"] == "Memoized"
@@ -47,15 +47,15 @@ async def test_a_hit_is_completed_without_a_node(site: Site) -> None:
 async def test_of_equal_steps_one_runs_and_the_others_are_answered_with_its_outputs(site: Site) -> None:
     async with keeping(site):
         pods = [site.pod(number) for number in range(5)]
-        await until(lambda: site.words(pods) == ["gated"] * 4 + ["miss"])
-        leader = next(name for name in pods if site.word(name) == names.RESULT_MISS)
-        site.run(leader)
-        await until(lambda: site.words(pods) == ["hit"] * 4 + ["stored"])
+        await until(lambda: site.labels(pods) == ["gated"] * 4 + ["miss"])
+        runner = next(name for name in pods if site.label(name) == names.RESULT_MISS)
+        site.run(runner)
+        await until(lambda: site.labels(pods) == ["hit"] * 4 + ["stored"])
     assert [site.value(name) for name in pods] == [RAN] * 5
     assert all(site.succeeded(name) for name in pods)
     entry = site.entry()
     assert entry is not None
-    assert (entry.pod, entry.workflow, entry.took) == (leader, "wf", 5.0)
+    assert (entry.pod, entry.workflow, entry.took) == (runner, "wf", 5.0)
 
 
 @pytest.mark.contract
@@ -64,8 +64,8 @@ async def test_pods_that_were_held_before_the_keeper_came_are_decided(site: Site
     hit, miss = site.pod(0), site.pod(1, key="another")
     async with keeping(site):
         await decided(site, hit, miss)
-    assert site.word(hit) == names.RESULT_HIT
-    assert site.word(miss) == names.RESULT_MISS
+    assert site.label(hit) == names.RESULT_HIT
+    assert site.label(miss) == names.RESULT_MISS
     assert not site.held(miss)
 
 
@@ -84,7 +84,7 @@ async def test_an_entry_that_does_not_answer_lets_the_step_run(
     async with keeping(site):
         name = site.pod(change={names.MAX_AGE: "1h"})
         await decided(site, name)
-    assert site.word(name) == names.RESULT_MISS
+    assert site.label(name) == names.RESULT_MISS
     assert site.reason(name) == reason
     assert site.result(name) is None or not site.value(name)
 
@@ -129,54 +129,54 @@ async def test_what_containers_of_ours_did_inside_a_pod_is_shown_on_it_and_told(
             "Pod", site.namespace, name, {"status": status}, subresource="status"
         )
         assert answer == 200, body
-        await until(lambda: site.word(name) == word)
+        await until(lambda: site.label(name) == word)
         await until(lambda: any(event in told for told in site.events()))
     assert site.reason(name) == said["reason"]
 
 
-async def test_when_the_leader_fails_its_followers_run_side_by_side(site: Site) -> None:
+async def test_when_the_runner_fails_its_waiters_run_side_by_side(site: Site) -> None:
     async with keeping(site):
         pods = [site.pod(number) for number in range(4)]
-        await until(lambda: site.words(pods) == ["gated"] * 3 + ["miss"])
-        leader = next(name for name in pods if site.word(name) == names.RESULT_MISS)
-        site.end(leader, phase="Failed", code=1)
-        await until(lambda: site.words(pods) == ["miss"] * 3 + ["skipped"])
+        await until(lambda: site.labels(pods) == ["gated"] * 3 + ["miss"])
+        runner = next(name for name in pods if site.label(name) == names.RESULT_MISS)
+        site.end(runner, phase="Failed", code=1)
+        await until(lambda: site.labels(pods) == ["miss"] * 3 + ["skipped"])
     assert {site.reason(name) for name in pods} == {"StepFailed", "SharedRunFailed"}
     assert not any(site.held(name) for name in pods)
 
 
-async def test_when_the_leader_is_deleted_its_followers_run(site: Site) -> None:
+async def test_when_the_runner_is_deleted_its_waiters_run(site: Site) -> None:
     async with keeping(site):
         pods = [site.pod(number) for number in range(3)]
-        await until(lambda: site.words(pods) == ["gated"] * 2 + ["miss"])
-        leader = next(name for name in pods if site.word(name) == names.RESULT_MISS)
-        site.delete(leader)
-        pods.remove(leader)
+        await until(lambda: site.labels(pods) == ["gated"] * 2 + ["miss"])
+        runner = next(name for name in pods if site.label(name) == names.RESULT_MISS)
+        site.delete(runner)
+        pods.remove(runner)
         await decided(site, *pods)
-    assert site.words(pods) == ["miss"] * 2
+    assert site.labels(pods) == ["miss"] * 2
 
 
 async def test_nobody_follows_for_longer_than_its_limit(site: Site) -> None:
     async with keeping(site):
-        leader = site.pod(0)
-        await decided(site, leader)
-        follower = site.pod(1, seconds=2)
-        await decided(site, follower)
-    assert site.word(leader) == names.RESULT_MISS
-    assert site.reason(follower) == "SharedRunTimeout"
-    assert not site.held(follower)
+        runner = site.pod(0)
+        await decided(site, runner)
+        waiter = site.pod(1, seconds=2)
+        await decided(site, waiter)
+    assert site.label(runner) == names.RESULT_MISS
+    assert site.reason(waiter) == "SharedRunTimeout"
+    assert not site.held(waiter)
 
 
 async def test_an_entry_of_somebody_else_answers_those_who_wait(site: Site) -> None:
     async with keeping(site):
-        leader, follower = site.pod(0), site.pod(1)
-        await until(lambda: site.words([leader, follower]) == ["gated", "miss"])
-        if site.word(leader) == names.RESULT_GATED:
-            leader, follower = follower, leader
+        runner, waiter = site.pod(0), site.pod(1)
+        await until(lambda: site.labels([runner, waiter]) == ["gated", "miss"])
+        if site.label(runner) == names.RESULT_GATED:
+            runner, waiter = waiter, runner
         site.store()
-        await decided(site, follower)
-    assert site.word(leader) == names.RESULT_MISS
-    assert site.word(follower) == names.RESULT_HIT
+        await decided(site, waiter)
+    assert site.label(runner) == names.RESULT_MISS
+    assert site.label(waiter) == names.RESULT_HIT
 
 
 async def test_without_a_right_to_the_caches_a_pod_is_released_when_its_time_is_over(site: Site) -> None:
@@ -184,10 +184,10 @@ async def test_without_a_right_to_the_caches_a_pod_is_released_when_its_time_is_
     proxy.fault_all = refusing(403, "configmaps")
     site.store()
     name = site.pod()
-    async with keeping(site, proxy, hold_timeout=0.5, wait=False) as running:
+    async with keeping(site, proxy, gate_timeout=0.5, wait=False) as running:
         await decided(site, name)
         assert not running.keeper.ready
-    assert site.word(name) == names.RESULT_MISS
+    assert site.label(name) == names.RESULT_MISS
     assert site.reason(name) == "Undecided"
 
 
@@ -195,10 +195,10 @@ async def test_without_a_right_to_the_caches_a_pod_is_released_when_its_time_is_
 async def test_a_pod_of_a_workflow_that_is_not_there_gets_nothing_posted_and_runs(site: Site) -> None:
     site.store()
     site.cluster.delete("Workflow", site.namespace, "wf")
-    async with keeping(site, hold_timeout=0.5):
+    async with keeping(site, gate_timeout=0.5):
         name = site.pod()
         await decided(site, name)
-    assert site.word(name) == names.RESULT_MISS
+    assert site.label(name) == names.RESULT_MISS
     assert not site.value(name)
 
 
@@ -207,7 +207,7 @@ async def test_a_pod_that_claims_another_workflows_node_gets_nothing_posted_and_
     async with keeping(site):
         name = site.pod(change={argo.NODE_ID: "other-123"})
         await decided(site, name)
-    assert site.word(name) == names.RESULT_SKIPPED
+    assert site.label(name) == names.RESULT_SKIPPED
     assert site.reason(name) == "IdentityMismatch"
     assert not site.held(name)
     assert site.cluster.list("WorkflowTaskResult", site.namespace)[1]["items"] == []
@@ -215,9 +215,9 @@ async def test_a_pod_that_claims_another_workflows_node_gets_nothing_posted_and_
 
 async def test_a_held_pod_that_is_deleted_just_goes(site: Site) -> None:
     async with keeping(site) as running:
-        leader, follower = site.pod(0), site.pod(1)
-        await until(lambda: site.words([leader, follower]) == ["gated", "miss"])
-        gone = leader if site.word(leader) == names.RESULT_GATED else follower
+        runner, waiter = site.pod(0), site.pod(1)
+        await until(lambda: site.labels([runner, waiter]) == ["gated", "miss"])
+        gone = runner if site.label(runner) == names.RESULT_GATED else waiter
         site.delete(gone)
         site.store()
         other = site.pod(2)
@@ -236,7 +236,7 @@ async def test_what_the_api_server_refuses_for_a_while_is_done_after(
         running.proxy.fault = refusing(status, part, times=2)
         name = site.pod()
         await decided(site, name)
-    assert site.word(name) == names.RESULT_HIT
+    assert site.label(name) == names.RESULT_HIT
     assert site.value(name) == OUT
 
 
@@ -249,7 +249,7 @@ async def test_a_retry_after_is_heeded(site: Site) -> None:
         asked = time.monotonic()
         await decided(site, name)
         assert time.monotonic() - asked > 1.5
-    assert site.word(name) == names.RESULT_HIT
+    assert site.label(name) == names.RESULT_HIT
 
 
 async def test_a_bug_of_ours_is_told_as_one_with_its_traceback_and_the_step_runs(
@@ -263,7 +263,7 @@ async def test_a_bug_of_ours_is_told_as_one_with_its_traceback_and_the_step_runs
     async with keeping(site, hold_timeout=1):
         name = site.pod()
         await decided(site, name)
-    assert site.word(name) == names.RESULT_MISS
+    assert site.label(name) == names.RESULT_MISS
     assert site.reason(name).startswith("InternalError")
     told = [record for record in caplog.records if record.message.startswith("cannot do what is to be done")]
     assert told
@@ -286,7 +286,7 @@ async def test_an_answer_that_is_nested_too_deep_is_the_api_servers_fault(
         running.proxy.fault = deep
         name = site.pod()
         await decided(site, name)
-    assert site.word(name) == names.RESULT_HIT
+    assert site.label(name) == names.RESULT_HIT
     (told,) = [r for r in caplog.records if r.message.startswith("cannot do what is to be done")]
     assert (told.fields["reason"], told.exc_info) == ("ApiUnavailable", None)
 
@@ -297,7 +297,7 @@ async def test_outputs_that_the_api_server_refuses_let_the_step_run(site: Site) 
         running.proxy.fault = refusing(422, "POST workflowtaskresults", times=1)
         name = site.pod()
         await decided(site, name)
-    assert site.word(name) == names.RESULT_MISS
+    assert site.label(name) == names.RESULT_MISS
     assert site.reason(name) == "BrokenEntry"
     assert not site.value(name)
 
@@ -308,13 +308,13 @@ async def test_a_status_that_cannot_be_written_takes_the_result_back_and_lets_th
     site: Site, status: int
 ) -> None:
     site.store()
-    async with keeping(site, hold_timeout=1) as running:
+    async with keeping(site, gate_timeout=1) as running:
         name = site.pod()
         running.proxy.fault = refusing(status, f"{name}/status")
         await decided(site, name)
         assert site.result(name) is None
         site.run(name)
-        await until(lambda: site.word(name) == names.RESULT_STORED)
+        await until(lambda: site.label(name) == names.RESULT_STORED)
     assert site.value(name) == RAN
     assert names.POSTED_FOR not in (site.result(name) or {})["metadata"].get("annotations", {})
 
@@ -344,7 +344,7 @@ async def test_an_api_server_that_is_away_for_a_while_delays_and_no_more(site: S
         assert site.held(name)
         running.proxy.cut = False
         await decided(site, name)
-    assert site.word(name) == names.RESULT_HIT
+    assert site.label(name) == names.RESULT_HIT
 
 
 async def test_a_watched_step_that_fails_is_not_stored(site: Site) -> None:
@@ -352,7 +352,7 @@ async def test_a_watched_step_that_fails_is_not_stored(site: Site) -> None:
         name = site.pod(held=False, share=False)
         site.report(name)
         site.end(name, phase="Failed", code=1)
-        await until(lambda: site.word(name) == names.RESULT_SKIPPED)
+        await until(lambda: site.label(name) == names.RESULT_SKIPPED)
     assert site.reason(name) == "StepFailed"
     assert site.entry() is None
 
@@ -362,7 +362,7 @@ async def test_a_watched_step_is_stored_though_it_ended_while_nobody_was_there(s
     name = site.pod(held=False, share=False)
     site.run(name)
     async with keeping(site):
-        await until(lambda: site.word(name) == names.RESULT_STORED)
+        await until(lambda: site.label(name) == names.RESULT_STORED)
     entry = site.entry()
     assert entry is not None
     assert entry.outputs == outputs(RAN)
@@ -373,7 +373,7 @@ async def test_a_step_of_a_workflow_that_is_shut_down_is_not_stored(site: Site) 
         name = site.pod(held=False)
         site.shut_down()
         site.run(name)
-        await until(lambda: site.word(name) == names.RESULT_SKIPPED)
+        await until(lambda: site.label(name) == names.RESULT_SKIPPED)
     assert site.entry() is None
 
 
@@ -381,7 +381,7 @@ async def test_a_step_that_reported_nothing_is_not_stored(site: Site) -> None:
     async with keeping(site):
         name = site.pod(held=False)
         site.end(name)
-        await until(lambda: site.word(name) == names.RESULT_SKIPPED)
+        await until(lambda: site.label(name) == names.RESULT_SKIPPED)
     assert site.reason(name) == "OutputsIncomplete"
 
 
@@ -389,7 +389,7 @@ async def test_a_step_that_is_only_looked_up_runs_and_is_not_stored(site: Site) 
     async with keeping(site):
         name = site.pod(capture=False)
         await decided(site, name)
-        assert site.word(name) == names.RESULT_SKIPPED
+        assert site.label(name) == names.RESULT_SKIPPED
         site.run(name)
         other = site.pod(1)
         await decided(site, other)
@@ -400,7 +400,7 @@ async def test_several_caches_and_keys_do_not_wait_for_each_other(site: Site) ->
     async with keeping(site):
         pods = [site.pod(number, key=f"{KEY}-{number}") for number in range(20)]
         await decided(site, *pods)
-    assert site.words(pods) == ["miss"] * 20
+    assert site.labels(pods) == ["miss"] * 20
 
 
 async def test_a_keeper_is_ready_once_it_sees_and_somebody_acts_and_not_when_it_is_cut_off(
@@ -434,4 +434,4 @@ async def test_a_keeper_that_stands_by_is_ready_too_and_takes_over_at_once_from_
         await decided(site, other)
         assert timedelta(seconds=time.monotonic() - before) < timedelta(seconds=10)
         assert [call.says for call in second.proxy.calls if call.method == "POST"]
-    assert site.words([one, other]) == ["hit", "hit"]
+    assert site.labels([one, other]) == ["hit", "hit"]

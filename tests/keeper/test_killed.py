@@ -46,7 +46,7 @@ def a_hit(site: Site, case: str = SIMPLE) -> Scenario:
         assert _count(calls, f"POST workflowtaskresults/{name}", 201) == 1
         assert _count(calls, f"PATCH pods/{name}/status", 200) == 1
 
-    return Scenario(site, [name], lambda: site.word(name) == names.RESULT_HIT, check)
+    return Scenario(site, [name], lambda: site.label(name) == names.RESULT_HIT, check)
 
 
 def a_hit_with_a_pause(site: Site) -> Scenario:
@@ -65,16 +65,16 @@ def a_hit_whose_entry_goes_as_soon_as_it_is_posted(site: Site) -> Scenario:
         if not site.held(name) and not site.succeeded(name):
             assert not site.value(name), "our answer stands beside a running step"
             site.run(name)
-        return site.word(name) in (names.RESULT_HIT, names.RESULT_STORED)
+        return site.label(name) in (names.RESULT_HIT, names.RESULT_STORED)
 
     def check(calls: list[Call]) -> None:
-        assert site.value(name) == (OUT if site.word(name) == names.RESULT_HIT else RAN)
-        assert _count(calls, f"PATCH pods/{name}/status", 200) == (site.word(name) == names.RESULT_HIT)
+        assert site.value(name) == (OUT if site.label(name) == names.RESULT_HIT else RAN)
+        assert _count(calls, f"PATCH pods/{name}/status", 200) == (site.label(name) == names.RESULT_HIT)
 
     return Scenario(site, [name], over, check)
 
 
-def a_leader_and_its_followers(site: Site, most_leaders: int = 1) -> Scenario:
+def a_runner_and_its_waiters(site: Site, most_runners: int = 1) -> Scenario:
     pods = [site.pod(number) for number in range(3)]
     ran: set[str] = set()
 
@@ -83,10 +83,10 @@ def a_leader_and_its_followers(site: Site, most_leaders: int = 1) -> Scenario:
             if name not in ran and not site.held(name) and not site.succeeded(name):
                 ran.add(name)
                 site.run(name)
-        return set(site.words(pods)) <= {names.RESULT_HIT, names.RESULT_STORED}
+        return set(site.labels(pods)) <= {names.RESULT_HIT, names.RESULT_STORED}
 
     def check(calls: list[Call]) -> None:
-        assert 1 <= len(ran) <= most_leaders
+        assert 1 <= len(ran) <= most_runners
         assert [site.value(name) for name in pods] == [RAN] * 3
         for name in pods:
             # Of several requests under way, those that are cut off with the one may have been carried out.
@@ -97,14 +97,14 @@ def a_leader_and_its_followers(site: Site, most_leaders: int = 1) -> Scenario:
     return Scenario(site, pods, over, check)
 
 
-def a_leader_that_fails(site: Site) -> Scenario:
+def a_runner_that_fails(site: Site) -> Scenario:
     pods = [site.pod(number) for number in range(2)]
 
     def over() -> bool:
         for name in pods:
             if not site.held(name) and site.get(name)["status"]["phase"] == "Pending":
                 site.end(name, phase="Failed", code=1)
-        return set(site.words(pods)) == {names.RESULT_SKIPPED}
+        return set(site.labels(pods)) == {names.RESULT_SKIPPED}
 
     def check(calls: list[Call]) -> None:
         assert not any(site.value(name) for name in pods)
@@ -117,8 +117,8 @@ SCENARIOS = [
     a_hit,
     a_hit_with_a_pause,
     a_hit_whose_entry_goes_as_soon_as_it_is_posted,
-    a_leader_and_its_followers,
-    a_leader_that_fails,
+    a_runner_and_its_waiters,
+    a_runner_that_fails,
 ]
 
 
@@ -155,7 +155,7 @@ async def test_two_keepers_that_act_at_once_end_every_pod_right_and_once(
     """
     monkeypatch.setattr("kube.leader_election.Lease.is_leader", True)
     for make in SCENARIOS:
-        of_two = partial(make, most_leaders=2) if make is a_leader_and_its_followers else make
+        of_two = partial(make, most_runners=2) if make is a_runner_and_its_waiters else make
         scenario = of_two(Site.new(cluster))
         async with keeping(scenario.site, wait=False) as one, keeping(scenario.site, wait=False) as other:
             await until(scenario.over)

@@ -13,7 +13,7 @@ from memoize import names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-from tests.keeper.tendedpods import GATE, held
+from tests.keeper.gatedsteps import GATE, held
 from webhook.pods import room
 
 Json = dict[str, Any]
@@ -25,7 +25,7 @@ def entry(age: timedelta | None = timedelta(hours=3), workflow: str = "first") -
     return Entry("first-1", {}, created, None, workflow=workflow)
 
 
-def tended(pod: Json) -> GatedStep:
+def parsed(pod: Json) -> GatedStep:
     found = read(pod)
     assert isinstance(found, GatedStep), found
     return found
@@ -34,7 +34,7 @@ def tended(pod: Json) -> GatedStep:
 @pytest.mark.parametrize("case", ["container", "container-set", "sidecars-and-init"])
 def test_a_completed_pod_succeeded_with_every_container_at_0(case: str) -> None:
     pod = held(f"v4.1.2-legacy/{case}")
-    status = patches.status(tended(pod), entry(), NOW)["status"]
+    status = patches.status(parsed(pod), entry(), NOW)["status"]
     assert (status["phase"], status["reason"], status["startTime"]) == (
         "Succeeded",
         "Memoized",
@@ -55,7 +55,7 @@ def test_a_completed_pod_succeeded_with_every_container_at_0(case: str) -> None:
 
 
 def test_completing_is_for_this_very_version_and_says_so_on_the_pod() -> None:
-    metadata = patches.status(tended(held()), entry(), NOW)["metadata"]
+    metadata = patches.status(parsed(held()), entry(), NOW)["metadata"]
     assert metadata == {
         "uid": "pod-uid",
         "resourceVersion": "7",
@@ -76,12 +76,12 @@ def test_completing_is_for_this_very_version_and_says_so_on_the_pod() -> None:
     ],
 )
 def test_the_message_names_the_original_workflow_and_its_age(age: timedelta, told: str) -> None:
-    message = patches.status(tended(held()), entry(age), NOW)["status"]["message"]
+    message = patches.status(parsed(held()), entry(age), NOW)["status"]["message"]
     assert message == f"answered from cache memo with the outputs of workflow first, stored {told} ago"
 
 
 def test_an_entry_of_argos_own_is_named_by_its_node() -> None:
-    message = patches.status(tended(held()), entry(None, workflow=""), NOW)["status"]["message"]
+    message = patches.status(parsed(held()), entry(None, workflow=""), NOW)["status"]["message"]
     assert message == "answered from cache memo with the outputs of node first-1"
 
 
@@ -123,7 +123,7 @@ def test_releasing_leaves_the_reason_away_and_then_the_label_where_they_are_refu
     pod["spec"]["schedulingGates"] = [GATE, *others]
     outcome = Outcome(Reason.MISS, "why")
     whole, labelled, bare = (released(pod, pod, outcome, less) for less in range(3))
-    assert len(patches.release(tended(pod), names.RESULT_MISS, outcome)) == 3
+    assert len(patches.release(parsed(pod), names.RESULT_MISS, outcome)) == 3
     pod["spec"]["schedulingGates"] = others
     assert bare == pod
     pod["metadata"]["labels"][names.RESULT] = names.RESULT_MISS
@@ -134,18 +134,18 @@ def test_releasing_leaves_the_reason_away_and_then_the_label_where_they_are_refu
 
 def test_a_pod_is_told_to_run_by_its_label_where_the_reason_is_refused() -> None:
     pod = held()
-    whole, labelled = patches.tell(tended(pod), Outcome(Reason.EXPIRED, "why"))
+    whole, labelled = patches.announce_release(parsed(pod), Outcome(Reason.EXPIRED, "why"))
     for request, why in ((whole, Reason.EXPIRED), (labelled, Reason.UNDECIDED)):
         told = read(jsonpatch.apply_patch(pod, request.body, in_place=False))
         assert isinstance(told, GatedStep)
-        assert told.told is not None
-        assert told.told.reason is why
+        assert told.release_reason is not None
+        assert told.release_reason.reason is why
 
 
 @given(st.text())
 def test_the_reason_is_never_longer_than_what_admission_leaves_room_for(detail: str) -> None:
     for text in (detail, detail * 1000):
-        (whole, _) = patches.outcome(tended(held()), names.RESULT_SKIPPED, Outcome(Reason.MISS, text))
+        (whole, _) = patches.final_label(parsed(held()), names.RESULT_SKIPPED, Outcome(Reason.MISS, text))
         assert isinstance(whole.body, dict)
         said = whole.body["metadata"]["annotations"][names.REASON]
         told = f"Miss: {text}" if text else "Miss"
@@ -176,15 +176,15 @@ def test_releasing_is_refused_for_any_other_pod_or_gate(why: str, less: int) -> 
 
 
 def test_the_end_is_told_to_this_pod_alone() -> None:
-    whole, less = patches.outcome(tended(held()), names.RESULT_STORED, Outcome(Reason.STORED))
+    whole, less = patches.final_label(parsed(held()), names.RESULT_STORED, Outcome(Reason.STORED))
     marked = {"uid": "pod-uid", "labels": {names.RESULT: "stored"}}
     assert whole.body == {"metadata": {**marked, "annotations": {names.REASON: "Stored"}}}
     assert less.body == {"metadata": marked}
 
 
 def test_a_pod_succeeds_without_the_reason_where_that_is_refused() -> None:
-    whole, less = patches.complete(tended(held()), entry(), NOW)
-    assert whole.body == patches.status(tended(held()), entry(), NOW)
+    whole, less = patches.complete(parsed(held()), entry(), NOW)
+    assert whole.body == patches.status(parsed(held()), entry(), NOW)
     assert isinstance(whole.body, dict)
     del whole.body["metadata"]["annotations"]
     assert less.body == whole.body

@@ -25,7 +25,7 @@ from keeper.steppods import GatedStep, read
 from memoize.entry import Entry
 from memoize.outputs import Refused, sound, storable
 from memoize.taskresult import answer
-from tests.keeper.tendedpods import RECORDED, held
+from tests.keeper.gatedsteps import RECORDED, held
 
 Json = dict[str, Any]
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

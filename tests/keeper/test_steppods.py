@@ -14,13 +14,13 @@ from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.plan import Plan
 from memoize.reasons import Reason
-from tests.keeper.tendedpods import GATE, held, recorded
+from tests.keeper.gatedsteps import GATE, held, recorded
 from webhook.pods.decision import Owner
 
 Json = dict[str, Any]
 
 
-def tended(pod: Json) -> GatedStep:
+def parsed(pod: Json) -> GatedStep:
     found = read(pod)
     assert isinstance(found, GatedStep), found
     return found
@@ -33,7 +33,7 @@ def stray(pod: Json) -> Reason:
 
 
 def test_all_comes_from_the_pod() -> None:
-    found = tended(held(gc=True))
+    found = parsed(held(gc=True))
     assert (found.uid, found.namespace, found.name) == ("pod-uid", "cap-v412-legacy", "container-kpr47")
     assert (found.version, found.phase, found.deleting) == ("7", Phase.GATED, False)
     assert found.created_at == datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,7 +45,7 @@ def test_all_comes_from_the_pod() -> None:
     assert found.containers == (("wait", "quay.io/argoproj/argoexec:v4.1.2"), ("main", "busybox"))
 
 
-def test_pods_without_a_word_of_ours_and_those_that_are_done_are_not_tended() -> None:
+def test_pods_without_a_word_of_ours_and_those_that_are_done_are_not_reconciled() -> None:
     pod = recorded("v4.1.2-legacy/container")
     assert read(pod) is None
     for word in (names.RESULT_HIT, names.RESULT_STORED, names.RESULT_SKIPPED, "other"):
@@ -76,18 +76,18 @@ def test_gate_and_status_say_where_a_pod_stands_whatever_the_label_says(
     pod["metadata"]["labels"][names.RESULT] = word
     pod["spec"]["schedulingGates"] = gates
     pod["status"]["phase"] = status
-    assert tended(pod).phase is phase
+    assert parsed(pod).phase is phase
 
 
 def test_a_held_pod_whose_label_says_that_it_runs_was_told_to() -> None:
     pod = held()
-    assert tended(pod).told is None
+    assert parsed(pod).release_reason is None
     pod["metadata"]["labels"][names.RESULT] = names.RESULT_MISS
-    assert tended(pod).told == Outcome(Reason.UNDECIDED, "it was to run already")
+    assert parsed(pod).release_reason == Outcome(Reason.UNDECIDED, "it was to run already")
     pod["metadata"]["annotations"][names.REASON] = "Expired: older than 1h"
-    assert tended(pod).told == Outcome(Reason.EXPIRED, "older than 1h")
+    assert parsed(pod).release_reason == Outcome(Reason.EXPIRED, "older than 1h")
     del pod["metadata"]["annotations"][names.REASON], pod["spec"]["schedulingGates"]
-    assert tended(pod).told is None
+    assert parsed(pod).release_reason is None
 
 
 def test_a_pod_with_the_digest_of_its_key_is_the_same_step() -> None:
@@ -96,7 +96,7 @@ def test_a_pod_with_the_digest_of_its_key_is_the_same_step() -> None:
     short = deepcopy(whole)
     del short["metadata"]["annotations"][names.KEY]
     short["metadata"]["annotations"][names.KEY_DIGEST] = data_key("a b")
-    assert tended(short).key == tended(whole).key
+    assert parsed(short).key == parsed(whole).key
     short["metadata"]["annotations"][names.KEY_DIGEST] = data_key("a  b")
     assert stray(short) is Reason.INVALID_ANNOTATIONS
 
@@ -161,9 +161,9 @@ def test_a_pod_that_nobody_thought_of_makes_a_stray() -> None:
 
 def test_who_waits_behind_another_gate_leads_nobody() -> None:
     pod = held()
-    assert tended(pod).leads
+    assert parsed(pod).may_run_for_others
     pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
-    assert not tended(pod).leads
+    assert not parsed(pod).may_run_for_others
 
 
 def test_a_pod_that_admission_would_not_have_left_to_us_is_a_stray() -> None:
@@ -179,7 +179,7 @@ def test_a_stray_says_enough_to_be_released() -> None:
     del pod["metadata"]["annotations"]
     found = read(pod)
     assert isinstance(found, InvalidStep)
-    assert (found.phase, found.gates, found.annotated) == (Phase.GATED, (names.SCHEDULING_GATE,), False)
+    assert (found.phase, found.gates, found.has_annotations) == (Phase.GATED, (names.SCHEDULING_GATE,), False)
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_a_stray_says_enough_to_be_released() -> None:
     ],
 )
 def test_only_what_shares_and_is_stored_leads(share: bool, capture: bool, leads: bool, word: str) -> None:
-    found = tended(held(share=share, capture=capture))
-    assert (found.leads, found.released_as) == (leads, word)
+    found = parsed(held(share=share, capture=capture))
+    assert (found.may_run_for_others, found.label_when_released) == (leads, word)
 
 
 def templated(case: str, outputs: Json | None, **changes: Any) -> Json:
@@ -234,21 +234,21 @@ def of_executor(pod: Json, tag: str) -> Json:
 
 @pytest.mark.parametrize("case", EVERY)
 def test_a_step_without_outputs_needs_no_pause(case: str) -> None:
-    assert not tended(templated(case, None)).needs_pause
+    assert not parsed(templated(case, None)).needs_pause
 
 
 @pytest.mark.parametrize("case", EVERY)
 def test_what_argo_does_not_wait_for_needs_a_pause(case: str) -> None:
-    assert tended(templated(case, OPTIONAL)).needs_pause
-    assert tended(with_result(templated(case, None))).needs_pause
+    assert parsed(templated(case, OPTIONAL)).needs_pause
+    assert parsed(with_result(templated(case, None))).needs_pause
 
 
 @pytest.mark.parametrize("outputs", [PARAMETER, REQUIRED, PARAMETER | OPTIONAL])
 @pytest.mark.parametrize("tag", [":v3.6.11", ":v3.7.1", ":v4.0.0", ":v5.0.0"])
 @pytest.mark.parametrize("case", GUARDED)
 def test_outputs_that_argo_waits_for_need_no_pause(case: str, tag: str, outputs: Json) -> None:
-    assert not tended(of_executor(templated(case, outputs), tag)).needs_pause
-    assert not tended(of_executor(with_result(templated(case, outputs)), tag)).needs_pause
+    assert not parsed(of_executor(templated(case, outputs), tag)).needs_pause
+    assert not parsed(of_executor(with_result(templated(case, outputs)), tag)).needs_pause
 
 
 @pytest.mark.parametrize("outputs", [PARAMETER, REQUIRED, PARAMETER | OPTIONAL])
@@ -259,7 +259,7 @@ def test_outputs_that_argo_waits_for_need_no_pause(case: str, tag: str, outputs:
 def test_where_argo_does_not_wait_or_its_version_is_not_known_there_is_a_pause(
     case: str, tag: str, outputs: Json
 ) -> None:
-    assert tended(of_executor(templated(case, outputs), tag)).needs_pause
+    assert parsed(of_executor(templated(case, outputs), tag)).needs_pause
 
 
 @pytest.mark.parametrize("tag", [":v3.6.19", ":v3.7.18", ":v4.1.2"])
@@ -268,7 +268,7 @@ def test_argo_does_not_look_for_outputs_where_no_main_container_ends(tag: str) -
         "v4.1.2-legacy/container-set", PARAMETER, containerSet={"containers": [{"name": "a", "image": "x"}]}
     )
     pod["spec"]["containers"] = [c for c in pod["spec"]["containers"] if c["name"] != "main"]
-    assert tended(of_executor(pod, tag)).needs_pause
+    assert parsed(of_executor(pod, tag)).needs_pause
 
 
 _JSON = st.recursive(

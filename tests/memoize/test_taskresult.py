@@ -14,8 +14,8 @@ from memoize.taskresult import (
     closed,
     completed,
     empty,
-    keeping_out,
-    kept_out,
+    placeholder,
+    placeholder_for,
     posted_by_us,
     taken_back,
     version,
@@ -105,8 +105,8 @@ def test_a_result_of_any_form_is_read(metadata: Any, fields: Any):
 
 
 def test_a_result_that_keeps_answers_out_is_an_empty_one_that_says_for_which_pod():
-    body = keeping_out(STEP, "pod-uid")
-    assert (kept_out(body), kept_out(empty(STEP)), posted_by_us(body)) == ("pod-uid", "", "")
+    body = placeholder(STEP, "pod-uid")
+    assert (placeholder_for(body), placeholder_for(empty(STEP)), posted_by_us(body)) == ("pod-uid", "", "")
     del body["metadata"]["annotations"]
     assert body == empty(STEP)
 

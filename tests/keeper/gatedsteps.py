@@ -49,7 +49,7 @@ def held(case: str = "v4.1.2-legacy/container", **changes: Any) -> Json:
     return pod
 
 
-def tended(
+def gated_step(
     uid: str,
     *,
     phase: Phase = Phase.GATED,
@@ -62,7 +62,7 @@ def tended(
     capture: bool = True,
     deleting: bool = False,
 ) -> GatedStep:
-    """A Pod as the table of flights sees it."""
+    """A Pod as the single-flight table sees it."""
     step = Step(
         key=place,
         cache=cache,
@@ -83,15 +83,15 @@ def tended(
         phase=phase,
         deleting=deleting,
         gates=(names.SCHEDULING_GATE,) if phase is Phase.GATED else (),
-        annotated=True,
-        node=f"wf-{uid}",
-        word=names.RESULT_GATED if phase is Phase.GATED else names.RESULT_MISS,
-        told=None,
+        has_annotations=True,
+        node_id=f"wf-{uid}",
+        label=names.RESULT_GATED if phase is Phase.GATED else names.RESULT_MISS,
+        release_reason=None,
         created_at=created_at,
         owner=Owner(namespace, "wf", "wf-uid"),
         step=step,
         declared=Declared(),
-        note=Plan(cache, place, share, capture, False, ""),
+        plan=Plan(cache, place, share, capture, False, ""),
         key=Key(namespace, cache, place),
         until=until,
         containers=(("main", "x"),),

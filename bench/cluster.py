@@ -42,7 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="default %(default)s; plain always runs",
     )
     parser.add_argument(
-        "--switch-gate",
+        "--switch-lookup",
         action="store_true",
         help="patch stepmemo's Deployment to measure every way to look keys up, not only the one that is set",
     )
@@ -109,7 +109,7 @@ def run(arguments: Namespace) -> Report:
     with connected() as kube, prepared_namespace(kube) as namespace:
         bench = Bench(kube, namespace, arguments)
         server = Server(kube, arguments.server_namespace)
-        variants = chosen(arguments.variants, None if arguments.switch_gate else server.gate())
+        variants = chosen(arguments.variants, None if arguments.switch_lookup else server.lookup())
         with server.restored():
             series, seen = _rounds(bench, server, variants)
         facts = {**versions(kube, seen), "controller's requeue time": arguments.requeue}
@@ -124,15 +124,15 @@ def run(arguments: Namespace) -> Report:
     )
 
 
-def chosen(wanted: str, gate: str | None) -> list[Variant]:
-    """The variants by name, `plain` always; with a `gate` those that can be measured under it alone."""
+def chosen(wanted: str, lookup: str | None) -> list[Variant]:
+    """The variants by name, `plain` always; with a `lookup` those that can be measured under it alone."""
     wishes = {PLAIN.name, *wanted.split(",")}
     if unknown := wishes - {variant.name for variant in VARIANTS}:
         raise SystemExit(f"--variants: no such variant: {', '.join(sorted(unknown))}")
     return [
         variant
         for variant in VARIANTS
-        if variant.name in wishes and (gate is None or variant.gate in ("", gate))
+        if variant.name in wishes and (lookup is None or variant.lookup in ("", lookup))
     ]
 
 
@@ -160,8 +160,8 @@ def _rounds(bench: Bench, server: Server, variants: Sequence[Variant]) -> tuple[
     for number in range(bench.arguments.rounds):
         # Every other round backwards: half as many roll-outs, and none always comes after the same one.
         for variant in variants if number % 2 == 0 else variants[::-1]:
-            if variant.gate and server.gate() != variant.gate:
-                server.switch(variant.gate)
+            if variant.lookup and server.lookup() != variant.lookup:
+                server.switch(variant.lookup)
             for kind, ran in _round(bench, variant):
                 series.setdefault(f"{variant.name} {kind}", []).append(ran.seconds)
                 if variant is PLAIN:
@@ -179,7 +179,7 @@ def _round(bench: Bench, variant: Variant) -> Iterator[tuple[str, Ran]]:
             ran = bench.run(variant, key, cache)
             if len(ran.outputs) != bench.arguments.steps or (ran.outputs == made) is not (kind == HIT):
                 raise KubeError(f"{variant.name}: not a {kind}: {made} then {ran.outputs}")
-            expected = {variant.gate} if variant.gate else {""} if variant.mode == "" else None
+            expected = {variant.lookup} if variant.lookup else {""} if variant.mode == "" else None
             if ran.pods and expected is not None and delivery(ran.pods) != expected:
                 raise KubeError(f"{variant.name}: the Pods have {delivery(ran.pods)}, not {expected}")
             made = ran.outputs

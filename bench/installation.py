@@ -26,17 +26,17 @@ class Server:
     kube: Kube
     namespace: str
 
-    def gate(self) -> str:
-        """How it looks keys up: `service`, or by which gate in the Pod."""
-        return gate_of(self._container())
+    def lookup(self) -> str:
+        """How it looks keys up: `service`, or by which injection in the Pod."""
+        return lookup_of(self._container())
 
-    def switch(self, gate: str) -> None:
+    def switch(self, lookup: str) -> None:
         """Have it look keys up in this way; returns when no server of another way is left. KubeError."""
         container = self._container()
         for flag, variable in _VARIABLES.items():
             if any(one.startswith(flag) for one in _words(container)):
                 raise KubeError(f"the Deployment says {flag} itself: use {variable} instead")
-        values = (SERVICE, INIT_CONTAINER) if gate == SERVICE else (_DIRECT, gate)
+        values = (SERVICE, INIT_CONTAINER) if lookup == SERVICE else (_DIRECT, lookup)
         settings = dict(zip(_VARIABLES.values(), values, strict=True))
         others = [one for one in container.get("env", ()) if one["name"] not in settings]
         # A merge patch takes a list whole, so the container goes as it is but for the two variables.
@@ -48,12 +48,12 @@ class Server:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Go back to the gate of before when the block ends."""
-        before = self.gate()
+        """Go back to the way of before when the block ends."""
+        before = self.lookup()
         try:
             yield
         finally:
-            if self.gate() != before:
+            if self.lookup() != before:
                 self.switch(before)
 
     @property
@@ -75,8 +75,8 @@ class Server:
         raise KubeError(f"the Deployment does not roll out within {_ROLLOUT_SECONDS:.0f} s")
 
 
-def gate_of(container: Mapping[str, Any]) -> str:
-    """How a server in this container looks keys up: `service`, or by which gate in the Pod."""
+def lookup_of(container: Mapping[str, Any]) -> str:
+    """How a server in this container looks keys up: `service`, or by which injection in the Pod."""
     if (_setting(container, "--access") or SERVICE) == SERVICE:
         return SERVICE
     return _setting(container, "--injection") or INIT_CONTAINER

@@ -1,4 +1,4 @@
-"""Step Pods without a cluster: the real gate and the real sidecar, installed as in the image, as processes.
+"""Step Pods without a cluster: the real entrypoint and sidecar, installed as in the image, as processes.
 
 What is missing is the container around them; its cost is the same for every container (see `bench cluster`).
 """
@@ -37,7 +37,7 @@ _PATIENCE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """One check: milliseconds from the start of the gate to the decision, and to the gate's end."""
+    """One check: milliseconds from the start of the entrypoint to the decision, and to its end."""
 
     reason: Reason
     to_decision: float
@@ -46,7 +46,7 @@ class Decided:
 
 @dataclass
 class Installation:
-    """Our packages and the gate as the image has them, compiled, in a directory of their own."""
+    """Our packages and the entrypoint as the image has them, compiled, in a directory of their own."""
 
     directory: Path
 
@@ -58,11 +58,11 @@ class Installation:
         # As the Containerfile does: the file system is read-only there, and times are not looked at.
         unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
         compileall.compile_dir(self.directory, quiet=1, invalidation_mode=unchecked)
-        self.gate = shutil.copy(path_for_host(), self.directory / "gate")
+        self.entrypoint = shutil.copy(path_for_host(), self.directory / "entrypoint")
 
     @property
     def sidecar(self) -> list[str]:
-        """What the gate runs."""
+        """What the entrypoint runs."""
         return [PYTHON, *names.SIDECAR_COMMAND[1:]]
 
 
@@ -85,11 +85,11 @@ class Workload:
         (self.credentials / "token").write_text(token)
 
     def check(self, key: str, cache: str = CACHE) -> Decided:
-        """The gate's and the sidecar's check of a fresh Pod, up to the decision and to the end."""
+        """The entrypoint's and the sidecar's check of a fresh Pod, up to the decision and to the end."""
         number = next(self._numbers)
         shared = self.directory / f"pod-{number}"
         shared.mkdir()
-        command = [self.installation.gate, "check", "-t", "10000", "-m", "56", "--"]
+        command = [self.installation.entrypoint, "check", "-t", "10000", "-m", "56", "--"]
         environment = self._environment(shared, self._step(key, cache, f"wf-{number}"))
         with Watch(shared) as watch:
             began = time.perf_counter()

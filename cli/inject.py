@@ -40,7 +40,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--injection",
         choices=[word.value for word in Delivery],
         default=Delivery.INIT_CONTAINER.value,
-        help="how the gate gets into the Pod (default: %(default)s)",
+        help="how the entrypoint gets into the Pod (default: %(default)s)",
     )
     parser.add_argument("--patch", action="store_true", help="show the JSON Patch instead of the Pod")
     parser.add_argument(
@@ -56,14 +56,16 @@ def run(args: argparse.Namespace) -> int:
         return _unusable(args.file, pod.why)
     namespace = pod["metadata"].get("namespace") or "default"
     workflow = {"annotations": {names.MODE: opt_in.Mode.REFRESH}} if args.capture_only else {}
-    gate = Delivery(args.injection)
+    injection = Delivery(args.injection)
     wanted = pods.judge(pod, namespace, workflow, {})
-    decision = wanted if isinstance(wanted, pods.Skip) else pods.inside(pod, wanted, gate)
+    decision = wanted if isinstance(wanted, pods.Skip) else pods.inside(pod, wanted, injection)
     _say(args.file, decision.reason, decision.detail)
     if isinstance(decision, pods.Skip):
         return _SKIPPED
     try:
-        ops = room.fitted(pod, inject(pod, decision.plan, InjectSettings(image=args.image, gate=gate)), {})
+        ops = room.fitted(
+            pod, inject(pod, decision.plan, InjectSettings(image=args.image, injection=injection)), {}
+        )
     except ValueError as e:
         return _unusable(args.file, str(e))
     if isinstance(ops, str):

@@ -117,7 +117,7 @@ async def start(
     one of devcluster.sandbox's three, without it what $DEVCLUSTER_ISOLATION says, without that the strongest
     that works here. `kill_seconds`: see devcluster.execution.Surroundings.
     """
-    gate = await asyncio.to_thread(build.path_for_host)
+    entrypoint = await asyncio.to_thread(build.path_for_host)
     isolation = (
         isolation or os.environ.get(ENV_ISOLATION, "") or await strongest_isolation(directory / "trial")
     )
@@ -131,7 +131,7 @@ async def start(
             "KUBERNETES_SERVICE_HOST": str(address.hostname),
             "KUBERNETES_SERVICE_PORT": str(address.port),
         }
-        images = Images(directory / "images", gate)
+        images = Images(directory / "images", entrypoint)
         volumes, node = Volumes(client, images), directory / "node"
         kubelet = Kubelet(client, images, volumes, node, isolation, variables, [webhook_server.HOST])
         direct = installation.ACCESS_DIRECT in components

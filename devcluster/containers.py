@@ -123,7 +123,7 @@ class Rewriter:
         spec = pod["spec"]
         containers = [*(spec.get("initContainers") or []), *spec["containers"]]
         points = {mount["mountPath"] for each in containers for mount in each.get("volumeMounts") or []}
-        points |= {"/tmp", str(PurePosixPath(names.IMAGE_GATE).parent)}
+        points |= {"/tmp", str(PurePosixPath(names.IMAGE_ENTRYPOINT).parent)}
         alternatives = "|".join(re.escape(point) for point in sorted(points, key=len, reverse=True))
         self._path = re.compile(rf"(?<![\w./-])(?:{alternatives})(?![\w.-])")
 

@@ -20,23 +20,23 @@ class ServiceMode:
         "gate-timeout",
         values.seconds("1s", "5m"),
         "30s",
-        "how long a Pod is gated that cannot be decided, before it runs",
+        "how long a Pod that cannot be decided stays gated before it runs",
     )
     single_flight_timeout: float = setting(
         "single-flight-timeout",
         values.seconds("0s", "24h"),
         "10m",
-        "how long a step may wait for an equal one that runs; 0s: none waits",
+        "how long a step may wait for the outputs of an equal step that runs; 0s: no step waits",
     )
     single_flight_waiters: int = setting(
         "single-flight-waiters",
         values.count(1, 100_000),
         "1000",
-        "how many steps of one Namespace may wait for others at once",
+        "how many steps of a Namespace may wait for equal steps at the same time",
     )
     hit_interval: float = setting(
         "hit-interval",
         values.seconds("1s", "24h"),
         "10m",
-        "how often at most the lastHitTimestamp of an entry is written",
+        "the shortest time between two updates of an entry's lastHitTimestamp",
     )

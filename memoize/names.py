@@ -84,7 +84,7 @@ SCHEDULING_GATE = f"{DOMAIN}/gated"
 # --- Containers, volumes and paths inside a step Pod -------------------------------------------------
 
 CHECK_CONTAINER = "stepmemo-check"
-"""Init container: puts the gate in place and looks the key up."""
+"""Init container: puts the entrypoint in place and looks the key up."""
 CAPTURE_CONTAINER = "stepmemo"
 """Sidecar: stores the outputs of a step that ran and succeeded. With the image volume it looks the key up
 first, beside the step's own containers, and there is no CHECK_CONTAINER."""
@@ -104,34 +104,36 @@ TOKEN_AUDIENCE = "stepmemo"
 TERMINATION_LOG = "/dev/termination-log"
 """Where the kubelet looks for a container's last word."""
 
-GATE = f"{SHARED_DIR}/gate"
+ENTRYPOINT_FILE = "entrypoint"
+ENTRYPOINT = f"{SHARED_DIR}/{ENTRYPOINT_FILE}"
 """The static binary, once `stepmemo-check` has put it there."""
-IMAGE_GATE = "/opt/stepmemo/gate"
+IMAGE_ENTRYPOINT = "/opt/stepmemo/entrypoint"
 """The static binary inside our image."""
-VOLUME_GATE = f"{IMAGE_DIR}{IMAGE_GATE}"
+VOLUME_ENTRYPOINT = f"{IMAGE_DIR}{IMAGE_ENTRYPOINT}"
 """The same, where our image is a volume."""
 SIDECAR_COMMAND = ("python3", "-S", "-E", "-B", "-m", "sidecar")
-"""What the gate runs, with the verb `check`, `retract` or `capture` appended; the image's working directory
-is where the packages lie. `-S`: site-packages are not needed and cost start-up time."""
+"""What the entrypoint runs, with the verb `check`, `retract` or `capture` appended; the image's working
+directory is where the packages lie. `-S`: site-packages are not needed and cost start-up time."""
 
-# --- Files in SHARED_DIR -----------------------------------------------------------------------------
+# --- Files in SHARED_DIR (sidecar/entrypoint/names.h has the same) -----------------------------------
 
 CLAIM_FILE = "claim"
-"""Created exclusively by whoever is about to decide: the checker before it posts anything, or a gate that
-has waited long enough. Who creates it owns the word."""
+"""Created exclusively by whoever is about to decide: the checker before it posts anything, or an entrypoint
+that has waited long enough. Who creates it owns the word."""
 DECISION_FILE = "decision"
-"""`hit` or `run`, created whole and once (written aside, then linked)."""
+"""Holds DECISION_HIT or DECISION_RUN; created whole and once (written aside, then linked)."""
+DECISION_HIT = "hit"
+"""The step was answered from the cache: no command of it runs."""
+DECISION_RUN = "run"
 START_FILE_PREFIX = "started-"
 """`started-1`, `started-2`: left by CAPTURE_CONTAINER as it starts, where it looks the key up: one that was
 killed whole and started again knows itself by them (sidecar/entrypoint/starts.c)."""
 EXIT_FILE_PREFIX = "exit-"
 """`exit-main`, `exit-wait`, …: the exit code of that container in decimal, with ` stopped` after it where it
-was told to stop before it ended; written whole by its gate (sidecar/entrypoint/record.c)."""
+was told to stop before it ended; written whole by its entrypoint (sidecar/entrypoint/record.c)."""
 LOCK_FILE_PREFIX = "lock-"
-"""`lock-main`, `lock-wait`, …: locked (flock) by that container's gate while it lives; free without an exit
-file means that the container was killed."""
-HIT = "hit"
-RUN = "run"
+"""`lock-main`, `lock-wait`, …: locked (flock) by that container's entrypoint while it lives; free without an
+exit file means that the container was killed."""
 
 # --- Variables the sidecar reads ---------------------------------------------------------------------
 
@@ -148,7 +150,7 @@ ENV_SERVICE_CA = "STEPMEMO_SERVICE_CA"
 ENV_TOKEN_DIR = "STEPMEMO_TOKEN_DIR"
 """Stands in for TOKEN_DIR, as ENV_SHARED_DIR does for SHARED_DIR."""
 ENV_TIMEOUT_MS = "STEPMEMO_TIMEOUT_MS"
-"""Set by the gate for the process it runs: milliseconds until that process is killed."""
+"""Set by the entrypoint for the process it runs: milliseconds until that process is killed."""
 ENV_SHARED_DIR = "STEPMEMO_SHARED_DIR"
 """Stands in for SHARED_DIR where containers have no mount namespace of their own (the devcluster)."""
 ENV_ARGO_DIR = "STEPMEMO_ARGO_DIR"

@@ -24,7 +24,7 @@ class Reason(StrEnum):
     INJECTED = "Injected"
     """Check and capture were injected."""
     INJECTED_CAPTURE = "InjectedCapture"
-    """Capture alone was injected: mode refresh, or a container that cannot be gated."""
+    """Capture alone was injected: mode refresh, or a container that cannot be wrapped."""
     INJECTED_CHECK = "InjectedCheck"
     """Check alone was injected: mode readonly."""
     GATED = "Gated"

@@ -1,6 +1,6 @@
-"""`python3 -S -E -B -m sidecar check|retract|capture`: one verb of the sidecar, run by the gate.
+"""`python3 -S -E -B -m sidecar check|retract|capture`: one verb of the sidecar, run by the entrypoint.
 
-The exit code says nothing that the gate acts on: 0 when the run came to an outcome, 1 when it did not,
+The exit code says nothing that the entrypoint acts on: 0 when the run came to an outcome, 1 when it did not,
 2 for a wrong verb. The decision is a file, the story a line on stderr.
 """
 
@@ -26,7 +26,7 @@ _EVENT_SECONDS = 0.3
 def main(arguments: list[str], age: float = 0) -> int:
     """Run the verb and tell how it ended; `age` is how many seconds of its time are gone already.
 
-    No exception leaves: the gate is to see an end, not a traceback.
+    No exception leaves: the entrypoint is to see an end, not a traceback.
     """
     if len(arguments) != 1 or arguments[0] not in _VERBS:
         print(f"usage: python3 -m sidecar {'|'.join(_VERBS)}", file=sys.stderr)

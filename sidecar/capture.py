@@ -1,7 +1,7 @@
 """The capture: keep the outputs of a step that ran and succeeded.
 
-The gate runs this when every main container, and Argo's own, ended with 0. Whatever is doubtful here means
-that no entry is kept; the step itself is over.
+The entrypoint runs this when every main container, and Argo's own, ended with 0. Whatever is doubtful here
+means that no entry is kept; the step itself is over.
 """
 
 from datetime import UTC, datetime

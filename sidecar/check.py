@@ -2,7 +2,7 @@
 
 The order is the protocol. Only who holds the claim may post a result; only when the API server is known to
 hold it does the decision say `hit`; and it says `run` only when nothing of ours is there or on its way.
-Without a decision the gate retracts once more and then lets the step run.
+Without a decision the entrypoint retracts once more and then lets the step run.
 """
 
 from datetime import UTC, datetime
@@ -34,19 +34,19 @@ _LONGEST_NAME = 253
 
 
 def check(settings: Settings, cache: Cache, result: TaskResult, until: Deadline) -> Outcome:
-    """Decide whether the cache answers the step; write the decision unless it must be left to the gate."""
+    """Decide whether the cache answers the step; write the decision unless the entrypoint must."""
     if files.decided(settings.shared_dir):
         return Outcome(Reason.UNDECIDED, "decided before")
     found = _find(settings, cache, until.part(_LOOKED_UP))
     if not files.claim(settings.shared_dir):
         return Outcome(Reason.UNDECIDED, "somebody else holds the claim")
     if isinstance(found, Outcome):
-        files.decide(settings.shared_dir, names.RUN)
+        files.decide(settings.shared_dir, names.DECISION_RUN)
         return found
     entry, declared = found
     posted, answer = result.post(declared, entry.outputs, until.part(_POSTED))
     if posted is Posted.THERE:
-        if files.decide(settings.shared_dir, names.HIT):
+        if files.decide(settings.shared_dir, names.DECISION_HIT):
             return Outcome(Reason.HIT, f"from {entry.node_id[:_LONGEST_NAME]}")
         return _too_late(result, answer, until)
     outcome = _not_posted(answer)
@@ -54,12 +54,12 @@ def check(settings: Settings, cache: Cache, result: TaskResult, until: Deadline)
         retracted = _retract(settings, result, until)
         if not retracted.ok:
             return Outcome(Reason.UNDECIDED, f"{outcome.detail}; could not {retracted}")
-    files.decide(settings.shared_dir, names.RUN)
+    files.decide(settings.shared_dir, names.DECISION_RUN)
     return outcome
 
 
 def retract(settings: Settings, result: TaskResult, until: Deadline) -> Outcome:
-    """Take back what a checker that left no decision may have posted. The decision is the gate's to write."""
+    """Take back what a checker that left no decision may have posted. The entrypoint writes the decision."""
     if files.decided(settings.shared_dir):
         return Outcome(Reason.UNDECIDED, "decided before")
     answer = _retract(settings, result, until)
@@ -75,9 +75,9 @@ def _retract(settings: Settings, result: TaskResult, until: Deadline) -> Answer:
     POST of ours that is still on its way then meets a conflict. If it arrives between the two requests, the
     empty one meets the conflict, and the next round finds it.
 
-    Once the decision is there (a gate does not wait for ever) the step itself may report, and what it reports
-    must never be taken back: a version that was seen before the decision is ours alone, and the request to
-    change it fails on any other.
+    Once the decision is there (an entrypoint does not wait for ever) the step itself may report, and what it
+    reports must never be taken back: a version that was seen before the decision is ours alone, and the
+    request to change it fails on any other.
     """
     while True:
         seen = result.read(until)
@@ -92,7 +92,7 @@ def _retract(settings: Settings, result: TaskResult, until: Deadline) -> Answer:
 
 
 def _too_late(result: TaskResult, posted: Answer, until: Deadline) -> Outcome:
-    """A gate waited for us in vain: the step runs. The version that our POST made is nobody else's yet."""
+    """An entrypoint stopped waiting for us: the step runs. The version that our POST made is still ours."""
     if posted.status == _CREATED:
         result.take_back(posted, until)
     return Outcome(Reason.UNDECIDED, "the step runs already")

@@ -10,7 +10,7 @@ from memoize.step import Step
 
 _DEFAULT_TIMEOUT_MS = 2000
 _PLANNED = 0.9
-"""Share of the time until the gate kills us after which everything is said and done."""
+"""Share of the time until the entrypoint kills us after which everything is said and done."""
 
 
 class SettingsError(ValueError):
@@ -29,7 +29,7 @@ class Server(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """One run of the sidecar. `budget` is in seconds, less than what the gate allows."""
+    """One run of the sidecar. `budget` is in seconds, less than what the entrypoint allows."""
 
     step: Step
     namespace: str

@@ -113,7 +113,7 @@ async def _prepared(api: ApiClient, chosen: Settings) -> Settings:
     inject = chosen.inject
     if not inject.image:
         inject = replace(inject, image=await own_image(api, chosen.namespace, chosen.pod_name, CONTAINER))
-    if inject.gate is Delivery.IMAGE_VOLUME:
+    if inject.injection is Delivery.IMAGE_VOLUME:
         await preflight.require_image_volumes(api, chosen.namespace, inject)
     return replace(chosen, inject=inject)
 

@@ -140,7 +140,7 @@ class Admission:
                 outcome = Outcome(Reason.NOT_GATED, watched.detail, ops=gating.ops(pod, watched))
                 return _fitted(pod, outcome, gating.written(watched))
         settings = self._settings()
-        injected = decision.inside(pod, wanted, settings.gate)
+        injected = decision.inside(pod, wanted, settings.injection)
         if isinstance(injected, decision.Skip):
             return Outcome(injected.reason, injected.detail)
         if refused := self._refused(namespace, wanted.step.node_id, dry_run):

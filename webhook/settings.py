@@ -17,7 +17,7 @@ class Settings:
     """What the server was told. Times are in seconds."""
 
     listen: tuple[str, int] = setting(
-        "listen", values.ADDRESS, ":8443", "where to serve; without a host, on every address"
+        "listen", values.ADDRESS, ":8443", "the address to serve on; without a host, every address"
     )
     shutdown_delay: float = setting(
         "shutdown-delay",
@@ -29,19 +29,22 @@ class Settings:
         "certs",
         values.one_of("cluster", "files"),
         "cluster",
-        "cluster: keep a certificate in a Secret, and write the caBundle; files: serve what --cert-dir holds",
+        "cluster: keep a certificate in a Secret, and write the caBundle; files: use what is in --cert-dir",
     )
     cert_dir: Path = setting(
         "cert-dir",
         values.DIRECTORY,
         "/run/stepmemo/certs",
-        "where tls.crt, tls.key and ca.crt are, or are written to",
+        "where tls.crt, tls.key and ca.crt are (files) or are written to (cluster)",
     )
     namespace: str = setting(
         "namespace", values.LABEL, "stepmemo", "the server's own Namespace, of the Service and the Secret too"
     )
     pod_name: str = setting(
-        "pod-name", values.OPTIONAL_SUBDOMAIN, "", "the server's own Pod, which says what image it runs"
+        "pod-name",
+        values.OPTIONAL_SUBDOMAIN,
+        "",
+        "the server's own Pod, which is read for its image where --image is empty",
     )
     service: str = setting("service", values.LABEL, "stepmemo", "the Service that the certificate is for")
     secret: str = setting(
@@ -51,7 +54,7 @@ class Settings:
         "webhook-configuration",
         values.SUBDOMAIN,
         "stepmemo",
-        "the MutatingWebhookConfiguration whose caBundle is kept",
+        "the MutatingWebhookConfiguration whose caBundle the server writes",
     )
     inject: InjectSettings = group(InjectSettings)
     access: str = setting(
@@ -103,7 +106,7 @@ def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
         DECLARED[flag] for flag in ("image", "pod-name", "sidecar-requests", "sidecar-limits")
     )
     if read.get(image.flag) == read.get(pod.flag) == "":
-        yield f"{image} or {pod} is required: what image the server runs, or its own Pod, which says so"
+        yield f"{image} or {pod} is required: what to inject, or the server's own Pod to read it from"
     # The API server refuses a container that requests more than its limit: every injected Pod, that is.
     if requests.flag in read and limits.flag in read:
         most = read[limits.flag]

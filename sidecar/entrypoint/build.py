@@ -1,4 +1,4 @@
-"""Builds the gate for both architectures with the C compiler in the `ziglang` wheel.
+"""Builds the entrypoint for both architectures with the C compiler in the `ziglang` wheel.
 
 `python -m sidecar.entrypoint.build [ARCHITECTURE…]` builds what is out of date and prints the paths.
 The same sources give the same bytes on every machine; a second call with nothing changed does nothing.
@@ -18,7 +18,7 @@ ARCHITECTURES = ("x86_64", "aarch64")
 """As `uname -m` and Zig spell them; Kubernetes and OCI images say amd64 and arm64."""
 
 SOURCES = Path(__file__).parent
-OUTPUT = SOURCES.parents[1] / "build" / "gate"
+OUTPUT = SOURCES.parents[1] / "build" / "entrypoint"
 
 WARNINGS = (
     "-Wall",
@@ -38,7 +38,7 @@ FLAGS = (
 
 def path(architecture: str) -> Path:
     """Where the binary for `architecture` lies once it is built."""
-    return OUTPUT / f"gate-{architecture}"
+    return OUTPUT / f"entrypoint-{architecture}"
 
 
 def build(architecture: str) -> Path:
@@ -62,7 +62,9 @@ def path_for_host() -> Path:
     """The binary that runs on this machine, built when needed. Raises RuntimeError where none does."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine())
     if sys.platform != "linux" or machine not in ARCHITECTURES:
-        raise RuntimeError(f"the gate runs on Linux x86_64 and aarch64, not on {sys.platform} {machine}")
+        raise RuntimeError(
+            f"the entrypoint runs on Linux x86_64 and aarch64, not on {sys.platform} {machine}"
+        )
     return build(machine)
 
 
@@ -77,7 +79,7 @@ def _digest() -> str:
 def _compile(architecture: str) -> None:
     sources = sorted(source.name for source in SOURCES.glob("*.c"))
     with tempfile.TemporaryDirectory(dir=OUTPUT) as aside:
-        binary = Path(aside) / "gate"
+        binary = Path(aside) / "entrypoint"
         compiler = (sys.executable, "-m", "ziglang", "cc", "-target", f"{architecture}-linux-musl")
         done = subprocess.run(
             [*compiler, *FLAGS, "-o", str(binary), *sources],
@@ -89,7 +91,7 @@ def _compile(architecture: str) -> None:
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"cannot build the gate for {architecture}:\n{done.stderr}")
+            raise RuntimeError(f"cannot build the entrypoint for {architecture}:\n{done.stderr}")
         binary.chmod(0o755)
         binary.replace(path(architecture))
 

@@ -1,4 +1,4 @@
-/* `gate capture`: the sidecar. */
+/* `entrypoint capture`: the sidecar. */
 #ifndef STEPMEMO_CAPTURE_H
 #define STEPMEMO_CAPTURE_H
 

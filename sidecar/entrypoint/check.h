@@ -1,4 +1,4 @@
-/* `gate check`: the init container. */
+/* `entrypoint check`: the init container. */
 #ifndef STEPMEMO_CHECK_H
 #define STEPMEMO_CHECK_H
 

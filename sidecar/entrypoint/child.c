@@ -9,10 +9,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "names.h"
 #include "text.h"
 #include "wait.h"
 
-static const char TIMEOUT_VARIABLE[] = "STEPMEMO_TIMEOUT_MS=";
+static const char TIMEOUT_VARIABLE[] = ENV_TIMEOUT_MS "=";
 
 int become(char *const *command)
 {

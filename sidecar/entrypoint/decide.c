@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "files.h"
+#include "names.h"
 #include "reasons.h"
 #include "signals.h"
 #include "text.h"
@@ -19,14 +20,14 @@ enum {
 enum word decision_read(const char *directory)
 {
     char text[8];
-    if (file_read(path_in(directory, "", "decision").text, text, sizeof text) < 0)
+    if (file_read(path_in(directory, "", DECISION_FILE).text, text, sizeof text) < 0)
         return NO_WORD;
-    return strcmp(text, "hit") ? WORD_RUN : WORD_HIT;
+    return strcmp(text, DECISION_HIT) ? WORD_RUN : WORD_HIT;
 }
 
 enum claim claim_take(const char *directory)
 {
-    if (file_make(path_in(directory, "", "claim").text))
+    if (file_make(path_in(directory, "", CLAIM_FILE).text))
         return CLAIM_WON;
     if (errno == EEXIST)
         return CLAIM_LOST;
@@ -36,7 +37,8 @@ enum claim claim_take(const char *directory)
 
 enum word decide_run(const char *directory)
 {
-    if (!file_write(directory, path_in(directory, "", "decision").text, "run", ONCE) && errno != EEXIST)
+    if (!file_write(directory, path_in(directory, "", DECISION_FILE).text, DECISION_RUN, ONCE) && errno !=
+    EEXIST)
         say(INTERNAL_ERROR, " cannot write the decision in ", directory, ": ", strerror(errno), (char *)NULL);
     return decision_read(directory) == WORD_HIT ? WORD_HIT : WORD_RUN;
 }

@@ -2,8 +2,8 @@
  * One word per Pod: `hit` (the step was answered from the cache) or `run`.
  *
  * Whoever creates the file `claim` owns the word and writes it to `decision`. The checker claims before it
- * posts anything; so a gate that wins the claim knows that nothing was posted and nothing will be, and a
- * claim without a decision means that something may have been: only who can retract it may then say `run`.
+ * posts anything; so an entrypoint that wins the claim knows that nothing was posted and nothing will be, and
+ * a claim without a decision means that something may have been: only who can retract it may then say `run`.
  */
 #ifndef STEPMEMO_DECIDE_H
 #define STEPMEMO_DECIDE_H

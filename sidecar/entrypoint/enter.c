@@ -22,7 +22,8 @@ int enter(const struct options *options)
             record_end(options->shared_dir, options->record_as, 128 + stopped_by, true);
         return 128 + stopped_by;
     }
-    /* The sidecar's restart rule keeps a Pod alive whose sandbox is gone: the kubelet makes another one and starts
+    /* The sidecar's restart rule keeps a Pod alive whose sandbox is gone: the kubelet makes another one and
+    starts
      * every container again. Without the rule the step would have failed. */
     if (options->timeout_ms && options->record_as && record_begun(options->shared_dir, options->record_as)) {
         say(STEP_FAILED, " ", options->record_as, " ran in this Pod before and does not run again", (char *)NULL);

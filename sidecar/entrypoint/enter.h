@@ -1,4 +1,4 @@
-/* `gate -- COMMAND…`: in front of a command. */
+/* `entrypoint -- COMMAND…`: in front of a command. */
 #ifndef STEPMEMO_ENTER_H
 #define STEPMEMO_ENTER_H
 

@@ -19,7 +19,7 @@ struct path path_in(const char *directory, const char *prefix, const char *name)
     return path;
 }
 
-/* Every gate is PID 1 of its container, so a PID would not tell them apart. */
+/* Every entrypoint is PID 1 of its container, so a PID would not tell them apart. */
 static long random_number(void)
 {
     unsigned long number;

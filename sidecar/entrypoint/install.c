@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "files.h"
+#include "names.h"
 
 static int open_self(void)
 {
@@ -38,7 +39,7 @@ bool install(const char *directory)
         return false;
     struct aside aside = aside_open(directory, 0755);
     bool done = aside.fd >= 0 && copy(self, &aside) &&
-                aside_publish(&aside, path_in(directory, "", "gate").text, REPLACE);
+                aside_publish(&aside, path_in(directory, "", ENTRYPOINT_FILE).text, REPLACE);
     int error = errno;
     if (aside.fd >= 0)
         aside_end(&aside);

@@ -33,7 +33,8 @@ bool options_parse(struct options *options, const char *allowed, char **words)
         const char *word = *words;
         bool known = word[0] == '-' && word[1] && !word[2] && strchr(allowed, word[1]);
         if (!known || !words[1] || !set(options, word[1], words[1])) {
-            say(INTERNAL_ERROR, " cannot understand ", word, " on the gate's command line", (char *)NULL);
+            say(INTERNAL_ERROR, " cannot understand ", word, " on the entrypoint's command line",
+                (char *)NULL);
             return false;
         }
     }

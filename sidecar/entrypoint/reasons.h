@@ -1,4 +1,4 @@
-/* The reason codes that the gate itself reports, out of the closed table in memoize/reasons.py. */
+/* The reason codes that the entrypoint itself reports, out of the closed table in memoize/reasons.py. */
 #ifndef STEPMEMO_REASONS_H
 #define STEPMEMO_REASONS_H
 

@@ -10,6 +10,7 @@
 
 #include "child.h"
 #include "files.h"
+#include "names.h"
 #include "reasons.h"
 #include "signals.h"
 #include "text.h"
@@ -20,7 +21,7 @@ static void take_lock(const char *directory, const char *name)
 {
     struct aside aside = aside_open(directory, 0644);
     if (aside.fd >= 0 && flock(aside.fd, LOCK_EX | LOCK_NB) == 0 &&
-        aside_publish(&aside, path_in(directory, "lock-", name).text, REPLACE))
+        aside_publish(&aside, path_in(directory, LOCK_FILE_PREFIX, name).text, REPLACE))
         return;
     say(OUTPUTS_FAILED, " cannot lock the end of ", name, ": ", strerror(errno), (char *)NULL);
     if (aside.fd >= 0)
@@ -29,7 +30,7 @@ static void take_lock(const char *directory, const char *name)
 
 bool record_begun(const char *directory, const char *name)
 {
-    return access(path_in(directory, "lock-", name).text, F_OK) == 0;
+    return access(path_in(directory, LOCK_FILE_PREFIX, name).text, F_OK) == 0;
 }
 
 /* The mask of signals that the process handles; all of them when that cannot be known. */
@@ -58,7 +59,7 @@ void record_end(const char *directory, const char *name, int code, bool stopped)
 {
     char end[40];
     text_join(end, sizeof end, text_number(code).text, stopped ? " stopped" : "", (char *)NULL);
-    if (!file_write(directory, path_in(directory, "exit-", name).text, end, REPLACE))
+    if (!file_write(directory, path_in(directory, EXIT_FILE_PREFIX, name).text, end, REPLACE))
         say(OUTPUTS_FAILED, " cannot record the end of ", name, ": ", strerror(errno), (char *)NULL);
 }
 

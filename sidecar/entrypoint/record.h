@@ -1,4 +1,4 @@
-/* `gate -r NAME -- COMMAND…`: staying parent, so that others learn how the command ended. */
+/* `entrypoint -r NAME -- COMMAND…`: staying parent, so that others learn how the command ended. */
 #ifndef STEPMEMO_RECORD_H
 #define STEPMEMO_RECORD_H
 

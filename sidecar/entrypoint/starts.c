@@ -4,10 +4,11 @@
 #include <stdbool.h>
 
 #include "files.h"
+#include "names.h"
 
 static bool taken(const char *directory, const char *name)
 {
-    return !file_make(path_in(directory, "started-", name).text) && errno == EEXIST;
+    return !file_make(path_in(directory, START_FILE_PREFIX, name).text) && errno == EEXIST;
 }
 
 enum start start_next(const char *directory)

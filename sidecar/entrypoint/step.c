@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "files.h"
+#include "names.h"
 #include "wait.h"
 
 enum lock { NO_LOCK, LOCK_HELD, LOCK_FREE };
@@ -30,9 +31,9 @@ static bool is_a_sidecars(const char *code)
 static enum ended look_at(const struct options *options, char letter, const char *name)
 {
     /* First the lock, then the exit code: it is written before the lock is given up. */
-    enum lock lock = look_at_lock(path_in(options->shared_dir, "lock-", name).text);
+    enum lock lock = look_at_lock(path_in(options->shared_dir, LOCK_FILE_PREFIX, name).text);
     char code[16];
-    if (file_read(path_in(options->shared_dir, "exit-", name).text, code, sizeof code) > 0) {
+    if (file_read(path_in(options->shared_dir, EXIT_FILE_PREFIX, name).text, code, sizeof code) > 0) {
         if (letter != MAIN) /* Argo stops the others once the main containers have ended */
             code[strcspn(code, " ")] = '\0';
         return !strcmp(code, "0") || (letter == SIDECAR && is_a_sidecars(code)) ? SUCCEEDED : FAILED;

@@ -1,4 +1,4 @@
-/* How far the step is, as the gates of its containers tell. */
+/* How far the step is, as the entrypoints of its containers tell. */
 #ifndef STEPMEMO_STEP_H
 #define STEPMEMO_STEP_H
 
@@ -6,8 +6,9 @@
 #include "options.h"
 
 /*
- * How a container ended, by what its gate recorded; of several, the greatest counts. ABSENT: it has not come,
- * or could not leave a trace. A sidecar also succeeds when it was ended by a signal, as Argo ends sidecars.
+ * How a container ended, by what its entrypoint recorded; of several, the greatest counts. ABSENT: it has not
+ * come, or could not leave a trace. A sidecar also succeeds when it was ended by a signal, as Argo ends
+ * sidecars.
  */
 enum ended { SUCCEEDED, RUNNING, ABSENT, KILLED, FAILED };
 

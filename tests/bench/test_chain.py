@@ -96,8 +96,8 @@ def test_every_variant_stands_beside_plain_argo() -> None:
         "Argo's own memoization: 5 hits",
         "look-up and capture outside of the Pod: 5 misses",
         "look-up and capture outside of the Pod: 5 hits",
-        "check and capture, init gate: 5 misses",
-        "check and capture, init gate: 5 hits",
+        "check and capture, init container: 5 misses",
+        "check and capture, init container: 5 hits",
         "check and capture, image volume: 5 misses",
         "check and capture, image volume: 5 hits",
     ]

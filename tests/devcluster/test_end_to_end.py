@@ -214,7 +214,7 @@ RIGHTS = [
 
 
 @pytest.mark.parametrize(("resource", "verbs"), RIGHTS)
-async def test_a_missing_right_never_fails_a_step(space: Space, resource: str, verbs: list[str]) -> None:
+async def test_a_missing_permission_never_fails_a_step(space: Space, resource: str, verbs: list[str]) -> None:
     role = await space.client.get(ROLES, space.name, "stepmemo-direct")
     for rule in role["rules"]:
         if resource in rule["resources"]:

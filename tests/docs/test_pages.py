@@ -17,6 +17,8 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))
 
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+PATH = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|h|c|md|yaml|json)|\.?[\w-]+(?:/[\w-]+)*/)`")
+"""A file or, with a slash at its end, a directory; one without a directory may lie anywhere."""
 VARIABLE = re.compile(r"\bSTEPMEMO_[A-Z0-9_]+\b")
 OTHERS_FLAGS = {"--for", "--from", "--ignore-not-found", "--tail", "--timeout"}
 """Of kubectl and argo."""
@@ -75,6 +77,12 @@ def test_every_relative_link_leads_to_a_file_and_to_a_heading_of_it(page: Path) 
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not fragment or fragment in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    for path in PATH.findall(page.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists() or ("/" not in path.rstrip("/") and next(ROOT.rglob(path), None)), path
 
 
 def test_every_page_is_reached_from_the_readme() -> None:

@@ -23,8 +23,8 @@ _TAG = re.compile(r":v?(\d+\.\d+\.\d+)[^/]*$")
 class Setting:
     """Versions without `v`; `layout` of Argo's Pods.
 
-    `delivery`: where a step's look-up is made: `service`, outside of its Pod, or in it, by a gate that an
-    init container (`init`) or the image as a volume (`image-volume`) brings.
+    `delivery`: where a step's look-up is made: `service`, outside of its Pod, or in it, by an entrypoint that
+    an init container (`init`) or the image as a volume (`image-volume`) brings.
     """
 
     argo: str

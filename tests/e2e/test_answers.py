@@ -57,7 +57,7 @@ def exported(run: Run) -> dict[str, str]:
 
 
 def test_each_call_exports_the_answer_under_its_own_global_name(ns: Namespace) -> None:
-    """Each call of a step exports the answer under its own `globalName`, which an input gives."""
+    """Each call of a step exports a hit's output under its own `globalName`, which an input gives."""
     step = container(
         inputs={"parameters": [{"name": "name"}]},
         outputs={"parameters": [parameter() | {"globalName": "{{inputs.parameters.name}}"}]},
@@ -142,7 +142,7 @@ def node_of(kind: str, form: str) -> str:
 @pytest.mark.parametrize("kind", ["steps", "dag"])
 @pytest.mark.parametrize("form", ["simple", "expression", "index"])
 def test_a_hit_whose_node_is_asked_for_has_one(ns: Namespace, kind: str, form: str) -> None:
-    """A hit whose `hostNodeName` is asked for is answered inside its Pod, which has a node."""
+    """A hit whose `hostNodeName` is asked for is looked up in its Pod, which has a node."""
     pinned = use() | {"nodeSelector": {"kubernetes.io/hostname": "{{inputs.parameters.x}}"}}
     main = chain(
         kind, {"template": "step"}, {"template": "use", "arguments": arguments(x=node_of(kind, form))}

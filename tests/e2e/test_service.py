@@ -57,7 +57,7 @@ def made_by(pod: Pod, value: str) -> str:
 
 
 def test_a_step_needs_no_right_on_config_maps(ns: Namespace) -> None:
-    """Outputs are stored and answered though the step's account may not even read a ConfigMap."""
+    """Outputs are stored and served though the step's service account may not even read a ConfigMap."""
     account = f"--as=system:serviceaccount:{ns.name}:default"
     for verb in ("get", "list", "create", "patch", "update"):
         may = kubectl("-n", ns.name, "auth", "can-i", verb, "configmaps", account, check=False)

@@ -185,32 +185,32 @@ def test_every_object_is_labelled_and_in_its_namespace() -> None:
 
 
 def test_rights_are_those_that_are_used_and_no_others() -> None:
-    def rights(kind: str, name: str = "stepmemo") -> dict[str, Any]:
+    def permissions(kind: str, name: str = "stepmemo") -> dict[str, Any]:
         return {
             "/".join([*rule["apiGroups"], *rule["resources"], *rule.get("resourceNames", ())]): rule["verbs"]
             for rule in find(kind, name)["rules"]
         }
 
-    assert rights("ClusterRole") == {
+    assert permissions("ClusterRole") == {
         "/namespaces": ["get"],
         "argoproj.io/workflows/workflowtemplates/clusterworkflowtemplates": ["get"],
         "/events": ["create"],
         "admissionregistration.k8s.io/mutatingwebhookconfigurations/stepmemo": ["list", "watch", "patch"],
     }
-    assert rights("Role") == {
+    assert permissions("Role") == {
         f"/secrets/{DEFAULTS['secret']}": ["get", "update"],
         "/secrets": ["create"],
         "/pods": ["get"],
     }
     assert cluster.CONFIGURATIONS.endswith("/mutatingwebhookconfigurations")
-    assert rights("ClusterRole", KEEPER) == {
+    assert permissions("ClusterRole", KEEPER) == {
         "/configmaps": ["get", "list", "watch", "create", "patch"],
         "/pods": ["get", "list", "watch", "patch", "delete"],
         "/pods/status": ["patch"],
         "argoproj.io/workflowtaskresults": ["get", "create", "patch", "delete"],
         "authentication.k8s.io/tokenreviews": ["create"],
     }
-    assert rights("Role", KEEPER) == {
+    assert permissions("Role", KEEPER) == {
         f"coordination.k8s.io/leases/{KEEPER}": ["get", "update"],
         "coordination.k8s.io/leases": ["create"],
     }

@@ -21,8 +21,8 @@ def environment(documents: list[Json]) -> dict[str, str]:
 def test_the_server_is_told_and_nothing_else_changes() -> None:
     with_it, without = environment(overlay(IMAGE_VOLUME)), environment(render(BASE))
     assert with_it == {**without, "STEPMEMO_INJECTION": "image-volume"}
-    assert settings.parse([], with_it).inject.gate is Delivery.IMAGE_VOLUME
-    assert settings.parse([], without).inject.gate is Delivery.INIT_CONTAINER
+    assert settings.parse([], with_it).inject.injection is Delivery.IMAGE_VOLUME
+    assert settings.parse([], without).inject.injection is Delivery.INIT_CONTAINER
 
 
 def test_the_server_may_create_pod_templates_in_its_own_namespace_and_nothing_else() -> None:

@@ -15,7 +15,7 @@ from tests.webhook.serving import api_client
 Json = dict[str, Any]
 
 
-def rights() -> list[Json]:
+def permissions() -> list[Json]:
     (role,) = (d for d in render(BASE) if (d["kind"], d["metadata"]["name"]) == ("Role", "stepmemo"))
     return list(role["rules"])
 
@@ -23,7 +23,7 @@ def rights() -> list[Json]:
 def own_pod(cluster: Cluster) -> tuple[str, str]:
     """A Pod of the server beside which a mesh runs a container; its Namespace, and the server's token."""
     namespace = cluster.namespace()
-    token = cluster.service_account(namespace, "stepmemo", rights())
+    token = cluster.service_account(namespace, "stepmemo", permissions())
     containers = [{"name": "mesh", "image": "mesh:1"}, {"name": "webhook", "image": "mirror.test/memo:7"}]
     pod = {
         "kind": "Pod",

@@ -100,7 +100,7 @@ class Files:
 
     @property
     def decision(self) -> str:
-        """What the gates would read; empty without a decision."""
+        """What the entrypoints would read; empty without a decision."""
         path = self.shared / names.DECISION_FILE
         return path.read_text() if path.exists() else ""
 
@@ -112,7 +112,7 @@ class Files:
 
 
 class Pod(Files):
-    """One step Pod, and the sidecar run in it without a gate."""
+    """One step Pod, and the sidecar run in it without an entrypoint."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A step Pod of real gates, a real sidecar and real Python, whose API server can be stopped at a request."""
+"""A step Pod of real entrypoints, sidecar and Python, whose API server can be stopped at a request."""
 
 import os
 import subprocess
@@ -130,15 +130,15 @@ class Api(faults.Api):
 
 @dataclass
 class Containers:
-    """The containers: `main` and `wait` behind their gates, and the sidecar."""
+    """The containers: `main` and `wait` behind their entrypoints, and the sidecar."""
 
     pod: Pod
-    gate: Path
+    entrypoint: Path
     processes: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            [str(self.gate), *arguments],
+            [str(self.entrypoint), *arguments],
             cwd=ROOT,
             env={**self.pod.variables(), "PATH": os.environ["PATH"]},
             stdout=subprocess.PIPE,

@@ -20,7 +20,7 @@ def test_an_entry_answers_the_step_with_a_complete_result_owned_by_the_workflow(
     ended = pod.run("check")
 
     assert ended.reason is Reason.HIT
-    assert pod.decision == names.HIT
+    assert pod.decision == names.DECISION_HIT
     result = api.objects[RESULTS]["wf-123"]
     assert result["outputs"] == OUTPUTS
     assert result["metadata"]["labels"] == {
@@ -55,7 +55,7 @@ def test_the_log_line_and_the_last_word_name_the_outcome_and_never_the_key(pod: 
 
 def test_a_cache_that_does_not_exist_is_a_miss(pod: Pod, api: faults.Api):
     assert pod.run("check").reason is Reason.MISS
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert not api.objects[RESULTS]
 
 
@@ -63,7 +63,7 @@ def test_a_cache_that_does_not_exist_is_a_miss(pod: Pod, api: faults.Api):
 def test_a_config_map_without_the_label_answers_nothing(pod: Pod, api: faults.Api, labels: dict[str, str]):
     api.put(CONFIGMAPS, "my-cache", metadata={"labels": labels}, data={"hello-1": entry()})
     assert pod.run("check").reason is Reason.NOT_A_CACHE
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_an_entry_that_does_not_answer_lets_the_step_run(
     pod.change(max_age="1h")
     have_entry(api, text=text)
     assert pod.run("check").reason is reason
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert not api.objects[RESULTS]
 
 
@@ -160,7 +160,7 @@ def test_an_offloaded_template_that_cannot_be_read_lets_the_step_run(
         (pod.config / "ARGO_TEMPLATE").write_text(content)
     have_entry(api)
     assert pod.run("check").reason is Reason.UNDECIDED
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
 
 
 def test_a_lost_claim_leaves_everything_to_its_holder(pod: Pod, api: faults.Api):
@@ -171,7 +171,7 @@ def test_a_lost_claim_leaves_everything_to_its_holder(pod: Pod, api: faults.Api)
     assert not api.objects[RESULTS]
 
 
-@pytest.mark.parametrize("word", [names.HIT, names.RUN])
+@pytest.mark.parametrize("word", [names.DECISION_HIT, names.DECISION_RUN])
 def test_a_second_check_of_a_restarted_pod_changes_nothing(pod: Pod, api: faults.Api, word: str):
     (pod.shared / names.CLAIM_FILE).touch()
     (pod.shared / names.DECISION_FILE).write_text(word)
@@ -200,7 +200,7 @@ def test_a_result_that_argo_reported_before_is_left_alone_and_the_step_runs(pod:
     there = api.put(RESULTS, "wf-123", metadata={"labels": {argo.OUTPUTS_COMPLETED: "false"}})
     before = json.dumps(there)
     assert pod.run("check").reason is Reason.UNDECIDED
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert json.dumps(api.objects[RESULTS]["wf-123"]) == before
 
 
@@ -218,7 +218,7 @@ def test_a_result_posted_for_an_earlier_pod_of_the_node_is_taken_back_before_the
         outputs=OUTPUTS,
     )
     pod.run("check")
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert "outputs" not in api.objects[RESULTS]["wf-123"]
 
 
@@ -226,7 +226,7 @@ def test_outputs_that_the_api_server_refuses_are_a_broken_entry(pod: Pod, api: f
     have_entry(api)
     api.always("POST", RESULTS, faults.Fault(422))
     assert pod.run("check").reason is Reason.BROKEN_ENTRY
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
 
 
 def test_a_hit_is_told_as_an_event_on_the_workflow_and_a_miss_is_not(pod: Pod, api: faults.Api):
@@ -252,7 +252,7 @@ def test_an_event_that_cannot_be_posted_changes_nothing_and_takes_no_time(
     api.always("POST", EVENTS, fault)
     ended = pod.run("check")
     assert ended.reason is Reason.HIT
-    assert pod.decision == names.HIT
+    assert pod.decision == names.DECISION_HIT
     assert ended.seconds < pod.timeout_ms / 1000
 
 

@@ -1,4 +1,4 @@
-"""The process: what the gate runs, what it must survive, and what it must not need."""
+"""The process: what the entrypoint runs, what it must survive, and what it must not need."""
 
 import signal
 import subprocess
@@ -73,7 +73,7 @@ def test_a_step_that_cannot_be_read_is_named_and_nothing_is_decided(
     assert list(pod.shared.iterdir()) == []
 
 
-def test_shared_files_that_cannot_be_written_leave_the_word_to_the_gate(pod: Pod, api: faults.Api):
+def test_shared_files_that_cannot_be_written_leave_the_word_to_the_entrypoint(pod: Pod, api: faults.Api):
     have_entry(api)
     pod.environment[names.ENV_SHARED_DIR] = str(pod.shared / "absent")
     ended = pod.run("check")
@@ -82,7 +82,7 @@ def test_shared_files_that_cannot_be_written_leave_the_word_to_the_gate(pod: Pod
     assert api.count("POST", RESULTS) == 0
 
 
-def test_no_token_is_said_and_leaves_the_word_to_the_gate(pod: Pod, tmp_path: Path):
+def test_no_token_is_said_and_leaves_the_word_to_the_entrypoint(pod: Pod, tmp_path: Path):
     pod.environment[names.ENV_SERVICEACCOUNT_DIR] = str(tmp_path)
     assert "no service account credentials" in pod.run("check").log
     assert list(pod.shared.iterdir()) == []

@@ -29,14 +29,14 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     template_has_inits = any(
         c["name"] != "init" and not c["name"].startswith("init-artifact-") for c in argos_inits
     )
-    by_init = settings.gate == "init-container" or template_has_inits
-    gated = [*argos, *argos_inits] if by_init else argos
-    check = mode != "refresh" and all(map(may_be_gated, gated))
+    by_init = settings.injection == "init-container" or template_has_inits
+    wrapped = [*argos, *argos_inits] if by_init else argos
+    check = mode != "refresh" and all(map(may_be_wrapped, wrapped))
     capture = mode != "readonly"
     if not check and not capture:
         return None
     if not check:
-        gated, by_init = recorded, settings.gate == "init-container"
+        wrapped, by_init = recorded, settings.injection == "init-container"
 
     security: Json = {
         "allowPrivilegeEscalation": False,
@@ -76,14 +76,14 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     mains = main_containers(recorded, [*argos_inits, *argos])
     letters = dict.fromkeys(ARGOS_OWN, "-w") | dict.fromkeys(mains, "-M")
     awaited = [word for c in recorded for word in (letters.get(c["name"], "-s"), c["name"])]
-    for container in gated:
+    for container in wrapped:
         records = ["-r", container["name"]] if capture and container in recorded else []
         waits = ["-t", "2000"] if check and not by_init else []
-        gate = "/stepmemo/gate" if by_init else "/stepmemo-image/opt/stepmemo/gate"
+        entrypoint = "/stepmemo/entrypoint" if by_init else "/stepmemo-image/opt/stepmemo/entrypoint"
         container["volumeMounts"] = [*container["volumeMounts"], SHARED, *([] if by_init else [IMAGE])]
-        container["command"] = [gate, *waits, *records, "--", *container["command"]]
+        container["command"] = [entrypoint, *waits, *records, "--", *container["command"]]
 
-    words = ["/opt/stepmemo/gate", "capture"]
+    words = ["/opt/stepmemo/entrypoint", "capture"]
     words += ["-c", "2000"] if check and not by_init else []
     words += ["-t", "2000"] if capture else []
     words += ["-m", "48", *(awaited if capture else []), *WORK]
@@ -92,10 +92,10 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     if by_init:
         first = {"name": "stepmemo-check", **asking(Work.LOOK_UP)}
         if check:
-            first["command"] = ["/opt/stepmemo/gate", "check", "-t", "2000", "-m", "48", *WORK]
+            first["command"] = ["/opt/stepmemo/entrypoint", "check", "-t", "2000", "-m", "48", *WORK]
             first |= {"env": env, "volumeMounts": check_mounts}
         else:
-            first |= {"command": ["/opt/stepmemo/gate", "check"], "volumeMounts": [SHARED]}
+            first |= {"command": ["/opt/stepmemo/entrypoint", "check"], "volumeMounts": [SHARED]}
         spec["initContainers"] = [first, *inits]
         spec["containers"] = [*regular, *([sidecar] if capture else [])]
     else:
@@ -118,7 +118,7 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     return pod
 
 
-def may_be_gated(container: Json) -> bool:
+def may_be_wrapped(container: Json) -> bool:
     return bool(
         container.get("command")
         and "lifecycle" not in container

@@ -1,4 +1,4 @@
-"""What holds for every step Pod, however it looks and however the gate gets into it."""
+"""What holds for every step Pod, however it looks and however the entrypoint gets into it."""
 
 import json
 from copy import deepcopy
@@ -25,21 +25,23 @@ SETTINGS = InjectSettings(image="registry.test/stepmemo:1", pull_secrets=("ours"
 
 SERVICE = Service("https://stepmemo.test", "the PEM")
 CHOSEN = {
-    f"{gate}-{'service' if service else 'direct'}": replace(SETTINGS, gate=gate, service=service)
-    for gate in Delivery
+    f"{injection}-{'service' if service else 'direct'}": replace(
+        SETTINGS, injection=injection, service=service
+    )
+    for injection in Delivery
     for service in (None, SERVICE)
 }
 any_pod = pytest.mark.parametrize("chosen", CHOSEN.values(), ids=CHOSEN)
 quickly = settings(max_examples=min(40, settings.default.max_examples))
 
 
-def decide(pod: Json, gate: Delivery) -> pods.Inject | pods.Skip:
-    return judged.decide(pod, "default", {}, {}, gate)
+def decide(pod: Json, injection: Delivery) -> pods.Inject | pods.Skip:
+    return judged.decide(pod, "default", {}, {}, injection)
 
 
 def injected(pod: Json, chosen: InjectSettings) -> Json | None:
     """The Pod after the operations, as they travel; None where it is left alone."""
-    decision = decide(pod, chosen.gate)
+    decision = decide(pod, chosen.injection)
     if isinstance(decision, pods.Skip):
         assert decision.reason == Reason.CANNOT_WRAP_COMMAND, decision
         return None
@@ -57,7 +59,7 @@ def injected(pod: Json, chosen: InjectSettings) -> Json | None:
 @given(pod=step_pods())
 @quickly
 def test_the_operations_make_what_a_direct_change_makes(pod: Json, chosen: InjectSettings) -> None:
-    decision = decide(pod, chosen.gate)
+    decision = decide(pod, chosen.injection)
     step = decision.plan.step.to_json() if isinstance(decision, pods.Inject) else ""
     assert injected(pod, chosen) == mutated(pod, chosen, step)
 

@@ -77,7 +77,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
             image="i:1",
             image_pull_policy="Always",
             pull_secrets=("one", "two"),
-            gate=Delivery.IMAGE_VOLUME,
+            injection=Delivery.IMAGE_VOLUME,
             check_timeout_ms=1500,
             capture_timeout_ms=3000,
             requests={"cpu": "5m", "memory": "16Mi"},

@@ -1,4 +1,4 @@
-"""What our containers have in common, whichever way the gate gets into a Pod."""
+"""What our containers have in common, whichever way the entrypoint gets into a Pod."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from webhook.pods.delivery import Delivery
 Json = dict[str, Any]
 
 WORK = ("--", *names.SIDECAR_COMMAND)
-"""The end of a gate's command line: the Python that it starts."""
+"""The end of an entrypoint's command line: the Python that it starts."""
 _SHARED_VOLUME: Json = {"name": names.VOLUME, "emptyDir": {}}
 SHARED_MOUNT: Json = {"name": names.VOLUME, "mountPath": names.SHARED_DIR}
 
@@ -65,7 +65,7 @@ class InjectSettings:
         "image",
         values.IMAGE,
         "",
-        "the image of the injected containers; empty: the one that the server runs, by --pod-name",
+        "the image of the injected containers; empty: the server's own, read from its Pod at the start",
     )
     image_pull_policy: str = setting(
         "image-pull-policy",
@@ -79,7 +79,7 @@ class InjectSettings:
         "",
         "Secrets in the workflows' own Namespaces, added to the Pods' imagePullSecrets",
     )
-    gate: Delivery = setting(
+    injection: Delivery = setting(
         "injection",
         values.member(Delivery),
         Delivery.INIT_CONTAINER,
@@ -115,13 +115,13 @@ class InjectSettings:
 class Parts:
     """What one way of delivery puts into a Pod.
 
-    `gate` and `gate_mounts` go to every gated container: the words before its recording option and its
-    command, and the volumeMounts that they need. `first` and `last` are containers, by their place among the
-    Pod's own.
+    `entrypoint` and `entrypoint_mounts` go to every wrapped container: the words before its recording option
+    and its command, and the volumeMounts that they need. `first` and `last` are containers, by their place
+    among the Pod's own.
     """
 
-    gate: tuple[str, ...]
-    gate_mounts: tuple[Json, ...]
+    entrypoint: tuple[str, ...]
+    entrypoint_mounts: tuple[Json, ...]
     volumes: tuple[Json, ...]
     init: tuple[Json, ...] = ()
     first: tuple[Json, ...] = ()
@@ -152,17 +152,17 @@ def base(spec: Mapping[str, Any], settings: InjectSettings, work: Work) -> Json:
 
 
 def memory(settings: InjectSettings) -> list[str]:
-    """The gate's option that bounds the Python it starts, in MiB."""
+    """The entrypoint's option that bounds the Python it starts, in MiB."""
     return ["-m", str(settings.python_memory_mib)]
 
 
 def awaited(plan: InjectionPlan) -> list[str]:
-    """The gate's options that name the containers whose end decides whether the outputs are stored."""
+    """The entrypoint's options that name the containers whose end decides whether the outputs are stored."""
     return [word for place in plan.layout.recorded for word in (_kind(place, plan), place.name)]
 
 
 def _kind(place: ContainerRef, plan: InjectionPlan) -> str:
-    """What the end of a container means to the gate: `-M` and `-w` must succeed, `-s` may be signalled."""
+    """How a container must end, as the entrypoint is told: `-M` and `-w` with 0, `-s` also by a signal."""
     if place is plan.layout.auxiliary:
         return "-w"
     return "-M" if place.name in plan.mains else "-s"
@@ -185,7 +185,7 @@ def env(plan: InjectionPlan, settings: InjectSettings) -> list[Json]:
 
 
 def volumes(settings: InjectSettings) -> tuple[Json, ...]:
-    """What our containers need of volumes, whichever way the gate is delivered."""
+    """What our containers need of volumes, whichever way the entrypoint is delivered."""
     return (_SHARED_VOLUME,) if settings.service is None else (_SHARED_VOLUME, _TOKEN_VOLUME)
 
 

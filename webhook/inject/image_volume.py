@@ -1,8 +1,9 @@
-"""`--injection image-volume`: our image is a volume of the Pod, and the gate is started from there.
+"""`--injection image-volume`: our image is a volume of the Pod, and the entrypoint is started from there.
 
 There is one container of ours, `stepmemo`. The kubelet starts containers in their order, so it comes first:
-it looks the key up beside the step's own containers, whose gates wait for its word, and stores the outputs at
-the end. Kubernetes 1.35 is the first with both features on by default, ImageVolume and ContainerRestartRules.
+it looks the key up beside the step's own containers, whose entrypoints wait for its word, and stores the
+outputs at the end. Kubernetes 1.35 is the first with both features on by default, ImageVolume and
+ContainerRestartRules.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ _STARTED_AGAIN: Json = {
     "restartPolicy": "Never",
     "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [_KILLED]}}],
 }
-"""A look-up that is killed with its gate, when memory runs out, may have claimed the word and posted an
+"""A look-up that is killed with its entrypoint, when memory runs out, may have claimed the word and posted an
 answer. Started again, it takes that back and writes `run`. Without a look-up the rule would only bring a
 capture that was killed back to be killed again."""
 
@@ -31,8 +32,8 @@ def parts(spec: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings
     """What goes into a Pod with this spec. ValueError where a quantity of the Pod's is none."""
     patience = ("-t", str(settings.check_timeout_ms)) if plan.check else ()
     return Parts(
-        gate=(names.VOLUME_GATE, *patience),
-        gate_mounts=(containers.SHARED_MOUNT, _IMAGE_MOUNT),
+        entrypoint=(names.VOLUME_ENTRYPOINT, *patience),
+        entrypoint_mounts=(containers.SHARED_MOUNT, _IMAGE_MOUNT),
         volumes=(*containers.volumes(settings), _image_volume(settings)),
         first=(_sidecar(spec, plan, settings),),
     )
@@ -48,7 +49,7 @@ def _sidecar(spec: Mapping[str, Any], plan: InjectionPlan, settings: InjectSetti
         "name": names.CAPTURE_CONTAINER,
         **containers.base(spec, settings, Work.BOTH if plan.check else Work.CAPTURE),
         **(_STARTED_AGAIN if plan.check else {}),
-        "command": [names.IMAGE_GATE, "capture", *bounds, *awaited, *containers.WORK],
+        "command": [names.IMAGE_ENTRYPOINT, "capture", *bounds, *awaited, *containers.WORK],
         "env": containers.env(plan, settings),
         "volumeMounts": containers.capture_mounts(plan, settings),
     }
@@ -61,10 +62,10 @@ def _image_volume(settings: InjectSettings) -> Json:
 
 def specimen(settings: InjectSettings) -> Json:
     """A Pod's spec with every field that this delivery asks more of an API server than the other one."""
-    gated = {"name": argo.MAIN_CONTAINER, "image": settings.image, "volumeMounts": [_IMAGE_MOUNT]}
+    wrapped = {"name": argo.MAIN_CONTAINER, "image": settings.image, "volumeMounts": [_IMAGE_MOUNT]}
     sidecar = {"name": names.CAPTURE_CONTAINER, **containers.base({}, settings, Work.BOTH), **_STARTED_AGAIN}
     return {
         "restartPolicy": "Never",
-        "containers": [sidecar, gated],
+        "containers": [sidecar, wrapped],
         "volumes": [_image_volume(settings)],
     }

@@ -1,4 +1,4 @@
-"""`--injection init-container`: an init container copies the gate into the emptyDir and looks the key up.
+"""`--injection init-container`: an init container copies the entrypoint to the emptyDir, looks the key up.
 
 `stepmemo-check` comes before all init containers, `stepmemo`, which stores the outputs, after all containers.
 """
@@ -18,8 +18,8 @@ def parts(spec: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings
     check = containers.base(spec, settings, Work.LOOK_UP)
     capture = containers.base(spec, settings, Work.CAPTURE)
     return Parts(
-        gate=(names.GATE,),
-        gate_mounts=(containers.SHARED_MOUNT,),
+        entrypoint=(names.ENTRYPOINT,),
+        entrypoint_mounts=(containers.SHARED_MOUNT,),
         volumes=containers.volumes(settings),
         init=(_check(check, plan, settings),),
         last=(_capture(capture, plan, settings),) if plan.capture else (),
@@ -27,19 +27,19 @@ def parts(spec: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings
 
 
 def _check(base: Json, plan: InjectionPlan, settings: InjectSettings) -> Json:
-    """Delivers the gate, and looks the key up where the plan says so."""
+    """Delivers the entrypoint, and looks the key up where the plan says so."""
     if not plan.check:
         return {
             "name": names.CHECK_CONTAINER,
             **base,
-            "command": [names.IMAGE_GATE, "check"],
+            "command": [names.IMAGE_ENTRYPOINT, "check"],
             "volumeMounts": [containers.SHARED_MOUNT],
         }
     bounds = ["-t", str(settings.check_timeout_ms), *containers.memory(settings)]
     return {
         "name": names.CHECK_CONTAINER,
         **base,
-        "command": [names.IMAGE_GATE, "check", *bounds, *containers.WORK],
+        "command": [names.IMAGE_ENTRYPOINT, "check", *bounds, *containers.WORK],
         "env": containers.env(plan, settings),
         "volumeMounts": containers.mounts(settings, plan.layout.token_mount, plan.layout.config_mount),
     }
@@ -51,7 +51,7 @@ def _capture(base: Json, plan: InjectionPlan, settings: InjectSettings) -> Json:
     return {
         "name": names.CAPTURE_CONTAINER,
         **base,
-        "command": [names.IMAGE_GATE, "capture", *bounds, *containers.awaited(plan), *containers.WORK],
+        "command": [names.IMAGE_ENTRYPOINT, "capture", *bounds, *containers.awaited(plan), *containers.WORK],
         "env": containers.env(plan, settings),
         "volumeMounts": containers.capture_mounts(plan, settings),
     }

@@ -1,8 +1,8 @@
 """Puts check and capture into a step Pod, as explicit JSON Patch operations.
 
-What goes in depends on how the gate is delivered (init_container.py, image_volume.py); here it is put in its
-place: containers and volumes of ours, and the gate before the commands of the containers that Argo manages.
-Where there is a service, a label tells its keeper of the Pod. Nothing else changes.
+What goes in depends on how the entrypoint is delivered (init_container.py, image_volume.py); here it is put
+in its place: containers and volumes of ours, and the entrypoint before the commands of the containers that
+Argo manages. Where there is a service, a label tells its keeper of the Pod. Nothing else changes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def inject(pod: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings
     spec = pod["spec"]
     parts = _PARTS[plan.delivery](spec, plan, settings)
     # Before anything is inserted: the operations name containers by their index.
-    ops = _gate_commands(plan, parts)
+    ops = _wrap_commands(plan, parts)
     ops += _insert(("spec",), spec, "containers", END, parts.last)
     ops += _insert(("spec",), spec, "containers", 0, parts.first)
     ops += _insert(("spec",), spec, "initContainers", 0, parts.init)
@@ -40,14 +40,16 @@ def inject(pod: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings
     return ops
 
 
-def _gate_commands(plan: InjectionPlan, parts: Parts) -> list[Op]:
-    """The gate before every gated command, recording the end where that must be known."""
+def _wrap_commands(plan: InjectionPlan, parts: Parts) -> list[Op]:
+    """The entrypoint before every wrapped command, recording the end where that must be known."""
     ops: list[Op] = []
-    for place in plan.gated:
+    for place in plan.wrapped:
         recording = ["-r", place.name] if plan.capture and place in plan.layout.recorded else []
         path = ("spec", place.kind, place.index)
-        ops.append(replace((*path, "command"), [*parts.gate, *recording, "--", *place.container["command"]]))
-        ops += _insert(path, place.container, "volumeMounts", END, parts.gate_mounts)
+        ops.append(
+            replace((*path, "command"), [*parts.entrypoint, *recording, "--", *place.container["command"]])
+        )
+        ops += _insert(path, place.container, "volumeMounts", END, parts.entrypoint_mounts)
     return ops
 
 

@@ -56,7 +56,7 @@ class MemoizedStep:
 
 @dataclass(frozen=True)
 class InjectionPlan:
-    """What to inject: the check, the capture, or both, and how the gate gets there."""
+    """What to inject: the check, the capture, or both, and how the entrypoint gets there."""
 
     step: Step
     layout: Layout
@@ -71,9 +71,9 @@ class InjectionPlan:
         return self.step.to_json()
 
     @property
-    def gated(self) -> tuple[ContainerRef, ...]:
-        """The containers that get a gate: all that a hit keeps from running, else those to be recorded."""
-        return delivery.gateable(self.delivery, self.layout) if self.check else self.layout.recorded
+    def wrapped(self) -> tuple[ContainerRef, ...]:
+        """Containers that start by the entrypoint: all that must not run on a hit, else those to record."""
+        return delivery.to_wrap(self.delivery, self.layout) if self.check else self.layout.recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +191,11 @@ def _wanted(pod: Mapping[str, Any], workflow: Owner, mode: Mode, *, gc: bool) ->
 
 
 def inside(
-    pod: Mapping[str, Any], wanted: MemoizedStep, gate: Delivery = Delivery.INIT_CONTAINER
+    pod: Mapping[str, Any], wanted: MemoizedStep, injection: Delivery = Delivery.INIT_CONTAINER
 ) -> Skip | Inject:
     """How the step is memoized inside its Pod, by containers of ours.
 
-    `gate` is the delivery that the server was told; a Pod that cannot take it gets the other one.
+    `injection` is the way that the server was told; a Pod that cannot take it gets the other one.
     """
     unfit = eligibility.unfit(pod["spec"], wanted.layout)
     if unfit is not None:
@@ -205,10 +205,12 @@ def inside(
         step = step.without_key()
     if room.is_too_long(names.ENV_STEP, step.to_json()):
         return Skip(Reason.NO_ROOM, "what its template declares is too long to be handed to a container")
-    return _plan(step, wanted.layout, wanted.mains, wanted.mode, gate)
+    return _plan(step, wanted.layout, wanted.mains, wanted.mode, injection)
 
 
-def _plan(step: Step, shape: Layout, mains: tuple[str, ...], mode: Mode, gate: Delivery) -> Skip | Inject:
+def _plan(
+    step: Step, shape: Layout, mains: tuple[str, ...], mode: Mode, injection: Delivery
+) -> Skip | Inject:
     """How much of check and capture this Pod can take, and its mode asks for."""
     auxiliary = shape.auxiliary
     if auxiliary is not None and auxiliary.obstacle is not None:
@@ -216,9 +218,9 @@ def _plan(step: Step, shape: Layout, mains: tuple[str, ...], mode: Mode, gate: D
     unrecorded = next((m for m in shape.recorded if not m.container.get("command")), None)
     if unrecorded is not None:
         return Skip(Reason.CANNOT_WRAP_COMMAND, f"container {unrecorded.name} {unrecorded.obstacle}")
-    way, otherwise = delivery.for_check(gate, shape)
-    ungated = next((m for m in delivery.gateable(way, shape) if m.obstacle is not None), None)
-    obstacle = f"container {ungated.name} {ungated.obstacle}" if ungated is not None else ""
+    way, otherwise = delivery.for_check(injection, shape)
+    unwrappable = next((m for m in delivery.to_wrap(way, shape) if m.obstacle is not None), None)
+    obstacle = f"container {unwrappable.name} {unwrappable.obstacle}" if unwrappable is not None else ""
     if mode is Mode.READONLY and obstacle:
         return Skip(Reason.CANNOT_WRAP_COMMAND, obstacle)
     if mode is Mode.READONLY:
@@ -227,7 +229,7 @@ def _plan(step: Step, shape: Layout, mains: tuple[str, ...], mode: Mode, gate: D
         return Inject(Reason.INJECTED_CHECK, plan, detail)
     if mode is Mode.REFRESH or obstacle:
         # Nothing is answered, so nothing has to be decided before the template's init containers.
-        plan = InjectionPlan(step, shape, mains, check=False, capture=True, delivery=gate)
+        plan = InjectionPlan(step, shape, mains, check=False, capture=True, delivery=injection)
         return Inject(Reason.INJECTED_CAPTURE, plan, f"mode {mode}" if mode is Mode.REFRESH else obstacle)
     plan = InjectionPlan(step, shape, mains, check=True, capture=True, delivery=way)
     return Inject(Reason.INJECTED, plan, otherwise)

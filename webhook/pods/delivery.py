@@ -1,4 +1,4 @@
-"""How the gate gets into a step Pod, and before which containers it can stand then."""
+"""How the entrypoint gets into a step Pod, and before which containers it can stand then."""
 
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ class Delivery(StrEnum):
 
     With an init container the word `hit` or `run` is there before anything of the step starts. With our image
     as a volume no container more has to end first: the look-up runs beside the step's own containers, and
-    their gates wait for its word.
+    their entrypoints wait for its word.
     """
 
     INIT_CONTAINER = "init-container"
@@ -18,11 +18,11 @@ class Delivery(StrEnum):
 
 
 def for_check(wanted: Delivery, shape: Layout) -> tuple[Delivery, str]:
-    """How the gate gets into a Pod that may be answered; why it is not as `wanted`, "" where it is.
+    """How the entrypoint gets into a Pod that may be answered; why it is not as `wanted`, "" where it is.
 
     The image volume's look-up begins when the init containers have ended. Argo's own may run on a hit, a
-    template's may have effects that a hit must not. And its gates take a second start of their container for
-    one that nobody asked for.
+    template's may have effects that a hit must not. And its entrypoints take a second start of their
+    container for one that nobody asked for.
     """
     if wanted is Delivery.IMAGE_VOLUME and shape.template_inits:
         return Delivery.INIT_CONTAINER, f"{Delivery.INIT_CONTAINER}: the template has init containers"
@@ -31,7 +31,7 @@ def for_check(wanted: Delivery, shape: Layout) -> tuple[Delivery, str]:
     return wanted, ""
 
 
-def gateable(way: Delivery, shape: Layout) -> tuple[ContainerRef, ...]:
+def to_wrap(way: Delivery, shape: Layout) -> tuple[ContainerRef, ...]:
     """The containers that a hit must keep from running."""
     if way is Delivery.INIT_CONTAINER:
         return shape.managed

@@ -45,7 +45,7 @@ def _foreign_platform(pod_spec: Mapping[str, Any]) -> str | None:
 def _clash(pod_spec: Mapping[str, Any], shape: Layout) -> str | None:
     """What of the Pod's own has a name or a place that we need.
 
-    All our names are kept free, whichever way the gate is delivered and the cache is reached: another
+    All our names are kept free, whichever way the entrypoint is delivered and the cache is reached: another
     `--injection` or `--access` must not change which steps are memoized.
     """
     for place in shape.places:

@@ -1,8 +1,9 @@
 """What an earlier pass of ours left in a Pod, and taking it out again where others left only a part of it.
 
 Pure. The API server asks again after another webhook changed a Pod (reinvocationPolicy). One that takes a
-container, a volume or a gate of ours away, or writes a command anew, would leave a step that cannot start, or
-one that runs beside an answer. Such a Pod is made what it was before us, and then decided like any other.
+container, a volume or an entrypoint of ours away, or writes a command anew, would leave a step that cannot
+start, or one that runs beside an answer. Such a Pod is made what it was before us, and then decided like any
+other.
 """
 
 import copy
@@ -16,7 +17,7 @@ from memoize import names
 
 Json = dict[str, Any]
 
-_GATES = (names.GATE, names.VOLUME_GATE)
+_ENTRYPOINTS = (names.ENTRYPOINT, names.VOLUME_ENTRYPOINT)
 _VOLUMES = (names.VOLUME, names.IMAGE_VOLUME, names.TOKEN_VOLUME)
 _MOUNTS = {names.SHARED_DIR: names.VOLUME, names.IMAGE_DIR: names.IMAGE_VOLUME}
 _MARKS = (names.RESULT_GATED, names.RESULT_MISS, names.RESULT_SKIPPED)
@@ -27,11 +28,11 @@ def cleared(pod: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Op]]:
     """The Pod as it was before us, and the operations that make it so; the Pod itself where nothing is amiss.
 
     A Pod that an earlier pass changed and that still has all of it is not touched, nor is one that none did,
-    nor one whose gate another webhook has put behind a program of its own (one that fetches secrets and then
-    starts what it is told, for instance): nobody could take that gate out, and without its volume the
-    container would not start.
+    nor one whose entrypoint another webhook has put behind a program of its own (one that fetches secrets and
+    then starts what it is told, for instance): nobody could take that entrypoint out, and without its volume
+    the container would not start.
     """
-    if not _has_any(pod) or any(_is_wrapped(container) for container in _containers(pod)):
+    if not _has_any(pod) or any(_starts_through_another(container) for container in _containers(pod)):
         return pod, []
     shape = layout.read(pod)
     if _is_whole(pod, shape) and _is_marked(pod):
@@ -44,7 +45,7 @@ def cleared(pod: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Op]]:
 
 
 def injected(pod: Mapping[str, Any]) -> bool:
-    """Whether a container of ours is there, whichever way the gate was delivered."""
+    """Whether a container of ours is there, whichever way the entrypoint got there."""
     return any(_is_ours(container) for container in _containers(pod))
 
 
@@ -55,7 +56,7 @@ def _has_any(pod: Mapping[str, Any]) -> bool:
         names.PLAN in (metadata.get("annotations") or {})
         or any(gate.get("name") == names.SCHEDULING_GATE for gate in spec.get("schedulingGates") or ())
         or any(
-            container.get("name") in names.CONTAINERS or (container.get("command") or [""])[0] in _GATES
+            container.get("name") in names.CONTAINERS or (container.get("command") or [""])[0] in _ENTRYPOINTS
             for container in _containers(pod)
         )
     )
@@ -69,7 +70,7 @@ def _containers(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _is_ours(container: Mapping[str, Any]) -> bool:
     return container.get("name") in names.CONTAINERS and (container.get("command") or [])[:1] == [
-        names.IMAGE_GATE
+        names.IMAGE_ENTRYPOINT
     ]
 
 
@@ -84,27 +85,27 @@ def _is_marked(pod: Mapping[str, Any]) -> bool:
 
 
 def _is_whole(pod: Mapping[str, Any], shape: Layout) -> bool:
-    """Whether every gate of ours has what it needs, and every container has a gate that must have one."""
-    gated = {place.name: place for place in shape.managed if _is_gated(place)}
+    """Whether every entrypoint of ours has what it needs, and every container is wrapped that must be."""
+    wrapped = {place.name: place for place in shape.managed if _is_wrapped(place)}
     ours = {place.name: place for place in shape.places if _is_ours(place.container)}
-    if not gated and not ours:
+    if not wrapped and not ours:
         return True
     check, capture = ours.get(names.CHECK_CONTAINER), ours.get(names.CAPTURE_CONTAINER)
     volumes = {volume.get("name") for volume in pod["spec"].get("volumes") or ()}
     mounted = [mount.get("name") for place in ours.values() for mount in place.mounts.values()]
     if not volumes.issuperset(name for name in mounted if name in _VOLUMES):
         return False
-    if not all(_can_start(place, check, volumes) for place in gated.values()):
+    if not all(_can_start(place, check, volumes) for place in wrapped.values()):
         return False
-    if capture is None and any("-r" in _options(place) for place in gated.values()):
+    if capture is None and any("-r" in _options(place) for place in wrapped.values()):
         return False
     beside = capture is not None and "-c" in _words(capture)
-    if not beside and any("-t" in _options(place) for place in gated.values()):
+    if not beside and any("-t" in _options(place) for place in wrapped.values()):
         return False  # it would wait for a look-up that nobody makes
-    return {place.name for place in _to_be_gated(shape, check, capture, beside)} <= gated.keys()
+    return {place.name for place in _to_be_wrapped(shape, check, capture, beside)} <= wrapped.keys()
 
 
-def _to_be_gated(
+def _to_be_wrapped(
     shape: Layout, check: ContainerRef | None, capture: ContainerRef | None, beside: bool
 ) -> tuple[ContainerRef, ...]:
     """Containers that must not run beside an answer, or whose end decides whether outputs are kept."""
@@ -116,30 +117,30 @@ def _to_be_gated(
 
 
 def _can_start(place: ContainerRef, check: ContainerRef | None, volumes: set[Any]) -> bool:
-    """Whether the gate is there when the container starts."""
+    """Whether the entrypoint is there when the container starts."""
     program = _words(place)[0]
-    paths = (names.SHARED_DIR,) if program == names.GATE else (names.SHARED_DIR, names.IMAGE_DIR)
+    paths = (names.SHARED_DIR,) if program == names.ENTRYPOINT else (names.SHARED_DIR, names.IMAGE_DIR)
     for path in paths:
         mount = place.mounts.get(path)
         if mount is None or mount.get("name") != _MOUNTS[path] or _MOUNTS[path] not in volumes:
             return False
-    if program == names.VOLUME_GATE:
+    if program == names.VOLUME_ENTRYPOINT:
         return True
     if check is None or check.kind != "initContainers":
         return False
     return place.kind == "containers" or check.index < place.index
 
 
-def _is_gated(place: ContainerRef) -> bool:
+def _is_wrapped(place: ContainerRef) -> bool:
     words = _words(place)
-    return words[:1] in ([gate] for gate in _GATES) and "--" in words
+    return words[:1] in ([path] for path in _ENTRYPOINTS) and "--" in words
 
 
-def _is_wrapped(container: Mapping[str, Any]) -> bool:
-    """Whether the container starts a gate of ours by another program."""
+def _starts_through_another(container: Mapping[str, Any]) -> bool:
+    """Whether the container starts an entrypoint of ours by another program."""
     command, args = container.get("command") or [], container.get("args") or []
-    return command[:1] not in ([gate] for gate in _GATES) and any(
-        gate in (*command, *args) for gate in _GATES
+    return command[:1] not in ([path] for path in _ENTRYPOINTS) and any(
+        path in (*command, *args) for path in _ENTRYPOINTS
     )
 
 
@@ -148,7 +149,7 @@ def _words(place: ContainerRef) -> list[Any]:
 
 
 def _options(place: ContainerRef) -> list[Any]:
-    """What our gate was told before the container's own command."""
+    """What our entrypoint was told before the container's own command."""
     words = _words(place)
     return words[: words.index("--")]
 
@@ -166,10 +167,10 @@ def _without_marks(pod: Mapping[str, Any]) -> Iterator[Op]:
 
 
 def _without_containers(pod: Mapping[str, Any], shape: Layout) -> Iterator[Op]:
-    gated = [place for place in shape.managed if _is_gated(place)]
-    if not gated and not any(_is_ours(place.container) for place in shape.places):
+    wrapped = [place for place in shape.managed if _is_wrapped(place)]
+    if not wrapped and not any(_is_ours(place.container) for place in shape.places):
         return
-    for place in gated:
+    for place in wrapped:
         words = _words(place)
         yield replace(("spec", place.kind, place.index, "command"), words[words.index("--") + 1 :])
     for place in shape.places:  # a mount must not outlive its volume, wherever others may have put it

@@ -1,4 +1,4 @@
-"""A step Pod's shared directory and real gates in it; nothing of ours is replaced."""
+"""A step Pod's shared directory and real entrypoints in it; nothing of ours is replaced."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ class StepPod:
     """Our volume of a step Pod, and the processes started in its containers."""
 
     root: Path
-    gate: Path
+    entrypoint: Path
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -42,9 +42,9 @@ class StepPod:
     def start(
         self, *arguments: object, prefix: tuple[str, ...] = (), **options: Any
     ) -> subprocess.Popen[str]:
-        """Starts a gate as a container would."""
+        """Starts an entrypoint as a container would."""
         process = subprocess.Popen(
-            [*prefix, str(self.gate), *map(str, arguments)],
+            [*prefix, str(self.entrypoint), *map(str, arguments)],
             env=self.environment(options.pop("env", {})),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -56,7 +56,7 @@ class StepPod:
         return process
 
     def run(self, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Starts a gate and waits for its end."""
+        """Starts an entrypoint and waits for its end."""
         return self.end(self.start(*arguments, **options))
 
     def end(self, process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
@@ -83,16 +83,16 @@ class StepPod:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:"))
 
     def blocks_signals(self, pid: int) -> bool:
-        """The gate has blocked SIGTERM: none is lost from here on."""
+        """The entrypoint has blocked SIGTERM: none is lost from here on."""
         return bool(int(self.status(pid, "SigBlk"), 16) >> (signal.SIGTERM - 1) & 1)
 
     def holds_signals(self, pid: int) -> bool:
-        """The gate has blocked SIGTERM and sleeps: it waits for news."""
+        """The entrypoint has blocked SIGTERM and sleeps: it waits for news."""
         return self.blocks_signals(pid) and self.status(pid, "State").startswith("S")
 
     def waiting(self, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
         """The process, once it has read all news and waits for more: what we did before woke it at once."""
-        self.until(lambda: self.holds_signals(process.pid), "the gate to wait")
+        self.until(lambda: self.holds_signals(process.pid), "the entrypoint to wait")
         return process
 
     def enter(self, pid: int, *command: str) -> None:
@@ -101,12 +101,12 @@ class StepPod:
         subprocess.run(["nsenter", "--target", str(pid), *user, "--pid", *command], check=True)
 
     def inner(self, process: subprocess.Popen[str]) -> int:
-        """The PID, seen from outside, of the gate that `unshare` made PID 1 of a namespace."""
+        """The PID, seen from outside, of the entrypoint that `unshare` made PID 1 of a namespace."""
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         self.until(lambda: children.read_text().split(), "unshare to fork")
         pid = int(children.read_text().split()[0])
         self.until(
-            lambda: str(self.gate) in Path(f"/proc/{pid}/cmdline").read_text()[:200], "unshare to exec"
+            lambda: str(self.entrypoint) in Path(f"/proc/{pid}/cmdline").read_text()[:200], "unshare to exec"
         )
         return pid
 
@@ -135,7 +135,7 @@ class StepPod:
         return ("sh", str(path))
 
     def end_main(self, code: str, name: str = "main") -> None:
-        """Leaves an exit code as the gate of a container does."""
+        """Leaves an exit code as the entrypoint of a container does."""
         (self.shared / ".exit").write_text(code)
         (self.shared / ".exit").rename(self.shared / f"exit-{name}")
 
@@ -144,21 +144,21 @@ class StepPod:
         self.end_main(code, "wait")
 
     def leftovers(self) -> list[str]:
-        """Files that a gate wrote aside and did not publish or remove."""
+        """Files that an entrypoint wrote aside and did not publish or remove."""
         return [path.name for path in self.shared.iterdir() if path.name.startswith(".aside")]
 
 
 @pytest.fixture(scope="session")
-def gate() -> Path:
+def entrypoint() -> Path:
     return path_for_host()
 
 
 @pytest.fixture
-def pod(gate: Path) -> Iterator[StepPod]:
+def pod(entrypoint: Path) -> Iterator[StepPod]:
     # Not tmp_path: only its owner may enter that, and containers have different users.
-    root = Path(tempfile.mkdtemp(prefix="stepmemo-gate-"))
-    copy = root / "image-gate"
-    shutil.copy(gate, copy)
+    root = Path(tempfile.mkdtemp(prefix="stepmemo-entrypoint-"))
+    copy = root / "image-entrypoint"
+    shutil.copy(entrypoint, copy)
     pod = StepPod(root, copy)
     yield pod
     for process in pod.processes:
@@ -197,7 +197,7 @@ def own_inotify_limit() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def waiting_gate(pod: StepPod) -> Callable[..., subprocess.Popen[str]]:
+def waiting_entrypoint(pod: StepPod) -> Callable[..., subprocess.Popen[str]]:
     """Starts a container, `wait` unless named, that does not end."""
 
     def start(name: str = "wait") -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""`gate capture`: the sidecar, with scripts in Python's place."""
+"""`entrypoint capture`: the sidecar, with scripts in Python's place."""
 
 import os
 import resource
@@ -53,8 +53,8 @@ def test_it_stores_what_had_ended_before_it_started(pod, stored) -> None:
     assert traces(pod) == ["capture"]
 
 
-def test_it_does_not_store_before_wait_has_ended(pod, stored, waiting_gate) -> None:
-    wait = waiting_gate()
+def test_it_does_not_store_before_wait_has_ended(pod, stored, waiting_entrypoint) -> None:
+    wait = waiting_entrypoint()
     process = start(pod, *WAITED, command=stored)
     pod.end_main("0")
     pod.waiting(process)
@@ -82,9 +82,9 @@ def test_it_waits_for_every_main_container(pod, stored) -> None:
     assert traces(pod) == ["capture"]
 
 
-def test_it_waits_for_every_sidecar_of_the_step(pod, stored, waiting_gate) -> None:
+def test_it_waits_for_every_sidecar_of_the_step(pod, stored, waiting_entrypoint) -> None:
     """They fail the node too, and are there until Argo has seen main end."""
-    sidecar = waiting_gate("db")
+    sidecar = waiting_entrypoint("db")
     process = start(pod, *WAITED, "-s", "db", command=stored)
     pod.end_wait("0")
     pod.end_main("0")
@@ -114,8 +114,8 @@ def test_a_sidecar_may_be_ended_by_a_signal(pod, stored, code: str) -> None:
     assert traces(pod) == ["capture"]
 
 
-def test_a_sidecar_may_be_killed_with_its_gate(pod, stored, waiting_gate) -> None:
-    sidecar = waiting_gate("db")
+def test_a_sidecar_may_be_killed_with_its_entrypoint(pod, stored, waiting_entrypoint) -> None:
+    sidecar = waiting_entrypoint("db")
     process = start(pod, "-M", "main", "-s", "db", command=stored)
     pod.end_main("0")
     pod.waiting(process)
@@ -138,7 +138,7 @@ def test_no_exit_code_is_ever_missed(pod, stored) -> None:
 
 def test_it_stores_though_nothing_can_be_watched(pod, stored, own_inotify_limit) -> None:
     process = pod.start("capture", "-M", "main", "--", *stored, prefix=own_inotify_limit)
-    pod.until(lambda: pod.holds_signals(process.pid), "the gate to wait")
+    pod.until(lambda: pod.holds_signals(process.pid), "the entrypoint to wait")
     pod.end_main("0")
     assert pod.end(process).returncode == 0
     assert traces(pod) == ["capture"]
@@ -179,16 +179,16 @@ def test_a_failed_sidecar_of_the_step_ends_it_at_once(pod, stored, code: str) ->
     left(pod, process, "StepFailed")
 
 
-def test_a_killed_main_container_ends_it_at_once(pod, stored, waiting_gate) -> None:
-    main = waiting_gate("main")
+def test_a_killed_main_container_ends_it_at_once(pod, stored, waiting_entrypoint) -> None:
+    main = waiting_entrypoint("main")
     process = start(pod, *WAITED, command=stored)
     main.kill()
     left(pod, process, "StepFailed")
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_a_killed_wait_container_ends_it_at_once(pod, stored, waiting_gate, ended: bool) -> None:
-    wait = waiting_gate()
+def test_a_killed_wait_container_ends_it_at_once(pod, stored, waiting_entrypoint, ended: bool) -> None:
+    wait = waiting_entrypoint()
     process = start(pod, *WAITED, command=stored)
     if ended:
         pod.end_main("0")
@@ -212,15 +212,15 @@ def test_a_wait_container_that_ends_is_never_taken_for_killed(pod, stored) -> No
 # --- Signals --------------------------------------------------------------------------------------------
 
 
-def test_argo_is_obeyed_while_main_has_no_exit_code(pod, stored, waiting_gate) -> None:
-    waiting_gate("main")
+def test_argo_is_obeyed_while_main_has_no_exit_code(pod, stored, waiting_entrypoint) -> None:
+    waiting_entrypoint("main")
     process = start(pod, *WAITED, command=stored)
     process.terminate()
     left(pod, process, "StepFailed")
 
 
-def test_argo_is_not_obeyed_when_main_succeeded_and_wait_is_at_work(pod, stored, waiting_gate) -> None:
-    waiting_gate()
+def test_argo_is_not_obeyed_when_main_succeeded_and_wait_is_at_work(pod, stored, waiting_entrypoint) -> None:
+    waiting_entrypoint()
     pod.end_main("0")
     process = start(pod, *WAITED, command=stored)
     process.terminate()
@@ -253,14 +253,14 @@ def test_other_signals_change_nothing(pod, stored, name: str) -> None:
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_the_runtime_is_obeyed_at_once(pod, stored, own_namespace, waiting_gate, ended: bool) -> None:
-    waiting_gate()
+def test_the_runtime_is_obeyed_at_once(pod, stored, own_namespace, waiting_entrypoint, ended: bool) -> None:
+    waiting_entrypoint()
     if ended:
         pod.end_main("0")
     process = pod.start("capture", *WAITED, "--", *stored, prefix=own_namespace)
-    gate = pod.inner(process)
-    pod.until(lambda: pod.holds_signals(gate), "the gate to wait")
-    os.kill(gate, signal.SIGTERM)
+    entrypoint = pod.inner(process)
+    pod.until(lambda: pod.holds_signals(entrypoint), "the entrypoint to wait")
+    os.kill(entrypoint, signal.SIGTERM)
     left(pod, process, "Stopped")
 
 
@@ -273,16 +273,16 @@ def test_the_runtime_ends_the_storing(pod, own_namespace) -> None:
     left(pod, process, "Stopped")
 
 
-def test_a_signal_from_inside_the_container_is_argos(pod, stored, own_namespace, waiting_gate) -> None:
+def test_a_signal_from_inside_the_container_is_argos(pod, stored, own_namespace, waiting_entrypoint) -> None:
     """`argoexec kill 15 1` runs in our PID namespace, entered like `kubectl exec` does; here it is `kill`."""
-    waiting_gate()
+    waiting_entrypoint()
     pod.end_main("0")
     process = pod.start("capture", *WAITED, "--", *stored, prefix=own_namespace)
-    gate = pod.inner(process)
-    pod.until(lambda: pod.holds_signals(gate), "the gate to wait")
-    pod.enter(gate, "kill", "-TERM", "1")
-    pod.until(lambda: pod.holds_signals(gate), "the signal to be taken")
-    pod.enter(gate, "kill", "-KILL", "1")
+    entrypoint = pod.inner(process)
+    pod.until(lambda: pod.holds_signals(entrypoint), "the entrypoint to wait")
+    pod.enter(entrypoint, "kill", "-TERM", "1")
+    pod.until(lambda: pod.holds_signals(entrypoint), "the signal to be taken")
+    pod.enter(entrypoint, "kill", "-KILL", "1")
     pod.end_wait("0")
     assert pod.end(process).returncode == 0
     assert traces(pod) == ["capture"]
@@ -335,12 +335,12 @@ def test_a_wrong_command_line_exits_0(pod, arguments) -> None:
 
 
 def test_a_waiting_sidecar_holds_less_than_a_mebibyte_and_wakes_up_once_in_ten_seconds(
-    pod, stored, waiting_gate
+    pod, stored, waiting_entrypoint
 ) -> None:
     """At any time of its wait: before main starts, beside it, after a check, and while `wait` uploads."""
     sidecars = [start(pod, *WAITED, command=stored)]
-    waiting_gate("main")
-    waiting_gate("wait")
+    waiting_entrypoint("main")
+    waiting_entrypoint("wait")
     sidecars.append(start(pod, *WAITED, command=stored))
     checked = pod.start("capture", "-c", 60_000, *WAITED, "--", *stored)
     pod.until(lambda: pod.word, "the check to be over")

@@ -1,4 +1,4 @@
-"""`gate check`: the init container, with scripts in Python's place."""
+"""`entrypoint check`: the init container, with scripts in Python's place."""
 
 import os
 import signal
@@ -178,7 +178,7 @@ def test_as_pid_1_it_does_the_same(pod, own_namespace) -> None:
     assert (pod.shared / "retracted").exists()
 
 
-def test_the_check_dies_with_a_gate_that_is_killed(pod) -> None:
+def test_the_check_dies_with_an_entrypoint_that_is_killed(pod) -> None:
     process = pod.start(
         "check", "-t", 60_000, "--", *pod.script("echo $$ > .pid; mv .pid pid; exec sleep 600")
     )
@@ -190,41 +190,41 @@ def test_the_check_dies_with_a_gate_that_is_killed(pod) -> None:
     assert pod.word is None
 
 
-# --- The gate in its place ------------------------------------------------------------------------------
+# --- The entrypoint in its place ------------------------------------------------------------------------
 
 
-def test_the_gate_is_there_for_all_users_whatever_the_umask(pod) -> None:
+def test_the_entrypoint_is_there_for_all_users_whatever_the_umask(pod) -> None:
     pod.run("check", umask=0o077)
-    installed = pod.shared / "gate"
-    assert installed.read_bytes() == pod.gate.read_bytes()
+    installed = pod.shared / "entrypoint"
+    assert installed.read_bytes() == pod.entrypoint.read_bytes()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in pod.shared.iterdir()}
-    assert modes == {"gate": 0o755, "decision": 0o644, "claim": 0o600}
+    assert modes == {"entrypoint": 0o755, "decision": 0o644, "claim": 0o600}
 
 
-def test_the_installed_gate_works(pod) -> None:
+def test_the_installed_entrypoint_works(pod) -> None:
     pod.run("check")
-    pod.gate = pod.shared / "gate"
+    pod.entrypoint = pod.shared / "entrypoint"
     assert pod.run("--", "echo", "ran").stdout == "ran\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
-def test_the_installed_gate_works_for_other_users(pod) -> None:
+def test_the_installed_entrypoint_works_for_other_users(pod) -> None:
     pod.run("check", umask=0o077, user=65532, group=65532)
-    pod.gate = pod.shared / "gate"
+    pod.entrypoint = pod.shared / "entrypoint"
     assert pod.run("--", "echo", "ran", user=1000, group=1000).stdout == "ran\n"
 
 
-def test_the_gate_replaces_itself_while_it_runs(pod) -> None:
+def test_the_entrypoint_replaces_itself_while_it_runs(pod) -> None:
     pod.run("check")
-    pod.gate = pod.shared / "gate"
+    pod.entrypoint = pod.shared / "entrypoint"
     assert pod.run("check").returncode == 0
-    assert pod.gate.read_bytes() == (pod.root / "image-gate").read_bytes()
+    assert pod.entrypoint.read_bytes() == (pod.root / "image-entrypoint").read_bytes()
 
 
-def test_the_gate_finds_itself_without_proc(pod, own_mounts) -> None:
+def test_the_entrypoint_finds_itself_without_proc(pod, own_mounts) -> None:
     done = pod.run("check", prefix=own_mounts("umount -l /proc"))
     assert (done.returncode, done.stderr) == (0, "")
-    assert (pod.shared / "gate").read_bytes() == pod.gate.read_bytes()
+    assert (pod.shared / "entrypoint").read_bytes() == pod.entrypoint.read_bytes()
 
 
 @pytest.mark.parametrize("arguments", [["-x", "1"], ["-t"], ["-t", "soon"], ["-t", "1e3", "--", "true"]])
@@ -232,14 +232,14 @@ def test_a_wrong_command_line_still_lets_the_step_run(pod, arguments) -> None:
     done = pod.run("check", *arguments)
     assert (done.returncode, pod.word) == (0, "run")
     assert "reason=InternalError cannot understand" in done.stderr
-    assert (pod.shared / "gate").exists()
+    assert (pod.shared / "entrypoint").exists()
 
 
 def test_no_shared_directory_is_said_and_exits_0(pod) -> None:
     pod.shared.rmdir()
     done = pod.run("check", "--", "true")
     assert done.returncode == 0
-    assert "reason=InternalError cannot put the gate into" in done.stderr
+    assert "reason=InternalError cannot put the entrypoint into" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -248,4 +248,4 @@ def test_no_shared_directory_is_said_and_exits_0(pod) -> None:
 def test_a_full_or_read_only_disk_is_said_and_exits_0(pod, own_mounts, options: str, cause: str) -> None:
     done = pod.run("check", prefix=own_mounts(f"mount -t tmpfs -o {options} none {pod.shared}"))
     assert done.returncode == 0
-    assert f"reason=InternalError cannot put the gate into {pod.shared}: {cause}" in done.stderr
+    assert f"reason=InternalError cannot put the entrypoint into {pod.shared}: {cause}" in done.stderr

@@ -1,4 +1,4 @@
-"""One word per Pod: gates and a checker race for it with real processes and files."""
+"""One word per Pod: entrypoints and a checker race for it with real processes and files."""
 
 import os
 import threading
@@ -42,23 +42,23 @@ def clean(shared: Path) -> None:
         path.unlink()
 
 
-def outcome(pod, gates) -> int:
+def outcome(pod, entrypoints) -> int:
     """How many commands ran; none or all, with the word to match."""
-    ran = [pod.end(gate).stdout for gate in gates].count("ran\n")
-    assert (pod.word, ran) in {("hit", 0), ("run", len(gates))}
+    ran = [pod.end(entrypoint).stdout for entrypoint in entrypoints].count("ran\n")
+    assert (pod.word, ran) in {("hit", 0), ("run", len(entrypoints))}
     assert pod.leftovers() == []
     return ran
 
 
 @pytest.mark.parametrize("word", ["hit", "run"])
-def test_two_gates_and_a_checker_always_agree(pod, word: str) -> None:
+def test_two_entrypoints_and_a_checker_always_agree(pod, word: str) -> None:
     words = set()
     for turn in range(TURNS):
         checker = Checker(pod.shared)
         thread = threading.Thread(target=checker.check, args=(turn * 100e-6, word))
         thread.start()
-        gates = [pod.start("--", "echo", "ran"), pod.start("-r", "wait", "--", "echo", "ran")]
-        ran = outcome(pod, gates)
+        entrypoints = [pod.start("--", "echo", "ran"), pod.start("-r", "wait", "--", "echo", "ran")]
+        ran = outcome(pod, entrypoints)
         thread.join()
         assert checker.posted == (ran == 0)
         words.add(pod.word)
@@ -66,7 +66,7 @@ def test_two_gates_and_a_checker_always_agree(pod, word: str) -> None:
     assert word in words
 
 
-def test_gates_alone_always_run(pod) -> None:
+def test_entrypoints_alone_always_run(pod) -> None:
     for _ in range(TURNS // 3):
         assert outcome(pod, [pod.start("--", "echo", "ran") for _ in range(4)]) == 4
         clean(pod.shared)
@@ -74,7 +74,9 @@ def test_gates_alone_always_run(pod) -> None:
 
 @pytest.mark.parametrize("word", ["hit", "run"])
 @pytest.mark.parametrize("early", [0, 1, 2])
-def test_gates_that_come_before_and_after_the_word_agree_once_claimed(pod, early: int, word: str) -> None:
+def test_entrypoints_that_come_before_and_after_the_word_agree_once_claimed(
+    pod, early: int, word: str
+) -> None:
     checker = Checker(pod.shared)
     assert checker.claim()
     before = [pod.waiting(pod.start("--", "echo", "ran")) for _ in range(early)]
@@ -83,7 +85,7 @@ def test_gates_that_come_before_and_after_the_word_agree_once_claimed(pod, early
     assert outcome(pod, before + after) == (0 if word == "hit" else 2)
 
 
-def test_a_checker_that_comes_after_a_gate_must_not_post(pod) -> None:
+def test_a_checker_that_comes_after_an_entrypoint_must_not_post(pod) -> None:
     assert pod.run("--", "echo", "ran").stdout == "ran\n"
     checker = Checker(pod.shared)
     checker.check(0, "hit")

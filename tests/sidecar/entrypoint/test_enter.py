@@ -1,4 +1,4 @@
-"""`gate -- COMMAND…`: what stands in front of every command that Argo manages."""
+"""`entrypoint -- COMMAND…`: what stands in front of every command that Argo manages."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def test_any_other_decision_runs_the_command(pod, word: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (7, "ran\n", "")
 
 
-def test_a_gate_that_is_first_decides_run(pod) -> None:
+def test_an_entrypoint_that_is_first_decides_run(pod) -> None:
     done = pod.run("--", "sh", "-c", "echo ran")
     assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
     assert pod.word == "run"
@@ -127,7 +127,7 @@ def test_a_decision_that_is_no_file_runs_the_command(pod) -> None:
 
 
 @pytest.mark.parametrize(("word", "out"), [("hit", ""), ("run", "ran\n")])
-def test_a_gate_waits_for_the_word_of_whoever_has_the_claim(pod, word: str, out: str) -> None:
+def test_an_entrypoint_waits_for_the_word_of_whoever_has_the_claim(pod, word: str, out: str) -> None:
     (pod.shared / "claim").touch()
     process = pod.waiting(pod.start("--", "echo", "ran"))
     (pod.shared / ".aside").write_text(word)
@@ -136,7 +136,7 @@ def test_a_gate_waits_for_the_word_of_whoever_has_the_claim(pod, word: str, out:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
-def test_a_gate_that_waits_can_be_stopped(pod, number: signal.Signals) -> None:
+def test_an_entrypoint_that_waits_can_be_stopped(pod, number: signal.Signals) -> None:
     (pod.shared / "claim").touch()
     process = pod.waiting(pod.start("--", "echo", "ran"))
     process.send_signal(number)
@@ -145,11 +145,11 @@ def test_a_gate_that_waits_can_be_stopped(pod, number: signal.Signals) -> None:
     assert "reason=Stopped" in done.stderr
 
 
-def test_a_gate_that_waits_as_pid_1_can_be_stopped(pod, own_namespace) -> None:
+def test_an_entrypoint_that_waits_as_pid_1_can_be_stopped(pod, own_namespace) -> None:
     (pod.shared / "claim").touch()
     process = pod.start("--", "echo", "ran", prefix=own_namespace)
     pid = pod.inner(process)
-    pod.until(lambda: pod.holds_signals(pid), "the gate to wait")
+    pod.until(lambda: pod.holds_signals(pid), "the entrypoint to wait")
     os.kill(pid, signal.SIGTERM)
     assert pod.end(process).returncode == 128 + signal.SIGTERM
 

@@ -5,7 +5,7 @@ from memoize.reasons import Reason
 from sidecar.entrypoint import build
 
 
-def test_every_reason_of_the_gate_is_in_the_closed_table() -> None:
+def test_every_reason_of_the_entrypoint_is_in_the_closed_table() -> None:
     header = Path(build.SOURCES, "reasons.h").read_text()
     reported = re.findall(r'^#define \w+ "(\w+)"$', header, re.MULTILINE)
     assert reported

@@ -1,4 +1,4 @@
-"""`gate -r NAME -- COMMAND…`: staying the parent of a container's command."""
+"""`entrypoint -r NAME -- COMMAND…`: staying the parent of a container's command."""
 
 import fcntl
 import os
@@ -43,7 +43,7 @@ def test_a_hit_exits_0_and_records_nothing(pod) -> None:
     assert sorted(path.name for path in pod.shared.iterdir()) == [".decision", "claim", "decision"]
 
 
-def test_the_lock_is_held_as_long_as_the_gate_lives(pod) -> None:
+def test_the_lock_is_held_as_long_as_the_entrypoint_lives(pod) -> None:
     process = pod.start("-r", "wait", "--", "sh", "-c", f"touch {pod.shared}/ready; exec sleep 600")
     pod.wait_for("ready")
     lock = pod.shared / "lock-wait"
@@ -54,7 +54,7 @@ def test_the_lock_is_held_as_long_as_the_gate_lives(pod) -> None:
     assert not (pod.shared / "exit-wait").exists()
 
 
-def test_the_command_dies_with_a_gate_that_is_killed(pod) -> None:
+def test_the_command_dies_with_an_entrypoint_that_is_killed(pod) -> None:
     script = f"echo $$ > {pod.shared}/.pid; mv {pod.shared}/.pid {pod.shared}/pid; exec sleep 600"
     process = pod.start("-r", "wait", "--", "sh", "-c", script)
     child = int(pod.wait_for("pid").read_text())
@@ -112,11 +112,11 @@ def test_a_command_that_is_not_there_is_127(pod) -> None:
 
 
 def at_a_terminal(pod, *command: str) -> tuple[int, subprocess.Popen[str]]:
-    """A container with `tty: true`: the gate leads the session, and its command may use the terminal."""
+    """A container with `tty: true`: the entrypoint leads the session; its command may use the terminal."""
     ours, theirs = os.openpty()
     options = {"start_new_session": True, "preexec_fn": lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)}
     process = subprocess.Popen(
-        [pod.gate, "-r", "main", "--", *command],
+        [pod.entrypoint, "-r", "main", "--", *command],
         env=pod.environment({}),
         stdin=theirs,
         stdout=subprocess.PIPE,
@@ -168,10 +168,10 @@ def test_a_signal_that_pid_1_would_not_have_noticed_does_not_end_the_command(pod
     script = f"touch {pod.shared}/ready; while test ! -e {pod.shared}/go; do :; done; exit 5"
     process = pod.start("-r", "wait", "--", "sh", "-c", script, prefix=own_namespace)
     pod.wait_for("ready")
-    gate = pod.inner(process)
+    entrypoint = pod.inner(process)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-        os.kill(gate, number)
-    pod.until(lambda: pod.holds_signals(gate), "the signals to be taken")
+        os.kill(entrypoint, number)
+    pod.until(lambda: pod.holds_signals(entrypoint), "the signals to be taken")
     (pod.shared / "go").touch()
     assert pod.end(process).returncode == 5
 

@@ -1,4 +1,4 @@
-"""The image volume's way: gates that wait for the word first, and a sidecar that looks up beside them."""
+"""The image volume's way: entrypoints that wait for the decision, and a sidecar that looks up beside them."""
 
 import os
 import signal
@@ -46,11 +46,11 @@ def start_of(pod) -> list[str]:
     return sorted(path.name for path in pod.shared.glob(f"{names.START_FILE_PREFIX}*"))
 
 
-# --- The gate in front of a command --------------------------------------------------------------------
+# --- The entrypoint in front of a command --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("word", "out"), [("hit", ""), ("run", "ran\n")])
-def test_a_patient_gate_waits_for_the_word_and_claims_nothing(pod, word: str, out: str) -> None:
+def test_a_patient_entrypoint_waits_for_the_word_and_claims_nothing(pod, word: str, out: str) -> None:
     process = pod.waiting(pod.start(*PATIENT, "--", "echo", "ran"))
     assert not (pod.shared / "claim").exists()
     write(pod, word)
@@ -59,7 +59,7 @@ def test_a_patient_gate_waits_for_the_word_and_claims_nothing(pod, word: str, ou
     assert not (pod.shared / "claim").exists()
 
 
-def test_a_gate_without_a_word_decides_run_when_its_time_is_over(pod) -> None:
+def test_an_entrypoint_without_a_word_decides_run_when_its_time_is_over(pod) -> None:
     start = time.monotonic()
     done = pod.run("-t", 300, "-r", "main", "--", "sh", "-c", "echo ran; exit 3")
     assert 0.3 <= time.monotonic() - start < 3
@@ -68,7 +68,9 @@ def test_a_gate_without_a_word_decides_run_when_its_time_is_over(pod) -> None:
 
 
 @pytest.mark.parametrize(("word", "out"), [("hit", ""), ("run", "ran\n")])
-def test_a_gate_whose_time_is_over_waits_on_for_the_owner_of_the_claim(pod, word: str, out: str) -> None:
+def test_an_entrypoint_whose_time_is_over_waits_on_for_the_owner_of_the_claim(
+    pod, word: str, out: str
+) -> None:
     (pod.shared / "claim").touch()
     start = time.monotonic()
     process = pod.start("-t", 1, "--", "echo", "ran")
@@ -78,16 +80,16 @@ def test_a_gate_whose_time_is_over_waits_on_for_the_owner_of_the_claim(pod, word
     assert pod.end(process).stdout == out
 
 
-def test_a_gate_waits_where_nothing_can_be_watched(pod, own_inotify_limit) -> None:
+def test_an_entrypoint_waits_where_nothing_can_be_watched(pod, own_inotify_limit) -> None:
     process = pod.start(*PATIENT, "--", "echo", "ran", prefix=own_inotify_limit)
-    pod.until(lambda: pod.holds_signals(process.pid), "the gate to wait")
+    pod.until(lambda: pod.holds_signals(process.pid), "the entrypoint to wait")
     write(pod, "run")
     assert pod.end(process).stdout == "ran\n"
 
 
 @pytest.mark.parametrize("record", [(), ("-r", "main")])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_patient_gate_can_be_stopped_and_says_so_to_the_sidecar(pod, number, record) -> None:
+def test_a_patient_entrypoint_can_be_stopped_and_says_so_to_the_sidecar(pod, number, record) -> None:
     process = pod.waiting(pod.start(*PATIENT, *record, "--", "echo", "ran"))
     process.send_signal(number)
     done = pod.end(process)
@@ -97,10 +99,10 @@ def test_a_patient_gate_can_be_stopped_and_says_so_to_the_sidecar(pod, number, r
         assert (pod.shared / "exit-main").read_text() == f"{128 + number} stopped"
 
 
-def test_a_patient_gate_as_pid_1_can_be_stopped(pod, own_namespace) -> None:
+def test_a_patient_entrypoint_as_pid_1_can_be_stopped(pod, own_namespace) -> None:
     process = pod.start(*PATIENT, "--", "echo", "ran", prefix=own_namespace)
     pid = pod.inner(process)
-    pod.until(lambda: pod.holds_signals(pid), "the gate to wait")
+    pod.until(lambda: pod.holds_signals(pid), "the entrypoint to wait")
     os.kill(pid, signal.SIGTERM)
     assert pod.end(process).returncode == 128 + signal.SIGTERM
 
@@ -115,7 +117,7 @@ def test_a_container_that_ran_before_does_not_run_again(pod) -> None:
     assert "reason=StepFailed main ran in this Pod before" in again.stderr
 
 
-def test_a_patient_gate_that_cannot_write_waits_for_the_word_of_who_can(pod, own_mounts) -> None:
+def test_a_patient_entrypoint_that_cannot_write_waits_for_the_word_of_who_can(pod, own_mounts) -> None:
     read_only = own_mounts(f"mount --bind {pod.shared} {pod.shared} && mount -o remount,bind,ro {pod.shared}")
     process = pod.start("-t", 1, "--", "echo", "ran", prefix=read_only)
     pod.until(lambda: "cannot claim" in process.stderr.readline(), "the claim to fail")
@@ -124,7 +126,7 @@ def test_a_patient_gate_that_cannot_write_waits_for_the_word_of_who_can(pod, own
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_a_patient_gate_runs_without_a_shared_directory(pod) -> None:
+def test_a_patient_entrypoint_runs_without_a_shared_directory(pod) -> None:
     pod.shared.rmdir()
     done = pod.run("-t", 100, "--", "echo", "ran")
     assert (done.returncode, done.stdout) == (0, "ran\n")
@@ -133,19 +135,19 @@ def test_a_patient_gate_runs_without_a_shared_directory(pod) -> None:
 # --- The sidecar that looks up first -------------------------------------------------------------------
 
 
-def test_on_a_hit_it_leaves_at_once_and_so_do_the_gates(pod) -> None:
-    gates = [pod.start(*PATIENT, "-r", name, "--", "echo", "ran") for name in ("main", "wait")]
+def test_on_a_hit_it_leaves_at_once_and_so_do_the_entrypoints(pod) -> None:
+    entrypoints = [pod.start(*PATIENT, "-r", name, "--", "echo", "ran") for name in ("main", "wait")]
     done = pod.end(capture(pod, checker(pod), *SIDECAR))
     assert (done.returncode, done.stderr) == (0, "")
-    assert [pod.end(gate).stdout for gate in gates] == ["", ""]
+    assert [pod.end(entrypoint).stdout for entrypoint in entrypoints] == ["", ""]
     assert (pod.word, stored(pod)) == ("hit", False)
 
 
 def test_on_a_miss_the_step_runs_and_is_stored(pod) -> None:
-    gates = [pod.start(*PATIENT, "-r", name, "--", "echo", "ran") for name in ("main", "wait")]
+    entrypoints = [pod.start(*PATIENT, "-r", name, "--", "echo", "ran") for name in ("main", "wait")]
     done = pod.end(capture(pod, checker(pod, "run"), *SIDECAR))
     assert (done.returncode, done.stderr) == (0, "")
-    assert [pod.end(gate).stdout for gate in gates] == ["ran\n", "ran\n"]
+    assert [pod.end(entrypoint).stdout for entrypoint in entrypoints] == ["ran\n", "ran\n"]
     assert stored(pod)
 
 
@@ -155,9 +157,9 @@ def test_without_a_main_container_it_only_looks_up(pod, word: str) -> None:
     assert (done.returncode, done.stderr, pod.word, stored(pod)) == (0, "", word, False)
 
 
-def test_gates_that_were_first_run_and_the_step_is_stored(pod) -> None:
-    gates = [pod.start("-t", 1, "-r", name, "--", "echo", "ran") for name in ("main", "wait")]
-    assert [pod.end(gate).stdout for gate in gates] == ["ran\n", "ran\n"]
+def test_entrypoints_that_were_first_run_and_the_step_is_stored(pod) -> None:
+    entrypoints = [pod.start("-t", 1, "-r", name, "--", "echo", "ran") for name in ("main", "wait")]
+    assert [pod.end(entrypoint).stdout for entrypoint in entrypoints] == ["ran\n", "ran\n"]
     assert pod.end(capture(pod, checker(pod), *SIDECAR)).returncode == 0
     assert (pod.word, (pod.shared / "posted").exists(), stored(pod)) == ("run", False, True)
 
@@ -168,10 +170,10 @@ DEATHS = {"killed": "kill -9 $$", "segfault": "kill -SEGV $$", "error": "exit 1"
 @pytest.mark.parametrize("death", DEATHS)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_check_that_dies_leaves_one_word_and_the_step_runs_and_is_stored(pod, point, death) -> None:
-    gates = [pod.start(*PATIENT, "-r", name, "--", "echo", "ran") for name in ("main", "wait")]
+    entrypoints = [pod.start(*PATIENT, "-r", name, "--", "echo", "ran") for name in ("main", "wait")]
     sidecar = capture(pod, checker(pod, **{point: DEATHS[death]}), *SIDECAR, check_ms=300)
     assert pod.end(sidecar).returncode == 0
-    assert [pod.end(gate).stdout for gate in gates] == ["ran\n", "ran\n"]
+    assert [pod.end(entrypoint).stdout for entrypoint in entrypoints] == ["ran\n", "ran\n"]
     assert (pod.word, (pod.shared / "posted").exists(), stored(pod)) == ("run", False, True)
     assert (pod.shared / "retracted").exists() == (point != "before_claim")
 
@@ -201,14 +203,14 @@ def kill_whole(pod, point: str, own_namespace, *more):
 
 @pytest.mark.parametrize("point", POINTS)
 def test_started_again_it_retracts_and_decides_and_leaves(pod, own_namespace, point: str) -> None:
-    gate = pod.waiting(pod.start(*PATIENT, "--", "echo", "ran"))
+    entrypoint = pod.waiting(pod.start(*PATIENT, "--", "echo", "ran"))
     kill_whole(pod, point, own_namespace)
     assert pod.word is None
     done = pod.end(capture(pod, checker(pod), *SIDECAR))
     assert done.returncode == 0
     assert done.stderr.count("\n") == 1
     assert "reason=Undecided this container was killed and started again" in done.stderr
-    assert pod.end(gate).stdout == "ran\n"
+    assert pod.end(entrypoint).stdout == "ran\n"
     assert (pod.word, (pod.shared / "posted").exists(), stored(pod)) == ("run", False, False)
     assert (pod.shared / "retracted").exists() == (point != "before_claim")
 
@@ -261,7 +263,7 @@ def test_stopped_by_argo_before_main_started_it_leaves(pod, point: str) -> None:
 
 
 def test_signalled_by_argo_after_main_ended_it_gives_up_the_check_and_stores(pod) -> None:
-    """Gates that waited too long ran the step while the check was hanging."""
+    """Entrypoints that waited too long ran the step while the check was hanging."""
     process = capture(pod, checker(pod, before_claim=f"touch here; {NEVER}"), *SIDECAR)
     pod.wait_for("here")
     for name in ("main", "wait"):
@@ -284,13 +286,13 @@ def test_no_signal_cuts_a_retraction_short(pod) -> None:
     assert (pod.word, (pod.shared / "posted").exists()) == ("run", False)
 
 
-def test_the_runtime_ends_the_wait_after_the_check(pod, own_namespace, waiting_gate) -> None:
+def test_the_runtime_ends_the_wait_after_the_check(pod, own_namespace, waiting_entrypoint) -> None:
     write(pod, "run")
-    waiting_gate("main")
+    waiting_entrypoint("main")
     process = capture(pod, checker(pod, "run"), *SIDECAR, prefix=own_namespace)
-    gate = pod.inner(process)
-    pod.until(lambda: pod.holds_signals(gate) and not pod.children(gate), "the check to end")
-    os.kill(gate, signal.SIGTERM)
+    entrypoint = pod.inner(process)
+    pod.until(lambda: pod.holds_signals(entrypoint) and not pod.children(entrypoint), "the check to end")
+    os.kill(entrypoint, signal.SIGTERM)
     assert "reason=Stopped" in pod.end(process).stderr
 
 
@@ -302,14 +304,14 @@ def test_signals_at_any_moment_leave_one_word_and_no_false_result(pod, own_names
         prefix = own_namespace if sender == "runtime" else ()
         command = checker(pod, word, before_claim="while test ! -e go; do :; done")
         process = capture(pod, command, *SIDECAR, prefix=prefix)
-        gate = pod.inner(process) if prefix else process.pid
-        pod.until(lambda gate=gate: pod.blocks_signals(gate), "signals to be held")
+        entrypoint = pod.inner(process) if prefix else process.pid
+        pod.until(lambda entrypoint=entrypoint: pod.blocks_signals(entrypoint), "signals to be held")
         (pod.shared / "go").touch()
         start = time.monotonic()
         pod.until(lambda s=start, t=turn: time.monotonic() >= s + t / 2000, "its moment")
         while process.poll() is None:
             try:
-                os.kill(gate, signal.SIGTERM)
+                os.kill(entrypoint, signal.SIGTERM)
             except ProcessLookupError:
                 break
         assert pod.end(process).returncode == 0
@@ -337,10 +339,10 @@ def test_signals_at_any_moment_leave_one_word_and_no_false_result(pod, own_names
 )
 def test_whatever_python_does_the_step_runs_unharmed_and_the_sidecar_exits_0(pod, text: str) -> None:
     (pod.root / "work.py").write_text(text)
-    gates = [pod.start(*PATIENT, "-r", name, "--", "echo", "ran") for name in ("main", "wait")]
+    entrypoints = [pod.start(*PATIENT, "-r", name, "--", "echo", "ran") for name in ("main", "wait")]
     python = (sys.executable, "-S", "-E", "-B", str(pod.root / "work.py"))
     sidecar = capture(pod, python, "-t", 300, "-m", 64, *SIDECAR, check_ms=300)
-    assert [pod.end(gate).stdout for gate in gates] == ["ran\n", "ran\n"]
+    assert [pod.end(entrypoint).stdout for entrypoint in entrypoints] == ["ran\n", "ran\n"]
     done = pod.end(sidecar)
     assert done.returncode == 0
     assert done.stderr.count("reason=Undecided the check") == 1

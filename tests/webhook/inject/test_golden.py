@@ -31,43 +31,43 @@ LEFT_ALONE = {case: Reason.UNSUPPORTED_TEMPLATE for case in RECORDED if case.end
 INJECTED = [case for case in RECORDED if case not in LEFT_ALONE]
 
 
-TWINS = [(case, gate) for case in INJECTED for gate in Delivery]
+TWINS = [(case, injection) for case in INJECTED for injection in Delivery]
 SERVED = [
-    (case, gate)
+    (case, injection)
     for case in ("v3.5.15-legacy/container", "v4.1.2-legacy/large-template", "v4.1.2-initless/container")
-    for gate in Delivery
+    for injection in Delivery
 ]
 """Cases that have twins for `--access service` too."""
 SERVICE = Service(
     "https://stepmemo.stepmemo.svc", "-----BEGIN CERTIFICATE-----\ngolden\n-----END CERTIFICATE-----\n"
 )
 SUFFIXES = {Delivery.INIT_CONTAINER: "golden", Delivery.IMAGE_VOLUME: "image-volume.golden"}
-GATES = {
-    names.GATE: [{"name": "stepmemo", "mountPath": "/stepmemo"}],
-    names.VOLUME_GATE: [
+ENTRYPOINTS = {
+    names.ENTRYPOINT: [{"name": "stepmemo", "mountPath": "/stepmemo"}],
+    names.VOLUME_ENTRYPOINT: [
         {"name": "stepmemo", "mountPath": "/stepmemo"},
         {"name": "stepmemo-image", "mountPath": "/stepmemo-image", "readOnly": True},
     ],
 }
 
 
-def decided(pod: Json, gate: Delivery) -> pods.Inject | pods.Skip:
-    return judged.decide(pod, pod["metadata"]["namespace"], {}, {}, gate)
+def decided(pod: Json, injection: Delivery) -> pods.Inject | pods.Skip:
+    return judged.decide(pod, pod["metadata"]["namespace"], {}, {}, injection)
 
 
 def injected(pod: Json, settings: InjectSettings) -> Json:
-    decision = decided(pod, settings.gate)
+    decision = decided(pod, settings.injection)
     assert isinstance(decision, pods.Inject), decision
     mutated: Json = jsonpatch.apply_patch(deepcopy(pod), inject(pod, decision.plan, settings))
     return mutated
 
 
-def twin(case: str, gate: Delivery) -> str:
-    return f"{case}.{SUFFIXES[gate]}"
+def twin(case: str, injection: Delivery) -> str:
+    return f"{case}.{SUFFIXES[injection]}"
 
 
-def served_twin(case: str, gate: Delivery) -> str:
-    return f"{case}.service.{SUFFIXES[gate]}"
+def served_twin(case: str, injection: Delivery) -> str:
+    return f"{case}.service.{SUFFIXES[injection]}"
 
 
 def test_every_version_and_layout_is_recorded() -> None:
@@ -80,25 +80,28 @@ def test_every_version_and_layout_is_recorded() -> None:
     assert len(RECORDED) > 50
 
 
-@pytest.mark.parametrize(("case", "gate"), TWINS)
+@pytest.mark.parametrize(("case", "injection"), TWINS)
 def test_a_recorded_pod_becomes_its_golden_twin(
-    case: str, gate: Delivery, load: Callable[[str], Json], settings: InjectSettings
+    case: str, injection: Delivery, load: Callable[[str], Json], settings: InjectSettings
 ) -> None:
-    is_golden(injected(load(case), replace(settings, gate=gate)), twin(case, gate))
+    is_golden(injected(load(case), replace(settings, injection=injection)), twin(case, injection))
 
 
-@pytest.mark.parametrize(("case", "gate"), SERVED)
+@pytest.mark.parametrize(("case", "injection"), SERVED)
 def test_a_recorded_pod_becomes_its_golden_twin_for_the_service(
-    case: str, gate: Delivery, load: Callable[[str], Json], settings: InjectSettings
+    case: str, injection: Delivery, load: Callable[[str], Json], settings: InjectSettings
 ) -> None:
-    is_golden(injected(load(case), replace(settings, gate=gate, service=SERVICE)), served_twin(case, gate))
+    is_golden(
+        injected(load(case), replace(settings, injection=injection, service=SERVICE)),
+        served_twin(case, injection),
+    )
 
 
-@pytest.mark.parametrize(("case", "gate"), SERVED)
+@pytest.mark.parametrize(("case", "injection"), SERVED)
 def test_the_service_adds_a_label_and_a_token_and_where_to_reach_it_and_nothing_else(
-    case: str, gate: Delivery, load: Callable[[str], Json]
+    case: str, injection: Delivery, load: Callable[[str], Json]
 ) -> None:
-    served, spec = load(served_twin(case, gate)), load(twin(case, gate))["spec"]
+    served, spec = load(served_twin(case, injection)), load(twin(case, injection))["spec"]
     assert served["metadata"]["labels"].pop(names.RESULT) == names.RESULT_IN_POD
     token = [v for v in served["spec"]["volumes"] if v["name"] == names.TOKEN_VOLUME]
     assert len(token) == 1
@@ -122,15 +125,15 @@ def is_golden(mutated: Json, twin: str) -> None:
     assert mutated == json.loads(golden.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("gate", Delivery)
+@pytest.mark.parametrize("injection", Delivery)
 @pytest.mark.parametrize("case", LEFT_ALONE)
 def test_a_recorded_pod_that_is_left_alone_has_no_twin(
-    case: str, gate: Delivery, load: Callable[[str], Json]
+    case: str, injection: Delivery, load: Callable[[str], Json]
 ) -> None:
-    decision = decided(load(case), gate)
+    decision = decided(load(case), injection)
     assert isinstance(decision, pods.Skip)
     assert decision.reason == LEFT_ALONE[case]
-    assert not (PODS / f"{twin(case, gate)}.json").exists()
+    assert not (PODS / f"{twin(case, injection)}.json").exists()
 
 
 @pytest.mark.parametrize("now", Delivery)
@@ -143,28 +146,30 @@ def test_a_second_pass_leaves_a_golden_twin_alone_whatever_the_server_is_told_by
     assert decision.reason == Reason.ALREADY_INJECTED
 
 
-@pytest.mark.parametrize(("case", "gate"), TWINS)
+@pytest.mark.parametrize(("case", "injection"), TWINS)
 def test_what_was_put_in_can_be_taken_out_and_leaves_the_recorded_pod(
-    case: str, gate: Delivery, load: Callable[[str], Json]
+    case: str, injection: Delivery, load: Callable[[str], Json]
 ) -> None:
-    assert without_ours(load(twin(case, gate))) == load(case)
+    assert without_ours(load(twin(case, injection))) == load(case)
 
 
-@pytest.mark.parametrize(("case", "gate"), TWINS)
-def test_the_qos_class_stays(case: str, gate: Delivery, load: Callable[[str], Json]) -> None:
-    assert qos.qos_class(load(case)["spec"]) == qos.qos_class(load(twin(case, gate))["spec"])
+@pytest.mark.parametrize(("case", "injection"), TWINS)
+def test_the_qos_class_stays(case: str, injection: Delivery, load: Callable[[str], Json]) -> None:
+    assert qos.qos_class(load(case)["spec"]) == qos.qos_class(load(twin(case, injection))["spec"])
 
 
-@pytest.mark.parametrize(("case", "gate"), TWINS)
-def test_every_mount_of_ours_has_its_volume(case: str, gate: Delivery, load: Callable[[str], Json]) -> None:
-    spec = load(twin(case, gate))["spec"]
+@pytest.mark.parametrize(("case", "injection"), TWINS)
+def test_every_mount_of_ours_has_its_volume(
+    case: str, injection: Delivery, load: Callable[[str], Json]
+) -> None:
+    spec = load(twin(case, injection))["spec"]
     volumes = {volume["name"] for volume in spec["volumes"]}
     everything = [*spec.get("initContainers", ()), *spec["containers"]]
     ours = [c for c in everything if c["name"] in names.CONTAINERS]
-    gated = [c for c in everything if c["command"][0] in GATES]
+    wrapped = [c for c in everything if c["command"][0] in ENTRYPOINTS]
     assert ours
-    assert gated
-    for container in [*ours, *gated]:
+    assert wrapped
+    for container in [*ours, *wrapped]:
         paths = [mount["mountPath"] for mount in container["volumeMounts"]]
         assert len(paths) == len(set(paths))
         assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
@@ -190,7 +195,7 @@ def without_ours(pod: Json) -> Json:
         spec[kind] = [c for c in spec.get(kind, ()) if c["name"] not in ("stepmemo", "stepmemo-check")]
         for container in spec[kind]:
             command = container["command"]
-            if (mounts := GATES.get(command[0])) is not None:
+            if (mounts := ENTRYPOINTS.get(command[0])) is not None:
                 container["command"] = command[command.index("--") + 1 :]
                 assert container["volumeMounts"][-len(mounts) :] == mounts
                 del container["volumeMounts"][-len(mounts) :]

@@ -20,17 +20,17 @@ SETTINGS = InjectSettings(
     image="registry.test/stepmemo:1",
     image_pull_policy="Always",
     pull_secrets=("ours",),
-    gate=Delivery.IMAGE_VOLUME,
+    injection=Delivery.IMAGE_VOLUME,
 )
 LIMITED = {"cpu": "500m", "memory": "100Mi"}
 
 
-GATE = "/stepmemo-image/opt/stepmemo/gate"
+ENTRYPOINT = "/stepmemo-image/opt/stepmemo/entrypoint"
 
 
 def mutate(pod: Json, mode: str = "use", chosen: InjectSettings = SETTINGS) -> Json:
     pod["metadata"]["annotations"][names.MODE] = mode
-    decision = judged.decide(pod, "default", {}, {}, chosen.gate)
+    decision = judged.decide(pod, "default", {}, {}, chosen.injection)
     assert isinstance(decision, Inject), decision
     spec: Json = jsonpatch.apply_patch(pod, inject(pod, decision.plan, chosen))["spec"]
     return spec
@@ -42,13 +42,13 @@ def container(spec: Json, name: str) -> Json:
 
 
 def ours(spec: Json) -> list[str]:
-    """The words of our sidecar's gate, without the Python that it starts."""
+    """The words of our sidecar's entrypoint, without the Python that it starts."""
     command: list[str] = container(spec, "stepmemo")["command"]
     assert command[command.index("--") + 1 :] == list(names.SIDECAR_COMMAND)
     return command[: command.index("--")]
 
 
-def gate(spec: Json, name: str) -> list[str]:
+def entrypoint(spec: Json, name: str) -> list[str]:
     command: list[str] = container(spec, name)["command"]
     return command[: command.index("--")]
 
@@ -72,12 +72,12 @@ def test_the_image_is_a_volume_pulled_as_the_container_is(pod: Json) -> None:
     assert spec["imagePullSecrets"] == [{"name": "ours"}]
 
 
-def test_the_gates_come_from_the_volume_and_wait_for_the_look_up(pod: Json) -> None:
+def test_the_entrypoints_come_from_the_volume_and_wait_for_the_look_up(pod: Json) -> None:
     spec = mutate(pod, chosen=replace(SETTINGS, check_timeout_ms=1500))
     for name in ("wait", "main"):
         before = next(c for c in pod["spec"]["containers"] if c["name"] == name)
         after = container(spec, name)
-        assert after["command"] == [GATE, "-t", "1500", "-r", name, "--", *before["command"]]
+        assert after["command"] == [ENTRYPOINT, "-t", "1500", "-r", name, "--", *before["command"]]
         assert after["volumeMounts"] == [
             *before["volumeMounts"],
             {"name": "stepmemo", "mountPath": "/stepmemo"},
@@ -88,22 +88,22 @@ def test_the_gates_come_from_the_volume_and_wait_for_the_look_up(pod: Json) -> N
 def test_the_sidecar_looks_up_first_and_then_captures(pod: Json) -> None:
     chosen = replace(SETTINGS, check_timeout_ms=1500, capture_timeout_ms=7000, limits=LIMITED)
     assert ours(mutate(pod, chosen=chosen)) == [
-        *[names.IMAGE_GATE, "capture", "-c", "1500", "-t", "7000", "-m", "75"],
+        *[names.IMAGE_ENTRYPOINT, "capture", "-c", "1500", "-t", "7000", "-m", "75"],
         *["-w", "wait", "-M", "main"],
     ]
 
 
-def test_for_capture_alone_nothing_is_looked_up_and_no_gate_waits(pod: Json) -> None:
+def test_for_capture_alone_nothing_is_looked_up_and_no_entrypoint_waits(pod: Json) -> None:
     spec = mutate(pod, "refresh")
     assert "-c" not in ours(spec)
-    assert gate(spec, "main") == [GATE, "-r", "main"]
-    assert gate(spec, "wait") == [GATE, "-r", "wait"]
+    assert entrypoint(spec, "main") == [ENTRYPOINT, "-r", "main"]
+    assert entrypoint(spec, "wait") == [ENTRYPOINT, "-r", "wait"]
 
 
 def test_for_check_alone_nothing_is_awaited_or_recorded(pod: Json) -> None:
     spec = mutate(pod, "readonly")
-    assert ours(spec) == [names.IMAGE_GATE, "capture", "-c", "2000", "-m", "48"]
-    assert gate(spec, "main") == gate(spec, "wait") == [GATE, "-t", "2000"]
+    assert ours(spec) == [names.IMAGE_ENTRYPOINT, "capture", "-c", "2000", "-m", "48"]
+    assert entrypoint(spec, "main") == entrypoint(spec, "wait") == [ENTRYPOINT, "-t", "2000"]
 
 
 @pytest.mark.parametrize(("mode", "again"), [("use", True), ("readonly", True), ("refresh", False)])
@@ -134,11 +134,11 @@ def test_the_sidecar_has_the_mounts_of_check_and_capture(load: Callable[[str], J
 def test_the_specimen_has_every_field_that_a_pod_gets_besides_those_of_the_other_delivery(pod: Json) -> None:
     spec, specimen = mutate(pod), image_volume.specimen(SETTINGS)
     assert specimen["volumes"] == spec["volumes"][-1:]
-    sidecar, gated = specimen["containers"]
+    sidecar, wrapped = specimen["containers"]
     assert (
         sidecar.items() <= {k: v for k, v in container(spec, "stepmemo").items() if k != "resources"}.items()
     )
-    assert gated["volumeMounts"] == container(spec, "main")["volumeMounts"][-1:]
-    pod_of_the_other = mutate(pod, chosen=replace(SETTINGS, gate=Delivery.INIT_CONTAINER))
+    assert wrapped["volumeMounts"] == container(spec, "main")["volumeMounts"][-1:]
+    pod_of_the_other = mutate(pod, chosen=replace(SETTINGS, injection=Delivery.INIT_CONTAINER))
     more = container(spec, "stepmemo").keys() - container(pod_of_the_other, "stepmemo").keys()
     assert more == {"restartPolicy", "restartPolicyRules"} <= sidecar.keys()

@@ -68,20 +68,20 @@ def test_each_command_is_wrapped_in_one_replace_operation(pod: Json) -> None:
     assert {op["op"] for op in ops} == {"add", "replace"}
 
 
-def test_the_gate_goes_before_the_original_command_and_arguments_stay(pod: Json) -> None:
+def test_the_entrypoint_goes_before_the_original_command_and_arguments_stay(pod: Json) -> None:
     before, after = container(pod, "main"), container(mutate(pod), "main")
-    assert after["command"] == ["/stepmemo/gate", "-r", "main", "--", *before["command"]]
+    assert after["command"] == ["/stepmemo/entrypoint", "-r", "main", "--", *before["command"]]
     assert after["args"] == before["args"]
 
 
 @pytest.mark.parametrize(("case", "name"), [("v4.1.2-legacy", "wait"), ("v4.1.2-initless", "supervisor")])
-def test_the_gate_of_the_auxiliary_container_records_how_it_ended(
+def test_the_entrypoint_of_the_auxiliary_container_records_how_it_ended(
     load: Callable[[str], Json], case: str, name: str
 ) -> None:
     pod = load(f"{case}/container")
     mutated = mutate(pod)
     original = container(pod, name)["command"]
-    assert container(mutated, name)["command"] == ["/stepmemo/gate", "-r", name, "--", *original]
+    assert container(mutated, name)["command"] == ["/stepmemo/entrypoint", "-r", name, "--", *original]
     assert option(container(mutated, "stepmemo")["command"], "-w") == [name]
 
 
@@ -108,7 +108,7 @@ def test_every_container_that_argo_judges_the_step_by_is_recorded_and_awaited(
     command = container(mutated, "stepmemo")["command"]
     assert [option(command, letter) for letter in ("-M", "-w", "-s")] == [["main"], ["wait"], ["db"]]
     recorded = [
-        c["name"] for c in mutated["spec"]["containers"] if c["command"][:2] == ["/stepmemo/gate", "-r"]
+        c["name"] for c in mutated["spec"]["containers"] if c["command"][:2] == ["/stepmemo/entrypoint", "-r"]
     ]
     assert sorted(recorded) == ["db", "main", "wait"]
 
@@ -124,7 +124,10 @@ def test_time_outs_and_memory_come_from_the_settings(pod: Json) -> None:
         ),
     )
     check, capture = (container(mutated, name)["command"] for name in ("stepmemo-check", "stepmemo"))
-    assert (check[:2], capture[:2]) == ([names.IMAGE_GATE, "check"], [names.IMAGE_GATE, "capture"])
+    assert (check[:2], capture[:2]) == (
+        [names.IMAGE_ENTRYPOINT, "check"],
+        [names.IMAGE_ENTRYPOINT, "capture"],
+    )
     assert (option(check, "-t"), option(capture, "-t")) == (["1500"], ["7000"])
     assert option(check, "-m") == option(capture, "-m") == ["75"]
     assert check[check.index("--") + 1 :] == capture[capture.index("--") + 1 :] == list(names.SIDECAR_COMMAND)
@@ -177,16 +180,18 @@ def test_the_token_is_the_executors_own_where_it_has_one(load: Callable[[str], J
 # --- Modes -------------------------------------------------------------------------------------------
 
 
-def test_for_capture_alone_the_gate_is_delivered_and_records_but_nothing_is_looked_up(pod: Json) -> None:
+def test_for_capture_alone_the_entrypoint_is_delivered_and_records_but_nothing_is_looked_up(
+    pod: Json,
+) -> None:
     pod["metadata"]["annotations"][names.MODE] = "refresh"
     mutated = mutate(pod)
     check = container(mutated, "stepmemo-check")
-    assert check["command"] == [names.IMAGE_GATE, "check"]
+    assert check["command"] == [names.IMAGE_ENTRYPOINT, "check"]
     assert "env" not in check
     assert set(mounts(check)) == {"/stepmemo"}
     assert container(mutated, "init") == container(pod, "init")
     for name in ("main", "wait"):
-        assert container(mutated, name)["command"][:4] == ["/stepmemo/gate", "-r", name, "--"]
+        assert container(mutated, name)["command"][:4] == ["/stepmemo/entrypoint", "-r", name, "--"]
     assert container(mutated, "stepmemo")
 
 
@@ -194,7 +199,7 @@ def test_for_check_alone_nothing_is_captured_or_recorded(pod: Json) -> None:
     pod["metadata"]["annotations"][names.MODE] = "readonly"
     mutated = mutate(pod)
     assert [c["name"] for c in mutated["spec"]["containers"]] == ["wait", "main"]
-    assert container(mutated, "wait")["command"][:2] == ["/stepmemo/gate", "--"]
+    assert container(mutated, "wait")["command"][:2] == ["/stepmemo/entrypoint", "--"]
     assert "--" in container(mutated, "stepmemo-check")["command"]
 
 
@@ -326,7 +331,7 @@ def test_a_token_for_the_service_alone_is_mounted_in_our_containers_alone(pod: J
     assert mounted == ["stepmemo-check", "stepmemo"]
 
 
-def test_an_init_container_that_only_delivers_the_gate_gets_no_token(pod: Json) -> None:
+def test_an_init_container_that_only_delivers_the_entrypoint_gets_no_token(pod: Json) -> None:
     pod["metadata"]["annotations"][names.MODE] = "refresh"
     mutated = mutate(pod, SERVED)
     assert set(mounts(container(mutated, "stepmemo-check"))) == {"/stepmemo"}

@@ -12,8 +12,8 @@ def decide(
     namespace: str,
     workflow_metadata: Mapping[str, Any] | None,
     namespace_labels: Mapping[str, str] | None,
-    gate: Delivery = Delivery.INIT_CONTAINER,
+    injection: Delivery = Delivery.INIT_CONTAINER,
 ) -> decision.Skip | decision.Inject:
     """What `judge` says, and where the step is memoized, how that is done inside the Pod."""
     wanted = decision.judge(pod, namespace, workflow_metadata, namespace_labels)
-    return wanted if isinstance(wanted, decision.Skip) else decision.inside(pod, wanted, gate)
+    return wanted if isinstance(wanted, decision.Skip) else decision.inside(pod, wanted, injection)

@@ -405,7 +405,7 @@ def take_argos_files_away(pod: Json) -> None:
         lambda pod: container(pod, "wait").update(lifecycle={"preStop": {"sleep": {"seconds": 1}}}),
     ],
 )
-def test_a_pod_that_neither_check_nor_capture_fit_into_is_not_gateable(
+def test_a_pod_that_neither_check_nor_capture_fit_into_is_not_wrappable(
     pod: Json, spoil: Callable[[Json], None]
 ) -> None:
     spoil(pod)
@@ -431,7 +431,7 @@ def test_a_pod_that_neither_check_nor_capture_fit_into_is_not_gateable(
         ("init", {"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}, "container init has lifecycle hooks"),
     ],
 )
-def test_where_a_managed_container_cannot_be_gated_there_is_capture_alone(
+def test_where_a_managed_container_cannot_be_wrapped_there_is_capture_alone(
     load: Callable[[str], Json], name: str, change: Json, detail: str
 ) -> None:
     pod = load("v4.1.2-legacy/sidecars-and-init")
@@ -442,7 +442,7 @@ def test_where_a_managed_container_cannot_be_gated_there_is_capture_alone(
     assert (decision.plan.check, decision.plan.capture) == (False, True)
 
 
-def test_a_readonly_step_that_cannot_be_gated_is_left_alone(pod: Json) -> None:
+def test_a_readonly_step_that_cannot_be_wrapped_is_left_alone(pod: Json) -> None:
     container(pod, "main")["lifecycle"] = {"preStop": {"sleep": {"seconds": 1}}}
     assert skipped(decide(annotate(pod, mode="readonly"))) == Reason.CANNOT_WRAP_COMMAND
 

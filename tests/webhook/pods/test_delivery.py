@@ -1,4 +1,4 @@
-"""Which way the gate gets into which Pod."""
+"""Which way the entrypoint gets into which Pod."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +15,9 @@ Json = dict[str, Any]
 WITH_INITS = "v4.1.2-legacy/sidecars-and-init"
 
 
-def decide(pod: Json, gate: Delivery, mode: str = "use") -> Inject:
+def decide(pod: Json, injection: Delivery, mode: str = "use") -> Inject:
     pod["metadata"]["annotations"][names.MODE] = mode
-    decision = judged.decide(pod, "default", {}, {}, gate)
+    decision = judged.decide(pod, "default", {}, {}, injection)
     assert isinstance(decision, Inject), decision
     return decision
 
@@ -27,24 +27,24 @@ def container(pod: Json, name: str) -> Json:
     return next(c for c in everything if c["name"] == name)
 
 
-def gated(decision: Inject) -> list[str]:
-    return [place.name for place in decision.plan.gated]
+def wrapped(decision: Inject) -> list[str]:
+    return [place.name for place in decision.plan.wrapped]
 
 
-@pytest.mark.parametrize("gate", Delivery)
+@pytest.mark.parametrize("injection", Delivery)
 def test_a_pod_without_init_containers_of_its_template_gets_what_the_server_was_told(
-    pod: Json, gate: Delivery
+    pod: Json, injection: Delivery
 ) -> None:
-    decision = decide(pod, gate)
-    assert decision.plan.delivery is gate
+    decision = decide(pod, injection)
+    assert decision.plan.delivery is injection
     assert (decision.reason, decision.detail) == (Reason.INJECTED, "")
 
 
 def test_with_the_image_volume_argos_own_init_containers_run_on_a_hit_too(pod: Json) -> None:
     plugin = container(pod, "init") | {"name": "init-artifact-mine"}
     pod["spec"]["initContainers"].append(plugin)
-    assert gated(decide(pod, Delivery.IMAGE_VOLUME)) == ["wait", "main"]
-    assert gated(decide(pod, Delivery.INIT_CONTAINER)) == ["init", "init-artifact-mine", "wait", "main"]
+    assert wrapped(decide(pod, Delivery.IMAGE_VOLUME)) == ["wait", "main"]
+    assert wrapped(decide(pod, Delivery.INIT_CONTAINER)) == ["init", "init-artifact-mine", "wait", "main"]
 
 
 def test_init_containers_of_the_template_must_not_run_on_a_hit_so_the_check_comes_before_them(
@@ -54,7 +54,7 @@ def test_init_containers_of_the_template_must_not_run_on_a_hit_so_the_check_come
     assert decision.plan.delivery is Delivery.INIT_CONTAINER
     assert decision.reason == Reason.INJECTED
     assert decision.detail == "init-container: the template has init containers"
-    assert gated(decision) == ["init", "prep", "wait", "main", "db"]
+    assert wrapped(decision) == ["init", "prep", "wait", "main", "db"]
 
 
 def test_a_pod_whose_containers_are_started_again_gets_the_init_container(
@@ -78,20 +78,20 @@ def test_what_is_only_captured_has_nothing_to_decide_before_init_containers(
 ) -> None:
     decision = decide(load(WITH_INITS), Delivery.IMAGE_VOLUME, "refresh")
     assert decision.plan.delivery is Delivery.IMAGE_VOLUME
-    assert gated(decision) == ["wait", "main", "db"]
+    assert wrapped(decision) == ["wait", "main", "db"]
 
 
-def test_an_init_container_that_cannot_be_gated_is_no_obstacle_to_the_image_volume(pod: Json) -> None:
+def test_an_init_container_that_cannot_be_wrapped_is_no_obstacle_to_the_image_volume(pod: Json) -> None:
     container(pod, "init")["lifecycle"] = {"preStop": {"sleep": {"seconds": 1}}}
     assert decide(pod, Delivery.IMAGE_VOLUME).reason == Reason.INJECTED
     assert decide(pod, Delivery.INIT_CONTAINER).reason == Reason.INJECTED_CAPTURE
 
 
-def test_a_main_container_that_cannot_be_gated_is_one_to_both(pod: Json) -> None:
+def test_a_main_container_that_cannot_be_wrapped_is_one_to_both(pod: Json) -> None:
     container(pod, "main")["lifecycle"] = {"preStop": {"sleep": {"seconds": 1}}}
-    for gate in Delivery:
-        decision = decide(pod, gate)
-        assert (decision.reason, decision.plan.delivery) == (Reason.INJECTED_CAPTURE, gate)
+    for injection in Delivery:
+        decision = decide(pod, injection)
+        assert (decision.reason, decision.plan.delivery) == (Reason.INJECTED_CAPTURE, injection)
 
 
 def test_an_offloaded_template_that_has_init_containers_shows_them_by_argos_variable(

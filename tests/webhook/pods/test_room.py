@@ -37,8 +37,8 @@ RECORDED = sorted(
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 FOLLOW = timedelta(minutes=10)
 SETTINGS = [
-    InjectSettings(image="registry.test/stepmemo:1", gate=gate, service=service)
-    for gate in Delivery
+    InjectSettings(image="registry.test/stepmemo:1", injection=injection, service=service)
+    for injection in Delivery
     for service in (None, Service("https://stepmemo.test", "PEM " * 400))
 ]
 FULL = room.ANNOTATIONS
@@ -68,7 +68,7 @@ def made(pod: Json, known: Known) -> list[tuple[list[Op], Json] | str]:
     if decision is not None:
         results.append(room.fitted(pod, gating.ops(pod, decision), gating.written(decision)))
     for settings in SETTINGS:
-        inside = pods.inside(pod, wanted, settings.gate)
+        inside = pods.inside(pod, wanted, settings.injection)
         if isinstance(inside, pods.Skip):
             assert inside.reason is Reason.NO_ROOM, inside
             results.append(inside.detail)
@@ -133,7 +133,7 @@ def test_a_key_too_long_for_a_variable_is_handed_on_by_its_digest(
 ) -> None:
     for length, digested in ((100_000, False), (room.VARIABLE, True), (200_000, True)):
         pod["metadata"]["annotations"][names.KEY] = "x" * length
-        decision = judged.decide(pod, "default", {}, {}, settings.gate)
+        decision = judged.decide(pod, "default", {}, {}, settings.injection)
         assert isinstance(decision, pods.Inject)
         assert bool(decision.plan.step.digest) is digested
         assert decision.plan.step.place == data_key("x" * length)
@@ -190,6 +190,6 @@ def test_many_small_fields_count_for_what_managed_fields_say_of_them(pod: Json) 
 
 def test_whoever_writes_a_service_ca_of_any_length_breaks_nothing(pod: Json) -> None:
     settings = replace(SETTINGS[1], service=Service("https://x", "x" * 2_000_000))
-    decision = judged.decide(pod, "default", {}, {}, settings.gate)
+    decision = judged.decide(pod, "default", {}, {}, settings.injection)
     assert isinstance(decision, pods.Inject)
     assert isinstance(room.fitted(pod, inject(pod, decision.plan, settings), {}), str)

@@ -29,13 +29,17 @@ Json = dict[str, Any]
 
 SETTINGS = InjectSettings(image="registry.test/stepmemo:1")
 SERVICE = Service("https://stepmemo.test", "the PEM")
-CHOSEN = [replace(SETTINGS, gate=gate, service=service) for gate in Delivery for service in (None, SERVICE)]
+CHOSEN = [
+    replace(SETTINGS, injection=injection, service=service)
+    for injection in Delivery
+    for service in (None, SERVICE)
+]
 GOLDEN = sorted(str(p.relative_to(PODS).with_suffix("")) for p in PODS.glob("*/*golden.json"))
 KINDS = ("initContainers", "containers")
 
 
 def injected(pod: Json, chosen: InjectSettings) -> Json | None:
-    decision = judged.decide(pod, "default", {}, {}, chosen.gate)
+    decision = judged.decide(pod, "default", {}, {}, chosen.injection)
     if isinstance(decision, pods.Skip):
         return None
     after: Json = jsonpatch.apply_patch(copy.deepcopy(pod), inject(pod, decision.plan, chosen))
@@ -113,7 +117,9 @@ def spoilt(pod: Json, what: str) -> Json:
     pod = copy.deepcopy(pod)
     spec = pod["spec"]
     every = [container for kind in KINDS for container in spec.get(kind) or ()]
-    gated = [c for c in every if (c.get("command") or [""])[0] in (names.GATE, names.VOLUME_GATE)]
+    wrapped = [
+        c for c in every if (c.get("command") or [""])[0] in (names.ENTRYPOINT, names.VOLUME_ENTRYPOINT)
+    ]
     match what:
         case "check gone":
             spec["initContainers"] = without(spec.get("initContainers"), "stepmemo-check")
@@ -123,16 +129,16 @@ def spoilt(pod: Json, what: str) -> Json:
             return spoilt(spoilt(pod, "check gone"), "capture gone")
         case "check last":
             inits = spec.get("initContainers") or []
-            if any(container in gated for container in inits):
+            if any(container in wrapped for container in inits):
                 inits.sort(key=lambda container: container["name"] == "stepmemo-check")
         case "volume gone":
             spec["volumes"] = without(spec["volumes"], "stepmemo")
         case "image gone":
             spec["volumes"] = without(spec["volumes"], "stepmemo-image")
         case "mount gone":
-            gated[0]["volumeMounts"] = without(gated[0]["volumeMounts"], "stepmemo")
+            wrapped[0]["volumeMounts"] = without(wrapped[0]["volumeMounts"], "stepmemo")
         case "command anew":
-            gated[-1]["command"] = gated[-1]["command"][gated[-1]["command"].index("--") + 1 :]
+            wrapped[-1]["command"] = wrapped[-1]["command"][wrapped[-1]["command"].index("--") + 1 :]
         case "ours changed":
             for container in every:
                 if container["name"] in names.CONTAINERS:
@@ -153,8 +159,10 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("chosen", CHOSEN, ids=lambda c: f"{c.gate}-{'service' if c.service else 'direct'}")
-def test_a_gate_that_another_webhook_starts_by_its_own_program_stays_with_all_that_it_needs(
+@pytest.mark.parametrize(
+    "chosen", CHOSEN, ids=lambda c: f"{c.injection}-{'service' if c.service else 'direct'}"
+)
+def test_an_entrypoint_that_another_webhook_starts_by_its_own_program_stays_with_all_that_it_needs(
     pod: Json, chosen: InjectSettings
 ) -> None:
     """Bank-Vaults' webhook makes `/vault/vault-env` the command, and what was the command its arguments."""
@@ -167,7 +175,9 @@ def test_a_gate_that_another_webhook_starts_by_its_own_program_stays_with_all_th
 
 
 @pytest.mark.parametrize("what", WAYS)
-@pytest.mark.parametrize("chosen", CHOSEN, ids=lambda c: f"{c.gate}-{'service' if c.service else 'direct'}")
+@pytest.mark.parametrize(
+    "chosen", CHOSEN, ids=lambda c: f"{c.injection}-{'service' if c.service else 'direct'}"
+)
 @given(pod=step_pods())
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_pod_is_whole_or_made_what_it_was_and_decided_anew(
@@ -184,6 +194,6 @@ def test_a_pod_is_whole_or_made_what_it_was_and_decided_anew(
     if "imagePullSecrets" in again["spec"]:
         pod["spec"]["imagePullSecrets"] = again["spec"]["imagePullSecrets"]
     assert bare(again) == bare(pod)
-    decision = judged.decide(again, "default", {}, {}, chosen.gate)
+    decision = judged.decide(again, "default", {}, {}, chosen.injection)
     assert decision.reason is not Reason.ALREADY_INJECTED
     assert injected(again, chosen) is not None

@@ -15,7 +15,7 @@ from memoize.taskresult import completed
 from sidecar import files
 from sidecar.cache import Cache
 from sidecar.deadline import Deadline
-from sidecar.outcome import refusal
+from sidecar.report import failure
 from sidecar.result import TaskResult
 from sidecar.settings import Settings
 
@@ -64,11 +64,11 @@ def _reported(result: TaskResult, declared: Declared, until: Deadline) -> Output
     """
     seen = None
     while True:
-        answer = result.read(until)
-        if answer.ok or answer.status == _NOT_FOUND:
-            seen = answer
+        reply = result.read(until)
+        if reply.ok or reply.status == _NOT_FOUND:
+            seen = reply
         elif seen is None or not until.over:
-            return refusal(answer)
+            return failure(reply)
         # else the time ran out in the middle of a read: what was seen before it counts
         there = seen.ok and completed(seen.body)
         if there or not until.pause(_BETWEEN_READS):

@@ -17,9 +17,9 @@ from memoize.taskresult import posted_by_us
 from sidecar import files
 from sidecar.cache import Cache
 from sidecar.deadline import Deadline
-from sidecar.kube import Answer
-from sidecar.outcome import refusal
-from sidecar.result import Posted, TaskResult
+from sidecar.kube import RequestResult
+from sidecar.report import failure
+from sidecar.result import PostState, TaskResult
 from sidecar.settings import Settings
 
 _LOOKED_UP = 0.4
@@ -44,13 +44,13 @@ def check(settings: Settings, cache: Cache, result: TaskResult, until: Deadline)
         files.decide(settings.shared_dir, names.DECISION_RUN)
         return found
     entry, declared = found
-    posted, answer = result.post(declared, entry.outputs, until.part(_POSTED))
-    if posted is Posted.THERE:
+    posted, reply = result.post(declared, entry.outputs, until.part(_POSTED))
+    if posted is PostState.THERE:
         if files.decide(settings.shared_dir, names.DECISION_HIT):
             return Outcome(Reason.HIT, f"from {entry.node_id[:_LONGEST_NAME]}")
-        return _too_late(result, answer, until)
-    outcome = _not_posted(answer)
-    if posted is Posted.UNKNOWN:
+        return _too_late(result, reply, until)
+    outcome = _not_posted(reply)
+    if posted is PostState.UNKNOWN:
         retracted = _retract(settings, result, until)
         if not retracted.ok:
             return Outcome(Reason.UNDECIDED, f"{outcome.detail}; could not {retracted}")
@@ -62,13 +62,13 @@ def retract(settings: Settings, result: TaskResult, until: Deadline) -> Outcome:
     """Take back what a checker that left no decision may have posted. The entrypoint writes the decision."""
     if files.decided(settings.shared_dir):
         return Outcome(Reason.UNDECIDED, "decided before")
-    answer = _retract(settings, result, until)
-    if answer.ok:
+    reply = _retract(settings, result, until)
+    if reply.ok:
         return Outcome(Reason.UNDECIDED, "retracted what may have been posted")
-    return refusal(answer)
+    return failure(reply)
 
 
-def _retract(settings: Settings, result: TaskResult, until: Deadline) -> Answer:
+def _retract(settings: Settings, result: TaskResult, until: Deadline) -> RequestResult:
     """Take back what was posted, or keep it from getting there; a success says that it is done.
 
     A result of ours becomes one that was not reported yet. Where none is, an empty one takes its place: a
@@ -82,16 +82,16 @@ def _retract(settings: Settings, result: TaskResult, until: Deadline) -> Answer:
     while True:
         seen = result.read(until)
         if seen.status == _NOT_FOUND:
-            answer = result.keep_out(until)
+            reply = result.reserve(until)
         elif not seen.ok or not posted_by_us(seen.body) or files.decided(settings.shared_dir):
             return seen
         else:
-            answer = result.take_back(seen, until)
-        if answer.status != _CONFLICT:
-            return answer
+            reply = result.take_back(seen, until)
+        if reply.status != _CONFLICT:
+            return reply
 
 
-def _too_late(result: TaskResult, posted: Answer, until: Deadline) -> Outcome:
+def _too_late(result: TaskResult, posted: RequestResult, until: Deadline) -> Outcome:
     """An entrypoint stopped waiting for us: the step runs. The version that our POST made is still ours."""
     if posted.status == _CREATED:
         result.take_back(posted, until)
@@ -116,9 +116,9 @@ def _find(settings: Settings, cache: Cache, until: Deadline) -> tuple[Entry, Dec
     return (found.entry, declared) if isinstance(found, Hit) else Outcome(found.reason, found.detail)
 
 
-def _not_posted(answer: Answer) -> Outcome:
-    if answer.status in _REFUSED_OUTPUTS:
-        return Outcome(Reason.BROKEN_ENTRY, f"its outputs are refused: {answer}")
-    if answer.status == _CONFLICT:
+def _not_posted(reply: RequestResult) -> Outcome:
+    if reply.status in _REFUSED_OUTPUTS:
+        return Outcome(Reason.BROKEN_ENTRY, f"its outputs are refused: {reply}")
+    if reply.status == _CONFLICT:
         return Outcome(Reason.UNDECIDED, "the node has a result already")
-    return refusal(answer)
+    return failure(reply)

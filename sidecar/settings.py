@@ -1,4 +1,4 @@
-"""What the sidecar is told: the step, its Pod, the API server, the paths, and how long it may take."""
+"""Settings of the sidecar, from its environment: the step, its Pod, the API server, paths, time limit."""
 
 import os
 from collections.abc import Mapping

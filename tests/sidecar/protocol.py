@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 
 class Delivery(Enum):
-    INIT = "init"
+    INIT_CONTAINER = "init-container"
     """Our entrypoint is in an init container: it ends before others start; the Pod fails if it dies."""
     VOLUME = "image-volume"
     """It runs beside the others, and is started again once when it is killed with all that is in it."""

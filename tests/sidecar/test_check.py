@@ -75,6 +75,7 @@ def test_a_config_map_without_the_label_answers_nothing(pod: Pod, api: faults.Ap
         (entry(outputs={"parameters": [{"name": "out"}]}), Reason.INCOMPLETE_ENTRY),
         (entry(creationTimestamp="2020-01-01T00:00:00Z"), Reason.EXPIRED),
     ],
+    ids=["no JSON", "too deep", "no outputs", "an output without value", "too old"],
 )
 def test_an_entry_that_does_not_answer_lets_the_step_run(
     pod: Pod, api: faults.Api, text: str, reason: Reason

@@ -57,7 +57,9 @@ def test_a_key_of_any_characters_is_compared_with_the_one_in_the_entry(pod: Pod,
     assert pod.run("check").reason is Reason.KEY_MISMATCH
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", entry(outputs=None)])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", entry(outputs=None)], ids=["empty", "no JSON", "no object", "no outputs"]
+)
 def test_what_the_service_has_is_judged_like_any_entry(pod: Pod, api: faults.Api, text: str):
     api.put(CONFIGMAPS, "my-cache", data={"hello-1": text})
     assert pod.run("check").reason in (Reason.MISS, Reason.BROKEN_ENTRY, Reason.INCOMPLETE_ENTRY)

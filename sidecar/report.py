@@ -1,4 +1,4 @@
-"""How a run of the sidecar ended, and saying so: one log line, and the container's last word."""
+"""Reports how a run of the sidecar ended: one log line, and the container's termination message."""
 
 import json
 import os
@@ -6,24 +6,24 @@ import sys
 
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-from sidecar.kube import Answer
+from sidecar.kube import RequestResult
 from sidecar.settings import Settings
 
 _SHOWN = 12
 """Digits of the key's digest in a log line: enough to find it again."""
 
 
-def refusal(answer: Answer) -> Outcome:
-    """Turn an answer that was not a success into an outcome.
+def failure(reply: RequestResult) -> Outcome:
+    """Turn a reply that was not a success into an outcome.
 
     The server's own words stay out: a validation error repeats the value it does not like.
     """
-    if answer.status in (401, 403):
-        return Outcome(Reason.FORBIDDEN, f"the step's service account may not {answer}")
-    return Outcome(Reason.API_UNAVAILABLE, f"could not {answer}")
+    if reply.status in (401, 403):
+        return Outcome(Reason.FORBIDDEN, f"the step's service account may not {reply}")
+    return Outcome(Reason.API_UNAVAILABLE, f"could not {reply}")
 
 
-def say(outcome: Outcome, settings: Settings | None, seconds: float) -> None:
+def report(outcome: Outcome, settings: Settings | None, seconds: float) -> None:
     """Write the log line and the termination message; a place that cannot be written to is passed over."""
     milliseconds = round(seconds * 1000)
     fields = [f"stepmemo: reason={outcome.reason}"]
@@ -41,10 +41,11 @@ def say(outcome: Outcome, settings: Settings | None, seconds: float) -> None:
         fields.append(f"detail={json.dumps(outcome.detail)}")
     print(*fields, file=sys.stderr, flush=True)
     if settings is not None:
-        _last_word(settings, {"reason": outcome.reason, "detail": outcome.detail, "ms": milliseconds})
+        message = {"reason": outcome.reason, "detail": outcome.detail, "ms": milliseconds}
+        _write_termination_message(settings, message)
 
 
-def _last_word(settings: Settings, message: dict[str, object]) -> None:
+def _write_termination_message(settings: Settings, message: dict[str, object]) -> None:
     """Write the termination message; the kubelet has made the file, and where it has not, nobody reads it."""
     try:
         descriptor = os.open(settings.termination_log, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)

@@ -40,7 +40,7 @@ class ContainerRef:
     mounts: Mapping[str, Mapping[str, Any]]
 
     @property
-    def obstacle(self) -> str | None:
+    def blocker(self) -> str | None:
         """Why nothing may go before this container's command, in words that follow its name; None: it may.
 
         Hooks and restarts belong to a process that runs. On a hit there is none: Kubernetes would fail a

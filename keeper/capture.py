@@ -14,6 +14,7 @@ from urllib.parse import quote
 from argo import artifact_gc
 from argo import names as argo
 from argo.shape import mapping
+from argo.steppod import Owner
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.requests import Requests
@@ -25,7 +26,6 @@ from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.reasons import Reason
 from memoize.report import new_entry, reported, taken_over
-from webhook.pods.decision import Owner
 
 _KILLED = (137, 143)
 """Exit codes of a sidecar that Argo ended: SIGKILL and SIGTERM (inferFailedReason in operator.go)."""

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+from argo.steppod import Owner
 from keeper.actions import ActionResult, Actions
 from keeper.cache.last_hit import Hits
-from keeper.cache.view import Known, View
+from keeper.cache.view import View
 from keeper.capture import Capture
 from keeper.single_flight import Complete, Release, SingleFlight, Wait
 from keeper.state import Answer, FinalLabel, Record
@@ -19,13 +20,13 @@ from kube import client
 from memoize import names
 from memoize.entry import Entry, Hit, Miss, look_up
 from memoize.event import UNTOLD
+from memoize.keeper_status import Known
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.events import Events
 from server.logs import fields
 from server.lookups import Lookups
 from server.metrics import Metrics
-from webhook.pods.decision import Owner
 
 _log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from keeper.cache.view import Known
 from keeper.capture import End
 from keeper.steppods import GatedStep, ObservedPod, Phase
 from keeper.task_results import Posted
 from memoize.entry import Entry
+from memoize.keeper_status import Known
 from memoize.outcome import Outcome
 
 

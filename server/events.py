@@ -17,12 +17,12 @@ from typing import Any
 from kubernetes_asyncio.client import ApiClient
 from kubernetes_asyncio.client.exceptions import ApiException
 
+from argo.steppod import Owner
 from kube import client
 from memoize.entry import Entry
 from memoize.event import event, origin, saved
 from memoize.reasons import Reason
 from server.logs import fields
-from webhook.pods.decision import Owner
 
 _log = logging.getLogger(__name__)
 

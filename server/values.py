@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from kube.quantity import quantity
 from memoize import duration, spec
-from webhook.inject.qos import quantity
 
 _LEAST_MEMORY = "32Mi"
 """Less than this does not start Python; the step would run, and nothing would ever be looked up or stored."""

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
@@ -15,6 +16,7 @@ from kubernetes_asyncio.config import ConfigException
 
 from certs import pki
 from certs.cluster import Certificates
+from keeper.controller import KeeperSettings
 from keeper.wiring import Kept
 from kube import client
 from server import logs
@@ -23,7 +25,7 @@ from server.lookups import Lookups
 from server.metrics import Metrics
 from server.tls import AUTHORITY_FILE, ServingCertificate
 from webhook import settings
-from webhook.admission import Admission
+from webhook.admission import Admission, Outside
 from webhook.inject import preflight
 from webhook.inject.containers import InjectSettings, Service
 from webhook.pods.delivery import Delivery
@@ -82,9 +84,12 @@ async def _serve(chosen: Settings) -> None:
                 return chosen.inject
             return replace(chosen.inject, service=Service(chosen.keeping.service_url, serving.authority))
 
-        if kept:
-            admission = Admission(lookups, events, chosen.validate, injected, kept.refused, kept.outside)
-            server = Server(admission.workflow, admission.pod, metrics, problem, kept.service, kept.notice)
+        if kept and chosen.keeping:
+            follow = timedelta(seconds=chosen.keeping.follow_timeout)
+            outside = Outside(kept.view, kept.keeper, follow)
+            admission = Admission(lookups, events, chosen.validate, injected, kept.refused, outside)
+            routes = kept.service.add_to
+            server = Server(admission.workflow, admission.pod, metrics, problem, routes, kept.notice)
         else:
             admission = Admission(lookups, events, chosen.validate, injected)
             server = Server(admission.workflow, admission.pod, metrics, problem)
@@ -109,9 +114,17 @@ async def _serve(chosen: Settings) -> None:
 def _kept(
     api: ApiClient, chosen: Settings, lookups: Lookups, events: Events, metrics: Metrics
 ) -> Kept | None:
-    if chosen.keeping is None:
+    mode = chosen.keeping
+    if mode is None:
         return None
-    return Kept(api, chosen.keeping, chosen.namespace, chosen.inject.image, lookups, events, metrics)
+    keeper = KeeperSettings(
+        lease_namespace=chosen.namespace,
+        namespaces=mode.namespaces,
+        hold_timeout=mode.hold_timeout,
+        follow_timeout=mode.follow_timeout,
+        most_followers=mode.followers,
+    )
+    return Kept(api, keeper, mode.hit_interval, chosen.inject.image, lookups, events, metrics)
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:

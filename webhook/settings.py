@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kube.quantity import quantity
 from webhook.flags import FLAGS
 from webhook.inject.containers import InjectSettings
-from webhook.inject.qos import quantity
 from webhook.pods.delivery import Delivery
 
 

@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from enum import Enum
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
@@ -21,6 +20,7 @@ from kube import client
 from kube.reflector import Json, Reflector
 from memoize import configmap, spec
 from memoize.entry import Memoized
+from memoize.keeper_status import Known
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
@@ -33,15 +33,6 @@ READ_SECONDS = 5.0
 
 Told = Callable[[str, str], None]
 Data = Mapping[str, str]
-
-
-class Known(Enum):
-    """What the view says of an entry."""
-
-    FRESH = "fresh"
-    ABSENT = "absent"
-    """Not there, no entry, or too old."""
-    UNKNOWN = "unknown"
 
 
 class View:

@@ -5,6 +5,7 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from argo.steppod import Owner
 from keeper.steppods import GatedStep, Key, Phase
 from memoize import names
 from memoize.key import data_key
@@ -12,7 +13,6 @@ from memoize.outputs import Declared
 from memoize.plan import Plan
 from memoize.step import Step
 from tests.recordedpods import PODS
-from webhook.pods.decision import Owner
 
 Json = dict[str, Any]
 

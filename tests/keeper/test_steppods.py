@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argo import names as argo
+from argo.steppod import Owner
 from keeper.steppods import GatedStep, InjectedPod, InvalidStep, Key, Phase, read
 from memoize import names
 from memoize.key import data_key
@@ -15,7 +16,6 @@ from memoize.outcome import Outcome
 from memoize.plan import Plan
 from memoize.reasons import Reason
 from tests.keeper.tendedpods import GATE, held, recorded
-from webhook.pods.decision import Owner
 
 Json = dict[str, Any]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from argo.layout import ContainerRef
+from kube.quantity import quantity
 from memoize import names
-from webhook.inject.qos import quantity
 from webhook.inject.resources import Work, ours
 from webhook.pods.decision import InjectionPlan
 from webhook.pods.delivery import Delivery

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from keeper.cache.view import Known
 from kube.jsonpatch import END, Op, add, put
 from memoize import duration, names
+from memoize.keeper_status import Known
 from memoize.opt_in import Mode
 from memoize.plan import Plan
-from webhook.pods import room
 from webhook.pods.decision import MemoizedStep
 
 _SHARE_OF_A_LIMIT = 5
@@ -42,15 +41,11 @@ class RunAndCapture:
     """Let the Pod run as it is; the keeper stores its outputs. `detail` says why it is not held."""
 
     note: Plan
-    detail: str = ""
+    detail: str | None = None
 
 
-def outside(
-    pod: Mapping[str, Any],
-    wanted: MemoizedStep,
-    known: Known,
-    now: datetime,
-    follow: timedelta,
+def decide_gating(
+    wanted: MemoizedStep, known: Known, now: datetime, follow: timedelta
 ) -> Gate | RunAndCapture | None:
     """What to do with the Pod; None: only its own containers can do it.
 
@@ -59,8 +54,8 @@ def outside(
     step = wanted.step
     if step.declared is None:
         return None  # its template lies in a ConfigMap that is mounted in the Pod
-    until = _until(pod, wanted, now, follow)
-    unshared = _unshared(pod, wanted, now, until)
+    until = _until(wanted, now, follow)
+    unshared = _unshared(wanted, now, until)
     note = Plan(
         cache=step.cache,
         place=step.place,
@@ -73,17 +68,17 @@ def outside(
         return None  # or a Namespace that no keeper looks after
     if wanted.mode is Mode.REFRESH:
         return RunAndCapture(note, unshared)
-    obstacle = _obstacle(pod, wanted)
+    blocker = _blocker(wanted)
     if known is Known.FRESH:
-        return None if obstacle else Gate(note)
-    if obstacle or unshared:
-        return RunAndCapture(note._replace(share=False), obstacle or unshared)
+        return None if blocker else Gate(note)
+    if blocker or unshared:
+        return RunAndCapture(note._replace(share=False), blocker or unshared)
     return Gate(note)
 
 
 def written(decision: Gate | RunAndCapture) -> dict[str, str]:
     """The annotations that admission writes, and the longest that the keeper will write beside them."""
-    return {names.PLAN: decision.note.to_json(), names.REASON: "x" * room.REASON}
+    return {names.PLAN: decision.note.to_json(), names.REASON: "x" * names.LONGEST_REASON}
 
 
 def ops(pod: Mapping[str, Any], decision: Gate | RunAndCapture) -> list[Op]:
@@ -104,16 +99,16 @@ def ops(pod: Mapping[str, Any], decision: Gate | RunAndCapture) -> list[Op]:
     return [*marks, add(("spec", "schedulingGates"), [gate])]
 
 
-def _obstacle(pod: Mapping[str, Any], wanted: MemoizedStep) -> str:
-    """Why the Pod cannot be held, "" where it can.
+def _blocker(wanted: MemoizedStep) -> str | None:
+    """Why the Pod cannot be held, None where it can.
 
     A Pod with a node has been scheduled, and the API server takes no gate on it. Volumes that are made for
     the Pod, or for its workflow, may be what its successors read from; and some are made while it waits.
     A template may ask for a node (names.GATED): any word but "true" counts as "false", since a Pod that is
     not held only takes longer, and where a node is waited for that is never there a workflow hangs.
     """
-    spec = pod["spec"]
-    gated = (pod["metadata"].get("annotations") or {}).get(names.GATED, "true")
+    spec = wanted.pod.spec
+    gated = wanted.pod.annotations.get(names.GATED, "true")
     if gated != "true":
         return f"{names.GATED} is {str(gated)[:_SHOWN]}"
     if spec.get("nodeName"):
@@ -126,42 +121,42 @@ def _obstacle(pod: Mapping[str, Any], wanted: MemoizedStep) -> str:
         # workflow/controller/operator.go).
         if str(claim).startswith(f"{wanted.step.workflow}-"):
             return f"volume {volume.get('name')} is made for this workflow"
-    return ""
+    return None
 
 
-def _unshared(pod: Mapping[str, Any], wanted: MemoizedStep, now: datetime, until: datetime) -> str:
-    """Why the Pod does not wait for an equal step, "" where it may.
+def _unshared(wanted: MemoizedStep, now: datetime, until: datetime) -> str | None:
+    """Why the Pod does not wait for an equal step, None where it may.
 
     A quota that is charged before a Pod is scheduled (Kueue's) could be held by those who wait for one that
     waits for it. A template with a lock of its own may hold it while its Pod waits. What a `resource` step
     does to the cluster is often what it is there for, and its Pod is over before the resource is.
     """
-    annotations = pod["metadata"].get("annotations") or {}
-    if annotations.get(names.SINGLE_FLIGHT) == "false":
+    pod = wanted.pod
+    if pod.annotations.get(names.SINGLE_FLIGHT) == "false":
         return f"{names.SINGLE_FLIGHT} is false"
     if wanted.mode is Mode.REFRESH:
         return f"mode {wanted.mode}"
-    if pod["spec"].get("schedulingGates") or _QUEUE in (pod["metadata"].get("labels") or {}):
+    if pod.spec.get("schedulingGates") or _QUEUE in pod.labels:
         return "it waits for others to be scheduled"
-    template = wanted.layout.template or {}
+    template = wanted.pod.layout.template or {}
     for kind in ("resource", "synchronization"):
         if template.get(kind):
             return f"its template has {kind}"
     if until < now + _LEAST_WAIT:
         return "its time limit is too short"
-    return ""
+    return None
 
 
-def _until(pod: Mapping[str, Any], wanted: MemoizedStep, now: datetime, follow: timedelta) -> datetime:
+def _until(wanted: MemoizedStep, now: datetime, follow: timedelta) -> datetime:
     """The latest moment to which the Pod may wait for an equal step."""
-    limits = [left / _SHARE_OF_A_LIMIT for left in _time_limits(pod, wanted, now)]
+    limits = [left / _SHARE_OF_A_LIMIT for left in _time_limits(wanted, now)]
     return now + max(timedelta(), min([follow, *limits]))
 
 
-def _time_limits(pod: Mapping[str, Any], wanted: MemoizedStep, now: datetime) -> Iterator[timedelta]:
+def _time_limits(wanted: MemoizedStep, now: datetime) -> Iterator[timedelta]:
     """What is left of every time limit that the Pod, its template or its workflow says."""
-    template = wanted.layout.template or {}
-    for owner in (pod["spec"], template):
+    template = wanted.pod.layout.template or {}
+    for owner in (wanted.pod.spec, template):
         seconds = owner.get("activeDeadlineSeconds")
         if seconds is not None and str(seconds).isdigit():
             yield timedelta(seconds=min(int(seconds), timedelta.max.days))

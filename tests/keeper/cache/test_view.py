@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 from aiohttp import web
 
-from keeper.cache.view import Known, View
+from keeper.cache.view import View
+from memoize.keeper_status import Known
 from memoize.key import data_key
 from memoize.reasons import Reason
 from tests.cluster import Cluster

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argo import names as argo
-from keeper.cache.view import Known
 from memoize import names
+from memoize.keeper_status import Known
 from memoize.key import data_key
 from memoize.plan import LONGEST, Plan
 from memoize.reasons import Reason
 from tests.recordedpods import PODS
+from tests.webhook.pods import judged
 from tests.webhook.pods.steppods import step_pods
 from webhook.pods import decision as pods
 from webhook.pods import gating
@@ -37,13 +38,13 @@ def step_pod(**template: Any) -> Json:
     return pod
 
 
-def outside(
+def decide(
     pod: Json, known: Known, mode: str = "use", follow: timedelta = FOLLOW
 ) -> Gate | RunAndCapture | None:
     workflow = {"annotations": {names.MODE: mode}}
-    wanted = pods.judge(pod, "default", workflow, {})
+    wanted = judged.classify(pod, "default", workflow, {})
     assert isinstance(wanted, pods.MemoizedStep)
-    return gating.outside(pod, wanted, known, NOW, follow)
+    return gating.decide_gating(wanted, known, NOW, follow)
 
 
 def held(decision: object) -> Plan:
@@ -57,38 +58,38 @@ def watched(decision: object) -> RunAndCapture:
 
 
 def test_a_step_whose_entry_is_there_is_held_and_names_it() -> None:
-    note = held(outside(step_pod(), Known.FRESH))
+    note = held(decide(step_pod(), Known.FRESH))
     assert (note.share, note.capture) == (True, True)
     annotations = step_pod()["metadata"]["annotations"]
     assert note.cache == annotations[names.CACHE]
 
 
 def test_a_step_without_an_entry_is_held_for_an_equal_one() -> None:
-    note = held(outside(step_pod(), Known.ABSENT))
+    note = held(decide(step_pod(), Known.ABSENT))
     assert note.share
     assert datetime.fromisoformat(note.until) == NOW + FOLLOW
 
 
 @pytest.mark.parametrize("mode", ["use", "refresh", "readonly"])
 def test_what_the_view_does_not_know_is_left_to_the_pod(mode: str) -> None:
-    assert outside(step_pod(), Known.UNKNOWN, mode=mode) is None
+    assert decide(step_pod(), Known.UNKNOWN, mode=mode) is None
 
 
 def test_a_refresh_runs_whatever_there_is_and_is_stored() -> None:
     for known in (Known.FRESH, Known.ABSENT):
-        note = watched(outside(step_pod(), known, mode="refresh")).note
+        note = watched(decide(step_pod(), known, mode="refresh")).note
         assert note.capture
         assert not note.share
 
 
 def test_readonly_is_answered_and_never_stored() -> None:
-    assert not held(outside(step_pod(), Known.FRESH, mode="readonly")).capture
+    assert not held(decide(step_pod(), Known.FRESH, mode="readonly")).capture
 
 
 def test_readonly_that_cannot_be_held_runs_and_is_nobodys_business() -> None:
     pod = step_pod()
     pod["spec"]["nodeName"] = "here"
-    decision = watched(outside(pod, Known.ABSENT, mode="readonly"))
+    decision = watched(decide(pod, Known.ABSENT, mode="readonly"))
     after = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
     assert after["metadata"]["labels"][names.RESULT] == names.RESULT_SKIPPED
 
@@ -99,7 +100,7 @@ def test_an_offloaded_template_is_left_to_the_pod() -> None:
         for variable in container.get("env", ()):
             if variable["name"] == argo.ENV_TEMPLATE:
                 variable["value"] = argo.TEMPLATE_OFFLOADED
-    assert outside(pod, Known.FRESH) is None
+    assert decide(pod, Known.FRESH) is None
 
 
 @pytest.mark.parametrize(
@@ -112,8 +113,8 @@ def test_an_offloaded_template_is_left_to_the_pod() -> None:
 def test_a_pod_that_cannot_be_held_is_watched_or_left_to_itself(change: Json) -> None:
     pod = step_pod()
     pod["spec"] |= change
-    assert outside(pod, Known.FRESH) is None
-    assert not watched(outside(pod, Known.ABSENT)).note.share
+    assert decide(pod, Known.FRESH) is None
+    assert not watched(decide(pod, Known.ABSENT)).note.share
 
 
 def test_a_volume_made_for_the_workflow_is_an_obstacle() -> None:
@@ -121,34 +122,34 @@ def test_a_volume_made_for_the_workflow_is_an_obstacle() -> None:
     workflow = pod["metadata"]["labels"][argo.WORKFLOW_LABEL]
     claim = {"name": "work", "persistentVolumeClaim": {"claimName": f"{workflow}-work"}}
     pod["spec"]["volumes"].append(claim)
-    assert outside(pod, Known.FRESH) is None
+    assert decide(pod, Known.FRESH) is None
     claim["persistentVolumeClaim"]["claimName"] = "shared"
-    assert held(outside(pod, Known.FRESH))
+    assert held(decide(pod, Known.FRESH))
 
 
 @pytest.mark.parametrize("template", [{"resource": {"action": "get"}}, {"synchronization": {"mutex": {}}}])
 def test_what_changes_the_cluster_or_holds_a_lock_waits_for_nobody(template: Json) -> None:
-    assert not watched(outside(step_pod(**template), Known.ABSENT)).note.share
-    assert not held(outside(step_pod(**template), Known.FRESH)).share
+    assert not watched(decide(step_pod(**template), Known.ABSENT)).note.share
+    assert not held(decide(step_pod(**template), Known.FRESH)).share
 
 
 def test_what_kueue_admits_waits_for_nobody() -> None:
     pod = step_pod()
     pod["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "queue"
-    assert not watched(outside(pod, Known.ABSENT)).note.share
+    assert not watched(decide(pod, Known.ABSENT)).note.share
     pod = step_pod()
     pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
-    assert not watched(outside(pod, Known.ABSENT)).note.share
+    assert not watched(decide(pod, Known.ABSENT)).note.share
 
 
 def test_the_template_can_decline_to_wait() -> None:
     pod = step_pod()
     pod["metadata"]["annotations"][names.SINGLE_FLIGHT] = "false"
-    assert names.SINGLE_FLIGHT in watched(outside(pod, Known.ABSENT)).detail
+    assert names.SINGLE_FLIGHT in watched(decide(pod, Known.ABSENT)).detail
 
 
 def test_no_time_to_follow_means_that_none_waits() -> None:
-    assert not watched(outside(step_pod(), Known.ABSENT, follow=timedelta())).note.share
+    assert not watched(decide(step_pod(), Known.ABSENT, follow=timedelta())).note.share
 
 
 @pytest.mark.parametrize("limit", ["timeout", "pendingTimeout", "activeDeadlineSeconds", "pod", "deadline"])
@@ -164,21 +165,21 @@ def test_a_pod_waits_for_an_equal_step_a_fifth_of_its_time_limit_at_most(limit: 
             for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
                 kept = [v for v in container.get("env", ()) if v["name"] != argo.ENV_DEADLINE]
                 container["env"] = [*kept, {"name": argo.ENV_DEADLINE, "value": end}]
-    note = held(outside(pod, Known.ABSENT))
+    note = held(decide(pod, Known.ABSENT))
     assert datetime.fromisoformat(note.until) == NOW + timedelta(seconds=20)
 
 
 def test_a_limit_that_is_none_or_over_means_no_waiting() -> None:
     for text in ("soon", "5s", "-1h", "1ns"):
-        assert not watched(outside(step_pod(timeout=text), Known.ABSENT)).note.share
+        assert not watched(decide(step_pod(timeout=text), Known.ABSENT)).note.share
 
 
 @pytest.mark.parametrize("word", ["false", "False", "no", "", "{{x}}", "f" * 1000])
 def test_a_template_that_asks_for_a_node_is_never_held(word: str) -> None:
     pod = step_pod()
     pod["metadata"]["annotations"][names.GATED] = word
-    assert outside(pod, Known.FRESH) is None, "the look-up is done inside the Pod"
-    decision = watched(outside(pod, Known.ABSENT))
+    assert decide(pod, Known.FRESH) is None, "the look-up is done inside the Pod"
+    decision = watched(decide(pod, Known.ABSENT))
     assert decision.note.capture
     assert not decision.note.share
     assert decision.detail.startswith(names.GATED)
@@ -188,12 +189,12 @@ def test_a_template_that_asks_for_a_node_is_never_held(word: str) -> None:
 def test_true_is_as_no_word_at_all() -> None:
     pod = step_pod()
     pod["metadata"]["annotations"][names.GATED] = "true"
-    assert outside(pod, Known.FRESH) == outside(step_pod(), Known.FRESH)
+    assert decide(pod, Known.FRESH) == decide(step_pod(), Known.FRESH)
 
 
 def test_a_held_pod_gets_a_gate_a_label_and_a_note_and_nothing_else() -> None:
     pod = step_pod()
-    decision = outside(pod, Known.FRESH)
+    decision = decide(pod, Known.FRESH)
     assert isinstance(decision, Gate)
     after = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
     assert after["spec"].pop("schedulingGates") == [{"name": names.SCHEDULING_GATE}]
@@ -205,7 +206,7 @@ def test_a_held_pod_gets_a_gate_a_label_and_a_note_and_nothing_else() -> None:
 def test_gates_of_others_stay() -> None:
     pod = step_pod()
     pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
-    decision = outside(pod, Known.FRESH)
+    decision = decide(pod, Known.FRESH)
     assert isinstance(decision, Gate)
     after = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
     assert [gate["name"] for gate in after["spec"]["schedulingGates"]] == [
@@ -217,15 +218,15 @@ def test_gates_of_others_stay() -> None:
 @settings(max_examples=60)
 @given(pod=step_pods())
 def test_no_pod_is_decided_twice_and_none_gets_a_container(pod: Json) -> None:
-    wanted = pods.judge(pod, "default", {}, {})
+    wanted = judged.classify(pod, "default", {}, {})
     assert isinstance(wanted, pods.MemoizedStep)
-    decision = gating.outside(pod, wanted, Known.ABSENT, NOW, FOLLOW)
+    decision = gating.decide_gating(wanted, Known.ABSENT, NOW, FOLLOW)
     if decision is None:
         assert wanted.step.declared is None
         return
     before = copy.deepcopy(pod["spec"])
     after = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
-    assert pods.judge(after, "default", {}, {}) == pods.Skip(Reason.ALREADY_INJECTED)
+    assert judged.classify(after, "default", {}, {}) == pods.Skip(Reason.ALREADY_INJECTED)
     after["spec"].pop("schedulingGates", None)
     assert after["spec"] == before
 

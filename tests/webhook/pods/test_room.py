@@ -11,10 +11,10 @@ import jsonpatch
 import pytest
 
 from argo import names as argo
-from keeper.cache.view import Known
 from keeper.steppods import GatedStep, read
 from kube.jsonpatch import Op
 from memoize import names
+from memoize.keeper_status import Known
 from memoize.key import data_key
 from memoize.reasons import Reason
 from tests.recordedpods import PODS
@@ -61,14 +61,14 @@ def grown(pod: Json, free: int, *, by_key: bool) -> Json:
 
 def made(pod: Json, known: Known) -> list[tuple[list[Op], Json] | str]:
     """What admission makes of the Pod in every way there is: the operations and the Pod, or why none."""
-    wanted = pods.judge(pod, "default", {}, {})
+    wanted = judged.classify(pod, "default", {}, {})
     assert isinstance(wanted, pods.MemoizedStep), wanted
     results: list[list[Op] | str] = []
-    decision = gating.outside(pod, wanted, known, NOW, FOLLOW)
+    decision = gating.decide_gating(wanted, known, NOW, FOLLOW)
     if decision is not None:
         results.append(room.fitted(pod, gating.ops(pod, decision), gating.written(decision)))
     for settings in SETTINGS:
-        inside = pods.inside(pod, wanted, settings.gate)
+        inside = pods.plan_injection(wanted, settings.gate)
         if isinstance(inside, pods.Skip):
             assert inside.reason is Reason.NO_ROOM, inside
             results.append(inside.detail)
@@ -87,7 +87,7 @@ def test_no_pod_has_more_annotations_than_it_may_have_for_what_is_ours(
     case: str, free: int, by_key: bool, load: Callable[[str], Json]
 ) -> None:
     pod = grown(load(case), free, by_key=by_key)
-    later = len(names.REASON) + room.REASON
+    later = len(names.REASON) + names.LONGEST_REASON
     for known in (Known.FRESH, Known.ABSENT):
         for result in made(pod, known):
             if isinstance(result, str):
@@ -108,9 +108,9 @@ def test_the_keeper_knows_a_step_by_the_digest_that_took_its_keys_place(pod: Jso
     pod["metadata"] |= {"uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
     found = []
     for each in (grown(pod, 100_000, by_key=True), grown(pod, -50_000, by_key=True)):
-        wanted = pods.judge(each, pod["metadata"]["namespace"], {}, {})
+        wanted = judged.classify(each, pod["metadata"]["namespace"], {}, {})
         assert isinstance(wanted, pods.MemoizedStep)
-        decision = gating.outside(each, wanted, Known.FRESH, NOW, FOLLOW)
+        decision = gating.decide_gating(wanted, Known.FRESH, NOW, FOLLOW)
         assert isinstance(decision, gating.Gate)
         ops = room.fitted(each, gating.ops(each, decision), gating.written(decision))
         assert isinstance(ops, list)

@@ -11,8 +11,8 @@ import jsonpatch
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from keeper.cache.view import Known
 from memoize import names
+from memoize.keeper_status import Known
 from memoize.reasons import Reason
 from tests.recordedpods import PODS
 from tests.webhook.pods import judged
@@ -43,9 +43,9 @@ def injected(pod: Json, chosen: InjectSettings) -> Json | None:
 
 
 def held(pod: Json) -> Json:
-    wanted = pods.judge(pod, "default", {}, {})
+    wanted = judged.classify(pod, "default", {}, {})
     assert isinstance(wanted, pods.MemoizedStep)
-    decision = gating.outside(pod, wanted, Known.FRESH, datetime.now(UTC), timedelta(minutes=10))
+    decision = gating.decide_gating(wanted, Known.FRESH, datetime.now(UTC), timedelta(minutes=10))
     assert isinstance(decision, gating.Gate)
     after: Json = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
     return after

@@ -24,7 +24,7 @@ from webhook.inject.patch import inject
 from webhook.pods import decision, gating, room, traces
 from webhook.pods.decision import MemoizedStep, Skip
 from webhook.review import Request
-from webhook.submit import verdict as workflows
+from webhook.submit.verdict import review_object
 
 WORKFLOW_OPERATIONS: Mapping[str, frozenset[str]] = {
     templates.WORKFLOW: frozenset({"CREATE"}),
@@ -40,15 +40,19 @@ The controller updates a Workflow at every step, so updates of these are none of
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was decided about one object. Any error denies it; `ops` change it."""
+    """What was decided about one object."""
 
     reason: Reason
     detail: str = ""
     errors: Sequence[FieldError] = ()
+    """Any of them denies the object."""
     warnings: Sequence[str] = ()
     ops: Sequence[Op] = ()
+    """They change the object that is admitted."""
     workflow: str = ""
+    """Of a step Pod, the name of its Workflow."""
     node: str = ""
+    """Of a Pod, the id of the node that it names."""
 
 
 class Keeper(Protocol):
@@ -68,11 +72,12 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What deciding steps outside of their Pods takes. `follow`: how long one may wait for an equal step."""
+    """What deciding steps outside of their Pods takes."""
 
     view: View
     keeper: Keeper
     follow: timedelta
+    """How long a step may wait for an equal one."""
 
 
 class Admission:
@@ -103,7 +108,7 @@ class Admission:
             return Outcome(Reason.NOT_MEMOIZED, "not an object that this webhook looks at")
         # None means the server's defaults: a submit must not fail because its Namespace cannot be read.
         labels = await self._lookups.namespace_labels(request.namespace) if request.namespace else None
-        verdict = workflows.review(
+        verdict = review_object(
             request.kind,
             request.object or {},
             request.old_object,

@@ -6,7 +6,7 @@ from argo.steppod import Owner, StepPod
 from bench import reviews
 from webhook import review
 from webhook.pods import decision
-from webhook.submit import verdict as workflows
+from webhook.submit.verdict import review_object
 
 
 def test_the_pod_is_one_that_is_injected_and_as_large_as_the_issue_says() -> None:
@@ -24,7 +24,7 @@ def test_the_workflow_has_its_size_and_every_template_is_taken_over() -> None:
     body = json.dumps(reviews.of_workflow("ns", 100_000, 40)).encode()
     assert 98_000 < len(body) <= 100_000
     asked = review.parse(body)
-    verdict = workflows.review(asked.kind, asked.object or {}, None, "CREATE", {}, "enforce")
+    verdict = review_object(asked.kind, asked.object or {}, None, "CREATE", {}, "enforce")
     assert verdict.errors == verdict.warnings == []
     assert sum(op["op"] == "remove" for op in verdict.ops) == 40
 

@@ -67,12 +67,12 @@ def pod_template(settings: InjectSettings) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PodTemplate",
-        "metadata": {"generateName": "stepmemo-trial-"},
+        "metadata": {"generateName": "stepmemo-preflight-"},
         "template": {"spec": image_volume.specimen(settings)},
     }
 
 
-def judge(sent: dict[str, Any], code: int, answer: object) -> Taken | Refused | Later:
+def evaluate_preflight(sent: dict[str, Any], code: int, answer: object) -> Taken | Refused | Later:
     """What the API server's answer to creating `sent` means: its HTTP status and its JSON, if it is any."""
     if 200 <= code < 300:
         if not isinstance(answer, dict) or answer.get("kind") != sent["kind"]:
@@ -132,7 +132,7 @@ async def require_image_volumes(
     patience: float = PATIENCE,
     pause: float = PAUSE,
 ) -> None:
-    """Return once the API server has taken the trial in this namespace; RefusedError, UnansweredError."""
+    """Return once the API server has taken the preflight in this namespace; RefusedError, UnansweredError."""
     sent = pod_template(settings)
     path = f"/api/v1/namespaces/{namespace}/podtemplates?dryRun=All"
     problem = "no answer"
@@ -153,10 +153,10 @@ async def _ask(api: ApiClient, path: str, sent: dict[str, Any]) -> Taken | Refus
     try:
         answer = await client.request(api, "POST", path, seconds=_REQUEST_SECONDS, body=sent)
     except ApiException as error:
-        return judge(sent, int(error.status or 0) or 500, _decoded(error.body))
+        return evaluate_preflight(sent, int(error.status or 0) or 500, _decoded(error.body))
     except client.FAILURES as error:
         return Later(client.explain(error))
-    return judge(sent, 201, answer)
+    return evaluate_preflight(sent, 201, answer)
 
 
 def _decoded(body: object) -> object:

@@ -27,19 +27,21 @@ _MODES = {mode.value: mode for mode in Mode}
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Leave the Pod as it is. `detail` says more than the code does, but never a parameter's value."""
+    """Leave the Pod as it is."""
 
     reason: Reason
     detail: str = ""
+    """Says more than the reason does, but never a parameter's value."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoizedStep:
-    """A step to memoize: what is known of it, its Pod, and how its author wants it done."""
+    """A step to memoize, and its Pod."""
 
     step: Step
     pod: StepPod
     mode: Mode
+    """How its author wants it done; never OFF."""
 
     @property
     def mains(self) -> tuple[str, ...]:
@@ -53,14 +55,19 @@ class MemoizedStep:
 
 @dataclass(frozen=True)
 class InjectionPlan:
-    """What to inject: the check, the capture, or both, and how the gate gets there."""
+    """What to inject: the check, the capture, or both."""
 
     step: Step
     layout: Layout
+    """Of the Pod as it is before the injection."""
     mains: tuple[str, ...]
+    """Names of the step's main containers."""
     check: bool
+    """The key is looked up in the Pod, and containers wait for the answer."""
     capture: bool
+    """The step's outputs are stored from within the Pod."""
     delivery: Delivery
+    """How the gate gets there."""
 
     @cached_property
     def variable(self) -> str:
@@ -75,11 +82,12 @@ class InjectionPlan:
 
 @dataclass(frozen=True, slots=True)
 class Inject:
-    """Inject `plan`; `detail` says why it is less than check and capture, or delivered in another way."""
+    """Inject what the plan says."""
 
     reason: Reason
     plan: InjectionPlan
     detail: str = ""
+    """Why it is less than check and capture, or delivered in another way than the server was told."""
 
 
 def screen(pod: StepPod) -> Skip | None:

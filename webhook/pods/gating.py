@@ -33,59 +33,60 @@ _QUEUE = "kueue.x-k8s.io/queue-name"
 class Gate:
     """Keep the Pod unscheduled; the keeper decides it."""
 
-    note: Plan
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
 class RunAndCapture:
-    """Let the Pod run as it is; the keeper stores its outputs. `detail` says why it is not held."""
+    """Let the Pod run as it is; the keeper stores its outputs."""
 
-    note: Plan
+    plan: Plan
     detail: str | None = None
+    """Why it is not gated, where its mode alone does not say so."""
 
 
 def decide_gating(
-    wanted: MemoizedStep, known: Known, now: datetime, follow: timedelta
+    memoized: MemoizedStep, known: Known, now: datetime, follow: timedelta
 ) -> Gate | RunAndCapture | None:
     """What to do with the Pod; None: only its own containers can do it.
 
     `known` is what the view says of the step's entry, `follow` is how long a Pod may wait for an equal step.
     """
-    step = wanted.step
+    step = memoized.step
     if step.declared is None:
         return None  # its template lies in a ConfigMap that is mounted in the Pod
-    until = _until(wanted, now, follow)
-    unshared = _unshared(wanted, now, until)
-    note = Plan(
+    until = _until(memoized, now, follow)
+    unshared = _unshared(memoized, now, until)
+    plan = Plan(
         cache=step.cache,
         place=step.place,
         share=not unshared,
-        capture=wanted.mode is not Mode.READONLY,
+        capture=memoized.mode is not Mode.READONLY,
         gc=step.gc,
         until=until.astimezone(UTC).isoformat(timespec="seconds"),
     )
     if known is Known.UNKNOWN:
         return None  # or a Namespace that no keeper looks after
-    if wanted.mode is Mode.REFRESH:
-        return RunAndCapture(note, unshared)
-    blocker = _blocker(wanted)
+    if memoized.mode is Mode.REFRESH:
+        return RunAndCapture(plan, unshared)
+    blocker = _blocker(memoized)
     if known is Known.FRESH:
-        return None if blocker else Gate(note)
+        return None if blocker else Gate(plan)
     if blocker or unshared:
-        return RunAndCapture(note._replace(share=False), blocker or unshared)
-    return Gate(note)
+        return RunAndCapture(plan._replace(share=False), blocker or unshared)
+    return Gate(plan)
 
 
 def written(decision: Gate | RunAndCapture) -> dict[str, str]:
     """The annotations that admission writes, and the longest that the keeper will write beside them."""
-    return {names.PLAN: decision.note.to_json(), names.REASON: "x" * names.LONGEST_REASON}
+    return {names.PLAN: decision.plan.to_json(), names.REASON: "x" * names.LONGEST_REASON}
 
 
 def ops(pod: Mapping[str, Any], decision: Gate | RunAndCapture) -> list[Op]:
     """The operations that carry the decision out."""
     held = isinstance(decision, Gate)
-    runs_as = names.RESULT_MISS if decision.note.capture else names.RESULT_SKIPPED
-    label, plan = names.RESULT_GATED if held else runs_as, decision.note.to_json()
+    runs_as = names.RESULT_MISS if decision.plan.capture else names.RESULT_SKIPPED
+    label, plan = names.RESULT_GATED if held else runs_as, decision.plan.to_json()
     metadata = pod["metadata"]
     marks = [
         put(("metadata", "labels"), names.RESULT, label, there=metadata.get("labels")),
@@ -99,7 +100,7 @@ def ops(pod: Mapping[str, Any], decision: Gate | RunAndCapture) -> list[Op]:
     return [*marks, add(("spec", "schedulingGates"), [gate])]
 
 
-def _blocker(wanted: MemoizedStep) -> str | None:
+def _blocker(memoized: MemoizedStep) -> str | None:
     """Why the Pod cannot be held, None where it can.
 
     A Pod with a node has been scheduled, and the API server takes no gate on it. Volumes that are made for
@@ -107,8 +108,8 @@ def _blocker(wanted: MemoizedStep) -> str | None:
     A template may ask for a node (names.GATED): any word but "true" counts as "false", since a Pod that is
     not held only takes longer, and where a node is waited for that is never there a workflow hangs.
     """
-    spec = wanted.pod.spec
-    gated = wanted.pod.annotations.get(names.GATED, "true")
+    spec = memoized.pod.spec
+    gated = memoized.pod.annotations.get(names.GATED, "true")
     if gated != "true":
         return f"{names.GATED} is {str(gated)[:_SHOWN]}"
     if spec.get("nodeName"):
@@ -119,26 +120,26 @@ def _blocker(wanted: MemoizedStep) -> str | None:
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
         # The name that Argo gives to the claims of volumeClaimTemplates (createPVCs in
         # workflow/controller/operator.go).
-        if str(claim).startswith(f"{wanted.step.workflow}-"):
+        if str(claim).startswith(f"{memoized.step.workflow}-"):
             return f"volume {volume.get('name')} is made for this workflow"
     return None
 
 
-def _unshared(wanted: MemoizedStep, now: datetime, until: datetime) -> str | None:
+def _unshared(memoized: MemoizedStep, now: datetime, until: datetime) -> str | None:
     """Why the Pod does not wait for an equal step, None where it may.
 
     A quota that is charged before a Pod is scheduled (Kueue's) could be held by those who wait for one that
     waits for it. A template with a lock of its own may hold it while its Pod waits. What a `resource` step
     does to the cluster is often what it is there for, and its Pod is over before the resource is.
     """
-    pod = wanted.pod
+    pod = memoized.pod
     if pod.annotations.get(names.SINGLE_FLIGHT) == "false":
         return f"{names.SINGLE_FLIGHT} is false"
-    if wanted.mode is Mode.REFRESH:
-        return f"mode {wanted.mode}"
+    if memoized.mode is Mode.REFRESH:
+        return f"mode {memoized.mode}"
     if pod.spec.get("schedulingGates") or _QUEUE in pod.labels:
         return "it waits for others to be scheduled"
-    template = wanted.pod.layout.template or {}
+    template = memoized.pod.layout.template or {}
     for kind in ("resource", "synchronization"):
         if template.get(kind):
             return f"its template has {kind}"
@@ -147,16 +148,16 @@ def _unshared(wanted: MemoizedStep, now: datetime, until: datetime) -> str | Non
     return None
 
 
-def _until(wanted: MemoizedStep, now: datetime, follow: timedelta) -> datetime:
+def _until(memoized: MemoizedStep, now: datetime, follow: timedelta) -> datetime:
     """The latest moment to which the Pod may wait for an equal step."""
-    limits = [left / _SHARE_OF_A_LIMIT for left in _time_limits(wanted, now)]
+    limits = [left / _SHARE_OF_A_LIMIT for left in _time_limits(memoized, now)]
     return now + max(timedelta(), min([follow, *limits]))
 
 
-def _time_limits(wanted: MemoizedStep, now: datetime) -> Iterator[timedelta]:
+def _time_limits(memoized: MemoizedStep, now: datetime) -> Iterator[timedelta]:
     """What is left of every time limit that the Pod, its template or its workflow says."""
-    template = wanted.pod.layout.template or {}
-    for owner in (wanted.pod.spec, template):
+    template = memoized.pod.layout.template or {}
+    for owner in (memoized.pod.spec, template):
         seconds = owner.get("activeDeadlineSeconds")
         if seconds is not None and str(seconds).isdigit():
             yield timedelta(seconds=min(int(seconds), timedelta.max.days))
@@ -166,8 +167,8 @@ def _time_limits(wanted: MemoizedStep, now: datetime) -> Iterator[timedelta]:
                 yield timedelta(microseconds=duration.parse(str(text)) / 1000)
             except duration.DurationError:
                 yield timedelta()
-    if wanted.step.deadline:
+    if memoized.step.deadline:
         try:
-            yield datetime.fromisoformat(wanted.step.deadline) - now
+            yield datetime.fromisoformat(memoized.step.deadline) - now
         except (ValueError, TypeError):
             yield timedelta()

@@ -9,8 +9,7 @@ from memoize import names
 from memoize.key import data_key
 from memoize.reasons import Reason
 from tests.webhook.pods import judged
-from webhook.pods import decision as pods
-from webhook.pods.decision import Inject, InjectionPlan, Skip
+from webhook.pods.decision import Inject, InjectionPlan, Skip, screen
 
 Json = dict[str, Any]
 NAMESPACE = "cap-v412-legacy"
@@ -460,7 +459,7 @@ def test_a_container_that_is_not_argos_may_have_hooks(pod: Json) -> None:
 def screened(pod: Json) -> Skip | None:
     step = StepPod.parse(pod, NAMESPACE)
     assert isinstance(step, StepPod)
-    return pods.screen(step)
+    return screen(step)
 
 
 def test_screening_lets_a_pod_through_that_may_be_injected(pod: Json) -> None:

@@ -21,8 +21,8 @@ from tests.recordedpods import PODS
 from tests.webhook.pods import judged
 from webhook.inject.containers import InjectSettings, Service
 from webhook.inject.patch import inject
-from webhook.pods import decision as pods
 from webhook.pods import gating, room
+from webhook.pods.decision import Inject, MemoizedStep, Skip, plan_injection
 from webhook.pods.delivery import Delivery
 
 pytestmark = pytest.mark.slow
@@ -62,14 +62,14 @@ def grown(pod: Json, free: int, *, by_key: bool) -> Json:
 def made(pod: Json, known: Known) -> list[tuple[list[Op], Json] | str]:
     """What admission makes of the Pod in every way there is: the operations and the Pod, or why none."""
     wanted = judged.classify(pod, "default", {}, {})
-    assert isinstance(wanted, pods.MemoizedStep), wanted
+    assert isinstance(wanted, MemoizedStep), wanted
     results: list[list[Op] | str] = []
     decision = gating.decide_gating(wanted, known, NOW, FOLLOW)
     if decision is not None:
         results.append(room.fitted(pod, gating.ops(pod, decision), gating.written(decision)))
     for settings in SETTINGS:
-        inside = pods.plan_injection(wanted, settings.gate)
-        if isinstance(inside, pods.Skip):
+        inside = plan_injection(wanted, settings.gate)
+        if isinstance(inside, Skip):
             assert inside.reason is Reason.NO_ROOM, inside
             results.append(inside.detail)
         else:
@@ -109,7 +109,7 @@ def test_the_keeper_knows_a_step_by_the_digest_that_took_its_keys_place(pod: Jso
     found = []
     for each in (grown(pod, 100_000, by_key=True), grown(pod, -50_000, by_key=True)):
         wanted = judged.classify(each, pod["metadata"]["namespace"], {}, {})
-        assert isinstance(wanted, pods.MemoizedStep)
+        assert isinstance(wanted, MemoizedStep)
         decision = gating.decide_gating(wanted, Known.FRESH, NOW, FOLLOW)
         assert isinstance(decision, gating.Gate)
         ops = room.fitted(each, gating.ops(each, decision), gating.written(decision))
@@ -134,7 +134,7 @@ def test_a_key_too_long_for_a_variable_is_handed_on_by_its_digest(
     for length, digested in ((100_000, False), (room.VARIABLE, True), (200_000, True)):
         pod["metadata"]["annotations"][names.KEY] = "x" * length
         decision = judged.decide(pod, "default", {}, {}, settings.gate)
-        assert isinstance(decision, pods.Inject)
+        assert isinstance(decision, Inject)
         assert bool(decision.plan.step.digest) is digested
         assert decision.plan.step.place == data_key("x" * length)
         ops = room.fitted(pod, inject(pod, decision.plan, settings), {})
@@ -154,7 +154,7 @@ def test_a_template_too_large_for_a_variable_leaves_its_pod_alone(pod: Json) -> 
                 template["outputs"] = {"parameters": [{"name": "x" * 140_000}]}
                 variable["value"] = json.dumps(template)
     decision = judged.decide(pod, "default", {}, {})
-    assert isinstance(decision, pods.Skip)
+    assert isinstance(decision, Skip)
     assert decision.reason is Reason.NO_ROOM
 
 
@@ -191,5 +191,5 @@ def test_many_small_fields_count_for_what_managed_fields_say_of_them(pod: Json) 
 def test_whoever_writes_a_service_ca_of_any_length_breaks_nothing(pod: Json) -> None:
     settings = replace(SETTINGS[1], service=Service("https://x", "x" * 2_000_000))
     decision = judged.decide(pod, "default", {}, {}, settings.gate)
-    assert isinstance(decision, pods.Inject)
+    assert isinstance(decision, Inject)
     assert isinstance(room.fitted(pod, inject(pod, decision.plan, settings), {}), str)

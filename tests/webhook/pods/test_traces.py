@@ -19,8 +19,8 @@ from tests.webhook.pods import judged
 from tests.webhook.pods.steppods import step_pods
 from webhook.inject.containers import InjectSettings, Service
 from webhook.inject.patch import inject
-from webhook.pods import decision as pods
 from webhook.pods import gating, traces
+from webhook.pods.decision import MemoizedStep, Skip
 from webhook.pods.delivery import Delivery
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ KINDS = ("initContainers", "containers")
 
 def injected(pod: Json, chosen: InjectSettings) -> Json | None:
     decision = judged.decide(pod, "default", {}, {}, chosen.gate)
-    if isinstance(decision, pods.Skip):
+    if isinstance(decision, Skip):
         return None
     after: Json = jsonpatch.apply_patch(copy.deepcopy(pod), inject(pod, decision.plan, chosen))
     return after
@@ -44,7 +44,7 @@ def injected(pod: Json, chosen: InjectSettings) -> Json | None:
 
 def held(pod: Json) -> Json:
     wanted = judged.classify(pod, "default", {}, {})
-    assert isinstance(wanted, pods.MemoizedStep)
+    assert isinstance(wanted, MemoizedStep)
     decision = gating.decide_gating(wanted, Known.FRESH, datetime.now(UTC), timedelta(minutes=10))
     assert isinstance(decision, gating.Gate)
     after: Json = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))

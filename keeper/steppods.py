@@ -197,8 +197,8 @@ def _decided(pod: StepPod | NotAStep) -> dict[str, Any] | Outcome:
         return step
     if step.declared is None:
         return Outcome(Reason.UNDECIDED, "the template is not in the Pod")
-    key = Key(pod.owner.namespace, step.cache, step.place)
-    if (note.cache, note.place) != key[1:]:
+    key = Key(pod.owner.namespace, step.cache, step.data_key)
+    if (note.cache, note.data_key) != key[1:]:
         return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is of another key")
     containers = pod.spec.get("containers") or ()
     return {

@@ -75,7 +75,7 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
         namespace=caller.namespace,
         pod=caller.pod,
         memo=memo,
-        place=memo.place,
+        place=memo.data_key,
         node_id=node_id,
         workflow=(metadata.get("labels") or {}).get(argo.WORKFLOW_LABEL, ""),
     )

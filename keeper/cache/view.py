@@ -92,7 +92,7 @@ class View:
         part, key = self._part(namespace), (namespace, cache)
         if part is None or not part.reflector.in_sync or not part.index.holds(key):
             return Known.UNKNOWN, ""
-        seen = part.index.find(key, memo.place)
+        seen = part.index.find(key, memo.data_key)
         if seen is None or not fresh(seen, memo.max_age, now):
             return Known.ABSENT, ""
         return Known.FRESH, seen.created

@@ -128,14 +128,14 @@ def memory(settings: InjectSettings) -> list[str]:
 
 def awaited(plan: InjectionPlan) -> list[str]:
     """The gate's options that name the containers whose end decides whether the outputs are stored."""
-    return [word for place in plan.layout.recorded for word in (_kind(place, plan), place.name)]
+    return [word for ref in plan.layout.recorded for word in (_kind(ref, plan), ref.name)]
 
 
-def _kind(place: ContainerRef, plan: InjectionPlan) -> str:
+def _kind(ref: ContainerRef, plan: InjectionPlan) -> str:
     """What the end of a container means to the gate: `-M` and `-w` must succeed, `-s` may be signalled."""
-    if place is plan.layout.auxiliary:
+    if ref is plan.layout.auxiliary:
         return "-w"
-    return "-M" if place.name in plan.mains else "-s"
+    return "-M" if ref.name in plan.mains else "-s"
 
 
 def env(plan: InjectionPlan, settings: InjectSettings) -> list[Json]:

@@ -43,11 +43,11 @@ def inject(pod: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings
 def _gate_commands(plan: InjectionPlan, parts: Parts) -> list[Op]:
     """The gate before every gated command, recording the end where that must be known."""
     ops: list[Op] = []
-    for place in plan.gated:
-        recording = ["-r", place.name] if plan.capture and place in plan.layout.recorded else []
-        path = ("spec", place.kind, place.index)
-        ops.append(replace((*path, "command"), [*parts.gate, *recording, "--", *place.container["command"]]))
-        ops += _insert(path, place.container, "volumeMounts", END, parts.gate_mounts)
+    for ref in plan.gated:
+        recording = ["-r", ref.name] if plan.capture and ref in plan.layout.recorded else []
+        path = ("spec", ref.kind, ref.index)
+        ops.append(replace((*path, "command"), [*parts.gate, *recording, "--", *ref.container["command"]]))
+        ops += _insert(path, ref.container, "volumeMounts", END, parts.gate_mounts)
     return ops
 
 

@@ -39,12 +39,12 @@ def _clash(pod_spec: Mapping[str, Any], shape: Layout) -> str | None:
     All our names are kept free, whichever way the gate is delivered and the cache is reached: another
     `--injection` or `--access` must not change which steps are memoized.
     """
-    for place in shape.places:
-        if place.name in names.CONTAINERS:
-            return f"container {place.name}"
-        for path in place.mounts:
+    for ref in shape.containers:
+        if ref.name in names.CONTAINERS:
+            return f"container {ref.name}"
+        for path in ref.mounts:
             if f"{path}/".startswith(_INSIDE):
-                return f"mount {path} of container {place.name}"
+                return f"mount {path} of container {ref.name}"
     clashing = next((v for v in pod_spec.get("volumes") or () if v.get("name") in _VOLUMES), None)
     return None if clashing is None else f"volume {clashing['name']}"
 

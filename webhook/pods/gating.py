@@ -59,7 +59,7 @@ def decide_gating(
     unshared = _unshared(memoized, now, until)
     plan = Plan(
         cache=step.cache,
-        place=step.place,
+        data_key=step.data_key,
         share=not unshared,
         capture=memoized.mode is not Mode.READONLY,
         gc=step.gc,

@@ -323,7 +323,7 @@ def test_a_key_that_no_container_could_be_started_with_is_handed_on_by_its_diges
     for key, digested in (("x" * 100_000, False), ("x" * 131_072, True), ("ü" * 30_000, True)):
         step = plan(annotate(pod, key=key)).step
         assert (step.key == "", bool(step.digest)) == (digested, digested)
-        assert step.place == data_key(key)
+        assert step.data_key == data_key(key)
 
 
 # --- What must not be touched ------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def test_the_keeper_knows_a_step_by_the_digest_that_took_its_keys_place(pod: Jso
         assert isinstance(ops, list)
         read_again = read(jsonpatch.apply_patch(each, ops))
         assert isinstance(read_again, GatedStep)
-        assert read_again.key.place == wanted.step.place
+        assert read_again.key.place == wanted.step.data_key
         found.append(read_again.step)
     assert [bool(step.digest) for step in found] == [False, True]
 
@@ -136,7 +136,7 @@ def test_a_key_too_long_for_a_variable_is_handed_on_by_its_digest(
         decision = judged.decide(pod, "default", {}, {}, settings.gate)
         assert isinstance(decision, Inject)
         assert bool(decision.plan.step.digest) is digested
-        assert decision.plan.step.place == data_key("x" * length)
+        assert decision.plan.step.data_key == data_key("x" * length)
         ops = room.fitted(pod, inject(pod, decision.plan, settings), {})
         assert isinstance(ops, list)
         after = jsonpatch.apply_patch(copy.deepcopy(pod), ops)

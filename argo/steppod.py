@@ -81,7 +81,8 @@ class StepPod:
 
 
 def _controller(metadata: Json, namespace: str) -> Owner | None:
-    for reference in metadata.get("ownerReferences") or ():
+    references = metadata.get("ownerReferences")
+    for reference in map(mapping, references if isinstance(references, list) else ()):
         group = str(reference.get("apiVersion", "")).partition("/")[0]
         if reference.get("controller") and reference.get("kind") == "Workflow" and group == names.GROUP:
             found = Owner(namespace, str(reference.get("name", "")), str(reference.get("uid", "")))

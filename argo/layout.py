@@ -40,7 +40,7 @@ class ContainerRef:
     mounts: Mapping[str, Mapping[str, Any]]
 
     @property
-    def obstacle(self) -> str | None:
+    def blocker(self) -> str | None:
         """Why nothing may go before this container's command, in words that follow its name; None: it may.
 
         Hooks and restarts belong to a process that runs. On a hit there is none: Kubernetes would fail a
@@ -59,26 +59,28 @@ class ContainerRef:
 
 @dataclass(frozen=True)
 class Layout:
-    """What injection needs to know of one step Pod.
+    """What injection needs to know of one step Pod."""
 
-    `places` are all containers, `managed` those that Argo manages. `template` is None where Argo offloaded it
-    (`offloaded`), and where there is none to be read.
-    `auxiliary` is `wait` or `supervisor`. `deadline` is when that ends the step, "" for never. The mounts are
-    volumeMounts of containers that Argo manages. `restarts`: a container that failed is started again.
-    """
-
-    places: tuple[ContainerRef, ...]
+    containers: tuple[ContainerRef, ...]
+    """All of the Pod's, init containers first."""
     managed: tuple[ContainerRef, ...]
+    """Those that Argo manages."""
     auxiliary: ContainerRef | None
+    """`wait` or `supervisor`."""
     template: Mapping[str, Any] | None
+    """None where Argo offloaded it (`offloaded`), and where there is none to be read."""
     offloaded: bool
     include_result: bool
+    """Some other step uses this one's `outputs.result`."""
     deadline: str
+    """When the auxiliary container ends the step (RFC 3339), "" for never."""
     token_mount: Mapping[str, Any] | None
+    """A volumeMount of a container that Argo manages, as the other mounts are."""
     argo_mount: Mapping[str, Any] | None
     argo_bin_mount: Mapping[str, Any] | None
     config_mount: Mapping[str, Any] | None
     restarts: bool
+    """A container that failed is started again."""
 
     @cached_property
     def recorded(self) -> tuple[ContainerRef, ...]:
@@ -126,20 +128,20 @@ class Layout:
 
 def read(pod: Mapping[str, Any]) -> Layout:
     """The layout of a Pod, whatever it is: what is not there is None or empty."""
-    places = tuple(_places(pod.get("spec") or {}))
-    source = _template_source(places)
+    refs = tuple(_refs(pod.get("spec") or {}))
+    source = _template_source(refs)
     text = str(source.variables[names.ENV_TEMPLATE]) if source is not None else None
     offloaded = text == names.TEMPLATE_OFFLOADED
     template = None if text is None or offloaded else _parse(text)
     declared_inits = _names_of((template or {}).get("initContainers"))
-    managed = tuple(m for m in places if _is_managed(m, declared_inits))
+    managed = tuple(m for m in refs if _is_managed(m, declared_inits))
     auxiliary = next((m for m in managed if m.kind == "containers" and m.name in _AUXILIARIES), None)
     regular = [m for m in managed if m.kind == "containers"]
     # The executor may have a service account of its own (executor.serviceAccountName): its token is the one
     # that may write task results.
     by_authority = sorted(regular, key=lambda m: (m is not auxiliary, m.name != names.MAIN_CONTAINER))
     return Layout(
-        places=places,
+        containers=refs,
         managed=managed,
         auxiliary=auxiliary,
         template=template,
@@ -154,7 +156,7 @@ def read(pod: Mapping[str, Any]) -> Layout:
     )
 
 
-def _places(spec: Mapping[str, Any]) -> Iterator[ContainerRef]:
+def _refs(spec: Mapping[str, Any]) -> Iterator[ContainerRef]:
     for kind in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(kind) or ()):
             name = str(container.get("name", ""))
@@ -173,23 +175,23 @@ def _mounts(container: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def _template_source(places: tuple[ContainerRef, ...]) -> ContainerRef | None:
+def _template_source(refs: tuple[ContainerRef, ...]) -> ContainerRef | None:
     """The container whose ARGO_TEMPLATE is Argo's own word.
 
     That is `init`, `supervisor`, or `main` where neither is there; before version.TEMPLATE_IN_ONE_CONTAINER
     every container has one. The template's own init containers have a copy in all versions, and come last.
     """
-    carriers = [m for m in places if names.ENV_TEMPLATE in m.variables]
+    carriers = [m for m in refs if names.ENV_TEMPLATE in m.variables]
     argos = (names.INIT_CONTAINER, names.SUPERVISOR_CONTAINER, names.MAIN_CONTAINER)
     return min(carriers, key=lambda m: m.name not in argos, default=None)
 
 
-def _is_managed(place: ContainerRef, declared_inits: frozenset[str]) -> bool:
+def _is_managed(ref: ContainerRef, declared_inits: frozenset[str]) -> bool:
     """Argo marks its containers with a variable; what a service mesh or another webhook adds has none."""
-    if names.ENV_CONTAINER_NAME in place.variables:
+    if names.ENV_CONTAINER_NAME in ref.variables:
         return True
-    return place.kind == "initContainers" and (
-        place.name in declared_inits or place.name.startswith(_PLUGIN_INIT_PREFIX)
+    return ref.kind == "initContainers" and (
+        ref.name in declared_inits or ref.name.startswith(_PLUGIN_INIT_PREFIX)
     )
 
 
@@ -198,8 +200,8 @@ def _deadline(managed: tuple[ContainerRef, ...]) -> str:
     return "" if value.startswith(_NO_TIME) else value
 
 
-def _first_mount(places: list[ContainerRef], path: str) -> Mapping[str, Any] | None:
-    return next((mount for m in places if (mount := m.mounts.get(path)) is not None), None)
+def _first_mount(refs: list[ContainerRef], path: str) -> Mapping[str, Any] | None:
+    return next((mount for m in refs if (mount := m.mounts.get(path)) is not None), None)
 
 
 def _parse(text: str) -> Mapping[str, Any] | None:

@@ -149,13 +149,13 @@ def workflow_spec(kind: str, obj: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def defaults_site(kind: str, obj: Mapping[str, Any]) -> TemplateRef | None:
+def defaults_ref(kind: str, obj: Mapping[str, Any]) -> TemplateRef | None:
     """The object's `templateDefaults`, None if it has none."""
     defaults = mapping(workflow_spec(kind, obj).get(_DEFAULTS))
     return TemplateRef((*spec_parts(kind), _DEFAULTS), defaults, {}) if defaults else None
 
 
-def sites(
+def template_refs(
     kind: str, obj: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
 ) -> Iterator[TemplateRef]:
     """Every template of the object in reading order, inline ones after the template around them.
@@ -174,9 +174,9 @@ def _with_inline(
 ) -> Iterator[TemplateRef]:
     if not isinstance(template, dict):
         return
-    site = TemplateRef(parts, template, defaults, enclosing)
-    yield site
-    inner = enclosing | frozenset(site.parameters)
+    ref = TemplateRef(parts, template, defaults, enclosing)
+    yield ref
+    inner = enclosing | frozenset(ref.parameters)
     for i, group in enumerate(items(template.get("steps"))):
         for j, step in enumerate(items(group)):
             inline = mapping(step).get("inline")

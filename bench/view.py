@@ -25,9 +25,10 @@ from bench import api, machine
 from bench.figures import Figure, Report, Target, compare
 from bench.measure import Series, interleave
 from bench.steppod import entries, step
-from keeper.cache.view import KEPT_BYTES, Known, View
+from keeper.cache.view import KEPT_BYTES, View
 from kube import client
 from memoize import configmap
+from memoize.keeper_status import Known
 from memoize.key import data_key
 from tests.cluster import Cluster
 from tests.waiting import until

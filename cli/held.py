@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 from kubernetes_asyncio.client import ApiClient
 
 from argo import names as argo
+from argo.steppod import StepPod
 from kube import client, jsonpatch
 from kube.errors import ApiError, Conflict, Invalid, NotFound
 from kube.jsonpatch import Op
 from memoize import names, spec, taskresult
 from memoize.reasons import Reason
-from webhook.pods import decision
 
 SELECTOR = ("fieldSelector", "status.phase=Pending")
 """Where held Pods are, whatever became of their labels: one that lost ours is found by no keeper."""
@@ -168,7 +168,7 @@ def _pods(namespace: str) -> str:
 def _result_path(pod: Mapping[str, Any]) -> str:
     """Where an answer for this Pod would lie; "" where its node can have none."""
     metadata = pod["metadata"]
-    node = decision.node_id(metadata)
+    node = StepPod.parse(pod, metadata["namespace"]).node_id
     within = f"/apis/{argo.API_VERSION}/namespaces/{metadata['namespace']}/workflowtaskresults"
     return f"{within}/{node}" if spec.is_dns1123_subdomain(node) else ""
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import jsonpatch
 
+from argo.steppod import StepPod
 from cli import documents
 from memoize import names, opt_in
 from memoize.reasons import Reason
 from webhook.inject.containers import InjectSettings
 from webhook.inject.patch import inject
-from webhook.pods import decision as pods
 from webhook.pods import room
+from webhook.pods.decision import Skip, classify_pod, plan_injection
 from webhook.pods.delivery import Delivery
 
 _IMAGE = "stepmemo:latest"
@@ -57,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
     namespace = pod["metadata"].get("namespace") or "default"
     workflow = {"annotations": {names.MODE: opt_in.Mode.REFRESH}} if args.capture_only else {}
     injection = Delivery(args.injection)
-    wanted = pods.judge(pod, namespace, workflow, {})
-    decision = wanted if isinstance(wanted, pods.Skip) else pods.inside(pod, wanted, injection)
+    step = classify_pod(StepPod.parse(pod, namespace), workflow, {})
+    decision = step if isinstance(step, Skip) else plan_injection(step, injection)
     _say(args.file, decision.reason, decision.detail)
-    if isinstance(decision, pods.Skip):
+    if isinstance(decision, Skip):
         return _SKIPPED
     try:
         ops = room.fitted(

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from argo import artifact_gc
 from argo import names as argo
 from argo.shape import mapping
+from argo.steppod import Owner
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.requests import Requests
@@ -25,7 +26,6 @@ from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.reasons import Reason
 from memoize.report import new_entry, reported, taken_over
-from webhook.pods.decision import Owner
 
 _KILLED = (137, 143)
 """Exit codes of a sidecar that Argo ended: SIGKILL and SIGTERM (inferFailedReason in operator.go)."""
@@ -179,13 +179,13 @@ class Capture:
         entry = new_entry(step, pod.declared, outputs, now, pod.name, end.took)
         if isinstance(entry, Outcome):
             return entry
-        return await self._writer.put(pod.namespace, pod.key.cache, pod.key.place, entry.dump(), now)
+        return await self._writer.put(pod.namespace, pod.key.cache, pod.key.data_key, entry.dump(), now)
 
     async def _stored_before(self, pod: GatedStep) -> Outcome | None:
         """A keeper may have stored the outputs and ended before it could say so."""
         data = await self._view.read(pod.namespace, pod.key.cache)
         try:
-            entry = Entry.parse("" if isinstance(data, Outcome) else data.get(pod.key.place, ""))
+            entry = Entry.parse("" if isinstance(data, Outcome) else data.get(pod.key.data_key, ""))
         except BrokenEntry:
             entry = None
         if entry is None or (entry.pod, entry.workflow) != (pod.name, pod.step.workflow):

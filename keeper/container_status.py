@@ -6,9 +6,8 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from argo import names as argo
+from argo.steppod import Owner, StepPod
 from memoize import names
-from webhook.pods import decision
-from webhook.pods.decision import Owner
 
 TROUBLES = frozenset(
     {
@@ -73,14 +72,15 @@ def look(pod: Mapping[str, Any]) -> Symptoms:
     """Read a Pod as the API server gave it."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     namespace = metadata["namespace"]
+    step = StepPod.parse(pod, namespace)
     pending = status.get("phase") == "Pending" and not metadata.get("deletionTimestamp")
     return Symptoms(
         uid=metadata["uid"],
         namespace=namespace,
         name=metadata["name"],
         version=metadata["resourceVersion"],
-        owner=decision.owner(pod, namespace),
-        step=decision.node_id(metadata),
+        owner=step.owner if isinstance(step, StepPod) else None,
+        step=step.node_id,
         untouched=pending and _nothing_began(pod["spec"], status),
         containers=tuple(_ours(pod["spec"], status)),
     )

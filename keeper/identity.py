@@ -4,11 +4,8 @@ Pods are written by tenants. What is posted under a node's id decides what its w
 must show that the id is that of its own workflow's node.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from argo import names as argo
-from webhook.pods import decision
+from argo.steppod import StepPod
 
 _FNV_OFFSET = 0x811C9DC5
 _FNV_PRIME = 0x01000193
@@ -23,22 +20,18 @@ def node_id(workflow: str, node_name: str) -> str:
     return workflow if node_name == workflow else f"{workflow}-{_fnv32a(node_name)}"
 
 
-def mismatch(pod: Mapping[str, Any]) -> str | None:
+def mismatch(pod: StepPod) -> str | None:
     """What keeps the Pod from being the node of its workflow that its metadata name; None where nothing does.
 
     Whether that Workflow exists, with the UID that the Pod's owner reference says, only the API server knows.
     """
-    metadata = pod.get("metadata") or {}
-    annotations = metadata.get("annotations") or {}
-    workflow = decision.owner(pod, str(metadata.get("namespace", "")))
-    if workflow is None:
-        return f"its controller is not the Workflow that {argo.WORKFLOW_LABEL} names"
-    name = str(annotations.get(argo.NODE_NAME, ""))
-    if name != workflow.name and not name.startswith(tuple(workflow.name + mark for mark in _AFTER_WORKFLOW)):
+    workflow = pod.owner.name
+    name = str(pod.annotations.get(argo.NODE_NAME, ""))
+    if name != workflow and not name.startswith(tuple(workflow + mark for mark in _AFTER_WORKFLOW)):
         return f"{argo.NODE_NAME} is not a node of its Workflow"
-    if annotations.get(argo.NODE_ID) != node_id(workflow.name, name):
+    if pod.annotations.get(argo.NODE_ID) != node_id(workflow, name):
         return f"{argo.NODE_ID} is not the id of {argo.NODE_NAME}"
-    if not _is_named_after(str(metadata.get("name", "")), workflow.name, name):
+    if not _is_named_after(str(pod.pod["metadata"].get("name", "")), workflow, name):
         return f"its name is not one for {argo.NODE_NAME}"
     return None
 

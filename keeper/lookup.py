@@ -4,8 +4,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from keeper.cache.view import Known, View
+from keeper.cache.view import View
 from memoize.entry import Hit, Miss, look_up
+from memoize.keeper_status import Known
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from memoize.step import Step
@@ -42,4 +43,4 @@ class CacheLookup:
         data = await self._view.read(namespace, cache)
         if isinstance(data, Outcome):
             return Lookup(None if data.reason in NOT_NOW else Miss(data.reason, data.detail))
-        return Lookup(look_up(data, step, step.declared, self._now()), data.get(step.place, ""))
+        return Lookup(look_up(data, step, step.declared, self._now()), data.get(step.data_key, ""))

@@ -19,7 +19,6 @@ from memoize.entry import Entry, timestamp
 from memoize.event import brief
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-from webhook.pods import room
 
 Json = dict[str, Any]
 
@@ -134,7 +133,9 @@ def _reason_text(outcome: Outcome) -> str:
     """The annotation names.REASON: what admission left room for, and no more."""
     text = f"{outcome.reason}: {outcome.detail}" if outcome.detail else str(outcome.reason)
     said = text.encode(errors="replace")
-    return text if len(said) <= room.REASON else said[: room.REASON - 3].decode(errors="ignore") + "…"
+    if len(said) <= names.LONGEST_REASON:
+        return text
+    return said[: names.LONGEST_REASON - 3].decode(errors="ignore") + "…"
 
 
 def _message(pod: GatedStep, entry: Entry, now: datetime) -> str:

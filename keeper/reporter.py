@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
+from argo.steppod import Owner
 from keeper.steppods import GatedStep, InjectedPod, ObservedPod
 from memoize.entry import Entry
 from memoize.event import UNTOLD
@@ -12,7 +13,6 @@ from memoize.reasons import Reason
 from server.events import Events
 from server.logs import fields
 from server.metrics import Metrics
-from webhook.pods.decision import Owner
 
 _log = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from keeper import capture
-from keeper.cache.view import Known
 from keeper.capture import End
 from keeper.steppods import GatedStep, InvalidStep, ObservedPod, Phase
 from keeper.task_results import PostedResult
 from memoize import names
 from memoize.entry import Entry
+from memoize.keeper_status import Known
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
@@ -249,7 +249,7 @@ class Record:
 class Waiting(NamedTuple):
     """Gated Pods that look for their entry in the same way."""
 
-    place: str
+    data_key: str
     max_age: str
 
 
@@ -303,7 +303,7 @@ class Records:
 
     def _group(self, pod: GatedStep) -> _Group:
         of_cache = self._waiting.setdefault((pod.namespace, pod.key.cache), {})
-        return of_cache.setdefault(Waiting(pod.key.place, pod.step.max_age), _Group())
+        return of_cache.setdefault(Waiting(pod.key.data_key, pod.step.max_age), _Group())
 
     def _ungroup(self, pod: ObservedPod) -> None:
         if pod.phase is not Phase.GATED:
@@ -315,6 +315,6 @@ class Records:
         group.uids.pop(pod.uid, None)
         if not group.uids:
             of_cache = self._waiting[pod.namespace, pod.key.cache]
-            del of_cache[Waiting(pod.key.place, pod.step.max_age)]
+            del of_cache[Waiting(pod.key.data_key, pod.step.max_age)]
             if not of_cache:
                 del self._waiting[pod.namespace, pod.key.cache]

@@ -11,19 +11,18 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
-from argo import layout
+from argo.steppod import NotAStep, Owner, StepPod
 from argo.version import GUARDS_DECLARED_OUTPUTS, Version
 from keeper import identity
 from memoize import names
 from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.plan import Plan
+from memoize.podstep import step_of
 from memoize.reasons import Reason
 from memoize.spec import is_dns1123_subdomain
 from memoize.step import Step
 from server.logs import fields
-from webhook.pods import decision
-from webhook.pods.decision import Owner
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class Key(NamedTuple):
 
     namespace: str
     cache: str
-    place: str
+    data_key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +142,7 @@ class GatedStep(ObservedPod):
 def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None:
     """What the keeper has to know of a Pod as the API server gave it; None for one without our label."""
     metadata = pod.get("metadata") or {}
+    parsed = StepPod.parse(pod, str(metadata.get("namespace", "")))
     label = (metadata.get("labels") or {}).get(names.RESULT)
     if label not in _NOT_FINAL:
         return None
@@ -157,19 +157,16 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
         "deleting": bool(metadata.get("deletionTimestamp")),
         "gates": gates,
         "has_annotations": bool(metadata.get("annotations")),
-        "node_id": _node_id(metadata),
+        "node_id": parsed.node_id if is_dns1123_subdomain(parsed.node_id) else "",
         "label": label,
         "release_reason": _release_reason((metadata.get("annotations") or {}).get(names.REASON)),
     }
     if found["phase"] is Phase.GATED and label == names.RESULT_MISS:
         found["release_reason"] = found["release_reason"] or Outcome(Reason.UNDECIDED, _ANNOUNCED)
     if label == names.RESULT_IN_POD:
-        owner = decision.owner(pod, found["namespace"])
-        return InjectedPod(**found, owner=owner)
+        return InjectedPod(**found, owner=parsed.owner if isinstance(parsed, StepPod) else None)
     try:
-        if wrong := identity.mismatch(pod):
-            return InvalidStep(**found, outcome=Outcome(Reason.IDENTITY_MISMATCH, wrong))
-        decided = _decided(pod, found["namespace"])
+        decided = _decided(parsed)
     except Exception:  # tenants write Pods: one that nobody thought of must not blind us to all others
         _log.exception(
             "a Pod that cannot be read", extra=fields(namespace=found["namespace"], pod=found["name"])
@@ -186,35 +183,37 @@ def _phase(pod: Mapping[str, Any], gates: tuple[str, ...]) -> Phase:
     return Phase.GATED if names.SCHEDULING_GATE in gates else Phase.RUNNING
 
 
-def _decided(pod: Mapping[str, Any], namespace: str) -> dict[str, Any] | Outcome:
+def _decided(pod: StepPod | NotAStep) -> dict[str, Any] | Outcome:
     """The fields that GatedStep has beside ObservedPod's, or why they cannot be had."""
-    metadata = pod["metadata"]
+    if isinstance(pod, NotAStep):
+        return Outcome(Reason.IDENTITY_MISMATCH, pod.reason)
+    if wrong := identity.mismatch(pod):
+        return Outcome(Reason.IDENTITY_MISMATCH, wrong)
     try:
-        plan = Plan.from_json(str(metadata["annotations"].get(names.PLAN, "")))
+        plan = Plan.from_json(str(pod.annotations.get(names.PLAN, "")))
         until = _time(plan.until) if plan.until else None
-        created_at = _time(str(metadata.get("creationTimestamp", "")))
+        created_at = _time(str(pod.pod["metadata"].get("creationTimestamp", "")))
     except (ValueError, RecursionError):
         return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is not a plan")
-    owner = decision.owner(pod, namespace)
-    step = decision.step_of(pod, namespace, gc=plan.gc)
-    if not isinstance(step, Step):
-        return Outcome(step.reason, step.detail)
-    if owner is None or step.declared is None:
+    step = step_of(pod, gc=plan.gc)
+    if isinstance(step, Outcome):
+        return step
+    if step.declared is None:
         return Outcome(Reason.UNDECIDED, "the template is not in the Pod")
-    key = Key(namespace, step.cache, step.place)
-    if (plan.cache, plan.place) != key[1:]:
+    key = Key(pod.owner.namespace, step.cache, step.data_key)
+    if (plan.cache, plan.data_key) != key[1:]:
         return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is of another key")
-    containers = pod["spec"].get("containers") or ()
+    containers = pod.spec.get("containers") or ()
     return {
         "created_at": created_at,
-        "owner": owner,
+        "owner": pod.owner,
         "step": step,
         "declared": step.declared,
         "plan": plan,
         "key": key,
         "until": until,
         "containers": tuple((str(c.get("name", "")), str(c.get("image", ""))) for c in containers),
-        "needs_pause": _needs_pause(step.declared, layout.read(pod).argo_version),
+        "needs_pause": _needs_pause(step.declared, pod.layout.argo_version),
     }
 
 
@@ -228,12 +227,6 @@ def _needs_pause(declared: Declared, version: Version | None) -> bool:
         return False
     required = bool(declared.parameters) or any(not a.get("optional") for a in declared.artifacts)
     return not (required and declared.has_main and GUARDS_DECLARED_OUTPUTS.holds_in(version))
-
-
-def _node_id(metadata: Mapping[str, Any]) -> str:
-    """The node's id, "" for what no result can be named after."""
-    node = decision.node_id(metadata)
-    return node if is_dns1123_subdomain(node) else ""
 
 
 def _release_reason(reason: object) -> Outcome | None:

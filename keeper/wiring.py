@@ -4,7 +4,6 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import timedelta
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
@@ -19,7 +18,6 @@ from keeper.settings import ServiceMode
 from server.events import Events
 from server.lookups import Lookups
 from server.metrics import Metrics
-from webhook.admission import Outside
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +26,10 @@ _PAUSE = 1.0
 
 
 class Kept:
-    """The parts of a server that keeps the caches; `work` is what has to run. Close it after that."""
+    """The parts of a server that keeps the caches; `work` is what has to run. Close it after that.
+
+    `namespace` is the server's own, `image` that of our containers. Admission asks `view` and `keeper`.
+    """
 
     def __init__(
         self,
@@ -41,12 +42,12 @@ class Kept:
         metrics: Metrics,
     ) -> None:
         self._writer = writer = Writer(api, metrics.cache_writes)
-        self._view = View(api, settings.namespaces)
-        self._hits = Hits(writer, self._view, settings.hit_interval, on_renewed=metrics.last_hit_updates)
+        self.view = View(api, settings.namespaces)
+        self._hits = Hits(writer, self.view, settings.hit_interval, on_renewed=metrics.last_hit_updates)
         self._breaker = Breaker(api, metrics, events, image)
-        self._keeper = Keeper(
+        self.keeper = Keeper(
             api,
-            self._view,
+            self.view,
             writer,
             lookups,
             events,
@@ -63,13 +64,12 @@ class Kept:
             # Never that of the process before: a container that is started again is another holder.
             identity=str(uuid.uuid4()),
         )
-        self.service = Service(api, self._view.read, writer, metrics.service_requests)
-        self.outside = Outside(self._view, self._keeper, timedelta(seconds=settings.single_flight_timeout))
-        metrics.show_view(lambda: self._view.entries, lambda: self._view.in_sync)
+        self.service = Service(api, self.view.read, writer, metrics.service_requests)
+        metrics.show_view(lambda: self.view.entries, lambda: self.view.in_sync)
 
     def work(self) -> list[Coroutine[Any, Any, object]]:
         """All that has to run, side by side."""
-        return [_again(part.run) for part in (self._view, self._hits, self._breaker, self._keeper)]
+        return [_again(part.run) for part in (self.view, self._hits, self._breaker, self.keeper)]
 
     def refused(self, namespace: str, step: str, dry_run: bool) -> str:
         """Why a Pod of this step must not get containers of ours, "" where it may."""

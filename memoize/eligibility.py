@@ -12,7 +12,7 @@ from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
 
-def unsuited(template: Mapping[str, Any], workflow_uid: str) -> Outcome | None:
+def blocker(template: Mapping[str, Any], workflow_uid: str) -> Outcome | None:
     """Return why a step of this template, its tags resolved, is neither answered nor stored; None: it may be.
 
     A template that still has its block was not opted in, or Argo merged a default block into it: the key on

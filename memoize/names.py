@@ -78,6 +78,8 @@ PLAN = f"{DOMAIN}/plan"
 """Pod annotation: what admission decided, for the keeper. JSON of memoize.plan.Plan."""
 REASON = f"{DOMAIN}/reason"
 """Pod annotation beside RESULT: the reason code of the outcome, and what there is to know besides."""
+LONGEST_REASON = 1024
+"""Bytes of that annotation at most: whoever writes one keeps to it, and admission leaves room for it."""
 SCHEDULING_GATE = f"{DOMAIN}/gated"
 """Scheduling gate of a held Pod."""
 

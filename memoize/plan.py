@@ -11,13 +11,13 @@ characters each, so that one of ours is far below it."""
 class Plan(NamedTuple):
     """The plan for one Pod.
 
-    `cache` and `place` name the entry. `share`: it may wait for an equal step, until `until` at the latest
+    `cache` and `data_key` name the entry. `share`: it may wait for an equal step, until `until` at the latest
     (RFC 3339). `capture`: its outputs are to be stored. `gc`: Argo may delete artifacts that do not say
     `Never` themselves.
     """
 
     cache: str
-    place: str
+    data_key: str
     share: bool
     capture: bool
     gc: bool

@@ -36,7 +36,7 @@ class Memo:
     digest: str = ""
 
     @property
-    def place(self) -> str:
+    def data_key(self) -> str:
         """The data key under which the entry lies."""
         return self.digest or data_key(self.key)
 

@@ -32,14 +32,14 @@ class Step(NamedTuple):
     digest: str = ""
 
     @property
-    def place(self) -> str:
+    def data_key(self) -> str:
         """The data key under which the step's entry lies."""
         return self.digest or data_key(self.key)
 
     @property
     def entry_key(self) -> str:
         """What the step's entry says of its key (see memoize.key.belongs)."""
-        return self.digest or (self.key if is_hashed(self.place) else "")
+        return self.digest or (self.key if is_hashed(self.data_key) else "")
 
     @property
     def key_hash(self) -> str:
@@ -58,7 +58,7 @@ class Step(NamedTuple):
 
     def without_key(self) -> "Step":
         """The same step, with no more of its key than says where its entry lies."""
-        return self._replace(key="", digest=self.place) if is_hashed(self.place) else self
+        return self._replace(key="", digest=self.data_key) if is_hashed(self.data_key) else self
 
     def to_json(self) -> str:
         """The value of names.ENV_STEP: compact, and safe from the kubelet's `$(NAME)` expansion."""

@@ -16,13 +16,13 @@ from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
+from argo.steppod import Owner
 from kube import client
 from kube.errors import TEMPORARY, ApiError, Conflict
 from memoize.entry import Entry
 from memoize.event import event, origin, saved
 from memoize.reasons import Reason
 from server.logs import fields
-from webhook.pods.decision import Owner
 
 _log = logging.getLogger(__name__)
 

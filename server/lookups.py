@@ -16,12 +16,12 @@ from kubernetes_asyncio.client import ApiClient
 from argo import artifact_gc
 from argo import names as argo
 from argo.shape import mapping
+from argo.steppod import Owner
 from kube import client
 from kube.caching import CachedReads
 from kube.errors import ApiError
 from memoize import spec
 from server.logs import fields
-from webhook.pods.decision import Owner
 
 _log = logging.getLogger(__name__)
 

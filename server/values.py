@@ -7,8 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from kube.quantity import quantity
 from memoize import duration, spec
-from webhook.inject.qos import quantity
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)

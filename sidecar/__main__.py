@@ -72,7 +72,7 @@ def _cache(settings: Settings, client: Client) -> Cache:
     if settings.service is not None:
         from sidecar.service import ServiceCache
 
-        return ServiceCache(settings.service, settings.step.place)
+        return ServiceCache(settings.service, settings.step.data_key)
     from sidecar.direct import ConfigMapCache
 
     return ConfigMapCache(client, settings.namespace, settings.step.cache)

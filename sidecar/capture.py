@@ -54,7 +54,7 @@ def capture(settings: Settings, cache: Cache, result: TaskResult, until: Deadlin
     now = datetime.now(UTC)
     took = files.took(settings.shared_dir, settings.argo_dir, declared.mains)
     entry = new_entry(step, declared, outputs, now, settings.pod_name, took)
-    return entry if isinstance(entry, Outcome) else cache.store(step.place, entry, now, until)
+    return entry if isinstance(entry, Outcome) else cache.store(step.data_key, entry, now, until)
 
 
 def _reported(result: TaskResult, declared: Declared, until: Deadline) -> Outputs | Outcome:

@@ -67,7 +67,7 @@ def offloaded_template(include_result: bool, workflow_uid: str, *paths: str) -> 
     the file's name (workflow/common/common.go, ResolveTemplateEnvValue); Argo's `init`, where there is one,
     then writes it to `template` beside the exit codes.
     """
-    from memoize.eligibility import unsuited
+    from memoize.eligibility import blocker
 
     wrong = []
     for path in paths:
@@ -79,7 +79,7 @@ def offloaded_template(include_result: bool, workflow_uid: str, *paths: str) -> 
         if not isinstance(template, Mapping):
             wrong.append(f"{os.path.basename(path)}: not an object")
             continue
-        if outcome := unsuited(template, workflow_uid):
+        if outcome := blocker(template, workflow_uid):
             return outcome
         try:
             return declared(template, include_result)

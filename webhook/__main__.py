@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
@@ -25,7 +26,7 @@ from server.own_image import own_image
 from server.settings import SettingsError
 from server.tls import AUTHORITY_FILE, ServingCertificate
 from webhook import settings
-from webhook.admission import Admission
+from webhook.admission import Admission, Outside
 from webhook.inject import preflight
 from webhook.inject.containers import InjectSettings, Service
 from webhook.pods.delivery import Delivery
@@ -85,8 +86,11 @@ async def _serve(given: Settings) -> None:
             return replace(chosen.inject, service=Service(chosen.cache_service_url, serving.authority))
 
         if kept:
-            admission = Admission(lookups, events, chosen.validate, injected, kept.refused, kept.outside)
-            server = Server(admission.workflow, admission.pod, metrics, problem, kept.service, kept.notice)
+            follow = timedelta(seconds=chosen.service_mode.single_flight_timeout)
+            outside = Outside(kept.view, kept.keeper, follow)
+            admission = Admission(lookups, events, chosen.validate, injected, kept.refused, outside)
+            routes = kept.service.add_to
+            server = Server(admission.workflow, admission.pod, metrics, problem, routes, kept.notice)
         else:
             admission = Admission(lookups, events, chosen.validate, injected)
             server = Server(admission.workflow, admission.pod, metrics, problem)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from keeper.settings import ServiceMode
+from kube.quantity import quantity
 from server import settings, values
 from server.settings import group, setting
 from webhook.inject.containers import InjectSettings
-from webhook.inject.qos import quantity
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class Claim(NamedTuple):
     namespace: str
     pod: str
     memo: Memo
-    place: str
+    data_key: str
     node_id: str
     workflow: str
 
@@ -71,7 +71,7 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
         namespace=caller.namespace,
         pod=caller.pod,
         memo=memo,
-        place=memo.place,
+        data_key=memo.data_key,
         node_id=node_id,
         workflow=(metadata.get("labels") or {}).get(argo.WORKFLOW_LABEL, ""),
     )

@@ -83,7 +83,7 @@ class Service:
             if data.reason is Reason.API_UNAVAILABLE:
                 return unavailable(data.detail)
             return {"entry": None, "reason": data.reason.value, "detail": data.detail}
-        return {"entry": data.get(claim.place)}
+        return {"entry": data.get(claim.data_key)}
 
     async def _store(self, claim: Claim, content: bytes) -> Json | Refusal:
         now = self._now()
@@ -93,7 +93,7 @@ class Service:
             text = body.entry(content, claim, now)
         if isinstance(text, Refusal):
             return text
-        reason, detail = await self._writer.put(claim.namespace, claim.memo.cache, claim.place, text, now)
+        reason, detail = await self._writer.put(claim.namespace, claim.memo.cache, claim.data_key, text, now)
         if reason is Reason.RATE_LIMITED:
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, detail, retry_after=1)
         return {"reason": reason.value, "detail": detail}

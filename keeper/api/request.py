@@ -74,7 +74,7 @@ def _forged(entry: Entry, claim: Claim) -> Iterator[FieldError]:
     """What the entry says that the Pod does not."""
     if entry.node_id != claim.node_id:
         yield FieldError("entry.nodeID", Kind.FORBIDDEN, "not the node that the Pod is of")
-    if not belongs(entry.key, claim.place):
+    if not belongs(entry.key, claim.data_key):
         yield FieldError("entry.stepmemo.key", Kind.FORBIDDEN, "not the key that the Pod carries")
     for name, said, so in (
         ("maxAge", entry.max_age, claim.memo.max_age),

@@ -45,8 +45,8 @@ class _Batch:
 
     def settle(self, entries: Mapping[str, str], outcome: Outcome) -> None:
         """Give all of these that have none yet the same outcome."""
-        for place in entries:
-            self.done.setdefault(place, outcome)
+        for data_key in entries:
+            self.done.setdefault(data_key, outcome)
 
     async def add(self, entries: Mapping[str, str]) -> None:
         """Write into a cache that is there and has room, else find out what there is."""
@@ -80,7 +80,7 @@ class _Batch:
         if full or len(configmap.fitting(entries, present)) < len(entries):
             # A megabyte of entries takes long to read: not in the loop that answers admission reviews.
             gone = await asyncio.to_thread(lambda: set(expired(present, self._now)))
-        left = {place: text for place, text in present.items() if place not in gone}
+        left = {data_key: text for data_key, text in present.items() if data_key not in gone}
         if not (fitting := self._fitting(entries, left)):
             return None
         try:
@@ -102,20 +102,20 @@ class _Batch:
             (text,) = entries.values()
             return self.settle(entries, configmap.full(text) if trouble.too_large else trouble.outcome)
         full = False
-        for place, text in sorted(entries.items(), key=lambda item: configmap.size(item[1])):
+        for data_key, text in sorted(entries.items(), key=lambda item: configmap.size(item[1])):
             if full:
-                self.done[place] = configmap.full(text)
+                self.done[data_key] = configmap.full(text)
                 continue
-            await self.add({place: text})
-            full = self.done[place].reason is Reason.CACHE_FULL
+            await self.add({data_key: text})
+            full = self.done[data_key].reason is Reason.CACHE_FULL
         return None
 
     def _fitting(self, entries: Mapping[str, str], present: Mapping[str, str]) -> Mapping[str, str]:
         fitting = configmap.fitting(entries, present)
-        for place in entries.keys() - fitting.keys():
-            self.done[place] = configmap.full(entries[place])
+        for data_key in entries.keys() - fitting.keys():
+            self.done[data_key] = configmap.full(entries[data_key])
         return fitting
 
     def _stored(self, entries: Mapping[str, str]) -> None:
-        for place, text in entries.items():
-            self.done[place] = configmap.stored(text)
+        for data_key, text in entries.items():
+            self.done[data_key] = configmap.stored(text)

@@ -63,7 +63,9 @@ class Index:
         before = self.drop(cache)
         if self._listed is not None:
             self._listed.add(cache)
-        entries = {place: seen for place, text in data.items() if (seen := _seen(text, before.get(place)))}
+        entries = {
+            data_key: seen for data_key, text in data.items() if (seen := _seen(text, before.get(data_key)))
+        }
         if self.entries + len(entries) > self._most:
             self._caches[cache] = _Known(version, None)
             return
@@ -87,10 +89,10 @@ class Index:
         known = self._caches.get(cache)
         return known is None or known.entries is not None
 
-    def find(self, cache: Cache, place: str) -> Seen | None:
+    def find(self, cache: Cache, data_key: str) -> Seen | None:
         """The entry at a data key, if there is one."""
         known = self._caches.get(cache)
-        return known.entries.get(place) if known is not None and known.entries is not None else None
+        return known.entries.get(data_key) if known is not None and known.entries is not None else None
 
 
 def _seen(text: str, before: Seen | None) -> Seen | None:

@@ -54,15 +54,15 @@ class Hits:
         self._count = 0
         self._quiet: dict[_Cache, datetime] = {}
 
-    def hit(self, namespace: str, cache: str, place: str, text: str) -> None:
+    def hit(self, namespace: str, cache: str, data_key: str, text: str) -> None:
         """Remember that the entry with this text answered a step. Returns at once."""
         key, now = (namespace, cache), self._now()
-        if self._count >= MOST or now < self._quiet.get(key, now) or place in self._waiting.get(key, ()):
+        if self._count >= MOST or now < self._quiet.get(key, now) or data_key in self._waiting.get(key, ()):
             return
         if is_due(text, self._interval, now):
             # Of the text only a hash is kept: values of 20,000 entries might be gigabytes. Two texts of one
             # hash would at worst renew an entry that was not hit.
-            self._waiting.setdefault(key, {})[place] = hash(text)
+            self._waiting.setdefault(key, {})[data_key] = hash(text)
             self._count += 1
 
     async def run(self) -> None:
@@ -76,27 +76,31 @@ class Hits:
         waiting, self._waiting, self._count = self._waiting, {}, 0
         now = self._now()
         self._quiet = {key: until for key, until in self._quiet.items() if now < until}
-        for key, places in waiting.items():
+        for key, data_keys in waiting.items():
             try:
-                outcome = await self._renew(key, places)
+                outcome = await self._renew(key, data_keys)
             except Exception:
                 _log.exception("cannot renew the times of hits", extra=fields(namespace=key[0], cache=key[1]))
                 outcome = Outcome(Reason.INTERNAL_ERROR)
-            self._on_renewed(outcome.reason, len(places))
+            self._on_renewed(outcome.reason, len(data_keys))
             if outcome.reason not in (Reason.STORED, Reason.CONFLICT):
                 # Nothing that the next hit would change: full, not a cache, forbidden, or the server is away.
                 self._quiet[key] = self._now() + self._interval
 
-    async def _renew(self, key: _Cache, places: dict[str, int]) -> Outcome:
+    async def _renew(self, key: _Cache, data_keys: dict[str, int]) -> Outcome:
         data = await self._view.read(*key)
         if isinstance(data, Outcome):
             return data
         now = self._now()
         # An entry that was written anew since it was hit is another one: its own hits will renew it.
-        texts = {place: data[place] for place, seen in places.items() if hash(data.get(place, "")) == seen}
+        texts = {
+            data_key: data[data_key]
+            for data_key, seen in data_keys.items()
+            if hash(data.get(data_key, "")) == seen
+        }
         changes = {
-            place: (text, renew(text, now))
-            for place, text in texts.items()
+            data_key: (text, renew(text, now))
+            for data_key, text in texts.items()
             if is_due(text, self._interval, now)
         }
         return await self._writer.replace(*key, changes) if changes else Outcome(Reason.CONFLICT)

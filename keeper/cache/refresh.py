@@ -48,7 +48,9 @@ async def _refresh(cache: ConfigMap, changes: Changes) -> int | Outcome:
             if refused := configmap.refused(seen):
                 return refused
             present = configmap.data(seen)
-            left = {place: change for place, change in left.items() if present.get(place) == change[0]}
+            left = {
+                data_key: change for data_key, change in left.items() if present.get(data_key) == change[0]
+            }
             if not left:
                 return Outcome(Reason.CONFLICT, "the entries were changed or removed")
     except CacheError as trouble:
@@ -59,12 +61,12 @@ async def _refresh(cache: ConfigMap, changes: Changes) -> int | Outcome:
 def _chunks(changes: Changes) -> Iterator[Changes]:
     chunk: dict[str, tuple[str, str]] = {}
     size = 0
-    for place, change in changes.items():
+    for data_key, change in changes.items():
         more = sum(map(configmap.size, change))
         if chunk and size + more > BYTES_AT_ONCE:
             yield chunk
             chunk, size = {}, 0
-        chunk[place] = change
+        chunk[data_key] = change
         size += more
     if chunk:
         yield chunk

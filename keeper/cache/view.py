@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from enum import Enum
 from functools import partial
 from urllib.parse import quote
 
@@ -24,6 +23,7 @@ from kube.errors import ApiError, NotFound
 from kube.reflector import Reflector
 from memoize import configmap, spec
 from memoize.entry import Memoized
+from memoize.keeper_status import Known
 from memoize.outcome import Outcome
 from server.outcomes import outcome_of
 
@@ -36,15 +36,6 @@ READ_SECONDS = 5.0
 
 Told = Callable[[str, str], None]
 Data = Mapping[str, str]
-
-
-class Known(Enum):
-    """What the view says of an entry."""
-
-    FRESH = "fresh"
-    ABSENT = "absent"
-    """Not there, no entry, or too old."""
-    UNKNOWN = "unknown"
 
 
 class View:
@@ -106,7 +97,7 @@ class View:
         part, key = self._part(namespace), (namespace, cache)
         if part is None or not part.reflector.in_sync or not part.index.holds(key):
             return Known.UNKNOWN, ""
-        seen = part.index.find(key, memo.place)
+        seen = part.index.find(key, memo.data_key)
         if seen is None or not fresh(seen, memo.max_age, now):
             return Known.ABSENT, ""
         return Known.FRESH, seen.created

@@ -53,7 +53,7 @@ _FULL_CACHES = 1_000
 
 
 class _PendingEntry(NamedTuple):
-    place: str
+    data_key: str
     text: str
     now: datetime
     outcome: "asyncio.Future[Outcome]"
@@ -88,13 +88,13 @@ class Writer:
         self._bytes = 0
         self._requests = asyncio.Semaphore(REQUESTS)
 
-    async def put(self, namespace: str, cache: str, place: str, text: str, now: datetime) -> Outcome:
+    async def put(self, namespace: str, cache: str, data_key: str, text: str, now: datetime) -> Outcome:
         """Keep the entry under this data key; says within `seconds` whether it is there, else why not.
 
         Of two entries for one place the later one stays. `now` is aware: entries that expired by then make
         room. An entry whose time is over may still arrive, if its last request was not answered.
         """
-        outcome = await self._put((namespace, cache), place, text, now)
+        outcome = await self._put((namespace, cache), data_key, text, now)
         self._on_written(outcome.reason)
         if outcome.reason is not Reason.STORED:
             told = fields(
@@ -119,7 +119,7 @@ class Writer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _put(self, key: tuple[str, str], place: str, text: str, now: datetime) -> Outcome:
+    async def _put(self, key: tuple[str, str], data_key: str, text: str, now: datetime) -> Outcome:
         if refused := configmap.too_large_for_any(text):
             return refused
         size = configmap.size(text)
@@ -131,7 +131,7 @@ class Writer:
             queue.task = asyncio.create_task(self._run(key, queue))
         if len(queue.puts) >= MOST_WAITING or queue.bytes + size > BYTES_WAITING:
             return Outcome(Reason.RATE_LIMITED, "too many entries wait for this cache")
-        put = _PendingEntry(place, text, now, asyncio.get_running_loop().create_future())
+        put = _PendingEntry(data_key, text, now, asyncio.get_running_loop().create_future())
         queue.puts.append(put)
         queue.bytes += size
         self._bytes += size
@@ -161,7 +161,7 @@ class Writer:
             self._forget(queue, list(queue.puts))
 
     async def _attempt(self, queue: _CacheQueue, batch: list[_PendingEntry]) -> Attempt:
-        entries = {put.place: put.text for put in batch}
+        entries = {put.data_key: put.text for put in batch}
         try:
             return await attempt(queue.cache, entries, max(put.now for put in batch))
         except Exception:
@@ -172,10 +172,10 @@ class Writer:
         self, key: tuple[str, str], queue: _CacheQueue, batch: list[_PendingEntry], result: Attempt
     ) -> float:
         """Tell the outcomes of a batch; seconds until the next one."""
-        done = [put for put in batch if put.place in result.done]
+        done = [put for put in batch if put.data_key in result.done]
         for put in done:
             if not put.outcome.done():
-                put.outcome.set_result(result.done[put.place])
+                put.outcome.set_result(result.done[put.data_key])
         self._forget(queue, done)
         queue.trouble = result.trouble
         if any(outcome.reason is Reason.CACHE_FULL for outcome in result.done.values()):

@@ -18,7 +18,7 @@ from bench.chain import (
 from bench.cluster import chosen, figures
 from memoize import names
 from tests.recordedpods import PODS
-from webhook.submit import verdict as workflows
+from webhook.submit.verdict import review_object
 
 
 def variant(name: str) -> Variant:
@@ -31,7 +31,7 @@ def made(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [one.name for one in VARIANTS])
 def test_only_what_is_ours_is_taken_over(name: str) -> None:
-    verdict = workflows.review("Workflow", made(name), None, "CREATE", {}, "enforce")
+    verdict = review_object("Workflow", made(name), None, "CREATE", {}, "enforce")
     assert verdict.errors == []
     assert bool(verdict.ops) is (name in ("capture", "service", "init-container", "image-volume"))
 

@@ -5,6 +5,7 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from argo.steppod import Owner
 from keeper.steppods import GatedStep, Key, Phase
 from memoize import names
 from memoize.key import data_key
@@ -12,7 +13,6 @@ from memoize.outputs import Declared
 from memoize.plan import Plan
 from memoize.step import Step
 from tests.recordedpods import PODS
-from webhook.pods.decision import Owner
 
 Json = dict[str, Any]
 
@@ -37,7 +37,7 @@ def held(case: str = "v4.1.2-legacy/container", **changes: Any) -> Json:
     annotations = metadata["annotations"]
     note = Plan(
         cache=annotations[names.CACHE],
-        place=data_key(annotations[names.KEY]),
+        data_key=data_key(annotations[names.KEY]),
         share=True,
         capture=True,
         gc=False,

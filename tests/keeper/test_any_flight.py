@@ -194,7 +194,7 @@ class Keeper(RuleBasedStateMachine):
         seen = self.pods[uid].seen
         self.pods[uid].seen = gated_step(
             uid,
-            place=seen.key.place,
+            place=seen.key.data_key,
             namespace=seen.namespace,
             phase=phase or seen.phase,
             share=seen.plan.share,

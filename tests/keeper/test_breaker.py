@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argo import names as argo
+from argo.steppod import Owner
 from keeper import breaker
 from keeper.breaker import DELETE_POD_AFTER, GRACE, LONGEST_TRIAL, REMEMBERED, TRIAL, Breaker, Circuits
 from keeper.container_status import TROUBLES, Container, State, Symptoms, look
@@ -22,7 +23,6 @@ from tests.cluster import Cluster
 from tests.keeper import troubled
 from tests.waiting import until
 from tests.webhook.serving import api_client
-from webhook.pods.decision import Owner
 
 IMAGE = "registry.example/stepmemo:1"
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

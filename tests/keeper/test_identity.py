@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argo import names as argo
+from argo.steppod import NotAStep, StepPod
 from keeper import identity
 from tests.keeper.gatedsteps import RECORDED
 
@@ -15,9 +16,14 @@ CASES = sorted(path for path in RECORDED.glob("*/*.json") if ".golden." not in p
 RETRY = RECORDED / "v4.1.2-legacy" / "retry.json"
 
 
+def wrong(pod: Json) -> str | None:
+    parsed = StepPod.parse(pod, pod["metadata"]["namespace"])
+    return parsed.reason if isinstance(parsed, NotAStep) else identity.mismatch(parsed)
+
+
 def test_every_recorded_pod_is_what_it_says() -> None:
-    wrong = {str(path): identity.mismatch(json.loads(path.read_text())) for path in CASES}
-    assert set(wrong.values()) == {None}
+    found = {str(path): wrong(json.loads(path.read_text())) for path in CASES}
+    assert set(found.values()) == {None}
 
 
 def retry() -> Json:
@@ -55,7 +61,7 @@ def test_pods_are_named_after_the_node_in_two_ways(node: str, template: str) -> 
     named(pod, node_name=workflow + node, node_id=node_id)
     hashed = node_id.rpartition("-")[2]
     pod["metadata"]["name"] = "-".join(part for part in (workflow, template, hashed) if part)
-    assert identity.mismatch(pod) is None
+    assert wrong(pod) is None
 
 
 def test_a_long_pod_name_is_cut_before_its_hash() -> None:
@@ -66,7 +72,7 @@ def test_a_long_pod_name_is_cut_before_its_hash() -> None:
     node_id = identity.node_id(workflow, f"{workflow}.a")
     named(pod, node_name=f"{workflow}.a", node_id=node_id)
     pod["metadata"]["name"] = f"{'w' * 242}-{node_id.rpartition('-')[2]}"
-    assert identity.mismatch(pod) is None
+    assert wrong(pod) is None
 
 
 def claims_the_node_of_another_workflow(pod: Json) -> None:
@@ -139,7 +145,7 @@ def is_named_as_argo_names_none(pod: Json) -> None:
 def test_a_pod_that_claims_what_it_is_not_is_told(forge: Any) -> None:
     pod = retry()
     forge(pod)
-    assert identity.mismatch(pod) is not None
+    assert wrong(pod)
 
 
 @given(name=st.text(), node_id=st.text(), node_name=st.text())
@@ -148,5 +154,5 @@ def test_no_pod_of_one_workflow_passes_for_a_node_of_another(name: str, node_id:
     workflow = pod["metadata"]["labels"][argo.WORKFLOW_LABEL]
     pod["metadata"]["name"] = name
     named(pod, node_id=node_id, node_name=node_name)
-    if identity.mismatch(pod) is None:
+    if wrong(pod) is None:
         assert node_id == identity.node_id(workflow, node_name)

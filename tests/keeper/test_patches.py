@@ -14,7 +14,6 @@ from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from tests.keeper.gatedsteps import GATE, held
-from webhook.pods import room
 
 Json = dict[str, Any]
 NOW = datetime(2026, 1, 1, 12, 0, 0, 900_000, tzinfo=UTC)
@@ -149,8 +148,8 @@ def test_the_reason_is_never_longer_than_what_admission_leaves_room_for(detail: 
         assert isinstance(whole.body, dict)
         said = whole.body["metadata"]["annotations"][names.REASON]
         told = f"Miss: {text}" if text else "Miss"
-        assert len(said.encode()) <= room.REASON
-        if len(told.encode()) <= room.REASON:
+        assert len(said.encode()) <= names.LONGEST_REASON
+        if len(told.encode()) <= names.LONGEST_REASON:
             assert said == told
         else:
             assert said.endswith("…")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argo import names as argo
+from argo.steppod import Owner
 from keeper.steppods import GatedStep, InjectedPod, InvalidStep, Key, Phase, read
 from memoize import names
 from memoize.key import data_key
@@ -15,7 +16,6 @@ from memoize.outcome import Outcome
 from memoize.plan import Plan
 from memoize.reasons import Reason
 from tests.keeper.gatedsteps import GATE, held, recorded
-from webhook.pods.decision import Owner
 
 Json = dict[str, Any]
 
@@ -102,7 +102,7 @@ def test_a_pod_with_the_digest_of_its_key_is_the_same_step() -> None:
 
 
 def plan(pod: Json, place: str) -> str:
-    return Plan.from_json(pod["metadata"]["annotations"][names.PLAN])._replace(place=place).to_json()
+    return Plan.from_json(pod["metadata"]["annotations"][names.PLAN])._replace(data_key=place).to_json()
 
 
 def test_a_pod_that_decides_inside_of_itself_needs_no_plan() -> None:
@@ -133,7 +133,7 @@ def test_a_pod_without_a_plan_that_can_be_read_is_a_stray(plan: str) -> None:
     "changes",
     [
         {"cache": "other"},
-        {"place": "43"},
+        {"data_key": "43"},
         {"until": "soon"},
         {"until": "2026-01-01T00:10:00"},
         {"until": "9999-12-31T23:59:59-10:00"},

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from argo.steppod import Owner
 from memoize.reasons import Reason
 from server.events import Events
 from server.lookups import Lookups
@@ -22,7 +23,6 @@ from tests.waiting import until
 from tests.webhook.serving import api_client, certify
 from webhook.inject import preflight
 from webhook.inject.containers import InjectSettings
-from webhook.pods.decision import Owner
 from webhook.server import BODY_LIMIT
 
 Json = dict[str, Any]

@@ -1,6 +1,6 @@
 import pytest
 
-from memoize.eligibility import unsuited
+from memoize.eligibility import blocker
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
@@ -21,6 +21,6 @@ CLAIM = "kind: PersistentVolumeClaim\nmetadata: {ownerReferences: [{uid: wf-uid}
     ],
 )
 def test_what_is_not_memoized_whatever_was_asked_for(template: dict[str, object], reason: Reason | None):
-    found = unsuited(template, "wf-uid")
+    found = blocker(template, "wf-uid")
     assert (found and found.reason) == reason
     assert found is None or isinstance(found, Outcome)

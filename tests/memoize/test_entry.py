@@ -84,7 +84,7 @@ def entry(**fields: Any) -> str:
 
 
 def found(text: str, memo: Memo = MEMO, wanted: Declared = WANTED, now: datetime = NOW) -> Hit | Miss:
-    return look_up({memo.place: text}, memo, wanted, now)
+    return look_up({memo.data_key: text}, memo, wanted, now)
 
 
 def reason(*args: Any, **kwargs: Any) -> Reason:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from argo.steppod import Owner
 from memoize.entry import Entry
 from memoize.reasons import Reason
 from server.events import ATTEMPTS, PACE, WAITING, Events, hit_event, skip_event, stored_event
@@ -14,7 +15,6 @@ from tests.cluster import Cluster
 from tests.keeper import troubled
 from tests.waiting import until
 from tests.webhook.serving import api_client
-from webhook.pods.decision import Owner
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OWNER = Owner("work", "hello", "u-1")

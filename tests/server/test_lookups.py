@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from argo.steppod import Owner
 from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.keeper.troubled import Answer, answering, broken, gibberish, hang, overloaded
 from tests.webhook.serving import api_client
-from webhook.pods.decision import Owner
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from tests.webhook.pods.steppods import step_pods
 from webhook.inject import qos
 from webhook.inject.containers import InjectSettings, Service
 from webhook.inject.patch import inject
-from webhook.pods import decision as pods
+from webhook.pods.decision import Inject, Skip
 from webhook.pods.delivery import Delivery
 
 Json = dict[str, Any]
@@ -35,14 +35,14 @@ any_pod = pytest.mark.parametrize("chosen", CHOSEN.values(), ids=CHOSEN)
 quickly = settings(max_examples=min(40, settings.default.max_examples))
 
 
-def decide(pod: Json, injection: Delivery) -> pods.Inject | pods.Skip:
+def decide(pod: Json, injection: Delivery) -> Inject | Skip:
     return judged.decide(pod, "default", {}, {}, injection)
 
 
 def injected(pod: Json, chosen: InjectSettings) -> Json | None:
     """The Pod after the operations, as they travel; None where it is left alone."""
     decision = decide(pod, chosen.injection)
-    if isinstance(decision, pods.Skip):
+    if isinstance(decision, Skip):
         assert decision.reason == Reason.CANNOT_WRAP_COMMAND, decision
         return None
     before = deepcopy(pod)
@@ -60,7 +60,7 @@ def injected(pod: Json, chosen: InjectSettings) -> Json | None:
 @quickly
 def test_the_operations_make_what_a_direct_change_makes(pod: Json, chosen: InjectSettings) -> None:
     decision = decide(pod, chosen.injection)
-    step = decision.plan.step.to_json() if isinstance(decision, pods.Inject) else ""
+    step = decision.plan.step.to_json() if isinstance(decision, Inject) else ""
     assert injected(pod, chosen) == mutated(pod, chosen, step)
 
 
@@ -71,7 +71,7 @@ def test_a_second_pass_changes_nothing(pod: Json, chosen: InjectSettings) -> Non
     after = injected(pod, chosen)
     if after is not None:
         for told in Delivery:
-            assert decide(after, told) == pods.Skip(Reason.ALREADY_INJECTED)
+            assert decide(after, told) == Skip(Reason.ALREADY_INJECTED)
 
 
 @any_pod

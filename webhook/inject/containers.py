@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from argo.layout import ContainerRef
+from kube.quantity import quantity
 from memoize import names
 from server import values
 from server.settings import setting
-from webhook.inject.qos import quantity
 from webhook.inject.resources import Work, ours
 from webhook.pods.decision import InjectionPlan
 from webhook.pods.delivery import Delivery
@@ -158,14 +158,14 @@ def memory(settings: InjectSettings) -> list[str]:
 
 def awaited(plan: InjectionPlan) -> list[str]:
     """The entrypoint's options that name the containers whose end decides whether the outputs are stored."""
-    return [word for place in plan.layout.recorded for word in (_kind(place, plan), place.name)]
+    return [word for ref in plan.layout.recorded for word in (_kind(ref, plan), ref.name)]
 
 
-def _kind(place: ContainerRef, plan: InjectionPlan) -> str:
+def _kind(ref: ContainerRef, plan: InjectionPlan) -> str:
     """How a container must end, as the entrypoint is told: `-M` and `-w` with 0, `-s` also by a signal."""
-    if place is plan.layout.auxiliary:
+    if ref is plan.layout.auxiliary:
         return "-w"
-    return "-M" if place.name in plan.mains else "-s"
+    return "-M" if ref.name in plan.mains else "-s"
 
 
 def env(plan: InjectionPlan, settings: InjectSettings) -> list[Json]:

@@ -43,13 +43,13 @@ def inject(pod: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings
 def _wrap_commands(plan: InjectionPlan, parts: Parts) -> list[Op]:
     """The entrypoint before every wrapped command, recording the end where that must be known."""
     ops: list[Op] = []
-    for place in plan.wrapped:
-        recording = ["-r", place.name] if plan.capture and place in plan.layout.recorded else []
-        path = ("spec", place.kind, place.index)
+    for ref in plan.wrapped:
+        recording = ["-r", ref.name] if plan.capture and ref in plan.layout.recorded else []
+        path = ("spec", ref.kind, ref.index)
         ops.append(
-            replace((*path, "command"), [*parts.entrypoint, *recording, "--", *place.container["command"]])
+            replace((*path, "command"), [*parts.entrypoint, *recording, "--", *ref.container["command"]])
         )
-        ops += _insert(path, place.container, "volumeMounts", END, parts.entrypoint_mounts)
+        ops += _insert(path, ref.container, "volumeMounts", END, parts.entrypoint_mounts)
     return ops
 
 

@@ -66,12 +66,12 @@ def pod_template(settings: InjectSettings) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PodTemplate",
-        "metadata": {"generateName": "stepmemo-trial-"},
+        "metadata": {"generateName": "stepmemo-preflight-"},
         "template": {"spec": image_volume.specimen(settings)},
     }
 
 
-def judge(sent: dict[str, Any], code: int, answer: object) -> Taken | Refused | Later:
+def evaluate_preflight(sent: dict[str, Any], code: int, answer: object) -> Taken | Refused | Later:
     """What the API server's answer to creating `sent` means: its HTTP status and its JSON, if it is any."""
     if 200 <= code < 300:
         if not isinstance(answer, dict) or answer.get("kind") != sent["kind"]:
@@ -131,7 +131,7 @@ async def require_image_volumes(
     patience: float = PATIENCE,
     pause: float = PAUSE,
 ) -> None:
-    """Return once the API server has taken the trial in this namespace; RefusedError, UnansweredError."""
+    """Return once the API server has taken the preflight in this namespace; RefusedError, UnansweredError."""
     sent = pod_template(settings)
     path = f"/api/v1/namespaces/{namespace}/podtemplates?dryRun=All"
     problem = "no answer"
@@ -154,5 +154,5 @@ async def _ask(api: ApiClient, path: str, sent: dict[str, Any]) -> Taken | Refus
     except ApiError as error:
         if not error.status:
             return Later(str(error))
-        return judge(sent, error.status, {"message": error.message})
-    return judge(sent, 201, answer)
+        return evaluate_preflight(sent, error.status, {"message": error.message})
+    return evaluate_preflight(sent, 201, answer)

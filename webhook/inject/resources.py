@@ -12,7 +12,8 @@ from enum import Enum
 from fractions import Fraction
 from typing import Any
 
-from webhook.inject.qos import QoS, qos_class, quantity
+from kube.quantity import quantity
+from webhook.inject.qos import QoS, qos_class
 
 _MILLI = Fraction(1, 1000)
 _MEBIBYTE = 1024**2

@@ -17,8 +17,8 @@ class Delivery(StrEnum):
     IMAGE_VOLUME = "image-volume"
 
 
-def for_check(wanted: Delivery, shape: Layout) -> tuple[Delivery, str]:
-    """How the entrypoint gets into a Pod that may be answered; why it is not as `wanted`, "" where it is.
+def for_check(wanted: Delivery, shape: Layout) -> tuple[Delivery, str | None]:
+    """How the entrypoint gets into a Pod that may be answered; why it is not as `wanted`, None where it is.
 
     The image volume's look-up begins when the init containers have ended. Argo's own may run on a hit, a
     template's may have effects that a hit must not. And its entrypoints take a second start of their
@@ -28,7 +28,7 @@ def for_check(wanted: Delivery, shape: Layout) -> tuple[Delivery, str]:
         return Delivery.INIT_CONTAINER, f"{Delivery.INIT_CONTAINER}: the template has init containers"
     if wanted is Delivery.IMAGE_VOLUME and shape.restarts:
         return Delivery.INIT_CONTAINER, f"{Delivery.INIT_CONTAINER}: the Pod's restartPolicy is not Never"
-    return wanted, ""
+    return wanted, None
 
 
 def to_wrap(way: Delivery, shape: Layout) -> tuple[ContainerRef, ...]:

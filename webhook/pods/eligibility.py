@@ -1,11 +1,11 @@
-"""Which steps cannot be memoized, and which Pods must not be touched, whatever their author asked for."""
+"""Which Pods must not get containers of ours, whatever their author asked for."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from argo import names as argo
 from argo.layout import Layout
-from memoize import eligibility, names
+from memoize import names
 from memoize.reasons import Reason
 
 _ARCHITECTURES = ("amd64", "arm64")
@@ -14,23 +14,14 @@ _VOLUMES = (names.VOLUME, names.IMAGE_VOLUME, names.TOKEN_VOLUME)
 _INSIDE = (f"{names.SHARED_DIR}/", f"{names.IMAGE_DIR}/", f"{names.TOKEN_DIR}/")
 
 
-def unsuited(shape: Layout, workflow_uid: str) -> tuple[Reason, str] | None:
-    """Why the step of this layout is not memoized, as far as its Pod shows; None: it may be."""
-    if shape.template is not None:
-        return eligibility.unsuited(shape.template, workflow_uid)
-    if shape.offloaded:
-        return None
-    return Reason.NOT_A_STEP, f"no container has a readable {argo.ENV_TEMPLATE}"
-
-
-def unfit(pod_spec: Mapping[str, Any], shape: Layout) -> tuple[Reason, str] | None:
+def blocker(pod_spec: Mapping[str, Any], shape: Layout) -> tuple[Reason, str] | None:
     """Why neither check nor capture may go into a Pod with this spec and layout; None: they may."""
     if (platform := _foreign_platform(pod_spec)) is not None:
         return Reason.UNSUPPORTED_TEMPLATE, platform
     if (clash := _clash(pod_spec, shape)) is not None:
         return Reason.NAME_CLASH, clash
-    if (obstacle := _obstacle(pod_spec, shape)) is not None:
-        return Reason.CANNOT_WRAP_COMMAND, obstacle
+    if (why := _cannot_wrap(pod_spec, shape)) is not None:
+        return Reason.CANNOT_WRAP_COMMAND, why
     return None
 
 
@@ -48,17 +39,17 @@ def _clash(pod_spec: Mapping[str, Any], shape: Layout) -> str | None:
     All our names are kept free, whichever way the entrypoint is delivered and the cache is reached: another
     `--injection` or `--access` must not change which steps are memoized.
     """
-    for place in shape.places:
-        if place.name in names.CONTAINERS:
-            return f"container {place.name}"
-        for path in place.mounts:
+    for ref in shape.containers:
+        if ref.name in names.CONTAINERS:
+            return f"container {ref.name}"
+        for path in ref.mounts:
             if f"{path}/".startswith(_INSIDE):
-                return f"mount {path} of container {place.name}"
+                return f"mount {path} of container {ref.name}"
     clashing = next((v for v in pod_spec.get("volumes") or () if v.get("name") in _VOLUMES), None)
     return None if clashing is None else f"volume {clashing['name']}"
 
 
-def _obstacle(pod_spec: Mapping[str, Any], shape: Layout) -> str | None:
+def _cannot_wrap(pod_spec: Mapping[str, Any], shape: Layout) -> str | None:
     """What keeps a container more from working here, or makes it change what the Pod does."""
     if pod_spec.get("shareProcessNamespace") or pod_spec.get("hostPID"):
         # Argo ends a container by a signal to PID 1, which here is the Pod's own or the node's.

@@ -20,8 +20,6 @@ OBJECT = 1536 * 1024
 """Bytes of an object as it is stored (etcd's `--max-request-bytes`, DefaultMaxRequestBytes)."""
 VARIABLE = 128 * 1024 - 1
 """Bytes of `NAME=value` that Linux lets a program start with (MAX_ARG_STRLEN, its final NUL taken off)."""
-REASON = 1024
-"""Bytes of an annotation names.REASON at most: whoever writes one keeps to it, so there is room for it."""
 
 _LATER = 16 * 1024
 """Bytes of OBJECT that are left for what is written on the Pod after its creation."""

@@ -86,23 +86,23 @@ def _is_marked(pod: Mapping[str, Any]) -> bool:
 
 def _is_whole(pod: Mapping[str, Any], shape: Layout) -> bool:
     """Whether every entrypoint of ours has what it needs, and every container is wrapped that must be."""
-    wrapped = {place.name: place for place in shape.managed if _is_wrapped(place)}
-    ours = {place.name: place for place in shape.places if _is_ours(place.container)}
+    wrapped = {ref.name: ref for ref in shape.managed if _is_wrapped(ref)}
+    ours = {ref.name: ref for ref in shape.containers if _is_ours(ref.container)}
     if not wrapped and not ours:
         return True
     check, capture = ours.get(names.CHECK_CONTAINER), ours.get(names.CAPTURE_CONTAINER)
     volumes = {volume.get("name") for volume in pod["spec"].get("volumes") or ()}
-    mounted = [mount.get("name") for place in ours.values() for mount in place.mounts.values()]
+    mounted = [mount.get("name") for ref in ours.values() for mount in ref.mounts.values()]
     if not volumes.issuperset(name for name in mounted if name in _VOLUMES):
         return False
-    if not all(_can_start(place, check, volumes) for place in wrapped.values()):
+    if not all(_can_start(ref, check, volumes) for ref in wrapped.values()):
         return False
-    if capture is None and any("-r" in _options(place) for place in wrapped.values()):
+    if capture is None and any("-r" in _options(ref) for ref in wrapped.values()):
         return False
     beside = capture is not None and "-c" in _words(capture)
-    if not beside and any("-t" in _options(place) for place in wrapped.values()):
+    if not beside and any("-t" in _options(ref) for ref in wrapped.values()):
         return False  # it would wait for a look-up that nobody makes
-    return {place.name for place in _to_be_wrapped(shape, check, capture, beside)} <= wrapped.keys()
+    return {ref.name for ref in _to_be_wrapped(shape, check, capture, beside)} <= wrapped.keys()
 
 
 def _to_be_wrapped(
@@ -112,27 +112,27 @@ def _to_be_wrapped(
     if check is not None and "--" in _words(check):
         return shape.managed
     if beside:
-        return tuple(place for place in shape.managed if place.kind == "containers")
+        return tuple(ref for ref in shape.managed if ref.kind == "containers")
     return shape.recorded if capture is not None else ()
 
 
-def _can_start(place: ContainerRef, check: ContainerRef | None, volumes: set[Any]) -> bool:
+def _can_start(ref: ContainerRef, check: ContainerRef | None, volumes: set[Any]) -> bool:
     """Whether the entrypoint is there when the container starts."""
-    program = _words(place)[0]
+    program = _words(ref)[0]
     paths = (names.SHARED_DIR,) if program == names.ENTRYPOINT else (names.SHARED_DIR, names.IMAGE_DIR)
     for path in paths:
-        mount = place.mounts.get(path)
+        mount = ref.mounts.get(path)
         if mount is None or mount.get("name") != _MOUNTS[path] or _MOUNTS[path] not in volumes:
             return False
     if program == names.VOLUME_ENTRYPOINT:
         return True
     if check is None or check.kind != "initContainers":
         return False
-    return place.kind == "containers" or check.index < place.index
+    return ref.kind == "containers" or check.index < ref.index
 
 
-def _is_wrapped(place: ContainerRef) -> bool:
-    words = _words(place)
+def _is_wrapped(ref: ContainerRef) -> bool:
+    words = _words(ref)
     return words[:1] in ([path] for path in _ENTRYPOINTS) and "--" in words
 
 
@@ -144,13 +144,13 @@ def _starts_through_another(container: Mapping[str, Any]) -> bool:
     )
 
 
-def _words(place: ContainerRef) -> list[Any]:
-    return list(place.container.get("command") or ())
+def _words(ref: ContainerRef) -> list[Any]:
+    return list(ref.container.get("command") or ())
 
 
-def _options(place: ContainerRef) -> list[Any]:
+def _options(ref: ContainerRef) -> list[Any]:
     """What our entrypoint was told before the container's own command."""
-    words = _words(place)
+    words = _words(ref)
     return words[: words.index("--")]
 
 
@@ -167,20 +167,20 @@ def _without_marks(pod: Mapping[str, Any]) -> Iterator[Op]:
 
 
 def _without_containers(pod: Mapping[str, Any], shape: Layout) -> Iterator[Op]:
-    wrapped = [place for place in shape.managed if _is_wrapped(place)]
-    if not wrapped and not any(_is_ours(place.container) for place in shape.places):
+    wrapped = [ref for ref in shape.managed if _is_wrapped(ref)]
+    if not wrapped and not any(_is_ours(ref.container) for ref in shape.containers):
         return
-    for place in wrapped:
-        words = _words(place)
-        yield replace(("spec", place.kind, place.index, "command"), words[words.index("--") + 1 :])
-    for place in shape.places:  # a mount must not outlive its volume, wherever others may have put it
-        mounts = place.container.get("volumeMounts") or ()
+    for ref in wrapped:
+        words = _words(ref)
+        yield replace(("spec", ref.kind, ref.index, "command"), words[words.index("--") + 1 :])
+    for ref in shape.containers:  # a mount must not outlive its volume, wherever others may have put it
+        mounts = ref.container.get("volumeMounts") or ()
         for index in reversed(range(len(mounts))):
             if mounts[index].get("name") in _VOLUMES:
-                yield remove(("spec", place.kind, place.index, "volumeMounts", index))
+                yield remove(("spec", ref.kind, ref.index, "volumeMounts", index))
     # Who changed ours may have given it another command.
-    for place in reversed([place for place in shape.places if place.name in names.CONTAINERS]):
-        yield remove(("spec", place.kind, place.index))
+    for ref in reversed([ref for ref in shape.containers if ref.name in names.CONTAINERS]):
+        yield remove(("spec", ref.kind, ref.index))
     volumes = pod["spec"].get("volumes") or ()
     for index in reversed(range(len(volumes))):
         if volumes[index].get("name") in _VOLUMES:

@@ -26,43 +26,41 @@ _MADE = (_BLOCK, (*_BLOCK, names.MEMOIZE), (names.MEMOIZE,))
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What concerns us in a template: its block or None, and its annotations.
-
-    In the authored form, `made` holds the annotations of ours that were left out; `edited` says that there
-    were some, but they were changed by hand since and count as the author's. In the wanted form, `memoized`
-    says that stepmemo will memoize the template's steps, `blocked` that it is opted in and its block stays
-    with Argo all the same, since that of `templateDefaults` does, and `needs_node` which reference to its
-    steps only a Pod with a node satisfies.
-    """
+    """What concerns us in a template, as its author wrote it or as it is wanted."""
 
     block: Any
+    """Its `memoize` block or None."""
     annotations: Mapping[str, Any]
     made: Mapping[str, Any] = field(default_factory=dict)
+    """As written: the annotations of ours that were left out."""
     edited: bool = False
+    """As written: there were some, but they were changed by hand since and count as the author's."""
     memoized: bool = False
+    """As wanted: stepmemo will memoize the template's steps."""
     blocked: bool = False
+    """As wanted: it is opted in, and its block stays with Argo since that of `templateDefaults` does."""
     needs_node: str = ""
+    """As wanted: the reference to its steps that only a Pod with a node satisfies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nearby:
-    """The words around the templates of one object, and what keeps them from being taken over.
-
-    `namespace_known` is False where a Namespace counts but could not be read. `defaults_block`:
-    `templateDefaults` keeps a block, which Argo would merge into a template whose own block is gone, and use
-    its key instead.
-    """
+    """The words around the templates of one object, and what keeps them from being converted."""
 
     holder: bool | None
+    """The object's own word, None for none."""
     namespace: bool | None
+    """The Namespace's, None for none."""
     namespace_known: bool
+    """False where a Namespace counts but could not be read."""
     defaults_block: bool = False
+    """`templateDefaults` keeps a block, which Argo would merge into a template whose own block is gone."""
 
 
-def authored(site: TemplateRef) -> Form:
+def authored(ref: TemplateRef) -> Form:
     """The template as its author wrote it; a block counts before annotations made from an older one."""
-    annotations, gate, edited = _without_gate(site.annotations)
-    block = site.template.get("memoize")
+    annotations, gate, edited = _without_gate(ref.annotations)
+    block = ref.template.get("memoize")
     if names.MANAGED not in annotations:
         return Form(block, annotations, gate, edited)
     digest = annotations.pop(names.MANAGED)
@@ -91,30 +89,30 @@ def _without_gate(annotations: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
 _NEVER_GATED = "false"
 
 
-def wanted(site: TemplateRef, written: Form, nearby: Nearby, needs_node: str = "") -> Form:
+def wanted(ref: TemplateRef, written: Form, nearby: Nearby, needs_node: str = "") -> Form:
     """The template, authored so, as the words around it ask for; defined for one without errors.
 
     Where the Namespace counts and is not known, what was taken over before stays as it is. `needs_node` is
     the reference to a step of this template that only a Pod with a node can satisfy.
     """
     namespace = nearby.namespace if nearby.namespace_known else _as_it_was(written.made)
-    seen_by_argo = {**site.default_annotations, **written.annotations}
+    seen_by_argo = {**ref.default_annotations, **written.annotations}
     word = opt_in.of_template(seen_by_argo)
     nearest = next((w for w in (word, nearby.holder, namespace) if w is not None), None)
     keyed = names.KEY in seen_by_argo
     opted_in = keyed if nearest is None else nearest
     block, annotations, made = written.block, written.annotations, dict[str, Any]()
-    if block is not None and opted_in and site.makes_pod and not nearby.defaults_block:
+    if block is not None and opted_in and ref.makes_pod and not nearby.defaults_block:
         flat = _as_annotations(block)
         if names.KEY in annotations:  # the author says the same twice; what he wrote flat stays his
             annotations = {**annotations, **flat}
         else:
             made = flat | _rest(block)
         block = None
-    elif block is not None and site.template.get("memoize") is None:
+    elif block is not None and ref.template.get("memoize") is None:
         block = _with_config_map_key(block)
-    memoized = opted_in and bool(made or keyed) and block is None and site.makes_cacheable_pod
-    if (made or keyed) and site.makes_cacheable_pod and not site.is_defaults and word is None:
+    memoized = opted_in and bool(made or keyed) and block is None and ref.makes_cacheable_pod
+    if (made or keyed) and ref.makes_cacheable_pod and not ref.is_defaults and word is None:
         # A key from somewhere else must not answer beside the block that Argo keeps.
         says = {names.MEMOIZE: "false"} if block is not None else _holders_word(nearby.holder, namespace)
         made = made | says
@@ -122,11 +120,11 @@ def wanted(site: TemplateRef, written: Form, nearby: Nearby, needs_node: str = "
         made = made | {names.MANAGED: _digest(made)}
     # A Workflow that calls it may say "true", where only its Namespace says "false".
     may_be = memoized or (
-        keyed and block is None and site.makes_cacheable_pod and word is None and nearby.holder is None
+        keyed and block is None and ref.makes_cacheable_pod and word is None and nearby.holder is None
     )
     if may_be and needs_node and names.GATED not in seen_by_argo:
         made = made | {names.GATED: _NEVER_GATED, names.GATED_FOR: needs_node}
-    blocked = opted_in and block is not None and site.makes_pod
+    blocked = opted_in and block is not None and ref.makes_pod
     form = Form(block, {**annotations, **made}, memoized=memoized, blocked=blocked)
     return replace(form, needs_node=needs_node) if may_be else form
 
@@ -191,10 +189,10 @@ def _parsed(text: Any) -> Mapping[str, Any]:
         return {}
 
 
-def restored(site: TemplateRef, *, config_map_key: bool) -> Form:
+def restored(ref: TemplateRef, *, config_map_key: bool) -> Form:
     """The template as its author wrote it; `config_map_key`: with the one field that some CRDs ask for."""
-    form = authored(site)
-    if not config_map_key or site.template.get("memoize") is not None or form.block is None:
+    form = authored(ref)
+    if not config_map_key or ref.template.get("memoize") is not None or form.block is None:
         return form
     return replace(form, block=_with_config_map_key(form.block))
 
@@ -220,25 +218,25 @@ def with_form(template: Mapping[str, Any], form: Form) -> dict[str, Any]:
     return {**template, "memoize": form.block, "metadata": metadata}
 
 
-def changes(site: TemplateRef, form: Form) -> list[Op]:
+def changes(ref: TemplateRef, form: Form) -> list[Op]:
     """The operations that give the template that form; none where it has it."""
-    return [*_annotation_changes(site, form.annotations), *_block_changes(site, form.block)]
+    return [*_annotation_changes(ref, form.annotations), *_block_changes(ref, form.block)]
 
 
-def _block_changes(site: TemplateRef, block: Any) -> Iterator[Op]:
-    parts: Parts = (*site.parts, "memoize")
-    if block == site.template.get("memoize"):
+def _block_changes(ref: TemplateRef, block: Any) -> Iterator[Op]:
+    parts: Parts = (*ref.parts, "memoize")
+    if block == ref.template.get("memoize"):
         return
     yield add(parts, block) if block is not None else remove(parts)
 
 
-def _annotation_changes(site: TemplateRef, after: Mapping[str, Any]) -> Iterator[Op]:
+def _annotation_changes(ref: TemplateRef, after: Mapping[str, Any]) -> Iterator[Op]:
     """Annotation by annotation, so that other webhooks' stay; what we leave empty goes with the last one."""
-    before = site.annotations
+    before = ref.annotations
     if after == before:
         return
-    parts: Parts = (*site.parts, "metadata")
-    metadata = mapping(site.template.get("metadata"))
+    parts: Parts = (*ref.parts, "metadata")
+    metadata = mapping(ref.template.get("metadata"))
     if not metadata:
         yield add(parts, {"annotations": after})
     elif not before:

@@ -72,20 +72,20 @@ def _opts_pods_out(place: _Place, field: str, name: str, value: Any) -> bool:
 _FALSE = (names.MEMOIZE, "false")
 
 
-def on_template(site: TemplateRef, written: Mapping[str, Any], *, block: bool) -> Iterator[Remark]:
+def on_template(ref: TemplateRef, written: Mapping[str, Any], *, block: bool) -> Iterator[Remark]:
     """The same of a template's own metadata; `written` are the annotations without those of ours."""
-    metadata = f"{site.path}.metadata"
+    metadata = f"{ref.path}.metadata"
     for name in written:
         if name.startswith(f"{names.DOMAIN}/") and name not in opt_in.ON_TEMPLATE:
             meant = _instead(name) or f"is not known here: {opt_in.meant(name)}"
             yield annotation(metadata, name), meant
-    labels = mapping(mapping(site.template.get("metadata")).get("labels"))
+    labels = mapping(mapping(ref.template.get("metadata")).get("labels"))
     label = next((name for name in labels if name.startswith(f"{names.DOMAIN}/")), None)
     if label is not None:
         yield f"{metadata}.labels[{label}]", "is read as an annotation, not as a label"
     deaf = next((name for name in opt_in.BY_A_PERSON if name in written), None)
-    if deaf is not None and not (block or site.makes_cacheable_pod):
-        yield annotation(metadata, deaf), f"has no effect on a {site.kind} template"
+    if deaf is not None and not (block or ref.makes_cacheable_pod):
+        yield annotation(metadata, deaf), f"has no effect on a {ref.kind} template"
 
 
 def behind_references(kind: str, obj: Mapping[str, Any], *, own: bool) -> Iterator[Remark]:

@@ -17,16 +17,15 @@ _FLAT = (names.KEY, names.CACHE, names.MAX_AGE)
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What a template says of memoization, and what is wrong with it.
-
-    `memo` is None where it says nothing, or nothing sound. `key_path` is the field that the key stands in,
-    `key_tags` are the tags in it.
-    """
+    """What a template says of memoization, and what is wrong with it."""
 
     memo: Memo | None
+    """None where it says nothing, or nothing sound."""
     key_path: str
+    """The field that the key stands in; empty where there is none."""
     errors: list[FieldError]
     key_tags: Sequence[Tag] = ()
+    """The tags in the key."""
 
     @property
     def home(self) -> str:
@@ -39,34 +38,36 @@ class Validation:
         return self.memo is None and not self.errors
 
 
-def judge(site: TemplateRef, own: Mapping[str, Any]) -> Validation:
-    """The finding for one template; `own` are its annotations without those that we made from a block.
+def validate_template(ref: TemplateRef, own: Mapping[str, Any]) -> Validation:
+    """What one template says, and what is wrong with it.
+
+    `own` are its annotations without those that we made from a block.
 
     A block counts before annotations; without one the annotations count that Argo will see, those of
     `templateDefaults` merged under the template's.
     """
-    metadata = f"{site.path}.metadata"
+    metadata = f"{ref.path}.metadata"
     errors = list(opt_in.errors(own, f"{metadata}.annotations", may_hold_tags=True))
-    block = site.template.get("memoize")
+    block = ref.template.get("memoize")
     if block is not None:
-        path = f"{site.path}.memoize"
+        path = f"{ref.path}.memoize"
         fields = _Fields(f"{path}.key", f"{path}.cache.configMap.name", f"{path}.maxAge")
         memo, found = spec.from_block(block, path)
         texts = _texts_of_block(block)
-        errors += [*found, *_contradictions(site, fields, texts, own)]
-    elif any(name in site.annotations for name in _FLAT):
-        fields = _Fields(*map(site.annotation_path, _FLAT))
-        annotations = {**site.default_annotations, **site.annotations}
+        errors += [*found, *_contradictions(ref, fields, texts, own)]
+    elif any(name in ref.annotations for name in _FLAT):
+        fields = _Fields(*map(ref.annotation_path, _FLAT))
+        annotations = {**ref.default_annotations, **ref.annotations}
         memo, found = spec.from_annotations(annotations, metadata)
         texts = [annotations.get(name) for name in _FLAT]
-        stands_at = {annotation(metadata, name): site.annotation_path(name) for name in _FLAT}
+        stands_at = {annotation(metadata, name): ref.annotation_path(name) for name in _FLAT}
         errors += [replace(error, field=stands_at[error.field]) for error in found]
     else:
         return Validation(None, "", errors)
     found_tags = [tags.find(text) if isinstance(text, str) else [] for text in texts]
-    if not site.is_defaults:
+    if not ref.is_defaults:
         for field, text, tags_in_it in zip(fields, texts, found_tags, strict=True):
-            errors += _input_errors(site, field, text, tags_in_it)
+            errors += _input_errors(ref, field, text, tags_in_it)
     return Validation(memo if not errors else None, fields.key, errors, found_tags[0])
 
 
@@ -86,21 +87,21 @@ def _texts_of_block(block: object) -> list[object]:
 
 
 def _contradictions(
-    site: TemplateRef, fields: _Fields, texts: list[object], own: Mapping[str, Any]
+    ref: TemplateRef, fields: _Fields, texts: list[object], own: Mapping[str, Any]
 ) -> Iterator[FieldError]:
     """The template's own annotations that say something else than the block beside them."""
     for name, field, text in zip(_FLAT, fields, texts, strict=True):
         says = "" if text is None and name == names.MAX_AGE else text
         if name in own and says is not None and own[name] != says:
-            where = annotation(f"{site.path}.metadata", name)
+            where = annotation(f"{ref.path}.metadata", name)
             detail = f"contradicts {field}: keep one of the two"
             yield FieldError(where, Kind.INVALID, detail, own[name])
 
 
-def _input_errors(site: TemplateRef, path: str, text: object, found: Sequence[Tag]) -> Iterator[FieldError]:
+def _input_errors(ref: TemplateRef, path: str, text: object, found: Sequence[Tag]) -> Iterator[FieldError]:
     """Tags that name an input which the template does not have."""
-    own = site.parameters
-    known = site.enclosing.union(own)
+    own = ref.parameters
+    known = ref.enclosing.union(own)
     for tag in dict.fromkeys(found):
         for name in tag.certain:
             if name[0] != "inputs" or len(name) < 2:
@@ -109,7 +110,7 @@ def _input_errors(site: TemplateRef, path: str, text: object, found: Sequence[Ta
                 detail = f"{tag}: {did_you_mean(name[1], _INPUTS)}"
             elif name[1] == "parameters" and len(name) > 2 and not _resolves(tag, name[2:], known):
                 there_are = did_you_mean(name[2], own) if own else "it has none"
-                whose = "this template" if path.startswith(f"{site.path}.") else site.path
+                whose = "this template" if path.startswith(f"{ref.path}.") else ref.path
                 detail = f"{tag} names no input parameter of {whose}: {there_are}"
             else:
                 continue

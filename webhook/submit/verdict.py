@@ -1,4 +1,4 @@
-"""The workflow webhook's decision: judge every memoize block of an object, take opted-in templates over.
+"""The workflow webhook's decision: check every memoize block of an object, take opted-in templates over.
 
 Pure. The command line's `lint` asks the same function, and its `restore` the counterpart.
 """
@@ -13,17 +13,17 @@ from argo.templates import (
     CLUSTER_WORKFLOW_TEMPLATE,
     CRON_WORKFLOW,
     TemplateRef,
-    defaults_site,
-    sites,
+    defaults_ref,
+    template_refs,
     workflow_spec,
 )
 from kube.jsonpatch import Op
 from memoize import names, opt_in
 from memoize.reasons import Reason
-from webhook.submit import conversion, hostnodes, reach, validation
-from webhook.submit import warnings as advice
+from webhook.submit import conversion, hostnodes, reach
 from webhook.submit.conversion import Form, Nearby
-from webhook.submit.validation import Validation
+from webhook.submit.validation import Validation, validate_template
+from webhook.submit.warnings import outcome_warnings, surroundings, template_warnings, warning
 
 ENFORCE, WARN, OFF = "enforce", "warn", "off"
 """What to do about errors: deny, admit with warnings, do not look."""
@@ -31,15 +31,18 @@ ENFORCE, WARN, OFF = "enforce", "warn", "off"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to answer: any error denies; warnings are told; ops change the object that is admitted."""
+    """What to answer."""
 
     reason: Reason
     errors: list[FieldError] = field(default_factory=list)
+    """Any of them denies the object."""
     warnings: list[str] = field(default_factory=list)
+    """Shown to who submits it."""
     ops: list[Op] = field(default_factory=list)
+    """They change the object that is admitted."""
 
 
-def review(
+def review_object(
     kind: str,
     obj: Mapping[str, Any],
     old: Mapping[str, Any] | None,
@@ -55,24 +58,24 @@ def review(
     if operation == "UPDATE" and not _concerns_us(kind, obj, old):
         return Verdict(Reason.UNCHANGED)
     errors = list(reach.errors(kind, obj))
-    warnings = [advice.warning(*remark) for remark in reach.remarks(kind, obj)]
+    warnings = [warning(*remark) for remark in reach.remarks(kind, obj)]
     ops: list[Op] = []
     silent = not errors
     uses = hostnodes.uses(kind, obj)
-    judged = list(_judged_templates(kind, obj, _nearby(kind, obj, namespace_labels), uses))
-    around = advice.surroundings(workflow_spec(kind, obj))
-    for template in judged:
-        silent = silent and template.finding.silent
-        errors += template.finding.errors
-        warnings += advice.advise(template.site, template.finding, template.written, around)
+    reviewed = list(_review_templates(kind, obj, _nearby(kind, obj, namespace_labels), uses))
+    around = surroundings(workflow_spec(kind, obj))
+    for template in reviewed:
+        silent = silent and template.validation.silent
+        errors += template.validation.errors
+        warnings += template_warnings(template.ref, template.validation, template.written, around)
         if template.form is None:
             continue
-        warnings += advice.advise_of_outcome(
-            template.site, template.finding, template.written, template.form, around
+        warnings += outcome_warnings(
+            template.ref, template.validation, template.written, template.form, around
         )
         if kind != CRON_WORKFLOW:  # the Workflows made from it are changed, each at its own admission
-            ops += conversion.changes(template.site, template.form)
-    warnings += _of_the_whole(kind, obj, judged, uses)
+            ops += conversion.changes(template.ref, template.form)
+    warnings += _of_the_whole(kind, obj, reviewed, uses)
     silent = silent and not ops
     # What several templates inherit from templateDefaults is wrong once.
     distinct = list({str(error): error for error in errors}.values())
@@ -86,76 +89,75 @@ def restore(kind: str, obj: Mapping[str, Any], *, config_map_key: bool = False) 
     """
     return [
         op
-        for site in _all_sites(kind, obj)
-        for op in conversion.changes(site, conversion.restored(site, config_map_key=config_map_key))
+        for ref in _all_refs(kind, obj)
+        for op in conversion.changes(ref, conversion.restored(ref, config_map_key=config_map_key))
     ]
 
 
 def edited(kind: str, obj: Mapping[str, Any]) -> list[str]:
     """Paths of templates whose annotations were ours and were edited since: `restore` leaves those."""
-    return [site.path for site in _all_sites(kind, obj) if conversion.authored(site).edited]
+    return [ref.path for ref in _all_refs(kind, obj) if conversion.authored(ref).edited]
 
 
-def _all_sites(kind: str, obj: Mapping[str, Any]) -> Iterator[TemplateRef]:
-    defaults = defaults_site(kind, obj)
+def _all_refs(kind: str, obj: Mapping[str, Any]) -> Iterator[TemplateRef]:
+    defaults = defaults_ref(kind, obj)
     if defaults is not None:
         yield defaults
-    yield from sites(kind, obj)
+    yield from template_refs(kind, obj)
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
-    """One template: as its author wrote it, what that says, and what becomes of it (None: it has errors)."""
+class _ReviewedTemplate:
+    """One template, and what becomes of it."""
 
-    site: TemplateRef
+    ref: TemplateRef
     written: Form
-    finding: Validation
+    """As its author wrote it."""
+    validation: Validation
+    """What that says, and what is wrong with it."""
     form: Form | None
+    """What it is made; None where it has errors."""
 
 
-def _judged_templates(
+def _review_templates(
     kind: str, obj: Mapping[str, Any], nearby: Nearby, uses: hostnodes.Uses
-) -> Iterator[_Judged]:
-    """`templateDefaults` first: the other templates are judged under what becomes of it."""
-    defaults, merged = defaults_site(kind, obj), None
+) -> Iterator[_ReviewedTemplate]:
+    """`templateDefaults` first: the other templates come under what becomes of it."""
+    defaults, merged = defaults_ref(kind, obj), None
     if defaults is not None:
-        judged = _judge(defaults, nearby)
-        yield judged
-        form = judged.form or Form(defaults.template.get("memoize"), defaults.annotations)
+        reviewed = _review_template(defaults, nearby)
+        yield reviewed
+        form = reviewed.form or Form(defaults.template.get("memoize"), defaults.annotations)
         merged = conversion.with_form(defaults.template, form)
         nearby = replace(nearby, defaults_block=form.block is not None)
-    for site in sites(kind, obj, merged):
-        yield _judge(site, nearby, uses.templates.get(site.parts, ""))
+    for ref in template_refs(kind, obj, merged):
+        yield _review_template(ref, nearby, uses.templates.get(ref.parts, ""))
 
 
-def _judge(site: TemplateRef, nearby: Nearby, needs_node: str = "") -> _Judged:
-    written = conversion.authored(site)
-    finding = validation.judge(site, written.annotations)
-    form = None if finding.errors else conversion.wanted(site, written, nearby, needs_node)
-    return _Judged(site, written, finding, form)
+def _review_template(ref: TemplateRef, nearby: Nearby, needs_node: str = "") -> _ReviewedTemplate:
+    written = conversion.authored(ref)
+    validation = validate_template(ref, written.annotations)
+    form = None if validation.errors else conversion.wanted(ref, written, nearby, needs_node)
+    return _ReviewedTemplate(ref, written, validation, form)
 
 
 def _of_the_whole(
-    kind: str, obj: Mapping[str, Any], judged: Sequence[_Judged], uses: hostnodes.Uses
+    kind: str, obj: Mapping[str, Any], reviewed: Sequence[_ReviewedTemplate], uses: hostnodes.Uses
 ) -> Iterator[str]:
     """Warnings that one template alone gives no reason for."""
-    own = any(not template.finding.silent for template in judged)
+    own = any(not template.validation.silent for template in reviewed)
     for remark in reach.behind_references(kind, obj, own=own):
-        yield advice.warning(*remark)
-    if left := next((t for t in judged if t.site.is_defaults and t.form and t.form.block is not None), None):
-        where = f"{left.site.path}.memoize"
-        if any(template.form is not None and template.form.blocked for template in judged):
-            yield advice.warning(where, "left to Argo's controller, and with it every block of this spec")
+        yield warning(*remark)
+    if left := next((t for t in reviewed if t.ref.is_defaults and t.form and t.form.block is not None), None):
+        where = f"{left.ref.path}.memoize"
+        if any(template.form is not None and template.form.blocked for template in reviewed):
+            yield warning(where, "left to Argo's controller, and with it every block of this spec")
         elif reach.calls_elsewhere(kind, obj):
-            yield advice.warning(
-                where, "Argo uses it for opted-in templates of a templateRef too: opt in here"
-            )
+            yield warning(where, "Argo uses it for opted-in templates of a templateRef too: opt in here")
     opted_in = opt_in.of_holder({"metadata": _metadata_that_counts(kind, obj)})
-    if opted_in or any(template.form is not None and template.form.memoized for template in judged):
+    if opted_in or any(template.form is not None and template.form.memoized for template in reviewed):
         for path in uses.elsewhere:
-            yield advice.warning(
-                path, f'its hostNodeName is used: if memoized, it needs {names.GATED}: "false"'
-            )
+            yield warning(path, f'its hostNodeName is used: if memoized, it needs {names.GATED}: "false"')
 
 
 def _verdict(
@@ -167,22 +169,22 @@ def _verdict(
     if not errors:
         return Verdict(sound, warnings=warnings, ops=ops)
     if validate == WARN:
-        told = [advice.warning(error.field, error.message) for error in errors]
+        told = [warning(error.field, error.message) for error in errors]
         return Verdict(Reason.INVALID_MEMOIZE, warnings=told + warnings, ops=ops)
     return Verdict(Reason.INVALID_MEMOIZE, errors=errors, warnings=warnings)
 
 
 def _concerns_us(kind: str, obj: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
-    """Whether an UPDATE touches what is judged here: Argo's own writes of a status are UPDATEs as well.
+    """Whether an UPDATE touches what is decided here: Argo's own writes of a status are UPDATEs as well.
 
     Of a CronWorkflow that is not its schedule: one with a bad block can still be suspended.
     """
     if mapping(obj.get("metadata")).get("deletionTimestamp") is not None:
         return False
-    return old is None or _judged(kind, obj) != _judged(kind, old)
+    return old is None or _relevant(kind, obj) != _relevant(kind, old)
 
 
-def _judged(kind: str, obj: Mapping[str, Any]) -> list[Any]:
+def _relevant(kind: str, obj: Mapping[str, Any]) -> list[Any]:
     return [workflow_spec(kind, obj), reach.metadata_of_runs(kind, obj), opt_in.in_metadata(obj)]
 
 

@@ -72,49 +72,51 @@ def _never_resolved(value: object) -> bool:
     return tags.is_unbalanced(value) or any(tag.unknown_roots for tag in tags.find(value))
 
 
-def advise(site: TemplateRef, finding: Validation, written: Form, around: Surroundings) -> Iterator[str]:
+def template_warnings(
+    ref: TemplateRef, validation: Validation, written: Form, around: Surroundings
+) -> Iterator[str]:
     """Warnings for one template that follow from what its author wrote."""
-    for place, text in reach.on_template(site, written.annotations, block=written.block is not None):
+    for place, text in reach.on_template(ref, written.annotations, block=written.block is not None):
         yield warning(place, text)
-    memo = finding.memo
+    memo = validation.memo
     if memo is None:
         return
-    where, home = finding.key_path, finding.home
-    if not site.is_defaults:  # which inputs there are, each template says for itself
-        yield from (warning(where, text) for text in _inputs(site, finding.key_tags))
-    yield from (warning(where, text) for text in _never_twice(finding.key_tags))
-    yield from (warning(where, text) for text in _in_braces(site, finding.key_tags, around.braces))
+    where, home = validation.key_path, validation.home
+    if not ref.is_defaults:  # which inputs there are, each template says for itself
+        yield from (warning(where, text) for text in _inputs(ref, validation.key_tags))
+    yield from (warning(where, text) for text in _never_twice(validation.key_tags))
+    yield from (warning(where, text) for text in _in_braces(ref, validation.key_tags, around.braces))
     if _always_expired(memo.max_age):
         yield warning(home, f'maxAge {memo.max_age} never hits: use {names.MODE}: "refresh"')
-    if deleted := _deleted_artifacts(site, around.artifact_gc):
+    if deleted := _deleted_artifacts(ref, around.artifact_gc):
         yield warning(home, f"artifactGC will delete what the cache points to: {_some(deleted)}")
 
 
-def advise_of_outcome(
-    site: TemplateRef, finding: Validation, written: Form, form: Form, around: Surroundings
+def outcome_warnings(
+    ref: TemplateRef, validation: Validation, written: Form, form: Form, around: Surroundings
 ) -> Iterator[str]:
     """Warnings that follow from what becomes of a template: `form` is what it looks like once admitted."""
-    home = finding.home or site.path
-    if site.type == "resource" and (form.memoized or form.block is not None):
-        yield warning(home, _of_resource(site, form, around))
+    home = validation.home or ref.path
+    if ref.type == "resource" and (form.memoized or form.block is not None):
+        yield warning(home, _of_resource(ref, form, around))
     if form.needs_node:
-        gate = {**site.default_annotations, **form.annotations}.get(names.GATED)
+        gate = {**ref.default_annotations, **form.annotations}.get(names.GATED)
         if names.GATED_FOR in form.annotations:
             yield warning(home, f"{form.needs_node} is used: a hit is answered inside its Pod")
         elif gate == "true":
             yield warning(home, f'{form.needs_node} is used: {names.GATED} must be "false"')
-    if site.is_defaults or written.block is None or site.makes_cacheable_pod:
+    if ref.is_defaults or written.block is None or ref.makes_cacheable_pod:
         pass
     elif form.block is None:
-        yield warning(home, f"memoize on a {site.kind} template is taken away: it always runs")
+        yield warning(home, f"memoize on a {ref.kind} template is taken away: it always runs")
     else:
-        yield warning(home, _left_to_argo(site))
+        yield warning(home, _left_to_argo(ref))
     if form.block is not None:
-        yield from _unless_opted_in(finding)
+        yield from _unless_opted_in(validation)
 
 
-def _of_resource(site: TemplateRef, form: Form, around: Surroundings) -> str:
-    own = mapping(site.template.get("resource"))
+def _of_resource(ref: TemplateRef, form: Form, around: Surroundings) -> str:
+    own = mapping(ref.template.get("resource"))
     inherited = (why for name, why in around.owned.items() if name not in own)
     why = goes_with_workflow({"resource": own}) or next(inherited, None)
     if why is None:
@@ -124,32 +126,32 @@ def _of_resource(site: TemplateRef, form: Form, around: Surroundings) -> str:
     return f"Argo's own hit names a resource that went with its workflow ({why})"
 
 
-def _left_to_argo(site: TemplateRef) -> str:
+def _left_to_argo(ref: TemplateRef) -> str:
     """What becomes of a block that stays, and what Argo's own hit does where that is worse than a run.
 
     A daemon that is over has no address (`steps.NAME.ip`). A hit on a template with retries is a node of type
     Retry without attempts, and a DAG takes the tasks after it for these: seen on v3.7.18 and v4.1.2, and the
     same in all versions (workflow/controller/dag.go, assessDAGPhase).
     """
-    if site.kind == "daemon":
+    if ref.kind == "daemon":
         return "left to Argo's controller, whose hit on a daemon hangs the workflow"
-    if site.template.get("retryStrategy", site.defaults.get("retryStrategy")) is not None:
+    if ref.template.get("retryStrategy", ref.defaults.get("retryStrategy")) is not None:
         return "left to Argo's controller, whose hit with a retryStrategy hangs a DAG behind it"
-    return f"memoize on a {site.kind} template is left to Argo's controller"
+    return f"memoize on a {ref.kind} template is left to Argo's controller"
 
 
-def _unless_opted_in(finding: Validation) -> Iterator[str]:
+def _unless_opted_in(validation: Validation) -> Iterator[str]:
     """Warnings for a block that stays with Argo's own memoization."""
-    key = finding.memo.key if finding.memo is not None else ""
-    nested = any(tags.OPEN in tag.text for tag in finding.key_tags)
+    key = validation.memo.key if validation.memo is not None else ""
+    nested = any(tags.OPEN in tag.text for tag in validation.key_tags)
     if key and not nested and not argo.CACHE_KEY.fullmatch(tags.filled(key, "0")):
-        yield warning(finding.key_path, "without opt-in Argo takes letters, digits and '-' only")
+        yield warning(validation.key_path, "without opt-in Argo takes letters, digits and '-' only")
 
 
-def _inputs(site: TemplateRef, found: Sequence[Tag]) -> Iterator[str]:
+def _inputs(ref: TemplateRef, found: Sequence[Tag]) -> Iterator[str]:
     """What the result may depend on and the key does not."""
-    artifacts = [f"artifact {name}" for name in site.artifacts]
-    everything = [*site.parameters, *artifacts]
+    artifacts = [f"artifact {name}" for name in ref.artifacts]
+    everything = [*ref.parameters, *artifacts]
     if not found and everything:
         yield f"is constant, though the template has inputs: {_some(everything)}"
     if not found or any(_opaque(tag) for tag in found):
@@ -158,7 +160,7 @@ def _inputs(site: TemplateRef, found: Sequence[Tag]) -> Iterator[str]:
     if named & {("inputs",), ("inputs", "parameters")}:
         parameters = []
     else:
-        parameters = [name for name in site.parameters if ("inputs", "parameters", name) not in named]
+        parameters = [name for name in ref.parameters if ("inputs", "parameters", name) not in named]
     if parameters or artifacts:
         yield f"inputs missing from the key: {_some([*parameters, *artifacts])}"
 
@@ -183,11 +185,11 @@ def _never_twice(found: Sequence[Tag]) -> Iterator[str]:
                 yield f"{dotted} differs in every run: the key never comes back"
 
 
-def _in_braces(site: TemplateRef, found: Sequence[Tag], of_workflow: frozenset[str]) -> Iterator[str]:
+def _in_braces(ref: TemplateRef, found: Sequence[Tag], of_workflow: frozenset[str]) -> Iterator[str]:
     """Values that a key takes over as they are; on the Pod, what is in braces passes for a lost tag."""
     if not found:
         return
-    of_template = _with_braces(mapping(site.template.get("inputs")).get("parameters"))
+    of_template = _with_braces(mapping(ref.template.get("inputs")).get("parameters"))
     braces = {"workflow": of_workflow, "inputs": of_template}
     for tag in dict.fromkeys(found):
         name = tag.names[0] if len(tag.names) == 1 else ()
@@ -201,11 +203,11 @@ def _always_expired(max_age: str) -> bool:
     return bool(max_age) and not tags.has_tags(max_age) and duration.parse(max_age) <= 0
 
 
-def _deleted_artifacts(site: TemplateRef, of_workflow: str) -> list[str]:
+def _deleted_artifacts(ref: TemplateRef, of_workflow: str) -> list[str]:
     """Output artifacts that Argo's garbage collection takes (Workflow.GetArtifactGCStrategy)."""
     return [
         str(artifact.get("name"))
-        for artifact in objects(mapping(site.template.get("outputs")).get("artifacts"))
+        for artifact in objects(mapping(ref.template.get("outputs")).get("artifacts"))
         if artifact_gc.deletes(artifact_gc.strategy(artifact) or of_workflow)
     ]
 

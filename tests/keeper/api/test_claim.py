@@ -24,7 +24,7 @@ def test_a_claim_is_what_the_pod_carries() -> None:
     found = claim(pod(annotations=annotations(key="a b", max_age="1h")), CALLER)
     assert isinstance(found, Claim)
     assert (found.memo.key, found.memo.cache, found.memo.max_age) == ("a b", "my-cache", "1h")
-    assert found.place.startswith("sha256-")
+    assert found.data_key.startswith("sha256-")
     assert (found.node_id, found.workflow) == ("wf-123", "wf")
 
 

@@ -75,7 +75,7 @@ def test_an_entry_that_only_grows_too_large_as_it_is_written_is_too_large() -> N
 
 def test_a_pod_that_carries_the_digest_alone_says_that_of_its_key() -> None:
     place = data_key("a b")
-    claim = CLAIM._replace(memo=Memo("", "my-cache", digest=place), place=place)
+    claim = CLAIM._replace(memo=Memo("", "my-cache", digest=place), data_key=place)
     assert isinstance(request.entry(sent(stepmemo={"key": place}), claim, NOW), str)
     for other in ("", "a b ", data_key("other")):
         assert isinstance(request.entry(sent(stepmemo={"key": other}), claim, NOW), Refusal)
@@ -83,6 +83,6 @@ def test_a_pod_that_carries_the_digest_alone_says_that_of_its_key() -> None:
 
 def test_a_hashed_key_must_be_said() -> None:
     key = "a b"
-    claim = CLAIM._replace(memo=Memo(key, "my-cache"), place=data_key(key))
+    claim = CLAIM._replace(memo=Memo(key, "my-cache"), data_key=data_key(key))
     assert isinstance(request.entry(sent(), claim, NOW), Refusal)
     assert isinstance(request.entry(sent(stepmemo={"key": key}), claim, NOW), str)

@@ -20,7 +20,7 @@ class Memo(NamedTuple):
     max_age: str = ""
 
     @property
-    def place(self) -> str:
+    def data_key(self) -> str:
         return data_key(self.key)
 
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 from aiohttp import web
 
-from keeper.cache.view import Known, View
+from keeper.cache.view import View
+from memoize.keeper_status import Known
 from memoize.key import data_key
 from memoize.reasons import Reason
 from tests.cluster import Cluster
@@ -28,7 +29,7 @@ class Memo(NamedTuple):
     max_age: str = ""
 
     @property
-    def place(self) -> str:
+    def data_key(self) -> str:
         return data_key(self.key)
 
 

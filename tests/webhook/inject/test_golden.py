@@ -17,7 +17,7 @@ from tests.webhook.pods import judged
 from webhook.inject import qos
 from webhook.inject.containers import InjectSettings, Service
 from webhook.inject.patch import inject
-from webhook.pods import decision as pods
+from webhook.pods.decision import Inject, Skip
 from webhook.pods.delivery import Delivery
 
 Json = dict[str, Any]
@@ -51,13 +51,13 @@ ENTRYPOINTS = {
 }
 
 
-def decided(pod: Json, injection: Delivery) -> pods.Inject | pods.Skip:
+def decided(pod: Json, injection: Delivery) -> Inject | Skip:
     return judged.decide(pod, pod["metadata"]["namespace"], {}, {}, injection)
 
 
 def injected(pod: Json, settings: InjectSettings) -> Json:
     decision = decided(pod, settings.injection)
-    assert isinstance(decision, pods.Inject), decision
+    assert isinstance(decision, Inject), decision
     mutated: Json = jsonpatch.apply_patch(deepcopy(pod), inject(pod, decision.plan, settings))
     return mutated
 
@@ -131,7 +131,7 @@ def test_a_recorded_pod_that_is_left_alone_has_no_twin(
     case: str, injection: Delivery, load: Callable[[str], Json]
 ) -> None:
     decision = decided(load(case), injection)
-    assert isinstance(decision, pods.Skip)
+    assert isinstance(decision, Skip)
     assert decision.reason == LEFT_ALONE[case]
     assert not (PODS / f"{twin(case, injection)}.json").exists()
 
@@ -142,7 +142,7 @@ def test_a_second_pass_leaves_a_golden_twin_alone_whatever_the_server_is_told_by
     case: str, then: Delivery, now: Delivery, load: Callable[[str], Json]
 ) -> None:
     decision = decided(load(twin(case, then)), now)
-    assert isinstance(decision, pods.Skip)
+    assert isinstance(decision, Skip)
     assert decision.reason == Reason.ALREADY_INJECTED
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook.inject.qos import QoS, qos_class, quantity
+from kube.quantity import quantity
+from webhook.inject.qos import QoS, qos_class
 from webhook.inject.resources import Work, ours
 
 Json = dict[str, Any]

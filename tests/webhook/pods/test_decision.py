@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from argo.steppod import NotAStep, Owner, StepPod
 from memoize import names
 from memoize.key import data_key
 from memoize.reasons import Reason
 from tests.webhook.pods import judged
-from webhook.pods import decision as pods
-from webhook.pods.decision import Inject, InjectionPlan, Owner, Skip
+from webhook.pods.decision import Inject, InjectionPlan, Skip, screen
 
 Json = dict[str, Any]
 NAMESPACE = "cap-v412-legacy"
@@ -132,7 +132,7 @@ def test_of_an_offloaded_template_main_is_main_and_without_one_every_worker_coun
 # --- What is no step ---------------------------------------------------------------------------------
 
 
-def skipped(decision: Skip | Inject | Owner) -> Reason:
+def skipped(decision: Skip | Inject | None) -> Reason:
     assert isinstance(decision, Skip), decision
     return decision.reason
 
@@ -150,7 +150,7 @@ def skipped(decision: Skip | Inject | Owner) -> Reason:
 )
 def test_a_pod_that_no_workflow_controls_is_not_a_step(pod: Json, field: str, value: object) -> None:
     pod["metadata"]["ownerReferences"][0][field] = value
-    assert pods.owner(pod, NAMESPACE) is None
+    assert isinstance(StepPod.parse(pod, NAMESPACE), NotAStep)
     assert skipped(decide(pod)) == Reason.NOT_A_STEP
 
 
@@ -162,8 +162,9 @@ def test_a_pod_without_argos_label_is_not_a_step(pod: Json) -> None:
 def test_the_owner_may_have_another_version_of_argos_api(pod: Json) -> None:
     pod["metadata"]["ownerReferences"].insert(0, {"apiVersion": "v1", "kind": "ConfigMap", "name": "x"})
     pod["metadata"]["ownerReferences"][1]["apiVersion"] = "argoproj.io/v2"
-    found = pods.owner(pod, NAMESPACE)
-    assert found == Owner(NAMESPACE, "container-kpr47", "97cc533f-7d1c-4640-9e06-4bedb72ca564")
+    found = StepPod.parse(pod, NAMESPACE)
+    assert isinstance(found, StepPod)
+    assert found.owner == Owner(NAMESPACE, "container-kpr47", "97cc533f-7d1c-4640-9e06-4bedb72ca564")
 
 
 @pytest.mark.parametrize("pod", [{}, {"metadata": None}, {"metadata": {"name": "x"}, "spec": {}}])
@@ -322,7 +323,7 @@ def test_a_key_that_no_container_could_be_started_with_is_handed_on_by_its_diges
     for key, digested in (("x" * 100_000, False), ("x" * 131_072, True), ("ü" * 30_000, True)):
         step = plan(annotate(pod, key=key)).step
         assert (step.key == "", bool(step.digest)) == (digested, digested)
-        assert step.place == data_key(key)
+        assert step.data_key == data_key(key)
 
 
 # --- What must not be touched ------------------------------------------------------------------------
@@ -455,12 +456,17 @@ def test_a_container_that_is_not_argos_may_have_hooks(pod: Json) -> None:
 # --- What is looked up -------------------------------------------------------------------------------
 
 
-def test_screening_asks_for_the_owner_of_a_pod_that_may_be_injected(pod: Json) -> None:
-    assert pods.screen(pod, NAMESPACE) == pods.owner(pod, NAMESPACE)
+def screened(pod: Json) -> Skip | None:
+    step = StepPod.parse(pod, NAMESPACE)
+    assert isinstance(step, StepPod)
+    return screen(step)
+
+
+def test_screening_lets_a_pod_through_that_may_be_injected(pod: Json) -> None:
+    assert screened(pod) is None
 
 
 def test_screening_ends_what_the_pod_alone_decides(pod: Json, load: Callable[[str], Json]) -> None:
-    assert skipped(pods.screen(load("v4.1.2-legacy/container.golden"), NAMESPACE)) == Reason.ALREADY_INJECTED
-    assert skipped(pods.screen(annotate(pod, memoize="false"), NAMESPACE)) == Reason.OPTED_OUT
-    assert skipped(pods.screen(annotate(pod, key=None), NAMESPACE)) == Reason.NO_KEY
-    assert skipped(pods.screen({}, NAMESPACE)) == Reason.NOT_A_STEP
+    assert skipped(screened(load("v4.1.2-legacy/container.golden"))) == Reason.ALREADY_INJECTED
+    assert skipped(screened(annotate(pod, memoize="false"))) == Reason.OPTED_OUT
+    assert skipped(screened(annotate(pod, key=None))) == Reason.NO_KEY

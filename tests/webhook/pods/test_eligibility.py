@@ -7,13 +7,13 @@ import pytest
 from argo import layout
 from memoize import names
 from memoize.reasons import Reason
-from webhook.pods.eligibility import unfit
+from webhook.pods.eligibility import blocker
 
 Json = dict[str, Any]
 
 
 def why(pod: Json) -> tuple[Reason, str] | None:
-    return unfit(pod["spec"], layout.read(pod))
+    return blocker(pod["spec"], layout.read(pod))
 
 
 def test_an_ordinary_step_pod_is_fit(pod: Json) -> None:

@@ -11,18 +11,18 @@ import jsonpatch
 import pytest
 
 from argo import names as argo
-from keeper.cache.view import Known
 from keeper.steppods import GatedStep, read
 from kube.jsonpatch import Op
 from memoize import names
+from memoize.keeper_status import Known
 from memoize.key import data_key
 from memoize.reasons import Reason
 from tests.recordedpods import PODS
 from tests.webhook.pods import judged
 from webhook.inject.containers import InjectSettings, Service
 from webhook.inject.patch import inject
-from webhook.pods import decision as pods
 from webhook.pods import gating, room
+from webhook.pods.decision import Inject, MemoizedStep, Skip, plan_injection
 from webhook.pods.delivery import Delivery
 
 pytestmark = pytest.mark.slow
@@ -61,15 +61,15 @@ def grown(pod: Json, free: int, *, by_key: bool) -> Json:
 
 def made(pod: Json, known: Known) -> list[tuple[list[Op], Json] | str]:
     """What admission makes of the Pod in every way there is: the operations and the Pod, or why none."""
-    wanted = pods.judge(pod, "default", {}, {})
-    assert isinstance(wanted, pods.MemoizedStep), wanted
+    wanted = judged.classify(pod, "default", {}, {})
+    assert isinstance(wanted, MemoizedStep), wanted
     results: list[list[Op] | str] = []
-    decision = gating.outside(pod, wanted, known, NOW, FOLLOW)
+    decision = gating.decide_gating(wanted, known, NOW, FOLLOW)
     if decision is not None:
         results.append(room.fitted(pod, gating.ops(pod, decision), gating.written(decision)))
     for settings in SETTINGS:
-        inside = pods.inside(pod, wanted, settings.injection)
-        if isinstance(inside, pods.Skip):
+        inside = plan_injection(wanted, settings.injection)
+        if isinstance(inside, Skip):
             assert inside.reason is Reason.NO_ROOM, inside
             results.append(inside.detail)
         else:
@@ -87,7 +87,7 @@ def test_no_pod_has_more_annotations_than_it_may_have_for_what_is_ours(
     case: str, free: int, by_key: bool, load: Callable[[str], Json]
 ) -> None:
     pod = grown(load(case), free, by_key=by_key)
-    later = len(names.REASON) + room.REASON
+    later = len(names.REASON) + names.LONGEST_REASON
     for known in (Known.FRESH, Known.ABSENT):
         for result in made(pod, known):
             if isinstance(result, str):
@@ -108,15 +108,15 @@ def test_the_keeper_knows_a_step_by_the_digest_that_took_its_keys_place(pod: Jso
     pod["metadata"] |= {"uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
     found = []
     for each in (grown(pod, 100_000, by_key=True), grown(pod, -50_000, by_key=True)):
-        wanted = pods.judge(each, pod["metadata"]["namespace"], {}, {})
-        assert isinstance(wanted, pods.MemoizedStep)
-        decision = gating.outside(each, wanted, Known.FRESH, NOW, FOLLOW)
+        wanted = judged.classify(each, pod["metadata"]["namespace"], {}, {})
+        assert isinstance(wanted, MemoizedStep)
+        decision = gating.decide_gating(wanted, Known.FRESH, NOW, FOLLOW)
         assert isinstance(decision, gating.Gate)
         ops = room.fitted(each, gating.ops(each, decision), gating.written(decision))
         assert isinstance(ops, list)
         read_again = read(jsonpatch.apply_patch(each, ops))
         assert isinstance(read_again, GatedStep)
-        assert read_again.key.place == wanted.step.place
+        assert read_again.key.data_key == wanted.step.data_key
         found.append(read_again.step)
     assert [bool(step.digest) for step in found] == [False, True]
 
@@ -134,9 +134,9 @@ def test_a_key_too_long_for_a_variable_is_handed_on_by_its_digest(
     for length, digested in ((100_000, False), (room.VARIABLE, True), (200_000, True)):
         pod["metadata"]["annotations"][names.KEY] = "x" * length
         decision = judged.decide(pod, "default", {}, {}, settings.injection)
-        assert isinstance(decision, pods.Inject)
+        assert isinstance(decision, Inject)
         assert bool(decision.plan.step.digest) is digested
-        assert decision.plan.step.place == data_key("x" * length)
+        assert decision.plan.step.data_key == data_key("x" * length)
         ops = room.fitted(pod, inject(pod, decision.plan, settings), {})
         assert isinstance(ops, list)
         after = jsonpatch.apply_patch(copy.deepcopy(pod), ops)
@@ -154,7 +154,7 @@ def test_a_template_too_large_for_a_variable_leaves_its_pod_alone(pod: Json) -> 
                 template["outputs"] = {"parameters": [{"name": "x" * 140_000}]}
                 variable["value"] = json.dumps(template)
     decision = judged.decide(pod, "default", {}, {})
-    assert isinstance(decision, pods.Skip)
+    assert isinstance(decision, Skip)
     assert decision.reason is Reason.NO_ROOM
 
 
@@ -191,5 +191,5 @@ def test_many_small_fields_count_for_what_managed_fields_say_of_them(pod: Json) 
 def test_whoever_writes_a_service_ca_of_any_length_breaks_nothing(pod: Json) -> None:
     settings = replace(SETTINGS[1], service=Service("https://x", "x" * 2_000_000))
     decision = judged.decide(pod, "default", {}, {}, settings.injection)
-    assert isinstance(decision, pods.Inject)
+    assert isinstance(decision, Inject)
     assert isinstance(room.fitted(pod, inject(pod, decision.plan, settings), {}), str)

@@ -11,16 +11,16 @@ import jsonpatch
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from keeper.cache.view import Known
 from memoize import names
+from memoize.keeper_status import Known
 from memoize.reasons import Reason
 from tests.recordedpods import PODS
 from tests.webhook.pods import judged
 from tests.webhook.pods.steppods import step_pods
 from webhook.inject.containers import InjectSettings, Service
 from webhook.inject.patch import inject
-from webhook.pods import decision as pods
 from webhook.pods import gating, traces
+from webhook.pods.decision import MemoizedStep, Skip
 from webhook.pods.delivery import Delivery
 
 pytestmark = pytest.mark.slow
@@ -40,16 +40,16 @@ KINDS = ("initContainers", "containers")
 
 def injected(pod: Json, chosen: InjectSettings) -> Json | None:
     decision = judged.decide(pod, "default", {}, {}, chosen.injection)
-    if isinstance(decision, pods.Skip):
+    if isinstance(decision, Skip):
         return None
     after: Json = jsonpatch.apply_patch(copy.deepcopy(pod), inject(pod, decision.plan, chosen))
     return after
 
 
 def held(pod: Json) -> Json:
-    wanted = pods.judge(pod, "default", {}, {})
-    assert isinstance(wanted, pods.MemoizedStep)
-    decision = gating.outside(pod, wanted, Known.FRESH, datetime.now(UTC), timedelta(minutes=10))
+    wanted = judged.classify(pod, "default", {}, {})
+    assert isinstance(wanted, MemoizedStep)
+    decision = gating.decide_gating(wanted, Known.FRESH, datetime.now(UTC), timedelta(minutes=10))
     assert isinstance(decision, gating.Gate)
     after: Json = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
     return after

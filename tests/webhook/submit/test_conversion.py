@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argo.templates import defaults_site, sites
+from argo.templates import defaults_ref, template_refs
 from memoize import names
 from webhook.submit.conversion import authored
-from webhook.submit.verdict import edited, restore, review
+from webhook.submit.verdict import edited, restore, review_object
 
 CACHE = {"configMap": {"name": "results"}}
 BLOCK = {"key": "{{item}}", "maxAge": "1h", "cache": CACHE}
@@ -36,26 +36,26 @@ def template(memoize=None, annotations=None, **fields):
 def admit(obj, namespace=None, *, known=True, **review_of):
     """The object as it is stored, after a first and an idle second pass."""
     labels = (namespace or {}) if known else None
-    verdict = review(obj["kind"], obj, None, "CREATE", labels, "enforce", **review_of)
+    verdict = review_object(obj["kind"], obj, None, "CREATE", labels, "enforce", **review_of)
     assert verdict.errors == []
     paths = [op["path"] for op in verdict.ops]
     nested = [path for at, path in enumerate(paths) if any(path.startswith(f"{p}/") for p in paths[:at])]
     assert nested == [], "the server's own check leaves the values out"
     stored = jsonpatch.apply_patch(obj, verdict.ops)
-    assert review(obj["kind"], stored, None, "CREATE", labels, "enforce").ops == []
+    assert review_object(obj["kind"], stored, None, "CREATE", labels, "enforce").ops == []
     return stored
 
 
-def all_sites(obj):
-    defaults = defaults_site(obj["kind"], obj)
-    return [*([defaults] if defaults else []), *sites(obj["kind"], obj)]
+def all_refs(obj):
+    defaults = defaults_ref(obj["kind"], obj)
+    return [*([defaults] if defaults else []), *template_refs(obj["kind"], obj)]
 
 
 def as_argo_marshals(obj):
     """The object with both fields in its blocks that mean nothing when empty, as Argo writes them."""
     obj = copy.deepcopy(obj)
-    for site in all_sites(obj):
-        block = site.template.get("memoize")
+    for ref in all_refs(obj):
+        block = ref.template.get("memoize")
         if block is not None:
             block.setdefault("maxAge", "")
             block["cache"]["configMap"].setdefault("key", "")
@@ -154,7 +154,7 @@ def test_inline_templates_are_taken_over_where_they_stand():
 def test_a_cron_workflow_is_never_changed():
     obj = {"kind": "CronWorkflow", "metadata": {}, "spec": {"workflowSpec": holder(template(BLOCK))["spec"]}}
     obj["spec"]["workflowMetadata"] = {"labels": ON}
-    verdict = review("CronWorkflow", obj, None, "CREATE", ON, "enforce")
+    verdict = review_object("CronWorkflow", obj, None, "CREATE", ON, "enforce")
     assert (verdict.errors, verdict.ops) == ([], [])
 
 
@@ -255,14 +255,14 @@ def test_a_default_block_is_moved_and_comes_back_whole():
 
 def test_a_default_block_with_a_mistake_leaves_every_block_to_argo_where_nothing_is_validated():
     bad = holder(template(BLOCK), labels=ON, templateDefaults=template({"key": "k", "maxAge": "1x"}))
-    assert review("Workflow", bad, None, "CREATE", {}, "off").ops == []
+    assert review_object("Workflow", bad, None, "CREATE", {}, "off").ops == []
 
 
 # --- What is changed, and what is not -----------------------------------------------------------------
 
 
 def test_the_operations_are_the_fewest_that_do_it():
-    verdict = review("Workflow", holder(template(BLOCK, {"a": "b"})), None, "CREATE", ON, "enforce")
+    verdict = review_object("Workflow", holder(template(BLOCK, {"a": "b"})), None, "CREATE", ON, "enforce")
     assert [(op["op"], op["path"]) for op in verdict.ops] == [
         ("add", "/spec/templates/0/metadata/annotations/stepmemo.dev~1key"),
         ("add", "/spec/templates/0/metadata/annotations/stepmemo.dev~1cache"),
@@ -336,7 +336,7 @@ def test_a_changed_input_breaks_a_key_that_was_taken_over():
     block = {"key": "{{inputs.parameters.x}}", "cache": CACHE}
     stored = admit(holder(template(block, inputs={"parameters": [{"name": "x"}]}), labels=ON))
     stored["spec"]["templates"][0]["inputs"] = {"parameters": [{"name": "y"}]}
-    (error,) = review("Workflow", stored, None, "CREATE", {}, "enforce").errors
+    (error,) = review_object("Workflow", stored, None, "CREATE", {}, "enforce").errors
     assert error.field == "spec.templates[0].metadata.annotations[stepmemo.dev/key]"
 
 
@@ -496,16 +496,16 @@ def test_only_the_last_words_count_whatever_was_said_before(obj, first, labels, 
 @given(OBJECTS, WORDS)
 def test_nothing_but_blocks_and_our_annotations_changes(obj, namespace):
     stored = admit(obj, namespace)
-    for site in all_sites(stored):
-        assert set(authored(site).made) <= {*FLAT, *MADE}
+    for ref in all_refs(stored):
+        assert set(authored(ref).made) <= {*FLAT, *MADE}
 
     def without(version):
         version = copy.deepcopy(version)
-        for site in all_sites(version):
-            site.template.pop("memoize", None)
-            kept = {n: v for n, v in site.annotations.items() if not n.startswith(names.DOMAIN)}
-            site.template.pop("metadata", None)
-            site.template["annotations"] = kept
+        for ref in all_refs(version):
+            ref.template.pop("memoize", None)
+            kept = {n: v for n, v in ref.annotations.items() if not n.startswith(names.DOMAIN)}
+            ref.template.pop("metadata", None)
+            ref.template["annotations"] = kept
         return version
 
     assert without(stored) == without(obj)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from memoize import names
 from webhook.submit.hostnodes import uses
-from webhook.submit.verdict import review
+from webhook.submit.verdict import review_object
 
 BLOCK = {"key": "k", "maxAge": "1h", "cache": {"configMap": {"name": "c"}}}
 LEAF = {"name": "leaf", "container": {"image": "x"}, "memoize": BLOCK}
@@ -145,7 +145,7 @@ def test_no_shape_is_too_odd_to_be_read(templates):
 
 
 def stored(obj, namespace=None):
-    verdict = review(obj["kind"], obj, None, "CREATE", namespace or {}, "enforce")
+    verdict = review_object(obj["kind"], obj, None, "CREATE", namespace or {}, "enforce")
     assert verdict.errors == []
     return jsonpatch.apply_patch(obj, verdict.ops), verdict.warnings
 
@@ -183,10 +183,10 @@ def test_a_key_of_the_authors_is_still_not_opted_in_by_us():
 def test_a_key_that_a_calling_workflow_may_still_opt_in_gets_the_mark(labels):
     """On a Pod the Workflow's word counts before the Namespace's."""
     obj = {**workflow(USED, flat()), "kind": "WorkflowTemplate"}
-    verdict = review("WorkflowTemplate", obj, None, "CREATE", labels, "enforce")
+    verdict = review_object("WorkflowTemplate", obj, None, "CREATE", labels, "enforce")
     assert annotations(jsonpatch.apply_patch(obj, verdict.ops))[names.GATED] == "false"
     obj["metadata"] = {"annotations": {names.MEMOIZE: "false"}}
-    verdict = review("WorkflowTemplate", obj, None, "CREATE", labels, "enforce")
+    verdict = review_object("WorkflowTemplate", obj, None, "CREATE", labels, "enforce")
     assert names.GATED not in annotations(jsonpatch.apply_patch(obj, verdict.ops))
 
 
@@ -226,7 +226,7 @@ def test_a_word_that_an_author_put_in_place_of_ours_stays():
 
 
 def test_a_word_that_is_none_is_an_error():
-    verdict = review("Workflow", workflow(flat(**{names.GATED: "no"})), None, "CREATE", {}, "enforce")
+    verdict = review_object("Workflow", workflow(flat(**{names.GATED: "no"})), None, "CREATE", {}, "enforce")
     (error,) = verdict.errors
     assert error.field == "spec.templates[0].metadata.annotations[stepmemo.dev/gate]"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from argo.fields import FieldError, Kind
 from argo.templates import CRON_WORKFLOW, KINDS
 from memoize import names
-from webhook.submit.verdict import review
+from webhook.submit.verdict import review_object
 
 Json = dict[str, Any]
 
@@ -124,14 +124,14 @@ def objects(draw: st.DrawFn) -> Json:
 @given(objects())
 @settings(max_examples=3 * settings.default.max_examples)
 def test_every_error_names_a_field_that_is_there_or_that_has_a_place_there(obj: Json) -> None:
-    for error in review(obj["kind"], obj, None, "CREATE", {names.MEMOIZE: "true"}, "enforce").errors:
+    for error in review_object(obj["kind"], obj, None, "CREATE", {names.MEMOIZE: "true"}, "enforce").errors:
         assert not wrong_about(obj, error), (error, wrong_about(obj, error))
 
 
 @given(objects())
 @settings(max_examples=100, deadline=None)
 def test_no_error_is_told_twice(obj: Json) -> None:
-    errors = review(obj["kind"], obj, None, "CREATE", {}, "enforce").errors
+    errors = review_object(obj["kind"], obj, None, "CREATE", {}, "enforce").errors
     assert len({str(error) for error in errors}) == len(errors)
 
 
@@ -142,7 +142,7 @@ def test_what_a_template_inherits_is_wrong_where_it_stands_and_once() -> None:
         "templates": [{"name": "a", **template}, {"name": "b", **template}],
     }
     obj = {"kind": "Workflow", "metadata": {"name": "w"}, "spec": spec}
-    (error,) = review("Workflow", obj, None, "CREATE", {}, "enforce").errors
+    (error,) = review_object("Workflow", obj, None, "CREATE", {}, "enforce").errors
     assert error.field == "spec.templateDefaults.metadata.annotations[stepmemo.dev/max-age]"
 
 
@@ -156,7 +156,7 @@ def test_an_inherited_key_that_fits_one_template_only_says_which_it_does_not_fit
         ],
     }
     obj = {"kind": "Workflow", "metadata": {"name": "w"}, "spec": spec}
-    errors = review("Workflow", obj, None, "CREATE", {}, "enforce").errors
+    errors = review_object("Workflow", obj, None, "CREATE", {}, "enforce").errors
     (error,) = (error for error in errors if error.kind is Kind.INVALID)
     assert error.field == "spec.templateDefaults.metadata.annotations[stepmemo.dev/key]"
     assert "names no input parameter of spec.templates[1]: it has none" in error.detail

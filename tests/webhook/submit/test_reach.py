@@ -2,7 +2,7 @@ import pytest
 
 from argo.fields import Kind
 from memoize import names
-from webhook.submit.verdict import review
+from webhook.submit.verdict import review_object
 
 BLOCK = {"key": "k", "maxAge": "1h", "cache": {"configMap": {"name": "c"}}}
 STEP = {"name": "step", "container": {"image": "x"}, "memoize": BLOCK}
@@ -14,7 +14,7 @@ def verdict(kind="Workflow", metadata=None, of_runs=None, templates=(STEP,), **s
     spec = {"templates": list(templates), **spec}
     whole = {"workflowSpec": spec, **({"workflowMetadata": of_runs} if of_runs else {})}
     obj = {"kind": kind, "metadata": metadata or {}, "spec": whole if kind == "CronWorkflow" else spec}
-    return review(kind, obj, None, "CREATE", {}, "enforce")
+    return review_object(kind, obj, None, "CREATE", {}, "enforce")
 
 
 def warnings(*args, **of):

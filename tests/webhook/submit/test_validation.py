@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from argo.fields import Kind
 from memoize import names
 from memoize.reasons import Reason
-from webhook.submit.verdict import review
+from webhook.submit.verdict import review_object
 
 CACHE = {"configMap": {"name": "results"}}
 BLOCK = {"key": "k", "cache": CACHE}
@@ -30,7 +30,7 @@ def workflow(*templates, kind="Workflow", metadata=None, **spec):
 
 
 def judge(obj, old=None, operation="CREATE", labels=None, validate="enforce"):
-    return review(obj["kind"], obj, old, operation, labels, validate)
+    return review_object(obj["kind"], obj, old, operation, labels, validate)
 
 
 def told(verdict):

@@ -5,14 +5,14 @@ import pytest
 
 from argo import tags
 from memoize import names
-from webhook.submit.verdict import review
+from webhook.submit.verdict import review_object
 
 CACHE = {"configMap": {"name": "results"}}
 
 
 def warnings(template, kind="Workflow", metadata=None, **spec):
     obj = {"kind": kind, "metadata": metadata or {}, "spec": {"templates": [template], **spec}}
-    verdict = review(kind, obj, None, "CREATE", {}, "enforce")
+    verdict = review_object(kind, obj, None, "CREATE", {}, "enforce")
     assert verdict.errors == []
     return verdict.warnings
 
@@ -245,7 +245,7 @@ def test_a_default_manifest_is_read_once_however_many_templates_inherit_it():
 
     sys.setprofile(note)
     try:
-        verdict = review("Workflow", obj, None, "CREATE", {}, "enforce")
+        verdict = review_object("Workflow", obj, None, "CREATE", {}, "enforce")
     finally:
         sys.setprofile(None)
     assert len(verdict.warnings) == len(templates)
@@ -294,7 +294,7 @@ def test_an_annotation_of_ours_that_does_not_exist():
 
 def test_words_on_a_cron_workflow_do_not_reach_its_runs():
     obj = {"metadata": {"annotations": {names.MEMOIZE: "true"}}, "spec": {}}
-    assert review("CronWorkflow", obj, None, "CREATE", {}, "enforce").warnings == [
+    assert review_object("CronWorkflow", obj, None, "CREATE", {}, "enforce").warnings == [
         "metadata.annotations[stepmemo.dev/memoize]: does not reach a CronWorkflow's runs: "
         "use spec.workflowMetadata"
     ]

@@ -256,16 +256,16 @@ def test_pods_are_found_by_any_of_several_results(cluster: Cluster) -> None:
         obj = pod(namespace)
         obj["metadata"] |= {"name": f"p-{result or 'none'}", "labels": labels}
         assert cluster.create(obj)[0] == 201
-    _, body = cluster.list("Pod", namespace, f"{names.RESULT} in (held,miss,inside)")
-    assert [item["metadata"]["name"] for item in body["items"]] == ["p-held", "p-miss"]
+    _, body = cluster.list("Pod", namespace, f"{names.RESULT} in (gated,miss,in-pod)")
+    assert [item["metadata"]["name"] for item in body["items"]] == ["p-gated", "p-miss"]
     query = {
         "watch": "1",
         "timeoutSeconds": "1",
-        "labelSelector": f"{names.RESULT} in (held,miss,inside)",
+        "labelSelector": f"{names.RESULT} in (gated,miss,in-pod)",
         "resourceVersion": body["metadata"]["resourceVersion"],
     }
     for result in ("miss", "stored"):
-        cluster.patch("Pod", namespace, "p-held", {"metadata": {"labels": {names.RESULT: result}}})
+        cluster.patch("Pod", namespace, "p-gated", {"metadata": {"labels": {names.RESULT: result}}})
     events = cluster.request("GET", cluster.path("Pod", namespace), query=query).body
     types = [line.partition('"type":"')[2].partition('"')[0] for line in events.splitlines()]
     assert types == ["MODIFIED", "DELETED"], "a Pod that leaves the selection is told as deleted"

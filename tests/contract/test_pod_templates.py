@@ -20,7 +20,7 @@ def test_every_field_of_an_image_volume_is_taken(cluster: Cluster) -> None:
     template = preflight.pod_template(SETTINGS)
     status, body, _ = tried(cluster, template)
     assert status == 201, body
-    assert preflight.judge(template, status, body) == preflight.Taken()
+    assert preflight.evaluate_preflight(template, status, body) == preflight.Taken()
 
 
 def test_a_dry_run_leaves_nothing_behind(cluster: Cluster) -> None:
@@ -38,7 +38,7 @@ def test_a_volume_of_an_unknown_source_becomes_an_empty_directory(cluster: Clust
     status, body, _ = tried(cluster, template)
     assert status == 201, body
     assert body["template"]["spec"]["volumes"] == [{"name": volume["name"], "emptyDir": {}}]
-    verdict = preflight.judge(template, status, body)
+    verdict = preflight.evaluate_preflight(template, status, body)
     assert isinstance(verdict, preflight.Refused)
     assert "spec.volumes[stepmemo-image].picture" in verdict.why
 
@@ -49,7 +49,7 @@ def test_an_unknown_field_of_a_container_is_dropped(cluster: Cluster) -> None:
     sidecar["restartRules"] = sidecar.pop("restartPolicyRules")
     status, body, _ = tried(cluster, template)
     assert status == 201, body
-    verdict = preflight.judge(template, status, body)
+    verdict = preflight.evaluate_preflight(template, status, body)
     assert isinstance(verdict, preflight.Refused)
     assert "drops spec.containers[stepmemo].restartRules:" in verdict.why
 
@@ -61,7 +61,7 @@ def test_a_template_that_cannot_be_is_422(cluster: Cluster) -> None:
     assert status == 422
     causes = [(cause["field"], cause["reason"]) for cause in body["details"]["causes"]]
     assert causes == [("template.spec.containers[1].volumeMounts[0].name", "FieldValueNotFound")]
-    assert isinstance(preflight.judge(template, status, body), preflight.Refused)
+    assert isinstance(preflight.evaluate_preflight(template, status, body), preflight.Refused)
 
 
 def test_an_account_without_the_right_is_403(cluster: Cluster) -> None:
@@ -70,6 +70,6 @@ def test_an_account_without_the_right_is_403(cluster: Cluster) -> None:
     template = preflight.pod_template(SETTINGS)
     status, body, _ = tried(cluster, template, token)
     assert status == 403
-    verdict = preflight.judge(template, status, body)
+    verdict = preflight.evaluate_preflight(template, status, body)
     assert isinstance(verdict, preflight.Refused)
     assert 'cannot create resource "podtemplates"' in verdict.why

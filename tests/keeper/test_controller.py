@@ -260,7 +260,7 @@ async def test_a_bug_of_ours_is_told_as_one_with_its_traceback_and_the_step_runs
 
     monkeypatch.setattr(Lookups, "workflow_metadata", bug)
     site.store()
-    async with keeping(site, hold_timeout=1):
+    async with keeping(site, gate_timeout=1):
         name = site.pod()
         await decided(site, name)
     assert site.label(name) == names.RESULT_MISS

@@ -41,14 +41,14 @@ async def standing(
 
 
 @pytest.mark.contract
-async def test_it_ends_when_it_is_cancelled_in_the_moment_that_it_is_hurried(cluster: Cluster) -> None:
+async def test_it_ends_when_it_is_cancelled_in_the_moment_that_it_is_to_check_now(cluster: Cluster) -> None:
     namespace = cluster.namespace()
     async with api_client(cluster) as api:
-        lease = Lease(api, namespace, "keeper", "a", fit=lambda: True, renew=3600.0)
+        lease = Lease(api, namespace, "keeper", "a", may_lead=lambda: True, renew=3600.0)
         task = asyncio.create_task(lease.run())
-        await until(lambda: lease.holds)
-        await asyncio.sleep(0)  # it waits until it is hurried
-        lease.hurry()
+        await until(lambda: lease.is_leader)
+        await asyncio.sleep(0)  # it waits until it is to check
+        lease.check_now()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             async with asyncio.timeout(60):

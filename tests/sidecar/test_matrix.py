@@ -51,7 +51,7 @@ REQUESTS = {
     "result._create": {Call.POST_RESULT, Call.KEEP_OUT},
     "result.read": {Call.READ_RESULT},
     "result.take_back": {Call.TAKE_BACK},
-    "events.tell": {Call.TELL},
+    "events.post_event": {Call.TELL},
     "service._ask": {Call.ASK_SERVICE, Call.TELL_SERVICE},
 }
 """Every function of the sidecar that makes a request, and what for."""

@@ -434,7 +434,7 @@ async def test_a_patch_that_does_not_apply_is_our_bug_and_not_the_api_servers_er
 
 async def test_a_pod_of_a_shape_that_no_api_server_sends_is_a_500(cluster: Cluster, tmp_path: Path) -> None:
     async with installed(cluster, tmp_path) as served:
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": ["no"]}}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": {"containers": ["no"]}}
         status, _ = await served.post("/mutate/pods", ask(pod, "work"))
         assert status == 500
         assert (await served.get("/healthz"))[0] == 200

@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 # Else every worker compiles every test for itself, each time.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help check lint format test mutations gate demo bench clean
+.PHONY: help check lint format test mutations entrypoint demo bench clean
 
 help:
 	@echo 'make demo    run a workflow, run it again, see it answered from the cache'
@@ -16,7 +16,7 @@ help:
 	@echo 'make mutations   break the product where harm is greatest, and see that a test notices'
 	@echo 'make lint    ruff, mypy and the rules of who imports whom'
 	@echo 'make bench   measure what it costs, into bench/RESULTS.md'
-	@echo 'make gate    build the static binary for x86-64 and arm64'
+	@echo 'make entrypoint  build the static binary for x86-64 and arm64'
 	@echo 'make clean   remove what was built, .venv included'
 
 $(STAMP): pyproject.toml
@@ -37,13 +37,13 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix . tools/control-plane tools/mutations
 	$(BIN)/ruff format . tools/control-plane tools/mutations
 
-gate: $(STAMP)
-	$(BIN)/python -m sidecar.gate.build
+entrypoint: $(STAMP)
+	$(BIN)/python -m sidecar.entrypoint.build
 
 check: lint
 	$(BIN)/pytest -m 'not slow' -n logical --dist worksteal --hypothesis-profile=quick
 
-test: lint gate
+test: lint entrypoint
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup
 	$(BIN)/coverage combine --quiet
@@ -55,7 +55,7 @@ mutations: $(STAMP)
 demo: $(STAMP)
 	@$(BIN)/python -m devcluster demo
 
-bench: gate
+bench: entrypoint
 	$(BIN)/python -m bench
 
 clean:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import yaml
 
+from argo import names as argo
 from devcluster.api import serve
-from memoize import names
 from tests import control_plane
 from tests.cluster import DEVCLUSTER, KUBE_APISERVER, Cluster, Object
 
@@ -63,7 +63,7 @@ def workflow(cluster: Cluster, namespace: str, name: str = "wf") -> str:
     return create(
         cluster,
         {
-            "apiVersion": names.ARGO_API_VERSION,
+            "apiVersion": argo.API_VERSION,
             "kind": "Workflow",
             "metadata": {"name": name, "namespace": namespace},
             "spec": {"entrypoint": "a", "templates": [template]},

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 
+from argo import names as argo
 from bench.api import ROOT
 from memoize import names
 from tests.cluster import MERGE, PARTIAL, Cluster
@@ -32,12 +33,12 @@ def step_pod(namespace: str, workflow: str, uid: str, number: int, *, key: str, 
     metadata = pod["metadata"]
     metadata["namespace"] = namespace
     metadata["name"] = f"{workflow}-{TEMPLATE}-{node.rpartition('-')[2]}"
-    metadata["labels"][names.WORKFLOW_LABEL] = workflow
+    metadata["labels"][argo.WORKFLOW_LABEL] = workflow
     metadata["annotations"] |= {
         names.KEY: key,
         names.CACHE: cache,
-        names.NODE_ID: node,
-        names.NODE_NAME: _node_name(workflow, number),
+        argo.NODE_ID: node,
+        argo.NODE_NAME: _node_name(workflow, number),
     }
     for owner in metadata["ownerReferences"]:
         owner |= {"name": workflow, "uid": uid}
@@ -57,13 +58,13 @@ def result(pod: Mapping[str, Any], value: str) -> Object:
     metadata = pod["metadata"]
     owner = {name: metadata["ownerReferences"][0][name] for name in ("apiVersion", "kind", "name", "uid")}
     return {
-        "apiVersion": names.ARGO_API_VERSION,
+        "apiVersion": argo.API_VERSION,
         "kind": "WorkflowTaskResult",
         "metadata": {
-            "name": metadata["annotations"][names.NODE_ID],
+            "name": metadata["annotations"][argo.NODE_ID],
             "labels": {
-                names.WORKFLOW_LABEL: metadata["labels"][names.WORKFLOW_LABEL],
-                names.OUTPUTS_COMPLETED: "true",
+                argo.WORKFLOW_LABEL: metadata["labels"][argo.WORKFLOW_LABEL],
+                argo.OUTPUTS_COMPLETED: "true",
             },
             "ownerReferences": [owner],
         },
@@ -159,7 +160,7 @@ class Stand:
 
     async def watch(self, opened: asyncio.Event) -> None:
         """Follow the Pods, of which labels are enough to tell how far they are."""
-        query = {"watch": "1", "timeoutSeconds": "3600", "labelSelector": names.WORKFLOW_LABEL}
+        query = {"watch": "1", "timeoutSeconds": "3600", "labelSelector": argo.WORKFLOW_LABEL}
         url = self.cluster.url + self.cluster.path("Pod", self.namespace)
         headers = {"Accept": PARTIAL}
         async with self.session.get(url, params=query, headers=headers) as response:

@@ -4,19 +4,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from argo import names as argo
 from memoize import names
 
 Object = dict[str, Any]
-INIT, IMAGE_VOLUME = "init", "image-volume"
-"""Values of the server's `--gate`, where it runs with `--access direct`."""
+INIT_CONTAINER, IMAGE_VOLUME = "init-container", "image-volume"
+"""Values of the server's `--injection`, where it runs with `--access direct`."""
 SERVICE = "service"
-"""Its `--access service`: keys are looked up outside of the Pods, whatever the gate."""
+"""Its `--access service`: keys are looked up outside of the Pods, whatever the injection."""
 MISS, HIT = "miss", "hit"
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to run the chain. `gate` is how the server must look keys up, "" where any way will do.
+    """One way to run the chain. `lookup` is how the server must look keys up, "" where any way will do.
 
     `native` leaves the memoize block to Argo; `mode` is the value of stepmemo.dev/mode.
     """
@@ -26,12 +27,12 @@ class Variant:
     memoized: bool = False
     native: bool = False
     mode: str = ""
-    gate: str = ""
+    lookup: str = ""
 
     @property
     def runs(self) -> tuple[str, ...]:
         """What one round of it consists of."""
-        answers = self.native or self.gate
+        answers = self.native or self.lookup
         return (MISS, HIT) if answers else (MISS,)
 
 
@@ -40,9 +41,9 @@ VARIANTS = (
     PLAIN,
     Variant("capture", "capture alone (mode refresh)", memoized=True, mode="refresh"),
     Variant("native", "Argo's own memoization", memoized=True, native=True),
-    Variant("service", "look-up and capture outside of the Pod", memoized=True, gate=SERVICE),
-    Variant("init", "check and capture, init gate", memoized=True, gate=INIT),
-    Variant("image-volume", "check and capture, image volume", memoized=True, gate=IMAGE_VOLUME),
+    Variant("service", "look-up and capture outside of the Pod", memoized=True, lookup=SERVICE),
+    Variant("init-container", "check and capture, init container", memoized=True, lookup=INIT_CONTAINER),
+    Variant("image-volume", "check and capture, image volume", memoized=True, lookup=IMAGE_VOLUME),
 )
 
 
@@ -63,7 +64,7 @@ def workflow(variant: Variant, key: str, cache: str, *, steps: int, seconds: flo
     if variant.mode:
         annotations[names.MODE] = variant.mode
     return {
-        "apiVersion": names.ARGO_API_VERSION,
+        "apiVersion": argo.API_VERSION,
         "kind": "Workflow",
         "metadata": {"generateName": f"bench-{variant.name}-", "annotations": annotations},
         "spec": {
@@ -99,7 +100,7 @@ def _delivery(pod: Mapping[str, Any]) -> str:
     if any(volume["name"] == names.IMAGE_VOLUME for volume in spec.get("volumes", ())):
         return IMAGE_VOLUME
     if any(one["name"] == names.CHECK_CONTAINER for one in spec.get("initContainers", ())):
-        return INIT
+        return INIT_CONTAINER
     return SERVICE if names.PLAN in pod.get("metadata", {}).get("annotations", {}) else ""
 
 

@@ -10,11 +10,11 @@ from bench.steppod import CACHE, Workload, bare_python, entry, tls_get
 from memoize.reasons import Reason
 
 NAME = "check"
-_METHOD = """The real gate (`gate check`) and the sidecar it runs, compiled as in the image, against an API
-server over TLS, as processes without containers. From the gate's start to the appearance of the decision
-(inotify). The reference of the issue is the sum of two parts of the same round: `python3 -S -c pass` as a
-process, and one TLS GET of the same ConfigMap (handshake, request, JSON), timed inside a process that has
-imported `http.client` and `ssl` already. The second reference is that whole process, imports and all: the
+_METHOD = """The real entrypoint (`entrypoint check`) and the sidecar it runs, as in the image, against
+an API server over TLS, as processes without containers. From the entrypoint's start to the appearance of the
+decision (inotify). The reference of the issue is the sum of two parts of the same round: `python3 -S -c pass`
+as a process, and one TLS GET of the same ConfigMap (handshake, request, JSON), timed inside a process that
+has imported `http.client` and `ssl` already. The second reference is that whole process, imports and all: the
 least that any Python program which asks the API server can take."""
 _AGAINST = "`python3 -S -c pass` + one TLS GET"
 _LEAST = "the smallest Python process with one TLS GET"
@@ -54,8 +54,8 @@ def run(arguments: Namespace) -> Report:
         compare("a hit, to its decision", "ms", series["Hit"], _AGAINST, issue, _LIMIT),
         compare("a miss, to its decision", "ms", series["Miss"], _LEAST, series["least"]),
         compare("a hit, to its decision", "ms", series["Hit"], _LEAST, series["least"]),
-        compare("a miss, to the gate's end", "ms", series["Miss ends"], _AGAINST, issue),
-        compare("a hit, to the gate's end", "ms", series["Hit ends"], _AGAINST, issue),
+        compare("a miss, to the entrypoint's end", "ms", series["Miss ends"], _AGAINST, issue),
+        compare("a hit, to the entrypoint's end", "ms", series["Hit ends"], _AGAINST, issue),
         compare(
             "of the reference: the TLS GET", "ms", series["get"], "`python3 -S -c pass`", series["python"]
         ),

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from argo import names as argo
 from bench import api, machine
 from bench.chain import HIT, MISS, PLAIN, REPOSITORY, VARIANTS, Object, Variant, delivery, outputs, workflow
 from bench.figures import Figure, Report, compare
 from bench.installation import Server
 from bench.kube import Kube, KubeError, connected
 from bench.measure import Series
-from memoize import names
 
 NAME = "cluster"
 _METHOD = """Steps in a row, one Pod each, every one a second of `sleep` and a random output. From the moment
@@ -22,7 +22,7 @@ before the Workflow is created until a watch shows it finished. In a round every
 keys (misses) and, where it can answer, once more with the same (hits), before the next round begins; hits
 are proved by equal outputs, misses by new ones, and the delivery by what is in the Pods. Between two runs
 every Pod has ended."""
-_WORKFLOWS = f"/apis/{names.ARGO_API_VERSION}/namespaces/{{}}/workflows"
+_WORKFLOWS = f"/apis/{argo.API_VERSION}/namespaces/{{}}/workflows"
 _PODS = "/api/v1/namespaces/{}/pods"
 _CONFIG_MAPS = "/api/v1/namespaces/{}/configmaps"
 _ENDED = ("Succeeded", "Failed")
@@ -42,7 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="default %(default)s; plain always runs",
     )
     parser.add_argument(
-        "--switch-gate",
+        "--switch-lookup",
         action="store_true",
         help="patch stepmemo's Deployment to measure every way to look keys up, not only the one that is set",
     )
@@ -93,7 +93,7 @@ class Bench:
 
     def _ended_pods(self, name: str) -> list[Object]:
         """Its Pods, all over: an entry is stored by then."""
-        selector = f"{names.WORKFLOW_LABEL}={name}"
+        selector = f"{argo.WORKFLOW_LABEL}={name}"
         deadline = time.monotonic() + self.arguments.patience
         while time.monotonic() < deadline:
             pods = self.kube.request("GET", _PODS.format(self.namespace), labelSelector=selector)["items"]
@@ -109,7 +109,7 @@ def run(arguments: Namespace) -> Report:
     with connected() as kube, prepared_namespace(kube) as namespace:
         bench = Bench(kube, namespace, arguments)
         server = Server(kube, arguments.server_namespace)
-        variants = chosen(arguments.variants, None if arguments.switch_gate else server.gate())
+        variants = chosen(arguments.variants, None if arguments.switch_lookup else server.lookup())
         with server.restored():
             series, seen = _rounds(bench, server, variants)
         facts = {**versions(kube, seen), "controller's requeue time": arguments.requeue}
@@ -124,15 +124,15 @@ def run(arguments: Namespace) -> Report:
     )
 
 
-def chosen(wanted: str, gate: str | None) -> list[Variant]:
-    """The variants by name, `plain` always; with a `gate` those that can be measured under it alone."""
+def chosen(wanted: str, lookup: str | None) -> list[Variant]:
+    """The variants by name, `plain` always; with a `lookup` those that can be measured under it alone."""
     wishes = {PLAIN.name, *wanted.split(",")}
     if unknown := wishes - {variant.name for variant in VARIANTS}:
         raise SystemExit(f"--variants: no such variant: {', '.join(sorted(unknown))}")
     return [
         variant
         for variant in VARIANTS
-        if variant.name in wishes and (gate is None or variant.gate in ("", gate))
+        if variant.name in wishes and (lookup is None or variant.lookup in ("", lookup))
     ]
 
 
@@ -160,8 +160,8 @@ def _rounds(bench: Bench, server: Server, variants: Sequence[Variant]) -> tuple[
     for number in range(bench.arguments.rounds):
         # Every other round backwards: half as many roll-outs, and none always comes after the same one.
         for variant in variants if number % 2 == 0 else variants[::-1]:
-            if variant.gate and server.gate() != variant.gate:
-                server.switch(variant.gate)
+            if variant.lookup and server.lookup() != variant.lookup:
+                server.switch(variant.lookup)
             for kind, ran in _round(bench, variant):
                 series.setdefault(f"{variant.name} {kind}", []).append(ran.seconds)
                 if variant is PLAIN:
@@ -179,7 +179,7 @@ def _round(bench: Bench, variant: Variant) -> Iterator[tuple[str, Ran]]:
             ran = bench.run(variant, key, cache)
             if len(ran.outputs) != bench.arguments.steps or (ran.outputs == made) is not (kind == HIT):
                 raise KubeError(f"{variant.name}: not a {kind}: {made} then {ran.outputs}")
-            expected = {variant.gate} if variant.gate else {""} if variant.mode == "" else None
+            expected = {variant.lookup} if variant.lookup else {""} if variant.mode == "" else None
             if ran.pods and expected is not None and delivery(ran.pods) != expected:
                 raise KubeError(f"{variant.name}: the Pods have {delivery(ran.pods)}, not {expected}")
             made = ran.outputs
@@ -218,8 +218,8 @@ def versions(kube: Kube, pods: Sequence[Object]) -> dict[str, str]:
     """What ran: Kubernetes and its node as they say, Argo by the image of its executor."""
     node = kube.request("GET", "/api/v1/nodes", limit="1")["items"][0]["status"]["nodeInfo"]
     containers = {one["name"]: one["image"] for pod in pods for one in pod["spec"]["containers"]}
-    layout = "init-less" if names.SUPERVISOR_CONTAINER in containers else "with init and wait"
-    executor = containers.get(names.SUPERVISOR_CONTAINER) or containers.get(names.WAIT_CONTAINER) or "unknown"
+    layout = "init-less" if argo.SUPERVISOR_CONTAINER in containers else "with init and wait"
+    executor = containers.get(argo.SUPERVISOR_CONTAINER) or containers.get(argo.WAIT_CONTAINER) or "unknown"
     return {
         "Kubernetes": f"{node['kubeletVersion']} on {node['osImage']}, {node['containerRuntimeVersion']}",
         "Argo": f"{executor.rpartition(':')[2]}, {layout}",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from server.tls import ServingCertificate
 from webhook import server
-from webhook.tls import ServingCertificate
 
 _ANSWER = json.dumps(
     {

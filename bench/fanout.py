@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from argo import names as argo
 from bench import machine
 from bench.chain import NO_STORE, Object
 from bench.cluster import prepared_namespace, versions
@@ -31,7 +32,7 @@ _SIDES = (_OURS, _ARGOS)
 _HALF = Target("at most", 0.5)
 _THIRTY = Target("at least", 30)
 _ANY_SIZE = Target("at most", 1.15)
-_WORKFLOWS = f"/apis/{names.ARGO_API_VERSION}/namespaces/{{}}/workflows"
+_WORKFLOWS = f"/apis/{argo.API_VERSION}/namespaces/{{}}/workflows"
 _PODS = "/api/v1/namespaces/{}/pods"
 _CONFIG_MAPS = "/api/v1/namespaces/{}/configmaps"
 
@@ -61,12 +62,12 @@ class Bench:
     def create(self, template: Object, steps: Object, cache: str) -> tuple[Object, str, float]:
         """Create a workflow; the object, where its kind is listed, and when that was begun."""
         ours = cache.startswith(_OURS)
-        labels = {names.INSTANCE_ID: self.arguments.instance_id} if self.arguments.instance_id else {}
+        labels = {argo.INSTANCE_ID: self.arguments.instance_id} if self.arguments.instance_id else {}
         metadata = {"generateName": "fanout-", "labels": labels}
         metadata |= {"annotations": {names.MEMOIZE: "true" if ours else "false"}}
         main = {"name": "main", "steps": [[steps]]}
         made = {
-            "apiVersion": names.ARGO_API_VERSION,
+            "apiVersion": argo.API_VERSION,
             "kind": "Workflow",
             "metadata": metadata,
             "spec": {
@@ -101,7 +102,7 @@ class Bench:
         call |= {"arguments": {"parameters": [{"name": "key", "value": "0"}]}}
         created, path, _ = self.create(_step(cache, self.arguments.image), call, cache)
         name = created["metadata"]["name"]
-        seen = {"labelSelector": f"{names.WORKFLOW_LABEL}={name}"}
+        seen = {"labelSelector": f"{argo.WORKFLOW_LABEL}={name}"}
         began: float | None = None
         watched = self.kube.watch(_PODS.format(self.namespace), seconds=self.arguments.patience, **seen)
         for pod in watched:
@@ -127,7 +128,7 @@ class Bench:
         nodes = [node for node in status["nodes"].values() if node.get("templateName") == "step"]
         values = {p["value"] for node in nodes for p in node.get("outputs", {}).get("parameters", ())}
         expected = {f"answer {number}" for number in range(self.arguments.width)}
-        selector = f"{names.WORKFLOW_LABEL}={name}"
+        selector = f"{argo.WORKFLOW_LABEL}={name}"
         pods = self.kube.request("GET", _PODS.format(self.namespace), labelSelector=selector)["items"]
         scheduled = [pod for pod in pods if pod["spec"].get("nodeName")]
         if values != expected or scheduled or bool(pods) is not cache.startswith(_OURS):
@@ -199,7 +200,7 @@ def _caches(bench: Bench) -> Iterator[dict[tuple[str, str], str]]:
         for side in _SIDES:
             for size in (_SMALL, _FULL):
                 name = f"{'ours' if side == _OURS else 'argos'}-{size}-{uuid.uuid4().hex[:8]}"
-                labels = {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}
+                labels = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
                 body: Object = {"metadata": {"name": name, "labels": labels}, "data": dict(data)}
                 if size == _FULL:
                     body["data"]["large"] = large

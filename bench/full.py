@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from argo import names as argo
 from bench import api, machine, reviews
 from bench.figures import Figure, Report, Target, compare
 from bench.installed import Installed, installed
 from bench.measure import Series, interleave
 from bench.steppod import entries
 from bench.webhook import Case, driven, patched, write
-from memoize import names
 from tests.cluster import Cluster, wait_for
 from webhook.server import PODS_PATH
 
@@ -144,7 +144,7 @@ def _until_known(this: Installed, count: int) -> None:
 
 
 def _fill(cluster: Cluster, namespace: str, numbers: range, each: int) -> None:
-    labels = {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}
+    labels = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
     data = entries(each, _CACHE_BYTES)
     for number in numbers:
         metadata = {"name": f"cache-{number}", "namespace": namespace, "labels": labels}

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from argo import names as argo
 from bench import api, machine
 from bench.argo import Stand, at_rate, side_by_side, standing
 from bench.figures import Figure, Report, Target, compare
@@ -175,7 +176,7 @@ async def _requests(stand: Stand) -> float:
 
 
 async def _have_cache(stand: Stand, data: Mapping[str, str]) -> None:
-    labels = {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}
+    labels = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
     body = {"metadata": {"name": _CACHE, "labels": labels}, "data": dict(data)}
     await stand.ask("POST", stand.cluster.path("ConfigMap", stand.namespace), body)
     await asyncio.sleep(1)  # for the watch to bring it

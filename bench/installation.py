@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from bench.chain import INIT, SERVICE
+from bench.chain import INIT_CONTAINER, SERVICE
 from bench.kube import MERGE_PATCH, Kube, KubeError
 
 _DEPLOYMENT = "/apis/apps/v1/namespaces/{namespace}/deployments/stepmemo"
 _PODS = "/api/v1/namespaces/{namespace}/pods"
 _LABEL = "app.kubernetes.io/name=stepmemo"
 _CONTAINER = "webhook"
-_VARIABLES = {"--access": "STEPMEMO_ACCESS", "--gate": "STEPMEMO_GATE"}
+_VARIABLES = {"--access": "STEPMEMO_ACCESS", "--injection": "STEPMEMO_INJECTION"}
 _DIRECT = "direct"
 _ROLLOUT_SECONDS = 180.0
 
@@ -26,17 +26,17 @@ class Server:
     kube: Kube
     namespace: str
 
-    def gate(self) -> str:
-        """How it looks keys up: `service`, or by which gate in the Pod."""
-        return gate_of(self._container())
+    def lookup(self) -> str:
+        """How it looks keys up: `service`, or by which injection in the Pod."""
+        return lookup_of(self._container())
 
-    def switch(self, gate: str) -> None:
+    def switch(self, lookup: str) -> None:
         """Have it look keys up in this way; returns when no server of another way is left. KubeError."""
         container = self._container()
         for flag, variable in _VARIABLES.items():
             if any(one.startswith(flag) for one in _words(container)):
                 raise KubeError(f"the Deployment says {flag} itself: use {variable} instead")
-        values = (SERVICE, INIT) if gate == SERVICE else (_DIRECT, gate)
+        values = (SERVICE, INIT_CONTAINER) if lookup == SERVICE else (_DIRECT, lookup)
         settings = dict(zip(_VARIABLES.values(), values, strict=True))
         others = [one for one in container.get("env", ()) if one["name"] not in settings]
         # A merge patch takes a list whole, so the container goes as it is but for the two variables.
@@ -48,12 +48,12 @@ class Server:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Go back to the gate of before when the block ends."""
-        before = self.gate()
+        """Go back to the way of before when the block ends."""
+        before = self.lookup()
         try:
             yield
         finally:
-            if self.gate() != before:
+            if self.lookup() != before:
                 self.switch(before)
 
     @property
@@ -75,11 +75,11 @@ class Server:
         raise KubeError(f"the Deployment does not roll out within {_ROLLOUT_SECONDS:.0f} s")
 
 
-def gate_of(container: Mapping[str, Any]) -> str:
-    """How a server in this container looks keys up: `service`, or by which gate in the Pod."""
+def lookup_of(container: Mapping[str, Any]) -> str:
+    """How a server in this container looks keys up: `service`, or by which injection in the Pod."""
     if (_setting(container, "--access") or SERVICE) == SERVICE:
         return SERVICE
-    return _setting(container, "--gate") or INIT
+    return _setting(container, "--injection") or INIT_CONTAINER
 
 
 def _setting(container: Mapping[str, Any], flag: str) -> str:

@@ -17,8 +17,8 @@ from memoize.reasons import Reason
 NAME = "lookup"
 _METHOD = """One key of a ConfigMap as full as Kubernetes allows (1 MiB of values), against the only key of a
 ConfigMap with one entry of the same size. First the look-up alone (`memoize.entry.look_up`: place, parse,
-age, completeness). Then the whole check of a Pod that hits, gate and API included, and the part of it that
-is inherent: the API has no way to read one key, so the ConfigMap travels and is decoded whole."""
+age, completeness). Then the whole check of a Pod that hits, entrypoint and API included, and the part of it
+that is inherent: the API has no way to read one key, so the ConfigMap travels and is decoded whole."""
 _FULL, _SINGLE = "full", "single"
 _NAMES = {_FULL: "cache-full", _SINGLE: "cache-single"}
 _LOOK_UPS = 200

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from argo import names as argo
 from bench.api import ROOT
 from memoize import names
 
@@ -19,7 +20,7 @@ def of_pod(namespace: str, workflow: str, workflow_uid: str) -> Object:
     pod: Object = json.loads(_POD.read_text(encoding="utf-8"))
     metadata = pod["metadata"]
     metadata["namespace"] = namespace
-    metadata["labels"][names.WORKFLOW_LABEL] = workflow
+    metadata["labels"][argo.WORKFLOW_LABEL] = workflow
     for owner in metadata["ownerReferences"]:
         owner |= {"name": workflow, "uid": workflow_uid}
     fields = {"f:metadata": managed(metadata), "f:spec": managed(pod["spec"])}
@@ -61,7 +62,7 @@ def managed(value: object) -> Object:
 
 def _workflow(namespace: str, templates: int, padding: str) -> Object:
     workflow = {
-        "apiVersion": names.ARGO_API_VERSION,
+        "apiVersion": argo.API_VERSION,
         "kind": "Workflow",
         "metadata": {
             "generateName": "large-",

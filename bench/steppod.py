@@ -1,4 +1,4 @@
-"""Step Pods without a cluster: the real gate and the real sidecar, installed as in the image, as processes.
+"""Step Pods without a cluster: the real entrypoint and sidecar, installed as in the image, as processes.
 
 What is missing is the container around them; its cost is the same for every container (see `bench cluster`).
 """
@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from argo import names as argo
 from bench import api
 from bench.inotify import Watch
 from memoize import names
@@ -24,7 +25,7 @@ from memoize.entry import Entry
 from memoize.outputs import Declared
 from memoize.reasons import Reason
 from memoize.step import Step
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.cluster import Cluster
 
 PYTHON = str(Path(sys.executable).resolve())
@@ -36,7 +37,7 @@ _PATIENCE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """One check: milliseconds from the start of the gate to the decision, and to the gate's end."""
+    """One check: milliseconds from the start of the entrypoint to the decision, and to its end."""
 
     reason: Reason
     to_decision: float
@@ -45,23 +46,23 @@ class Decided:
 
 @dataclass
 class Installation:
-    """Our packages and the gate as the image has them, compiled, in a directory of their own."""
+    """Our packages and the entrypoint as the image has them, compiled, in a directory of their own."""
 
     directory: Path
 
     def __post_init__(self) -> None:
-        for package in ("memoize", "sidecar"):
+        for package in ("argo", "memoize", "sidecar"):
             source = api.ROOT / package
-            ignored = shutil.ignore_patterns("__pycache__", "gate")
+            ignored = shutil.ignore_patterns("__pycache__", "entrypoint")
             shutil.copytree(source, self.directory / package, ignore=ignored)
         # As the Containerfile does: the file system is read-only there, and times are not looked at.
         unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
         compileall.compile_dir(self.directory, quiet=1, invalidation_mode=unchecked)
-        self.gate = shutil.copy(path_for_host(), self.directory / "gate")
+        self.entrypoint = shutil.copy(path_for_host(), self.directory / "entrypoint")
 
     @property
     def sidecar(self) -> list[str]:
-        """What the gate runs."""
+        """What the entrypoint runs."""
         return [PYTHON, *names.SIDECAR_COMMAND[1:]]
 
 
@@ -84,11 +85,11 @@ class Workload:
         (self.credentials / "token").write_text(token)
 
     def check(self, key: str, cache: str = CACHE) -> Decided:
-        """The gate's and the sidecar's check of a fresh Pod, up to the decision and to the end."""
+        """The entrypoint's and the sidecar's check of a fresh Pod, up to the decision and to the end."""
         number = next(self._numbers)
         shared = self.directory / f"pod-{number}"
         shared.mkdir()
-        command = [self.installation.gate, "check", "-t", "10000", "-m", "56", "--"]
+        command = [self.installation.entrypoint, "check", "-t", "10000", "-m", "56", "--"]
         environment = self._environment(shared, self._step(key, cache, f"wf-{number}"))
         with Watch(shared) as watch:
             began = time.perf_counter()
@@ -112,7 +113,7 @@ class Workload:
 
     def have_cache(self, name: str, data: dict[str, str]) -> str:
         """Make a cache with these entries; its path."""
-        labels = {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}
+        labels = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
         metadata = {"name": name, "namespace": self.namespace, "labels": labels}
         api.create(
             self.cluster, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}

@@ -25,12 +25,13 @@ from bench import api, machine
 from bench.figures import Figure, Report, Target, compare
 from bench.measure import Series, interleave
 from bench.steppod import entries, step
+from keeper.cache.view import KEPT_BYTES, View
+from kube import client
 from memoize import configmap
+from memoize.keeper_status import Known
 from memoize.key import data_key
 from tests.cluster import Cluster
 from tests.waiting import until
-from webhook import kube
-from webhook.caches.view import KEPT_BYTES, Known, View
 
 NAME = "view"
 _METHOD = """A process that follows the caches of a namespace through the API server, as the server does, with
@@ -152,7 +153,7 @@ def _measure(cluster: Cluster, empty: str, full: str, count: int, traced: bool) 
 
 
 async def _child(empty: str, full: str, kept_bytes: int, traced: bool) -> None:
-    async with await kube.connect() as connected:
+    async with await client.connect() as connected:
         if traced:
             tracemalloc.start()
         size = _allocated if traced else _resident

@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from argo import names as argo
 from bench import machine
 from bench.figures import Report, Target, compare
 from bench.steppod import PYTHON, Installation
 from memoize import names
 
 NAME = "waiting"
-_METHOD = """Real sidecars (`gate capture`), one shared directory each, for steps that do not end; beside
-them as many Python processes that do no more than look for a file every ten seconds. One value per process:
-memory from `/proc/PID/smaps_rollup` at the end, context switches of the time between from
+_METHOD = """Real sidecars (`entrypoint capture`), one shared directory each, for steps that do not end;
+beside them as many Python processes that do no more than look for a file every ten seconds. One value per
+process: memory from `/proc/PID/smaps_rollup` at the end, context switches of the time between from
 `/proc/PID/status`. RSS counts the pages of the one binary in every process, PSS once. Containers cost the
 kernel memory of their own, whatever runs in them."""
 _AGAINST = "Python, looking every 10 s"
@@ -93,8 +94,8 @@ class Memory:
 
 
 def _sidecar(installation: Installation, pod: Path) -> "subprocess.Popen[bytes]":
-    options = ["-t", "2000", "-m", "56", "-M", names.MAIN_CONTAINER, "-w", names.WAIT_CONTAINER]
-    return _start([str(installation.gate), "capture", *options, "--", *installation.sidecar], pod)
+    options = ["-t", "2000", "-m", "56", "-M", argo.MAIN_CONTAINER, "-w", argo.WAIT_CONTAINER]
+    return _start([str(installation.entrypoint), "capture", *options, "--", *installation.sidecar], pod)
 
 
 def _polling(pod: Path) -> "subprocess.Popen[bytes]":

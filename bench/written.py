@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from argo import names as argo
 from bench import api, machine
 from bench.argo import Stand, at_rate, standing
 from bench.figures import Figure, Report, Target, compare
@@ -15,7 +16,6 @@ from bench.installed import installed
 from bench.measure import Series
 from bench.relay import Relay, relayed
 from bench.steppod import entries
-from memoize import names
 from tests.cluster import Cluster
 
 NAME = "written"
@@ -138,7 +138,7 @@ async def _argos_hits(stand: Stand, count: int, relay: Relay, hits: int) -> floa
 
 
 async def _have_cache(stand: Stand, count: int) -> None:
-    labels = {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}
+    labels = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
     body = {"metadata": {"name": _cache(count), "labels": labels}, "data": entries(count, count * _ENTRY)}
     await stand.ask("POST", stand.cluster.path("ConfigMap", stand.namespace), body)
 

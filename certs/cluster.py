@@ -6,21 +6,20 @@ nobody trusts that one until it has become the Secret.
 """
 
 import asyncio
-import json
 import logging
-import random
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from certs import bundle as bundles
 from certs.bundle import BrokenBundleError, Bundle
+from kube import client
+from kube.backoff import Backoff
+from kube.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
+from kube.jsonpatch import Op, add, test
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ WATCH_SECONDS = 300
 another replica renewed, or a Secret that somebody deleted, is noticed."""
 _LONGEST_PAUSE = 32
 """The most that the pause between attempts grows to, in multiples of the first."""
-_REFUSALS = (401, 403, 404, 422)
+_REFUSALS = (Forbidden, NotFound, Invalid)
 """Answers that say our rights or the cluster's objects are not as they must be; others (a time-out, a 409,
 410 or 5xx) pass, and leave what is in place as good as it was."""
 
@@ -73,41 +72,43 @@ class Certificates:
         }
         self._configuration = configuration
         self._names, self._directory = names, directory
-        self._now, self._retry_seconds = now, retry_seconds
+        self._now = now
+        self._backoff = Backoff(retry_seconds, retry_seconds * _LONGEST_PAUSE)
         self._held = bundles.new(names, now())
         bundles.write(self._held, directory)
         self.problem = f"Secret {self._secret} has not been read yet"
 
     async def run(self) -> None:
         """Follow the configuration for ever; every error is said in the log and tried again."""
-        pause = 1
         while True:
             try:
                 await self._follow()
-                pause = 1
+                self._backoff.reset()
                 continue
-            except (ApiException, aiohttp.ClientError, TimeoutError, OSError) as error:
-                self._failed(error)
+            except ApiError as error:
+                self._failed(_explained(error), refused=isinstance(error, _REFUSALS))
             except Exception as error:
                 _log.exception("certificates: an answer that makes no sense, or a bug of ours")
-                self._failed(error)
-            await asyncio.sleep(self._retry_seconds * pause * random.uniform(0.5, 1))
-            pause = min(pause * 2, _LONGEST_PAUSE)
+                self._failed(f"{type(error).__name__}: {error}".rstrip(": "))
+            await asyncio.sleep(self._backoff.next())
 
-    def _failed(self, error: Exception) -> None:
-        text = _explained(error)
+    def _failed(self, text: str, *, refused: bool = False) -> None:
         _log.warning("certificates: %s", text)
-        if self.problem or (isinstance(error, ApiException) and error.status in _REFUSALS):
+        if self.problem or refused:
             self.problem = text
 
     async def _follow(self) -> None:
         """Bring everything in step, then again at every change, for the length of one watch."""
         only = ("fieldSelector", f"metadata.name={self._configuration}")
-        listed = await self._call("GET", CONFIGURATIONS, query=[only])
+        listed = await self._request("GET", CONFIGURATIONS, query=[only])
         await self._sync(next(iter(listed["items"]), None))
-        async with aclosing(self._watch(only, listed["metadata"]["resourceVersion"])) as changes:
-            async for change in changes:
-                await self._sync(None if change["type"] == "DELETED" else change["object"])
+        version = listed["metadata"]["resourceVersion"]
+        query = [only, ("resourceVersion", version), ("timeoutSeconds", str(WATCH_SECONDS))]
+        # A connection that died without a word is given up a little after the watch should have ended.
+        silence = WATCH_SECONDS + REQUEST_TIMEOUT
+        async with client.watch(self._api, CONFIGURATIONS, query, silence=silence) as events:
+            async for type_, configuration in events:
+                await self._sync(None if type_ == "DELETED" else configuration)
 
     async def _sync(self, configuration: dict[str, Any] | None) -> None:
         stored = await self._stored()
@@ -120,12 +121,12 @@ class Certificates:
             _log.warning("certificates: %s", self.problem)
             return
         if ops := _trusting(configuration, stored.ca_bundle):
-            await self._call(
+            await self._request(
                 "PATCH",
                 f"{CONFIGURATIONS}/{self._configuration}",
                 query=[("fieldManager", MANAGER)],
                 body=ops,
-                content_type="application/json-patch+json",
+                content_type=client.JSON_PATCH,
             )
             _log.info("certificates: wrote caBundle into %s", self._configuration)
         self.problem = ""
@@ -140,9 +141,7 @@ class Certificates:
         """What the Secret holds, after putting a sound bundle there where none is."""
         try:
             return await self._settled()
-        except ApiException as error:
-            if error.status != 409:
-                raise
+        except Conflict:
             return await self._settled()  # another replica was quicker: what it wrote is read
 
     async def _settled(self) -> Bundle:
@@ -155,12 +154,9 @@ class Certificates:
 
     async def _read_secret(self) -> dict[str, Any] | None:
         try:
-            secret: dict[str, Any] = await self._call("GET", self._secret_path)
-        except ApiException as error:
-            if error.status != 404:
-                raise
+            return await self._request("GET", self._secret_path)
+        except NotFound:
             return None
-        return secret
 
     def _sound(self, secret: dict[str, Any] | None) -> tuple[Bundle, str]:
         """The bundle that the Secret should hold, and why that is not what it holds now.
@@ -185,84 +181,31 @@ class Certificates:
                 "type": "kubernetes.io/tls",
                 "data": bundle.to_data(),
             }
-            await self._call("POST", self._secrets_path, body=secret)
+            await self._request("POST", self._secrets_path, body=secret)
             return
         # The whole object goes back with its resourceVersion: a write in between is a 409, not lost.
         data = {**(found.get("data") or {}), **bundle.to_data()}
-        await self._call("PUT", self._secret_path, body={**found, "data": data})
+        await self._request("PUT", self._secret_path, body={**found, "data": data})
 
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Sequence[tuple[str, str]] = (),
-        body: object = None,
-        content_type: str = "application/json",
-    ) -> Any:
-        return await self._api.call_api(
-            path,
-            method,
-            query_params=list(query),
-            header_params={"Accept": "application/json", "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-            response_types_map={200: "object", 201: "object"},
-            _return_http_data_only=True,
-            _request_timeout=REQUEST_TIMEOUT,
-        )
-
-    async def _watch(self, only: tuple[str, str], version: str) -> AsyncGenerator[dict[str, Any], None]:
-        """The changes after `version` until the server ends the watch; ApiException where it refuses one."""
-        seconds = ("timeoutSeconds", str(WATCH_SECONDS))
-        response = await self._api.call_api(
-            CONFIGURATIONS,
-            "GET",
-            query_params=[only, ("watch", "true"), ("resourceVersion", version), seconds],
-            header_params={"Accept": "application/json"},
-            auth_settings=["BearerToken"],
-            _preload_content=False,
-            # A connection that died without a word is given up a little after the watch should have ended.
-            _request_timeout=aiohttp.ClientTimeout(
-                sock_connect=REQUEST_TIMEOUT, sock_read=WATCH_SECONDS + REQUEST_TIMEOUT
-            ),
-        )
-        try:
-            if response.status != 200:
-                raise ApiException(status=response.status, reason=await response.text())
-            async for line in response.content:
-                change = json.loads(line)
-                if change["type"] == "ERROR":  # a metav1.Status: 410 Gone, say, when `version` is too old
-                    status = change["object"]
-                    raise ApiException(status=status["code"], reason=status["message"])
-                yield change
-        finally:
-            # Not closed but cut off: TLS's goodbye would wait for a server that goes on sending.
-            if response.connection and response.connection.transport:
-                response.connection.transport.abort()
-            response.close()
+    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        return await client.request(self._api, method, path, seconds=REQUEST_TIMEOUT, **options)
 
 
-def _trusting(configuration: dict[str, Any], ca_bundle: str) -> list[dict[str, Any]]:
+def _trusting(configuration: dict[str, Any], ca_bundle: str) -> list[Op]:
     """JSON Patch operations that make every webhook trust `ca_bundle`; none where all do.
 
     Each is preceded by a test of the webhook's name, so that a list changed in between is left alone.
     """
-    ops: list[dict[str, Any]] = []
+    ops: list[Op] = []
     for index, webhook in enumerate(configuration.get("webhooks") or []):
         if webhook["clientConfig"].get("caBundle") != ca_bundle:
-            path = f"/webhooks/{index}"
-            ops.append({"op": "test", "path": f"{path}/name", "value": webhook["name"]})
-            ops.append({"op": "add", "path": f"{path}/clientConfig/caBundle", "value": ca_bundle})
+            ops.append(test(("webhooks", index, "name"), webhook["name"]))
+            ops.append(add(("webhooks", index, "clientConfig", "caBundle"), ca_bundle))
     return ops
 
 
-def _explained(error: Exception) -> str:
+def _explained(error: ApiError) -> str:
     """One line for the log and /readyz: the API server's own sentence where there is one."""
-    if not isinstance(error, ApiException):
-        return f"{type(error).__name__}: {error}".rstrip(": ")
-    try:
-        message = json.loads(error.body or b"")["message"]
-    except (TypeError, ValueError, KeyError):
-        message = error.reason
-    return f"the API server answered {error.status}: {message}"
+    if not error.status:
+        return str(error)
+    return f"the API server answered {error}" + (f": {error.message}" if error.message else "")

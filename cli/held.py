@@ -14,12 +14,14 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.client.exceptions import ApiException
 
-from memoize import names, spec
+from argo import names as argo
+from argo.steppod import StepPod
+from kube import client, jsonpatch
+from kube.errors import ApiError, Conflict, Invalid, NotFound
+from kube.jsonpatch import Op
+from memoize import names, spec, taskresult
 from memoize.reasons import Reason
-from webhook import kube, patch, pods
-from webhook.patch import Op
 
 SELECTOR = ("fieldSelector", "status.phase=Pending")
 """Where held Pods are, whatever became of their labels: one that lost ours is found by no keeper."""
@@ -29,7 +31,7 @@ SECONDS = 10.0
 ATTEMPTS = 5
 """How often a Pod is looked at again that others change at the same moment."""
 AT_ONCE = 8
-_CHANGED = (409, 422)
+_CHANGED = (Conflict, Invalid)
 """Somebody else was faster: a precondition, or the test of a JSON patch, failed."""
 
 
@@ -49,7 +51,7 @@ class Pod(NamedTuple):
         return f"{_pods(self.namespace)}/{self.name}"
 
 
-class Word(Enum):
+class Ending(Enum):
     """What became of one Pod."""
 
     RELEASED = "released"
@@ -62,18 +64,18 @@ class Result(NamedTuple):
     """What became of one Pod, and why if it failed."""
 
     pod: Pod
-    word: Word
+    ending: Ending
     why: str = ""
 
 
 async def find(api: ApiClient, namespace: str) -> list[Pod]:
-    """Held Pods of a Namespace, of all for ""; raises one of kube.FAILURES."""
+    """Held Pods of a Namespace, of all for ""; raises a kube.ApiError."""
     found: list[Pod] = []
     following = ""
     while True:
         query = [SELECTOR, ("limit", str(PAGE))]
         query += [("continue", following)] if following else []
-        page = await kube.request(api, "GET", _pods(namespace), seconds=SECONDS, query=query)
+        page = await client.request(api, "GET", _pods(namespace), seconds=SECONDS, query=query)
         for pod in page["items"]:
             if _gate(pod) is not None:
                 found.append(Pod(pod["metadata"]["namespace"], pod["metadata"]["name"]))
@@ -104,47 +106,46 @@ async def release(api: ApiClient, wanted: Sequence[Pod]) -> AsyncIterator[Result
 async def _release(api: ApiClient, pod: Pod) -> Result:
     try:
         for _ in range(ATTEMPTS):
-            found = await kube.request(api, "GET", pod.path, seconds=SECONDS)
+            found = await client.request(api, "GET", pod.path, seconds=SECONDS)
             if _gate(found) is None:
-                return Result(pod, Word.NOT_HELD)
+                return Result(pod, Ending.NOT_HELD)
             try:
                 await _free(api, pod, found)
-            except ApiException as error:
-                if error.status not in _CHANGED:
-                    raise
+            except _CHANGED:
+                pass
             else:
-                return Result(pod, Word.RELEASED)
-    except kube.FAILURES as error:
-        if isinstance(error, ApiException) and error.status == 404:
-            return Result(pod, Word.NOT_FOUND)
-        return Result(pod, Word.FAILED, kube.explain(error))
-    return Result(pod, Word.FAILED, "others kept changing it")
+                return Result(pod, Ending.RELEASED)
+    except NotFound:
+        return Result(pod, Ending.NOT_FOUND)
+    except ApiError as error:
+        return Result(pod, Ending.FAILED, str(error))
+    return Result(pod, Ending.FAILED, "others kept changing it")
 
 
 async def _free(api: ApiClient, pod: Pod, found: Mapping[str, Any]) -> None:
-    """Release a Pod that is as it was found; ApiException 409 or 422 where it is not."""
+    """Release a Pod that is as it was found; Conflict or Invalid where it is not."""
     uid, result = found["metadata"]["uid"], _result_path(found)
     await _posted(api, result, uid)  # who has no right to see it does not begin
     take, reason = _take(found)
     try:
         taken = await _patch(api, pod, [*take, reason])
-    except ApiException as error:
-        if error.status not in _CHANGED:
-            raise
+    except _CHANGED:
         # Its annotations may be full; where it is the Pod that has changed, this is refused as well.
         taken = await _patch(api, pod, take)
     try:
         if posted := await _posted(api, result, uid):
-            await kube.request(api, "DELETE", result, seconds=SECONDS, body=posted)
+            await client.request(api, "DELETE", result, seconds=SECONDS, body=posted)
         await _patch(api, pod, _ungate(taken))
-    except kube.FAILURES:
-        with suppress(*kube.FAILURES):
+    except ApiError:
+        with suppress(ApiError):
             await _patch(api, pod, _give_back(taken))
         raise
 
 
 async def _patch(api: ApiClient, pod: Pod, ops: Sequence[Op]) -> Any:
-    return await kube.request(api, "PATCH", pod.path, seconds=SECONDS, body=ops, content_type=kube.JSON_PATCH)
+    return await client.request(
+        api, "PATCH", pod.path, seconds=SECONDS, body=ops, content_type=client.JSON_PATCH
+    )
 
 
 async def _posted(api: ApiClient, path: str, uid: str) -> dict[str, Any] | None:
@@ -152,16 +153,12 @@ async def _posted(api: ApiClient, path: str, uid: str) -> dict[str, Any] | None:
     if not path:
         return None
     try:
-        result = await kube.request(api, "GET", path, seconds=SECONDS, accept=kube.METADATA_ONLY)
-    except ApiException as error:
-        if error.status == 404:
-            return None
-        raise
-    metadata = result["metadata"]
-    if (metadata.get("annotations") or {}).get(names.POSTED_FOR) != uid:
+        result = await client.request(api, "GET", path, seconds=SECONDS, accept=client.METADATA_ONLY)
+    except NotFound:
         return None
-    preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-    return {"preconditions": preconditions}
+    if taskresult.posted_by_us(result) != uid:
+        return None
+    return {"preconditions": {name: result["metadata"][name] for name in ("uid", "resourceVersion")}}
 
 
 def _pods(namespace: str) -> str:
@@ -171,8 +168,8 @@ def _pods(namespace: str) -> str:
 def _result_path(pod: Mapping[str, Any]) -> str:
     """Where an answer for this Pod would lie; "" where its node can have none."""
     metadata = pod["metadata"]
-    node = pods.node_id(metadata)
-    within = f"/apis/{names.ARGO_API_VERSION}/namespaces/{metadata['namespace']}/workflowtaskresults"
+    node = StepPod.parse(pod, metadata["namespace"]).node_id
+    within = f"/apis/{argo.API_VERSION}/namespaces/{metadata['namespace']}/workflowtaskresults"
     return f"{within}/{node}" if spec.is_dns1123_subdomain(node) else ""
 
 
@@ -182,7 +179,7 @@ def _gate(pod: Mapping[str, Any]) -> int | None:
     if over or pod["metadata"].get("deletionTimestamp"):
         return None
     gates = [gate.get("name") for gate in pod["spec"].get("schedulingGates") or ()]
-    return gates.index(names.HELD_GATE) if names.HELD_GATE in gates else None
+    return gates.index(names.SCHEDULING_GATE) if names.SCHEDULING_GATE in gates else None
 
 
 def _take(pod: Mapping[str, Any]) -> tuple[list[Op], Op]:
@@ -196,7 +193,7 @@ def _take(pod: Mapping[str, Any]) -> tuple[list[Op], Op]:
 def _ungate(taken: Mapping[str, Any]) -> list[Op]:
     return [
         *_unchanged(taken, names.RESULT_SKIPPED),
-        patch.remove(("spec", "schedulingGates", _index(taken))),
+        jsonpatch.remove(("spec", "schedulingGates", _index(taken))),
     ]
 
 
@@ -204,31 +201,31 @@ def _give_back(taken: Mapping[str, Any]) -> list[Op]:
     """Let the keeper decide again."""
     back = [
         *_unchanged(taken, names.RESULT_SKIPPED),
-        patch.replace((*_METADATA, "labels", names.RESULT), names.RESULT_HELD),
+        jsonpatch.replace((*_METADATA, "labels", names.RESULT), names.RESULT_GATED),
     ]
     if names.REASON not in (taken["metadata"].get("annotations") or {}):
         return back
-    return [*back, patch.remove((*_METADATA, "annotations", names.REASON))]
+    return [*back, jsonpatch.remove((*_METADATA, "annotations", names.REASON))]
 
 
 def _unchanged(pod: Mapping[str, Any], word: str | None) -> list[Op]:
     """The same Pod, still held, with the same word: a keeper that has completed it wrote another one."""
     ops = [
-        patch.test((*_METADATA, "uid"), pod["metadata"]["uid"]),
-        patch.test(("spec", "schedulingGates", _index(pod), "name"), names.HELD_GATE),
+        jsonpatch.test((*_METADATA, "uid"), pod["metadata"]["uid"]),
+        jsonpatch.test(("spec", "schedulingGates", _index(pod), "name"), names.SCHEDULING_GATE),
     ]
-    return ops if word is None else [*ops, patch.test((*_METADATA, "labels", names.RESULT), word)]
+    return ops if word is None else [*ops, jsonpatch.test((*_METADATA, "labels", names.RESULT), word)]
 
 
 def _index(pod: Mapping[str, Any]) -> int:
     gate = _gate(pod)
     if gate is None:
-        raise ApiException(status=_CHANGED[0], reason="Conflict")
+        raise Conflict
     return gate
 
 
 def _put(metadata: Mapping[str, Any], field: str, name: str, value: str) -> Op:
-    return patch.put((*_METADATA, field), name, value, there=metadata.get(field))
+    return jsonpatch.put((*_METADATA, field), name, value, there=metadata.get(field))
 
 
 _METADATA = ("metadata",)

@@ -11,13 +11,15 @@ from typing import Any
 
 import jsonpatch
 
+from argo.steppod import StepPod
 from cli import documents
-from memoize import names
+from memoize import names, opt_in
 from memoize.reasons import Reason
-from webhook import pods, room, words
-from webhook.containers import InjectSettings
-from webhook.delivery import Delivery
-from webhook.inject import inject
+from webhook.inject.containers import InjectSettings
+from webhook.inject.patch import inject
+from webhook.pods import room
+from webhook.pods.decision import Skip, classify_pod, plan_injection
+from webhook.pods.delivery import Delivery
 
 _IMAGE = "stepmemo:latest"
 _SKIPPED, _UNUSABLE = 1, 2
@@ -36,10 +38,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("-o", dest="output", choices=("yaml", "json"), help="default: yaml, for --patch json")
     parser.add_argument("--capture-only", action="store_true", help=f"as under {names.MODE}: refresh")
     parser.add_argument(
-        "--gate",
+        "--injection",
         choices=[word.value for word in Delivery],
-        default=Delivery.INIT.value,
-        help="how the gate gets into the Pod (default: %(default)s)",
+        default=Delivery.INIT_CONTAINER.value,
+        help="how the entrypoint gets into the Pod (default: %(default)s)",
     )
     parser.add_argument("--patch", action="store_true", help="show the JSON Patch instead of the Pod")
     parser.add_argument(
@@ -54,15 +56,17 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(pod, documents.Unreadable):
         return _unusable(args.file, pod.why)
     namespace = pod["metadata"].get("namespace") or "default"
-    workflow = {"annotations": {names.MODE: words.Mode.REFRESH}} if args.capture_only else {}
-    gate = Delivery(args.gate)
-    wanted = pods.judge(pod, namespace, workflow, {})
-    decision = wanted if isinstance(wanted, pods.Skip) else pods.inside(pod, wanted, gate)
+    workflow = {"annotations": {names.MODE: opt_in.Mode.REFRESH}} if args.capture_only else {}
+    injection = Delivery(args.injection)
+    step = classify_pod(StepPod.parse(pod, namespace), workflow, {})
+    decision = step if isinstance(step, Skip) else plan_injection(step, injection)
     _say(args.file, decision.reason, decision.detail)
-    if isinstance(decision, pods.Skip):
+    if isinstance(decision, Skip):
         return _SKIPPED
     try:
-        ops = room.fitted(pod, inject(pod, decision.plan, InjectSettings(image=args.image, gate=gate)), {})
+        ops = room.fitted(
+            pod, inject(pod, decision.plan, InjectSettings(image=args.image, injection=injection)), {}
+        )
     except ValueError as e:
         return _unusable(args.file, str(e))
     if isinstance(ops, str):

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from argo import templates
+from argo.shape import mapping
 from cli import documents
-from memoize.shape import mapping
-from webhook import templates, workflows
+from webhook.submit.verdict import ENFORCE, review_object
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _SOUND, _ERRORS, _USAGE = 0, 1, 2
@@ -43,16 +44,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"stepmemo lint: {path}: no such file or folder", file=sys.stderr)
     if missing:
         return _USAGE
-    failed, judged = False, 0
+    failed, linted = False, 0
     for source in _sources(args.paths):
         for remark in _lint(source):
-            judged += remark.judged
+            linted += remark.linted
             for error in remark.errors:
                 failed = True
                 print(f"{remark.where}: {error}")
             for warning in remark.warnings:
                 print(f"{remark.where}: warning: {warning}", file=sys.stderr)
-    if not judged:
+    if not linted:
         print("stepmemo lint: no workflow or template found", file=sys.stderr)
     return _ERRORS if failed else _SOUND
 
@@ -67,12 +68,12 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Remark:
-    """What there is to say of one object (`judged`), or of a document that cannot be read."""
+    """What there is to say of one object (`linted`), or of a document that cannot be read."""
 
     where: str
     errors: list[str]
     warnings: list[str]
-    judged: bool
+    linted: bool
 
 
 def _sources(paths: list[str]) -> Iterator[_Source]:
@@ -90,7 +91,7 @@ def _sources(paths: list[str]) -> Iterator[_Source]:
 def _lint(source: _Source) -> Iterator[_Remark]:
     text = documents.read(source.path)
     if isinstance(text, documents.Unreadable):
-        yield _Remark(source.path, [text.why], [], judged=False)
+        yield _Remark(source.path, [text.why], [], linted=False)
         return
     for document in documents.parse(text):
         if isinstance(document, documents.Unreadable):
@@ -98,15 +99,15 @@ def _lint(source: _Source) -> Iterator[_Remark]:
             continue
         for obj in documents.objects(document):
             if isinstance(obj, Mapping) and templates.is_argo(obj):
-                yield _judge(source, obj)
+                yield _lint_object(source, obj)
 
 
-def _judge(source: _Source, obj: Mapping[str, Any]) -> _Remark:
-    verdict = workflows.review(obj["kind"], obj, None, "CREATE", None, workflows.ENFORCE)
+def _lint_object(source: _Source, obj: Mapping[str, Any]) -> _Remark:
+    verdict = review_object(obj["kind"], obj, None, "CREATE", None, ENFORCE)
     metadata = mapping(obj.get("metadata"))
     name = metadata.get("name") or metadata.get("generateName") or "(no name)"
     where = f"{source.path}: {obj['kind']}/{name}"
-    return _Remark(where, [str(error) for error in verdict.errors], verdict.warnings, judged=True)
+    return _Remark(where, [str(error) for error in verdict.errors], verdict.warnings, linted=True)
 
 
 _HELM = re.compile(r"\{\{-?\s*(?:[.$]|/\*|(?:if|else|end|range|with|define|include|template|block|toYaml)\b)")
@@ -124,8 +125,8 @@ def _unreadable(source: _Source, text: str, why: str) -> _Remark:
 
 
 def _told(source: _Source, text: str) -> _Remark:
-    return _Remark(source.path, [], [text], judged=False)
+    return _Remark(source.path, [], [text], linted=False)
 
 
 def _broken(source: _Source, why: str) -> _Remark:
-    return _Remark(source.path, [f"not YAML: {why}"], [], judged=False)
+    return _Remark(source.path, [f"not YAML: {why}"], [], linted=False)

@@ -42,28 +42,29 @@ def run(args: argparse.Namespace) -> int:
 async def _release(namespace: str, names: list[str]) -> int:
     # A Kubernetes client takes longer to load than the other subcommands take to run.
     from cli import held
-    from webhook import kube
+    from kube import client
+    from kube.errors import ApiError
 
     try:
-        api = await kube.connect()
-    except kube.FAILURES as error:
+        api = await client.connect()
+    except ApiError as error:
         return _say(f"no cluster to talk to: {error}", _USAGE)
     async with api:
         try:
             pods = [held.Pod(namespace, name) for name in names] or await held.find(api, namespace)
-        except kube.FAILURES as error:
-            return _say(f"cannot list Pods: {kube.explain(error)}", _FAILED)
+        except ApiError as error:
+            return _say(f"cannot list Pods: {error}", _FAILED)
         if not pods:
             _say("no Pod is held")
         code = _DONE
         async for result in held.release(api, pods):
-            missing = result.word is held.Word.NOT_FOUND and names
-            if missing or result.word is held.Word.FAILED:
+            missing = result.ending is held.Ending.NOT_FOUND and names
+            if missing or result.ending is held.Ending.FAILED:
                 code = _say(
-                    ": ".join(filter(None, (str(result.pod), result.word.value, result.why))), _FAILED
+                    ": ".join(filter(None, (str(result.pod), result.ending.value, result.why))), _FAILED
                 )
             else:
-                print(f"{result.pod}: {result.word.value}")
+                print(f"{result.pod}: {result.ending.value}")
         return code
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import jsonpatch
 
+from argo import templates
 from cli import documents
-from webhook import templates, workflows
+from webhook.submit import verdict
 
 _DONE, _UNREADABLE = 0, 1
 
@@ -58,6 +59,6 @@ def _restore(source: str, obj: Any, *, config_map_key: bool) -> None:
     if not isinstance(obj, Mapping) or not templates.is_argo(obj):
         return
     kind = obj["kind"]
-    for path in workflows.edited(kind, obj):
+    for path in verdict.edited(kind, obj):
         print(f"{source}: {path}: annotations were edited by hand and stay", file=sys.stderr)
-    jsonpatch.apply_patch(obj, workflows.restore(kind, obj, config_map_key=config_map_key), in_place=True)
+    jsonpatch.apply_patch(obj, verdict.restore(kind, obj, config_map_key=config_map_key), in_place=True)

@@ -15,7 +15,7 @@ from devcluster.kubelet import Kubelet
 from devcluster.process import strongest_isolation
 from devcluster.volumes import Volumes
 from devcluster.webhook_server import WebhookServer
-from sidecar.gate import build
+from sidecar.entrypoint import build
 
 ENV_ISOLATION = "DEVCLUSTER_ISOLATION"
 """`user`, `root` or `none`: how containers are kept apart; without it, as well as this kernel allows."""
@@ -117,7 +117,7 @@ async def start(
     one of devcluster.sandbox's three, without it what $DEVCLUSTER_ISOLATION says, without that the strongest
     that works here. `kill_seconds`: see devcluster.execution.Surroundings.
     """
-    gate = await asyncio.to_thread(build.path_for_host)
+    entrypoint = await asyncio.to_thread(build.path_for_host)
     isolation = (
         isolation or os.environ.get(ENV_ISOLATION, "") or await strongest_isolation(directory / "trial")
     )
@@ -131,7 +131,7 @@ async def start(
             "KUBERNETES_SERVICE_HOST": str(address.hostname),
             "KUBERNETES_SERVICE_PORT": str(address.port),
         }
-        images = Images(directory / "images", gate)
+        images = Images(directory / "images", entrypoint)
         volumes, node = Volumes(client, images), directory / "node"
         kubelet = Kubelet(client, images, volumes, node, isolation, variables, [webhook_server.HOST])
         direct = installation.ACCESS_DIRECT in components

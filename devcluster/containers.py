@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from argo import names as argo
 from devcluster import sandbox
 from devcluster.environment import UnsupportedPodError, environment, expand
 from devcluster.images import Bind, Image
@@ -27,9 +28,9 @@ _HOSTS = Path("/etc/hosts")
 
 _DIRECTORIES = {
     names.ENV_SHARED_DIR: names.SHARED_DIR,
-    names.ENV_ARGO_DIR: names.ARGO_DIR,
-    names.ENV_ARGO_CONFIG_DIR: names.ARGO_CONFIG_DIR,
-    names.ENV_SERVICEACCOUNT_DIR: names.SERVICEACCOUNT_DIR,
+    names.ENV_ARGO_DIR: argo.DIR,
+    names.ENV_ARGO_CONFIG_DIR: argo.CONFIG_DIR,
+    names.ENV_SERVICEACCOUNT_DIR: argo.SERVICEACCOUNT_DIR,
     names.ENV_TOKEN_DIR: names.TOKEN_DIR,
 }
 
@@ -122,7 +123,7 @@ class Rewriter:
         spec = pod["spec"]
         containers = [*(spec.get("initContainers") or []), *spec["containers"]]
         points = {mount["mountPath"] for each in containers for mount in each.get("volumeMounts") or []}
-        points |= {"/tmp", str(PurePosixPath(names.IMAGE_GATE).parent)}
+        points |= {"/tmp", str(PurePosixPath(names.IMAGE_ENTRYPOINT).parent)}
         alternatives = "|".join(re.escape(point) for point in sorted(points, key=len, reverse=True))
         self._path = re.compile(rf"(?<![\w./-])(?:{alternatives})(?![\w.-])")
 
@@ -145,7 +146,7 @@ class Rewriter:
         return moved | directories | {ENV_ROOT: str(self._root), "TMPDIR": f"{self._root}/tmp", "PATH": path}
 
     def _value(self, name: str, value: str) -> str:
-        if name == names.ENV_TEMPLATE:
+        if name == argo.ENV_TEMPLATE:
             return json.dumps(self._tree(json.loads(value)))
         return self.text(value)
 

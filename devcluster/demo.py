@@ -1,4 +1,4 @@
-"""The demo: the README's workflow runs, runs again, and is answered from the cache, before a reader's eyes.
+"""The demo: the example workflow runs, runs again, and is answered from the cache, before a reader's eyes.
 
 Everything it prints has happened just then: a step is said to be a hit because its Pod says so and never had
 a node. Where what happens is not what stepmemo promises, `BrokenPromiseError` says what.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from argo import names as argo
 from devcluster import sandbox
 from devcluster.client import CONFIG_MAPS, EVENTS, PODS, ApiError, Object
 from devcluster.cluster import DevCluster, start
@@ -131,8 +132,8 @@ class _Demo:
         self._terminal.command(f"kubectl get configmap {name} -o yaml")
         found = await self._cluster.client.get(CONFIG_MAPS, _NAMESPACE, name)
         labels = found["metadata"].get("labels") or {}
-        if labels.get(names.CONFIGMAP_TYPE) != names.CONFIGMAP_TYPE_CACHE:
-            raise BrokenPromiseError(f"ConfigMap {name} has no label {names.CONFIGMAP_TYPE}")
+        if labels.get(argo.CONFIGMAP_TYPE) != argo.CONFIGMAP_TYPE_CACHE:
+            raise BrokenPromiseError(f"ConfigMap {name} has no label {argo.CONFIGMAP_TYPE}")
         self._terminal.quote(yaml.safe_dump({"metadata": {"name": name, "labels": labels}}))
         [(key, value)] = found["data"].items()
         entry = json.loads(value)
@@ -189,7 +190,7 @@ class _Demo:
         """The workflow's Pods, once stepmemo is done with each of them."""
 
         async def settled() -> list[Object]:
-            selector = f"{names.WORKFLOW_LABEL}={workflow}"
+            selector = f"{argo.WORKFLOW_LABEL}={workflow}"
             while True:
                 found: list[Object] = (await self._cluster.client.list(PODS, _NAMESPACE, selector))["items"]
                 if all(pod["metadata"]["labels"].get(names.RESULT) in _LAST_WORDS for pod in found):
@@ -203,7 +204,7 @@ class _Demo:
 
     def _show(self, workflow: str, pods: list[Object]) -> None:
         """The workflow's Pods, in the columns of kubectl that matter here, and what one of them says."""
-        selector = f"-l {names.WORKFLOW_LABEL}={workflow}"
+        selector = f"-l {argo.WORKFLOW_LABEL}={workflow}"
         self._terminal.command(f"kubectl get pods {selector} -o wide -L {names.RESULT}")
         rows = [("NAME", "STATUS", "NODE", "RESULT")]
         for pod in pods:

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from argo import names as argo
 from devcluster import pods, workflows
 from devcluster.client import PODS, TASK_RESULTS, WORKFLOWS, ApiError, Client, Object
 from devcluster.clock import now
 from devcluster.observed import Observed
 from devcluster.workflows import Scope, WorkflowError
-from memoize import names
 
 SUCCEEDED, FAILED, ERROR, RUNNING = "Succeeded", "Failed", "Error", "Running"
-_PHASE_LABEL = f"{names.ARGO_DOMAIN}/phase"
+_PHASE_LABEL = f"{argo.DOMAIN}/phase"
 _SIGTERM = 15
 
 Kill = Callable[[str, str, str, int], Awaitable[None]]
@@ -197,7 +197,7 @@ class WorkflowRun:
             return True
         phase, _ = pods.verdict(observed.pod(created))
         result = observed.result(self._namespace, node.id) or {"metadata": {}}
-        completed = (result["metadata"].get("labels") or {}).get(names.OUTPUTS_COMPLETED) == "true"
+        completed = (result["metadata"].get("labels") or {}).get(argo.OUTPUTS_COMPLETED) == "true"
         return phase in (FAILED, ERROR) or (phase == SUCCEEDED and completed)
 
     async def _signal_leftovers(self, created: Object) -> None:

@@ -1,8 +1,9 @@
 """The devcluster's images: what a container's root shows besides the host's own programs.
 
-There is no registry. Three images exist: stepmemo's (this checkout's packages and the gate, laid out as the
-Containerfile lays them out), Argo's executor (our stand-in, devcluster/argoexec.py), and every other name,
-which is simply the host: its /bin/sh and its tools. The first can be a volume too, which then holds the gate.
+There is no registry. Three images exist: stepmemo's (this checkout's packages and the entrypoint, laid out as
+the Containerfile lays them out), Argo's executor (our stand-in, devcluster/argoexec.py), and every other
+name, which is simply the host: its /bin/sh and its tools. The first can be a volume too, which then holds the
+entrypoint.
 """
 
 import shlex
@@ -21,7 +22,7 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 _TOOLS = "/opt/devcluster/bin"
 """Where our images keep `python3` and `argoexec`."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PACKAGES = ("memoize", "sidecar")
+_PACKAGES = ("argo", "memoize", "sidecar")
 """What the sidecar imports."""
 
 
@@ -44,16 +45,16 @@ class Image:
 
 
 class Images:
-    """The three images, their files prepared in `directory`; `gate` is the built static binary."""
+    """The three images, their files prepared in `directory`; `entrypoint` is the built static binary."""
 
-    def __init__(self, directory: Path, gate: Path) -> None:
-        self._gate = gate
+    def __init__(self, directory: Path, entrypoint: Path) -> None:
+        self._entrypoint = entrypoint
         self._tools = directory / "tools"
         self._volume = directory / "volume"
         _install_tools(self._tools)
-        in_volume = Path(f"{self._volume}{names.IMAGE_GATE}")
+        in_volume = Path(f"{self._volume}{names.IMAGE_ENTRYPOINT}")
         in_volume.parent.mkdir(parents=True)
-        shutil.copy(gate, in_volume)
+        shutil.copy(entrypoint, in_volume)
 
     def of(self, name: str) -> Image:
         """The image a container names; registry, tag and digest do not matter."""
@@ -61,10 +62,10 @@ class Images:
         tools = Bind(self._tools, _TOOLS)
         repository = _repository(name)
         if repository == STEPMEMO_IMAGE:
-            home = str(Path(names.IMAGE_GATE).parent)
+            home = str(Path(names.IMAGE_ENTRYPOINT).parent)
             packages = tuple(Bind(_CHECKOUT / package, f"{home}/{package}") for package in _PACKAGES)
-            gate = Bind(self._gate, names.IMAGE_GATE)
-            return Image((*python, tools, gate, *packages), home, f"{_TOOLS}:{_PATH}")
+            entrypoint = Bind(self._entrypoint, names.IMAGE_ENTRYPOINT)
+            return Image((*python, tools, entrypoint, *packages), home, f"{_TOOLS}:{_PATH}")
         if repository == EXECUTOR_IMAGE:
             return Image((*python, tools), path=f"{_TOOLS}:{_PATH}")
         return Image(python)

@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from argo import names as argo
 from devcluster.images import EXECUTOR_IMAGE
-from memoize import names
 
-COMPLETED = f"{names.ARGO_DOMAIN}/completed"
+COMPLETED = f"{argo.DOMAIN}/completed"
 BUCKET = "artifacts"
 ARTIFACTS_DIR = "/argo/artifacts"
 """Where the stand-in executor sees the artifact store, a directory of this machine."""
 
 _STAGING = {"name": "argo-staging", "mountPath": "/argo/staging"}
-_ARGO = {"name": names.ARGO_VOLUME, "mountPath": names.ARGO_DIR}
+_ARGO = {"name": argo.VOLUME, "mountPath": argo.DIR}
 _STORE = {"name": "artifact-store", "mountPath": ARTIFACTS_DIR}
-_ARGOEXEC = f"{names.ARGO_DIR}/argoexec"
+_ARGOEXEC = f"{argo.DIR}/argoexec"
 _EXECUTOR = f"{EXECUTOR_IMAGE}:v4.1.2"
 """Its tag says how Argo's controller goes about outputs; ours does as that version does."""
 _NO_DEADLINE = "0001-01-01T00:00:00Z"
@@ -49,7 +49,7 @@ def build(
     account = template.get("serviceAccountName") or spec.get("serviceAccountName") or "default"
     environment = [
         {"name": "ARGO_NODE_ID", "value": node_id},
-        {"name": names.ENV_INCLUDE_SCRIPT_OUTPUT, "value": json.dumps(include_result)},
+        {"name": argo.ENV_INCLUDE_SCRIPT_OUTPUT, "value": json.dumps(include_result)},
         {"name": "ARGO_DEADLINE", "value": _NO_DEADLINE},
         {"name": "ARGO_WORKFLOW_NAME", "value": metadata["name"]},
     ]
@@ -65,21 +65,21 @@ def build(
     inputs = [{"name": "input-artifacts", "mountPath": "/argo/inputs/artifacts"}] if artifacts else []
     staging = [_STAGING] if script else []
     init = {
-        "name": names.INIT_CONTAINER,
+        "name": argo.INIT_CONTAINER,
         "image": _EXECUTOR,
         "command": ["argoexec", "init"],
         "env": [
             *executor_environment,
-            {"name": names.ENV_CONTAINER_NAME, "value": names.INIT_CONTAINER},
-            {"name": names.ENV_TEMPLATE, "value": json.dumps(archived)},
+            {"name": argo.ENV_CONTAINER_NAME, "value": argo.INIT_CONTAINER},
+            {"name": argo.ENV_TEMPLATE, "value": json.dumps(archived)},
         ],
         "volumeMounts": [_STORE, *inputs, *staging, _ARGO],
     }
     wait = {
-        "name": names.WAIT_CONTAINER,
+        "name": argo.WAIT_CONTAINER,
         "image": _EXECUTOR,
         "command": ["argoexec", "wait"],
-        "env": [*executor_environment, {"name": names.ENV_CONTAINER_NAME, "value": names.WAIT_CONTAINER}],
+        "env": [*executor_environment, {"name": argo.ENV_CONTAINER_NAME, "value": argo.WAIT_CONTAINER}],
         "volumeMounts": [
             _STORE,
             {"name": "tmp-dir-argo", "mountPath": "/tmp", "subPath": "0"},
@@ -92,16 +92,16 @@ def build(
         "metadata": {
             "name": name,
             "namespace": metadata["namespace"],
-            "labels": {**labels, COMPLETED: "false", names.WORKFLOW_LABEL: metadata["name"]},
+            "labels": {**labels, COMPLETED: "false", argo.WORKFLOW_LABEL: metadata["name"]},
             "annotations": {
                 **annotations,
-                "kubectl.kubernetes.io/default-container": names.MAIN_CONTAINER,
-                names.NODE_ID: node_id,
-                names.NODE_NAME: node_name,
+                "kubectl.kubernetes.io/default-container": argo.MAIN_CONTAINER,
+                argo.NODE_ID: node_id,
+                argo.NODE_NAME: node_name,
             },
             "ownerReferences": [
                 {
-                    "apiVersion": names.ARGO_API_VERSION,
+                    "apiVersion": argo.API_VERSION,
                     "kind": "Workflow",
                     "name": metadata["name"],
                     "uid": metadata["uid"],
@@ -129,12 +129,12 @@ def _main(
     kept = {key: value for key, value in own.items() if key not in ("name", "source", "command", "args")}
     return {
         **kept,
-        "name": names.MAIN_CONTAINER,
+        "name": argo.MAIN_CONTAINER,
         "command": [_ARGOEXEC, "emissary", "--", *(own.get("command") or [])],
         "args": ["/argo/staging/script"] if script else own.get("args") or [],
         "env": [
             *(own.get("env") or []),
-            {"name": names.ENV_CONTAINER_NAME, "value": names.MAIN_CONTAINER},
+            {"name": argo.ENV_CONTAINER_NAME, "value": argo.MAIN_CONTAINER},
             *environment,
         ],
         "volumeMounts": [
@@ -149,7 +149,7 @@ def _main(
 def _volumes(
     spec: Mapping[str, Any], template: Mapping[str, Any], store: Path, *, artifacts: bool, script: bool
 ) -> list[dict[str, Any]]:
-    empty = [names.ARGO_VOLUME, "tmp-dir-argo"]
+    empty = [argo.VOLUME, "tmp-dir-argo"]
     empty += ["input-artifacts"] if artifacts else []
     empty += ["argo-staging"] if script else []
     return [
@@ -179,7 +179,7 @@ def verdict(pod: Mapping[str, Any]) -> tuple[str, str]:
                 return "Failed", str(message)
             for name, ended in _endings(status):
                 if ended["exitCode"] != 0:
-                    phase = "Error" if name in (names.INIT_CONTAINER, names.WAIT_CONTAINER) else "Failed"
+                    phase = "Error" if name in (argo.INIT_CONTAINER, argo.WAIT_CONTAINER) else "Failed"
                     detail = f": {ended['message']}" if ended.get("message") else ""
                     return phase, f"{name}: {ended['reason']} (exit code {ended['exitCode']}){detail}"
             return "Failed", ""
@@ -188,7 +188,7 @@ def verdict(pod: Mapping[str, Any]) -> tuple[str, str]:
 
 def exit_code(pod: Mapping[str, Any]) -> int | None:
     """Main's exit code, None while it has none."""
-    ended = dict(_endings(pod.get("status") or {})).get(names.MAIN_CONTAINER)
+    ended = dict(_endings(pod.get("status") or {})).get(argo.MAIN_CONTAINER)
     return ended["exitCode"] if ended else None
 
 
@@ -199,7 +199,7 @@ def running(pod: Mapping[str, Any]) -> list[str]:
 
 
 def _endings(status: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    ranks = {names.MAIN_CONTAINER: 0, names.WAIT_CONTAINER: 1}
+    ranks = {argo.MAIN_CONTAINER: 0, argo.WAIT_CONTAINER: 1}
     regular = sorted(status.get("containerStatuses") or [], key=lambda each: ranks.get(each["name"], 2))
     every = [*(status.get("initContainerStatuses") or []), *regular]
     return [(each["name"], each["state"]["terminated"]) for each in every if "terminated" in each["state"]]

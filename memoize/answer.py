@@ -8,8 +8,9 @@ is posted are the *reader's* objects; from the entry comes only what the run wou
 from collections.abc import Mapping
 from typing import Any
 
-from memoize.outputs import NEVER, Declared, Outputs, found_artifacts, log_names, own_value, values
-from memoize.shape import DRIVERS
+from argo import artifact_gc
+from argo.shape import DRIVERS
+from memoize.outputs import Declared, Outputs, found_artifacts, log_names, own_value, values
 
 _OF_THE_ENTRY = DRIVERS | {"archive", "mode"}
 """Fields that belong to the stored object: where it lies, how it is packed, its mode bits."""
@@ -51,4 +52,4 @@ def _placed(declared: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str,
     kept = {k: v for k, v in declared.items() if k not in _OF_THE_ENTRY | _NEVER_POSTED}
     # Argo takes the first driver that is there, an empty one as well (ArtifactLocation.Get).
     taken = {k: v for k, v in stored.items() if k in _OF_THE_ENTRY and (v if k in DRIVERS else v is not None)}
-    return {**kept, **taken, "artifactGC": {"strategy": NEVER}}
+    return {**kept, **taken, "artifactGC": {"strategy": artifact_gc.NEVER}}

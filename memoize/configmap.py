@@ -8,7 +8,7 @@ one has to read the ConfigMap and to write what `seen` makes of it.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from memoize import names
+from argo import names as argo
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
@@ -32,22 +32,25 @@ def new(name: str, entries: Mapping[str, str]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": name, "labels": {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}},
+        "metadata": {"name": name, "labels": {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}},
         "data": dict(entries),
     }
 
 
 def added(entries: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the JSON patch that puts these entries into a cache that has data, and into nothing else."""
-    return [_label(), *({"op": "add", "path": _path(place), "value": entries[place]} for place in entries)]
+    return [
+        _label(),
+        *({"op": "add", "path": _path(data_key), "value": text} for data_key, text in entries.items()),
+    ]
 
 
 def replaced(changes: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
     """Return the JSON patch from `{data key: (old text, new text)}`; it fails where any old text is gone."""
     ops = [_label()]
-    for place, (old, new) in changes.items():
-        ops.append({"op": "test", "path": _path(place), "value": old})
-        ops.append({"op": "replace", "path": _path(place), "value": new})
+    for data_key, (old, new) in changes.items():
+        ops.append({"op": "test", "path": _path(data_key), "value": old})
+        ops.append({"op": "replace", "path": _path(data_key), "value": new})
     return ops
 
 
@@ -71,7 +74,7 @@ def data(config_map: Mapping[str, Any]) -> dict[str, str]:
     found = config_map.get("data")
     if not isinstance(found, Mapping):
         return {}
-    return {place: text for place, text in found.items() if isinstance(text, str)}
+    return {data_key: text for data_key, text in found.items() if isinstance(text, str)}
 
 
 def size(text: str) -> int:
@@ -82,12 +85,12 @@ def size(text: str) -> int:
 def fitting(entries: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
     """Return as many of the entries as MOST_BYTES allows beside those present, what adds least first."""
     used = sum(size(text) for text in present.values())
-    growth = {place: size(text) - size(present.get(place, "")) for place, text in entries.items()}
+    growth = {data_key: size(text) - size(present.get(data_key, "")) for data_key, text in entries.items()}
     kept = {}
-    for place in sorted(growth, key=growth.__getitem__):
-        if used + growth[place] <= MOST_BYTES:
-            kept[place] = entries[place]
-            used += growth[place]
+    for data_key in sorted(growth, key=growth.__getitem__):
+        if used + growth[data_key] <= MOST_BYTES:
+            kept[data_key] = entries[data_key]
+            used += growth[data_key]
     return kept
 
 
@@ -104,11 +107,11 @@ def not_a_cache(config_map: Mapping[str, Any]) -> Outcome | None:
     """Return the outcome for a ConfigMap without the label: it is neither read nor written."""
     metadata = config_map.get("metadata")
     labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
-    if isinstance(labels, Mapping) and labels.get(names.CONFIGMAP_TYPE) == names.CONFIGMAP_TYPE_CACHE:
+    if isinstance(labels, Mapping) and labels.get(argo.CONFIGMAP_TYPE) == argo.CONFIGMAP_TYPE_CACHE:
         return None
     return Outcome(
         Reason.NOT_A_CACHE,
-        f"the ConfigMap lacks the label {names.CONFIGMAP_TYPE}: {names.CONFIGMAP_TYPE_CACHE}",
+        f"the ConfigMap lacks the label {argo.CONFIGMAP_TYPE}: {argo.CONFIGMAP_TYPE_CACHE}",
     )
 
 
@@ -144,11 +147,11 @@ def full(text: str) -> Outcome:
 def _label() -> dict[str, Any]:
     return {
         "op": "test",
-        "path": "/metadata/labels/" + names.CONFIGMAP_TYPE.replace("/", "~1"),
-        "value": names.CONFIGMAP_TYPE_CACHE,
+        "path": "/metadata/labels/" + argo.CONFIGMAP_TYPE.replace("/", "~1"),
+        "value": argo.CONFIGMAP_TYPE_CACHE,
     }
 
 
-def _path(place: str) -> str:
+def _path(data_key: str) -> str:
     """Return where an entry lies; no data key that Kubernetes takes needs escaping (IsConfigMapKey)."""
-    return f"/data/{place}"
+    return f"/data/{data_key}"

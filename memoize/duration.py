@@ -1,4 +1,4 @@
-"""Go's durations (`90s`, `1h30m`, `-1.5h`), as Go's time package parses and prints them.
+"""Go's durations (`90s`, `1h30m`, `-1.5h`), as Go's time package parses them.
 
 Argo hands `maxAge` to time.ParseDuration (workflow/controller/operator.go), so what that function takes
 is what a template may say: the grammar, the rounding of fractions and the int64 limits are its own.
@@ -88,24 +88,3 @@ def _hint(unit: str) -> str:
 
 def _too_long() -> str:
     return "is longer than a Go duration can be, about 292 years (2562047h47m16.854775807s)"
-
-
-def format(nanoseconds: int) -> str:
-    """The text Go's Duration.String gives: `1h30m0s`, `1.5s`, `2ms`, `0s`."""
-    sign = "-" if nanoseconds < 0 else ""
-    rest = abs(nanoseconds)
-    if rest < _UNITS["s"]:
-        unit = "ns" if rest < _UNITS["us"] else "µs" if rest < _UNITS["ms"] else "ms"
-        return f"{sign}{_decimal(rest, _UNITS[unit])}{unit}" if rest else "0s"
-    hours, rest = divmod(rest, _UNITS["h"])
-    minutes, rest = divmod(rest, _UNITS["m"])
-    seconds = f"{_decimal(rest, _UNITS['s'])}s"
-    if hours:
-        return f"{sign}{hours}h{minutes}m{seconds}"
-    return f"{sign}{minutes}m{seconds}" if minutes else f"{sign}{seconds}"
-
-
-def _decimal(value: int, scale: int) -> str:
-    whole, rest = divmod(value, scale)
-    digits = str(rest).zfill(len(str(scale)) - 1).rstrip("0") if rest else ""
-    return f"{whole}.{digits}" if digits else str(whole)

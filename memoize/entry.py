@@ -33,7 +33,7 @@ class Memoized(Protocol):
     """What a look-up must know of a step: a Memo, or the sidecar's Step."""
 
     @property
-    def place(self) -> str:
+    def data_key(self) -> str:
         """The data key of the memoize key."""
 
     @property
@@ -145,14 +145,14 @@ def look_up(data: Mapping[str, str], memo: Memoized, declared: Declared, now: da
     An entry answers when it is sound, of this very key, not older than max_age, and complete: Argo leaves
     a node Running for ever, or loses an output, where a result lacks what the template declares.
     """
-    text = data.get(memo.place)
+    text = data.get(memo.data_key)
     if not text:
         return Miss(Reason.MISS)
     try:
         entry = Entry.parse(text)
     except BrokenEntry as error:
         return Miss(Reason.BROKEN_ENTRY, str(error))
-    if not belongs(entry.key, memo.place):
+    if not belongs(entry.key, memo.data_key):
         return Miss(Reason.KEY_MISMATCH, "the entry is of another key")
     try:
         if entry.older_than(memo.max_age, now):
@@ -169,11 +169,11 @@ def expired(data: Mapping[str, str], now: datetime) -> Iterator[str]:
 
     An entry that says nothing of an age, or is not an entry of ours, stays.
     """
-    for place, text in data.items():
+    for data_key, text in data.items():
         try:
             entry = Entry.parse(text)
             if entry.max_age and entry.older_than(entry.max_age, now):
-                yield place
+                yield data_key
         except ValueError:
             continue
 

@@ -4,7 +4,7 @@ import math
 from datetime import datetime
 from typing import Any
 
-from memoize import names
+from argo import names as argo
 from memoize.entry import Entry, timestamp
 from memoize.reasons import Reason
 
@@ -15,8 +15,8 @@ UNTOLD = frozenset(
         Reason.MISS,
         Reason.EXPIRED,
         Reason.UNDECIDED,
-        Reason.NO_LEADER,
-        Reason.WAITED_LONG,
+        Reason.SHARED_RUN_FAILED,
+        Reason.SHARED_RUN_TIMEOUT,
         Reason.STEP_FAILED,
         Reason.API_UNAVAILABLE,
     }
@@ -50,7 +50,7 @@ def event(
         "kind": "Event",
         "metadata": {"name": name, "namespace": namespace},
         "involvedObject": {
-            "apiVersion": names.ARGO_API_VERSION,
+            "apiVersion": argo.API_VERSION,
             "kind": "Workflow",
             "namespace": namespace,
             "name": workflow,

@@ -3,8 +3,8 @@
 import hashlib
 import re
 
-_ARGO_ALLOWS = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*")
-"""Argo refuses other keys (cacheKeyRegex in workflow/controller/cache/cache.go)."""
+from argo import names as argo
+
 _LONGEST = 253
 """Kubernetes allows no longer key in a ConfigMap's data (IsConfigMapKey in util/validation)."""
 HASHED = "sha256-"
@@ -24,7 +24,7 @@ def data_key(key: str) -> str:
     one becomes `sha256-` and the digest of its UTF-8 form. A key that looks like such a digest is hashed too:
     otherwise it could take the place of the key that it is the digest of.
     """
-    if len(key) <= _LONGEST and _ARGO_ALLOWS.fullmatch(key) and not is_hashed(key):
+    if len(key) <= _LONGEST and argo.CACHE_KEY.fullmatch(key) and not is_hashed(key):
         return key
     return f"{HASHED}{digest(key)}"
 

@@ -1,7 +1,7 @@
 """Every name that more than one program, a user or Argo must agree on.
 
 This module is the manual of stepmemo's contract: annotations and labels, the files that the containers
-of one Pod share, the variables they read, and Argo's own names that we rely on (with their source).
+of one Pod share, and the variables they read. Argo's own names are in argo/names.py.
 """
 
 # --- What a person writes, on metadata ---------------------------------------------------------------
@@ -59,13 +59,13 @@ still be on its way, must not reach it. The step reports into it; if it never do
 
 RESULT = f"{DOMAIN}/result"
 """Pod label: how far the step's memoization is, one of the RESULT_ words; `kubectl get pods -L` shows it."""
-RESULT_HELD = "held"
+RESULT_GATED = "gated"
 """Not scheduled yet: its answer, or an equal step's end, is waited for."""
 RESULT_HIT = "hit"
 """Answered from the cache."""
 RESULT_MISS = "miss"
 """It runs, and the keeper will store its outputs."""
-RESULT_INSIDE = "inside"
+RESULT_IN_POD = "in-pod"
 """Its look-up is done inside the Pod, by containers of ours."""
 RESULT_STORED = "stored"
 """It ran, and its outputs are in the cache."""
@@ -75,57 +75,18 @@ RESULT_SKIPPED = "skipped"
 KEY_DIGEST = f"{DOMAIN}/key-digest"
 """Pod annotation in the place of KEY, where the Pod has no room for that: the data key that it has."""
 PLAN = f"{DOMAIN}/plan"
-"""Pod annotation: what admission decided, for the keeper. JSON of webhook.holds.note.Note."""
+"""Pod annotation: what admission decided, for the keeper. JSON of memoize.plan.Plan."""
 REASON = f"{DOMAIN}/reason"
 """Pod annotation beside RESULT: the reason code of the outcome, and what there is to know besides."""
-HELD_GATE = f"{DOMAIN}/held"
+LONGEST_REASON = 1024
+"""Bytes of that annotation at most: whoever writes one keeps to it, and admission leaves room for it."""
+SCHEDULING_GATE = f"{DOMAIN}/gated"
 """Scheduling gate of a held Pod."""
-
-# --- Argo's names (workflow/common/common.go and pkg/apis/workflow/register.go, v3.5 to v4.1) ----------
-
-ARGO_DOMAIN = "workflows.argoproj.io"
-ARGO_API_VERSION = "argoproj.io/v1alpha1"
-
-CONFIGMAP_TYPE = f"{ARGO_DOMAIN}/configmap-type"
-"""Label of a cache ConfigMap …"""
-CONFIGMAP_TYPE_CACHE = "Cache"
-"""… and its value. Argo and stepmemo refuse a ConfigMap without it."""
-
-WORKFLOW_LABEL = f"{ARGO_DOMAIN}/workflow"
-"""Label of a step Pod and of a WorkflowTaskResult: the Workflow's name."""
-NODE_ID = f"{ARGO_DOMAIN}/node-id"
-"""Pod annotation: the node's id, which is the name of its WorkflowTaskResult."""
-NODE_NAME = f"{ARGO_DOMAIN}/node-name"
-"""Pod annotation: the node's name; its id is the Workflow's name and a hash of this one."""
-INSTANCE_ID = f"{ARGO_DOMAIN}/controller-instanceid"
-"""Label on everything that a controller with an instanceID handles; a result without it is not seen."""
-OUTPUTS_COMPLETED = f"{ARGO_DOMAIN}/report-outputs-completed"
-"""WorkflowTaskResult label `"true"` or `"false"`: the controller waits for `"true"`."""
-ARTIFACT_GC_FINALIZER = f"{ARGO_DOMAIN}/artifact-gc"
-"""Finalizer of a Workflow some of whose artifacts Argo will delete (workflow/controller/artifact_gc.go)."""
-
-ENV_CONTAINER_NAME = "ARGO_CONTAINER_NAME"
-"""Set by Argo on every container that it manages."""
-ENV_TEMPLATE = "ARGO_TEMPLATE"
-"""The template as JSON: on every container, or on one (argo.TEMPLATE_IN_ONE_CONTAINER): `init`, `supervisor`
-where that is not there, else `main`."""
-TEMPLATE_OFFLOADED = "offloaded"
-"""Value of ARGO_TEMPLATE above 128 KiB: the template then lies in a ConfigMap mounted at /argo/config."""
-ENV_DEADLINE = "ARGO_DEADLINE"
-"""RFC 3339: when Argo's `wait` ends the main containers. Year 1 (Go's zero time) where it never does."""
-ENV_INCLUDE_SCRIPT_OUTPUT = "ARGO_INCLUDE_SCRIPT_OUTPUT"
-"""`"true"` where some other step uses this one's `outputs.result`."""
-
-MAIN_CONTAINER = "main"
-WAIT_CONTAINER = "wait"
-SUPERVISOR_CONTAINER = "supervisor"
-"""Takes the place of `init` and `wait` in the init-less layout (argo.HAS_A_SUPERVISOR)."""
-INIT_CONTAINER = "init"
 
 # --- Containers, volumes and paths inside a step Pod -------------------------------------------------
 
 CHECK_CONTAINER = "stepmemo-check"
-"""Init container: puts the gate in place and looks the key up."""
+"""Init container: puts the entrypoint in place and looks the key up."""
 CAPTURE_CONTAINER = "stepmemo"
 """Sidecar: stores the outputs of a step that ran and succeeded. With the image volume it looks the key up
 first, beside the step's own containers, and there is no CHECK_CONTAINER."""
@@ -136,50 +97,45 @@ SHARED_DIR = "/stepmemo"
 IMAGE_VOLUME = "stepmemo-image"
 """Our image as a volume, mounted read-only at IMAGE_DIR in the containers that Argo manages."""
 IMAGE_DIR = "/stepmemo-image"
-ARGO_DIR = "/var/run/argo"
-ARGO_VOLUME = "var-run-argo"
-ARGO_BIN_DIR = "/argo-bin"
-"""Argo's own binaries as an image volume, in the init-less layout."""
-ARGO_CONFIG_DIR = "/argo/config"
-"""Mount of the offloaded template's ConfigMap in Argo's `init` or `supervisor`."""
 TOKEN_VOLUME = "stepmemo-token"
 """Projected volume of CAPTURE_CONTAINER and CHECK_CONTAINER: a token for our service alone."""
 TOKEN_DIR = "/var/run/secrets/stepmemo"
 """Mount of TOKEN_VOLUME; its file is `token`."""
 TOKEN_AUDIENCE = "stepmemo"
 """Whom that token is for: no API server takes it, and our service takes no other."""
-SERVICEACCOUNT_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 TERMINATION_LOG = "/dev/termination-log"
 """Where the kubelet looks for a container's last word."""
 
-GATE = f"{SHARED_DIR}/gate"
+ENTRYPOINT_FILE = "entrypoint"
+ENTRYPOINT = f"{SHARED_DIR}/{ENTRYPOINT_FILE}"
 """The static binary, once `stepmemo-check` has put it there."""
-IMAGE_GATE = "/opt/stepmemo/gate"
+IMAGE_ENTRYPOINT = "/opt/stepmemo/entrypoint"
 """The static binary inside our image."""
-VOLUME_GATE = f"{IMAGE_DIR}{IMAGE_GATE}"
+VOLUME_ENTRYPOINT = f"{IMAGE_DIR}{IMAGE_ENTRYPOINT}"
 """The same, where our image is a volume."""
 SIDECAR_COMMAND = ("python3", "-S", "-E", "-B", "-m", "sidecar")
-"""What the gate runs, with the verb `check`, `retract` or `capture` appended; the image's working directory
-is where the packages lie. `-S`: site-packages are not needed and cost start-up time."""
+"""What the entrypoint runs, with the verb `check`, `retract` or `capture` appended; the image's working
+directory is where the packages lie. `-S`: site-packages are not needed and cost start-up time."""
 
-# --- Files in SHARED_DIR -----------------------------------------------------------------------------
+# --- Files in SHARED_DIR (sidecar/entrypoint/names.h has the same) -----------------------------------
 
 CLAIM_FILE = "claim"
-"""Created exclusively by whoever is about to decide: the checker before it posts anything, or a gate that
-has waited long enough. Who creates it owns the word."""
+"""Created exclusively by whoever is about to decide: the checker before it posts anything, or an entrypoint
+that has waited long enough. Who creates it owns the word."""
 DECISION_FILE = "decision"
-"""`hit` or `run`, created whole and once (written aside, then linked)."""
+"""Holds DECISION_HIT or DECISION_RUN; created whole and once (written aside, then linked)."""
+DECISION_HIT = "hit"
+"""The step was answered from the cache: no command of it runs."""
+DECISION_RUN = "run"
 START_FILE_PREFIX = "started-"
 """`started-1`, `started-2`: left by CAPTURE_CONTAINER as it starts, where it looks the key up: one that was
-killed whole and started again knows itself by them (sidecar/gate/starts.c)."""
+killed whole and started again knows itself by them (sidecar/entrypoint/starts.c)."""
 EXIT_FILE_PREFIX = "exit-"
 """`exit-main`, `exit-wait`, …: the exit code of that container in decimal, with ` stopped` after it where it
-was told to stop before it ended; written whole by its gate (sidecar/gate/record.c)."""
+was told to stop before it ended; written whole by its entrypoint (sidecar/entrypoint/record.c)."""
 LOCK_FILE_PREFIX = "lock-"
-"""`lock-main`, `lock-wait`, …: locked (flock) by that container's gate while it lives; free without an exit
-file means that the container was killed."""
-HIT = "hit"
-RUN = "run"
+"""`lock-main`, `lock-wait`, …: locked (flock) by that container's entrypoint while it lives; free without an
+exit file means that the container was killed."""
 
 # --- Variables the sidecar reads ---------------------------------------------------------------------
 
@@ -196,14 +152,14 @@ ENV_SERVICE_CA = "STEPMEMO_SERVICE_CA"
 ENV_TOKEN_DIR = "STEPMEMO_TOKEN_DIR"
 """Stands in for TOKEN_DIR, as ENV_SHARED_DIR does for SHARED_DIR."""
 ENV_TIMEOUT_MS = "STEPMEMO_TIMEOUT_MS"
-"""Set by the gate for the process it runs: milliseconds until that process is killed."""
+"""Set by the entrypoint for the process it runs: milliseconds until that process is killed."""
 ENV_SHARED_DIR = "STEPMEMO_SHARED_DIR"
 """Stands in for SHARED_DIR where containers have no mount namespace of their own (the devcluster)."""
 ENV_ARGO_DIR = "STEPMEMO_ARGO_DIR"
-"""Likewise for ARGO_DIR."""
+"""Likewise for argo.DIR."""
 ENV_ARGO_CONFIG_DIR = "STEPMEMO_ARGO_CONFIG_DIR"
-"""Likewise for ARGO_CONFIG_DIR."""
+"""Likewise for argo.CONFIG_DIR."""
 ENV_SERVICEACCOUNT_DIR = "STEPMEMO_SERVICEACCOUNT_DIR"
-"""Likewise for SERVICEACCOUNT_DIR."""
+"""Likewise for argo.SERVICEACCOUNT_DIR."""
 ENV_TERMINATION_LOG = "STEPMEMO_TERMINATION_LOG"
 """Likewise for TERMINATION_LOG."""

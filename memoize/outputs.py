@@ -4,17 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from memoize import shape
-from memoize.names import MAIN_CONTAINER
+from argo import artifact_gc, shape
+from argo import names as argo
+from argo.shape import mapping
 from memoize.reasons import Reason
-from memoize.shape import mapping
 
 Outputs = dict[str, Any]
 """Argo's v1alpha1.Outputs as JSON, of sound types (see `sound`)."""
 
-NEVER = "Never"
-"""The artifactGC strategy that leaves an artifact alone."""
-_KEPT = ("", NEVER)
 _LOGS_SUFFIX = "-logs"
 """Argo's archived logs of a container `main` are an output artifact `main-logs` that no template declares."""
 
@@ -32,7 +29,7 @@ class Declared(NamedTuple):
     """The declared output artifacts, whole."""
     result: bool = False
     """A run reports `outputs.result`: another step uses it, or the template is a `data` one."""
-    mains: tuple[str, ...] = (MAIN_CONTAINER,)
+    mains: tuple[str, ...] = (argo.MAIN_CONTAINER,)
     """Names of the containers that are the step (Template.GetMainContainerNames in Argo)."""
     archive: Mapping[str, Any] | None = None
     """The template's archiveLocation without the key, which is its Pod's own: `{driver: location}`."""
@@ -44,7 +41,7 @@ class Declared(NamedTuple):
     @property
     def has_main(self) -> bool:
         """A container `main` is there, whose exit code Argo gives to the step."""
-        return MAIN_CONTAINER in self.mains
+        return argo.MAIN_CONTAINER in self.mains
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, by the names of the fields."""
@@ -74,16 +71,17 @@ def declared(template: Mapping[str, Any], include_result: bool) -> Declared:
     Raises BrokenOutputsError where Argo's types cannot hold the declared outputs: whoever makes a Pod can
     write its template, and what is declared is posted.
     """
-    from memoize import artifacts  # with all that it imports: of no use to a look-up, for which a step waits
+    from argo import artifacts
 
     outputs = sound(template.get("outputs")) or {}
     container_set = template.get("containerSet")
-    mains = _names(mapping(container_set).get("containers")) if container_set else (MAIN_CONTAINER,)
+    mains = _names(mapping(container_set).get("containers")) if container_set else (argo.MAIN_CONTAINER,)
     resource, archive = bool(template.get("resource")), template.get("archiveLocation")
     return Declared(
         parameters=tuple(outputs.get("parameters") or ()),
         artifacts=tuple(outputs.get("artifacts") or ()),
-        result=bool(template.get("data")) or (include_result and MAIN_CONTAINER in mains and not resource),
+        result=bool(template.get("data"))
+        or (include_result and argo.MAIN_CONTAINER in mains and not resource),
         mains=mains,
         archive=artifacts.repository(archive),
         archives_logs=mapping(archive).get("archiveLogs") is True,
@@ -151,17 +149,17 @@ def storable(outputs: Mapping[str, Any] | None, declared: Declared, gc: bool) ->
     that it will delete are left out; any other such artifact refuses the whole, since an entry without it
     would be incomplete and one with it would point nowhere. Artifacts come out with their full location.
     """
-    from memoize import artifacts  # see `declared`
+    from argo import artifacts
 
     kept = {name: value for name, value in (outputs or {}).items() if value is not None}
-    strategies = {artifact["name"]: gc_strategy(artifact) for artifact in declared.artifacts}
+    strategies = {artifact["name"]: artifact_gc.strategy(artifact) for artifact in declared.artifacts}
     logs = log_names(declared)
     located = []
     for artifact in kept.get("artifacts", ()):
         name = artifact["name"]
-        strategy = gc_strategy(artifact) or strategies.get(name, "")
+        strategy = artifact_gc.strategy(artifact) or strategies.get(name, "")
         try:
-            if strategy not in _KEPT or (gc and strategy != NEVER):
+            if artifact_gc.deletes(strategy) or (gc and strategy != artifact_gc.NEVER):
                 refused = Refused(Reason.ARTIFACT_GC, f"artifact {name} will be deleted with its workflow")
             else:
                 located.append(artifacts.located(artifact, declared.archive))
@@ -185,7 +183,7 @@ def lasting_outputs(outputs: Outputs) -> Outputs:
     """
     if not outputs.get("artifacts"):
         return outputs
-    kept = [{**artifact, "artifactGC": {"strategy": NEVER}} for artifact in outputs["artifacts"]]
+    kept = [{**artifact, "artifactGC": {"strategy": artifact_gc.NEVER}} for artifact in outputs["artifacts"]]
     return {**outputs, "artifacts": kept}
 
 
@@ -236,11 +234,6 @@ def _any_string(value: object, path: str) -> str:
 
             return format(Decimal(repr(number)), "f").removesuffix(".0")
     raise BrokenOutputsError(f"{path} is not a string")
-
-
-def gc_strategy(artifact: Mapping[str, Any]) -> str:
-    """Return an artifact's own artifactGC strategy, "" where it has none."""
-    return str(mapping(artifact.get("artifactGC")).get("strategy") or "")
 
 
 def _names(items: object) -> tuple[str, ...]:

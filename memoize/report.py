@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from argo.shape import mapping
 from memoize.entry import LONGEST_TOOK, Entry
 from memoize.outcome import Outcome
 from memoize.outputs import BrokenOutputsError, Declared, Outputs, Refused, missing, sound, storable
 from memoize.reasons import Reason
-from memoize.shape import mapping
 from memoize.step import Step
 from memoize.taskresult import completed, posted_by_us
 

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from memoize import duration, names, tags
-from memoize.fields import FieldError, Kind, annotation
+from argo import tags
+from argo.fields import FieldError, Kind, annotation
+from memoize import duration, names
 from memoize.key import data_key, is_hashed
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -35,7 +36,7 @@ class Memo:
     digest: str = ""
 
     @property
-    def place(self) -> str:
+    def data_key(self) -> str:
         """The data key under which the entry lies."""
         return self.digest or data_key(self.key)
 

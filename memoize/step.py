@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from argo import artifact_gc
 from memoize.key import HASHED, data_key, digest, is_hashed
 from memoize.outputs import Declared
 
@@ -31,23 +32,33 @@ class Step(NamedTuple):
     digest: str = ""
 
     @property
-    def place(self) -> str:
+    def data_key(self) -> str:
         """The data key under which the step's entry lies."""
         return self.digest or data_key(self.key)
 
     @property
     def entry_key(self) -> str:
         """What the step's entry says of its key (see memoize.key.belongs)."""
-        return self.digest or (self.key if is_hashed(self.place) else "")
+        return self.digest or (self.key if is_hashed(self.data_key) else "")
 
     @property
     def key_hash(self) -> str:
         """The SHA-256 of the key in hex: what a log may say of it."""
         return self.digest.removeprefix(HASHED) if self.digest else digest(self.key)
 
+    @property
+    def artifacts_follow_workflow(self) -> bool:
+        """Whether an output artifact, or the archived log, leaves it to the workflow if Argo deletes it.
+
+        Unknown is yes: the template is offloaded, and the step may have such artifacts.
+        """
+        if self.declared is None or self.declared.archive is not None:
+            return True
+        return not all(artifact_gc.strategy(artifact) for artifact in self.declared.artifacts)
+
     def without_key(self) -> "Step":
         """The same step, with no more of its key than says where its entry lies."""
-        return self._replace(key="", digest=self.place) if is_hashed(self.place) else self
+        return self._replace(key="", digest=self.data_key) if is_hashed(self.data_key) else self
 
     def to_json(self) -> str:
         """The value of names.ENV_STEP: compact, and safe from the kubelet's `$(NAME)` expansion."""

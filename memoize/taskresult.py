@@ -8,10 +8,11 @@ server returns it (v1alpha1.WorkflowTaskResult); nothing in it is trusted to be 
 from collections.abc import Mapping
 from typing import Any
 
+from argo import names as argo
+from argo.shape import mapping
 from memoize import names
 from memoize.answer import answer as answered
 from memoize.outputs import Declared, Outputs
-from memoize.shape import mapping
 from memoize.step import Step
 
 _NO_VERSION = "unseen"
@@ -38,7 +39,7 @@ def empty(step: Step) -> dict[str, Any]:
     return _result(step, "false")
 
 
-def keeping_out(step: Step, pod_uid: str) -> dict[str, Any]:
+def placeholder(step: Step, pod_uid: str) -> dict[str, Any]:
     """An empty result, marked with the Pod that runs: to be created, and closed where nobody reports."""
     body = empty(step)
     body["metadata"]["annotations"] = {names.KEPT_OUT: pod_uid}
@@ -47,7 +48,7 @@ def keeping_out(step: Step, pod_uid: str) -> dict[str, Any]:
 
 def closed(seen: str) -> dict[str, Any]:
     """The merge-patch that says, in the version `seen` alone, that nothing more will be reported."""
-    return {"metadata": {"labels": {names.OUTPUTS_COMPLETED: "true"}, "resourceVersion": seen or _NO_VERSION}}
+    return {"metadata": {"labels": {argo.OUTPUTS_COMPLETED: "true"}, "resourceVersion": seen or _NO_VERSION}}
 
 
 def taken_back(seen: str) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def taken_back(seen: str) -> dict[str, Any]:
     """
     return {
         "metadata": {
-            "labels": {names.OUTPUTS_COMPLETED: "false"},
+            "labels": {argo.OUTPUTS_COMPLETED: "false"},
             "annotations": {names.POSTED_FOR: None},
             "resourceVersion": seen or _NO_VERSION,
         },
@@ -70,14 +71,14 @@ def posted_by_us(result: Mapping[str, Any]) -> str:
     return str(mapping(_metadata(result).get("annotations")).get(names.POSTED_FOR) or "")
 
 
-def kept_out(result: Mapping[str, Any]) -> str:
+def placeholder_for(result: Mapping[str, Any]) -> str:
     """Return the UID of the Pod for which stepmemo made a result that keeps answers out, "" for others."""
     return str(mapping(_metadata(result).get("annotations")).get(names.KEPT_OUT) or "")
 
 
 def completed(result: Mapping[str, Any]) -> bool:
     """Whether all outputs were reported (which is not to say that there are any)."""
-    return mapping(_metadata(result).get("labels")).get(names.OUTPUTS_COMPLETED) == "true"
+    return mapping(_metadata(result).get("labels")).get(argo.OUTPUTS_COMPLETED) == "true"
 
 
 def version(result: Mapping[str, Any]) -> str:
@@ -86,17 +87,17 @@ def version(result: Mapping[str, Any]) -> str:
 
 
 def _result(step: Step, complete: str) -> dict[str, Any]:
-    labels = {names.WORKFLOW_LABEL: step.workflow, names.OUTPUTS_COMPLETED: complete}
+    labels = {argo.WORKFLOW_LABEL: step.workflow, argo.OUTPUTS_COMPLETED: complete}
     if step.instance_id:
-        labels[names.INSTANCE_ID] = step.instance_id
+        labels[argo.INSTANCE_ID] = step.instance_id
     owner = {
-        "apiVersion": names.ARGO_API_VERSION,
+        "apiVersion": argo.API_VERSION,
         "kind": "Workflow",
         "name": step.workflow,
         "uid": step.workflow_uid,
     }
     return {
-        "apiVersion": names.ARGO_API_VERSION,
+        "apiVersion": argo.API_VERSION,
         "kind": "WorkflowTaskResult",
         "metadata": {"name": step.node_id, "labels": labels, "ownerReferences": [owner]},
     }

@@ -1,7 +1,7 @@
-"""`python3 -S -E -B -m sidecar check|retract|capture`: one verb of the sidecar, run by the gate.
+"""`python3 -S -E -B -m sidecar check|retract|capture`: one verb of the sidecar, run by the entrypoint.
 
-The exit code says nothing that the gate acts on: 0 when the run came to an outcome, 1 when it did not,
-2 for a wrong verb. The decision is a file, the story a line on stderr.
+The entrypoint ignores the exit code: 0 when the run came to an outcome, 1 when it did not,
+2 for a wrong verb. The decision is a file; a log line on stderr and the termination message say the outcome.
 """
 
 import os
@@ -14,7 +14,7 @@ from memoize.reasons import Reason
 from sidecar.cache import Cache
 from sidecar.deadline import Deadline, process_age
 from sidecar.kube import Client, NoCredentialsError
-from sidecar.outcome import say
+from sidecar.report import report
 from sidecar.result import TaskResult
 from sidecar.settings import Settings, SettingsError
 
@@ -24,9 +24,9 @@ _EVENT_SECONDS = 0.3
 
 
 def main(arguments: list[str], age: float = 0) -> int:
-    """Run the verb and tell how it ended; `age` is how many seconds of its time are gone already.
+    """Run the verb and report how it ended; `age` is how many seconds of its time are gone already.
 
-    No exception leaves: the gate is to see an end, not a traceback.
+    Raises nothing: whatever goes wrong is an outcome of its own.
     """
     if len(arguments) != 1 or arguments[0] not in _VERBS:
         print(f"usage: python3 -m sidecar {'|'.join(_VERBS)}", file=sys.stderr)
@@ -39,17 +39,15 @@ def main(arguments: list[str], age: float = 0) -> int:
         until = Deadline(settings.budget, start if age < settings.budget else None)
         with closing(Client(settings.server)) as client:
             outcome = run(arguments[0], settings, client, until)
-            say(outcome, settings, time.monotonic() - start)
-            if (
-                settings.service is None
-            ):  # else the keeper reads our last word, and tells it with its own right
-                _tell(outcome, settings, client, until)
+            report(outcome, settings, time.monotonic() - start)
+            if settings.service is None:  # else the keeper posts the Event, from our termination message
+                _post_event(outcome, settings, client, until)
         return 0
     except (SettingsError, NoCredentialsError) as error:
         outcome = Outcome(Reason.INTERNAL_ERROR, str(error))
     except Exception as error:  # whatever it is, the step must not notice
         outcome = Outcome(Reason.INTERNAL_ERROR, _where(error))
-    say(outcome, settings, time.monotonic() - start)
+    report(outcome, settings, time.monotonic() - start)
     return 1
 
 
@@ -74,16 +72,16 @@ def _cache(settings: Settings, client: Client) -> Cache:
     if settings.service is not None:
         from sidecar.service import ServiceCache
 
-        return ServiceCache(settings.service, settings.step.place)
+        return ServiceCache(settings.service, settings.step.data_key)
     from sidecar.direct import ConfigMapCache
 
     return ConfigMapCache(client, settings.namespace, settings.step.cache)
 
 
-def _tell(outcome: Outcome, settings: Settings, client: Client, until: Deadline) -> None:
-    from sidecar.events import tell
+def _post_event(outcome: Outcome, settings: Settings, client: Client, until: Deadline) -> None:
+    from sidecar.events import post_event
 
-    tell(outcome, settings, client, Deadline(min(_EVENT_SECONDS, until.remaining)))
+    post_event(outcome, settings, client, Deadline(min(_EVENT_SECONDS, until.remaining)))
 
 
 def _where(error: Exception) -> str:

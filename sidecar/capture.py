@@ -1,12 +1,12 @@
 """The capture: keep the outputs of a step that ran and succeeded.
 
-The gate runs this when every main container, and Argo's own, ended with 0. Whatever is doubtful here means
-that no entry is kept; the step itself is over.
+The entrypoint runs this when every main container, and Argo's own, ended with 0. Whatever is doubtful here
+means that no entry is kept; the step itself is over.
 """
 
 from datetime import UTC, datetime
 
-from memoize import names
+from argo import names as argo
 from memoize.outcome import Outcome
 from memoize.outputs import Declared, Outputs
 from memoize.reasons import Reason
@@ -15,7 +15,7 @@ from memoize.taskresult import completed
 from sidecar import files
 from sidecar.cache import Cache
 from sidecar.deadline import Deadline
-from sidecar.outcome import refusal
+from sidecar.report import failure
 from sidecar.result import TaskResult
 from sidecar.settings import Settings
 
@@ -34,7 +34,7 @@ def capture(settings: Settings, cache: Cache, result: TaskResult, until: Deadlin
             step.include_result,
             step.workflow_uid,
             f"{settings.argo_dir}/template",
-            f"{settings.argo_config_dir}/{names.ENV_TEMPLATE}",
+            f"{settings.argo_config_dir}/{argo.ENV_TEMPLATE}",
         )
     except files.NoTemplateError as error:
         return Outcome(Reason.OUTPUTS_INCOMPLETE, str(error))
@@ -54,7 +54,7 @@ def capture(settings: Settings, cache: Cache, result: TaskResult, until: Deadlin
     now = datetime.now(UTC)
     took = files.took(settings.shared_dir, settings.argo_dir, declared.mains)
     entry = new_entry(step, declared, outputs, now, settings.pod_name, took)
-    return entry if isinstance(entry, Outcome) else cache.store(step.place, entry, now, until)
+    return entry if isinstance(entry, Outcome) else cache.store(step.data_key, entry, now, until)
 
 
 def _reported(result: TaskResult, declared: Declared, until: Deadline) -> Outputs | Outcome:
@@ -64,11 +64,11 @@ def _reported(result: TaskResult, declared: Declared, until: Deadline) -> Output
     """
     seen = None
     while True:
-        answer = result.read(until)
-        if answer.ok or answer.status == _NOT_FOUND:
-            seen = answer
+        reply = result.read(until)
+        if reply.ok or reply.status == _NOT_FOUND:
+            seen = reply
         elif seen is None or not until.over:
-            return refusal(answer)
+            return failure(reply)
         # else the time ran out in the middle of a read: what was seen before it counts
         there = seen.ok and completed(seen.body)
         if there or not until.pause(_BETWEEN_READS):

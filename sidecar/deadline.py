@@ -7,8 +7,8 @@ import time
 def process_age() -> float:
     """Return the seconds since this process was forked (proc_pid_stat(5), starttime); 0 where none can tell.
 
-    The gate counts from there, and under a small CPU limit the interpreter takes a good part of the time to
-    come up. The kernel's clock ticks make it wrong by up to 10 ms.
+    The entrypoint counts from there, and under a small CPU limit the interpreter takes a good part of the
+    time to come up. The kernel's clock ticks make it wrong by up to 10 ms.
     """
     try:
         with open("/proc/self/stat") as file:

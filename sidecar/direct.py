@@ -1,4 +1,4 @@
-"""`--access direct`: the cache is a ConfigMap, reached with the rights of the step's own service account."""
+"""`--access direct`: the cache is a ConfigMap, reached as the step's own service account."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,8 +8,8 @@ from memoize.entry import Entry, expired
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from sidecar.deadline import Deadline
-from sidecar.kube import JSON_PATCH, MERGE_PATCH, METADATA_ONLY, Answer, Client
-from sidecar.outcome import refusal
+from sidecar.kube import JSON_PATCH, MERGE_PATCH, METADATA_ONLY, Client, RequestResult
+from sidecar.report import failure
 
 _NOT_FOUND = 404
 _CONFLICT = 409
@@ -30,12 +30,12 @@ class ConfigMapCache:
 
     def load(self, until: Deadline) -> Mapping[str, str] | Outcome:
         """Read the ConfigMap; see Cache."""
-        answer = self._get(until)
-        if answer.status == _NOT_FOUND:
+        reply = self._get(until)
+        if reply.status == _NOT_FOUND:
             return {}
-        if not answer.ok:
-            return refusal(answer)
-        return configmap.not_a_cache(answer.body) or configmap.data(answer.body)
+        if not reply.ok:
+            return failure(reply)
+        return configmap.not_a_cache(reply.body) or configmap.data(reply.body)
 
     def store(self, place: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
         """Write one key; see Cache. Repeats what met somebody else's write until the time is over.
@@ -49,47 +49,47 @@ class ConfigMapCache:
             return refused
         conflict = None
         while True:
-            answer = self._write(place, text, now, until)
-            if isinstance(answer, Outcome):
-                return answer
-            if answer.ok:
+            reply = self._write(place, text, now, until)
+            if isinstance(reply, Outcome):
+                return reply
+            if reply.ok:
                 return configmap.stored(text)
-            if _too_large(answer):
+            if _too_large(reply):
                 return configmap.full(text)
-            if answer.status == _CONFLICT:
+            if reply.status == _CONFLICT:
                 conflict = Outcome(Reason.CONFLICT, "the ConfigMap kept changing")
-            elif answer.status or not conflict:
-                return refusal(answer)
+            elif reply.status or not conflict:
+                return failure(reply)
             if not until.pause(_BETWEEN_CONFLICTS):
                 return conflict
 
-    def _write(self, place: str, text: str, now: datetime, until: Deadline) -> Answer | Outcome:
-        answer = self._patch(JSON_PATCH, configmap.added({place: text}), until)
-        if answer.status == _NOT_FOUND:
+    def _write(self, place: str, text: str, now: datetime, until: Deadline) -> RequestResult | Outcome:
+        reply = self._patch(JSON_PATCH, configmap.added({place: text}), until)
+        if reply.status == _NOT_FOUND:
             return self._create({place: text}, until)
-        if answer.status == _INVALID:
-            return self._write_seen(place, text, now if _too_large(answer) else None, until)
-        return answer
+        if reply.status == _INVALID:
+            return self._write_seen(place, text, now if _too_large(reply) else None, until)
+        return reply
 
     def _write_seen(
         self, place: str, text: str, full_at: datetime | None, until: Deadline
-    ) -> Answer | Outcome:
+    ) -> RequestResult | Outcome:
         """Look at the ConfigMap, then write the key into what was seen, or nothing.
 
         With `full_at`, the present time, entries that expired by then go in the same request.
         """
-        answer = self._get(until)
-        if not answer.ok:
-            return answer
-        if refused := configmap.refused(answer.body):
+        reply = self._get(until)
+        if not reply.ok:
+            return reply
+        if refused := configmap.refused(reply.body):
             return refused
-        gone = expired(configmap.data(answer.body), full_at) if full_at is not None else ()
-        return self._patch(MERGE_PATCH, configmap.seen(answer.body, {place: text}, gone), until)
+        gone = expired(configmap.data(reply.body), full_at) if full_at is not None else ()
+        return self._patch(MERGE_PATCH, configmap.seen(reply.body, {place: text}, gone), until)
 
-    def _get(self, until: Deadline) -> Answer:
+    def _get(self, until: Deadline) -> RequestResult:
         return self._client.insist("GET", self._self, until=until, needs_body=True)
 
-    def _patch(self, content_type: str, patch: object, until: Deadline) -> Answer:
+    def _patch(self, content_type: str, patch: object, until: Deadline) -> RequestResult:
         return self._client.insist(
             "PATCH",
             f"{self._self}?{_FIELD_MANAGER}",
@@ -99,7 +99,7 @@ class ConfigMapCache:
             until=until,
         )
 
-    def _create(self, data: dict[str, str], until: Deadline) -> Answer:
+    def _create(self, data: dict[str, str], until: Deadline) -> RequestResult:
         return self._client.insist(
             "POST",
             f"{self._list}?{_FIELD_MANAGER}",
@@ -109,5 +109,5 @@ class ConfigMapCache:
         )
 
 
-def _too_large(answer: Answer) -> bool:
-    return configmap.too_large(answer.status, answer.causes)
+def _too_large(reply: RequestResult) -> bool:
+    return configmap.too_large(reply.status, reply.causes)

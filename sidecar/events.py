@@ -1,4 +1,4 @@
-"""One Event on the Workflow for what an author wants to see beside it; best effort, and never waited for."""
+"""One Event on the Workflow, for outcomes that its author should see; best effort."""
 
 import os
 from datetime import UTC, datetime
@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from memoize.event import UNTOLD, event
 from memoize.outcome import Outcome
 from sidecar.deadline import Deadline
-from sidecar.kube import METADATA_ONLY, Client, NoAnswerError
+from sidecar.kube import METADATA_ONLY, Client, NoReplyError
 from sidecar.settings import Settings
 
 _COMPONENT = "stepmemo"
 
 
-def tell(outcome: Outcome, settings: Settings, client: Client, until: Deadline) -> None:
-    """Post the Event that belongs to the outcome, if any. A service account without the right is fine."""
+def post_event(outcome: Outcome, settings: Settings, client: Client, until: Deadline) -> None:
+    """Post the Event of an outcome that has one. A service account without the permission is fine."""
     if outcome.reason in UNTOLD or until.over:
         return
     step = settings.step
@@ -31,5 +31,5 @@ def tell(outcome: Outcome, settings: Settings, client: Client, until: Deadline) 
     path = f"/api/v1/namespaces/{settings.namespace}/events"
     try:
         client.call("POST", path, told, accept=METADATA_ONLY, until=until)
-    except NoAnswerError:
+    except NoReplyError:
         return

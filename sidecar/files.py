@@ -40,10 +40,10 @@ def decided(shared: str) -> bool:
 
 
 def decide(shared: str, word: str) -> bool:
-    """Write the decision, `names.HIT` or `names.RUN`; say whether it stands. Raises OSError.
+    """Write the decision, `names.DECISION_HIT` or `DECISION_RUN`; say whether it stands. Raises OSError.
 
-    The first word stands: a gate that waited for the owner of the claim in vain writes one too. It is written
-    aside and linked: a gate that sees the file sees all of it.
+    The first word stands: an entrypoint that waited for the owner of the claim in vain writes one too. It is
+    written aside and linked: an entrypoint that sees the file sees all of it.
     """
     decision = f"{shared}/{names.DECISION_FILE}"
     aside = f"{shared}/.{names.DECISION_FILE}.{os.getpid()}"
@@ -67,9 +67,7 @@ def offloaded_template(include_result: bool, workflow_uid: str, *paths: str) -> 
     the file's name (workflow/common/common.go, ResolveTemplateEnvValue); Argo's `init`, where there is one,
     then writes it to `template` beside the exit codes.
     """
-    from memoize.suitability import (
-        unsuited,  # most templates are not offloaded, and their steps wait for this
-    )
+    from memoize.eligibility import blocker
 
     wrong = []
     for path in paths:
@@ -81,7 +79,7 @@ def offloaded_template(include_result: bool, workflow_uid: str, *paths: str) -> 
         if not isinstance(template, Mapping):
             wrong.append(f"{os.path.basename(path)}: not an object")
             continue
-        if outcome := unsuited(template, workflow_uid):
+        if outcome := blocker(template, workflow_uid):
             return outcome
         try:
             return declared(template, include_result)
@@ -106,8 +104,8 @@ def ended_by(argo_dir: str, mains: Iterable[str], moment: datetime) -> bool:
 def took(shared: str, argo_dir: str, mains: Iterable[str]) -> float:
     """Return how many seconds the main containers took, from the first one's start to the last one's end.
 
-    A gate makes its lock file when it starts the container's own command; Argo's executor leaves the exit
-    code when that has ended. 0 where a file is not there, less where the clock was set back in between.
+    An entrypoint makes its lock file when it starts the container's own command; Argo's executor leaves the
+    exit code when that has ended. 0 where a file is not there, less where the clock was set back in between.
     """
     try:
         began = min(os.stat(f"{shared}/{names.LOCK_FILE_PREFIX}{main}").st_mtime for main in mains)

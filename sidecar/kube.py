@@ -37,7 +37,7 @@ class NoCredentialsError(Exception):
     """Token or CA certificate are not there or not usable."""
 
 
-class NoAnswerError(Exception):
+class NoReplyError(Exception):
     """No status came back. `sent` says that the request may have reached the server and taken effect."""
 
     def __init__(self, sent: bool, cause: str) -> None:
@@ -58,7 +58,7 @@ class Reply(NamedTuple):
         return self.status < 500 and self.status not in (408, 429)
 
 
-class Answer(NamedTuple):
+class RequestResult(NamedTuple):
     """What insisting on a request came to.
 
     `doing` is the request, for Kubernetes in the words of RBAC (`get configmaps`). `status` is the last one
@@ -119,35 +119,35 @@ class Client:
         accept: str = JSON,
         needs_body: bool = False,
         doing: str = "",
-    ) -> Answer:
+    ) -> RequestResult:
         """Send a request until the server has judged it or the time is over.
 
         Repeats after 429 and 5xx (as Retry-After says, else with growing pauses), after a lost connection,
         and, with `needs_body`, after a success that does not carry a whole JSON object. Never raises for what
         a server or a network can do. `doing` says what is asked for, where the words of RBAC do not.
         """
-        answer = Answer(doing or _doing(method, path))
+        result = RequestResult(doing or _doing(method, path))
         pause = _FIRST_PAUSE
         while not until.over:
             wait = None
             try:
                 reply = self.call(method, path, body, until=until, content_type=content_type, accept=accept)
-            except NoAnswerError as error:
-                uncertain = answer.uncertain or error.sent
-                answer = Answer(answer.doing, uncertain=uncertain, cause=str(error))
+            except NoReplyError as error:
+                uncertain = result.uncertain or error.sent
+                result = RequestResult(result.doing, uncertain=uncertain, cause=str(error))
             else:
                 if needs_body and reply.body is None and reply.status < 300:
-                    answer = Answer(answer.doing, uncertain=True, cause="the reply broke off")
+                    result = RequestResult(result.doing, uncertain=True, cause="the reply broke off")
                 else:
-                    uncertain = answer.uncertain or not (reply.final or reply.status == _TOO_MANY)
-                    answer = Answer(answer.doing, reply.status, reply.body or {}, uncertain)
+                    uncertain = result.uncertain or not (reply.final or reply.status == _TOO_MANY)
+                    result = RequestResult(result.doing, reply.status, reply.body or {}, uncertain)
                     wait = reply.retry_after
                     if reply.final:
                         break
             if not until.pause(wait if wait is not None else _somewhat_less(pause)):
                 break
             pause = min(2 * pause, _LONGEST_PAUSE)
-        return answer
+        return result
 
     def call(
         self,
@@ -159,7 +159,7 @@ class Client:
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Reply:
-        """Send one request; any status is a Reply. Raises NoAnswerError."""
+        """Send one request; any status is a Reply. Raises NoReplyError."""
         connection = self._connected(until)
         headers = {**self._headers, "Accept": accept}
         content = None
@@ -170,7 +170,7 @@ class Client:
             response = connection.request(method, path, headers, content, until)
         except (OSError, BrokenReplyError) as error:
             self.close()
-            raise NoAnswerError(sent=True, cause=_name(error)) from None
+            raise NoReplyError(sent=True, cause=_name(error)) from None
         if response.last:
             self.close()
         retry_after = _seconds(response.headers.get("retry-after"))
@@ -190,7 +190,7 @@ class Client:
                     host, port, self._tls, until.remaining * _CONNECT_SHARE, _LARGEST_REPLY
                 )
             except OSError as error:
-                raise NoAnswerError(sent=False, cause=_name(error)) from None
+                raise NoReplyError(sent=False, cause=_name(error)) from None
         return self._connection
 
 

@@ -13,7 +13,7 @@ from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from sidecar.deadline import Deadline
-from sidecar.kube import Answer, Client
+from sidecar.kube import Client, RequestResult
 from sidecar.settings import Server
 
 _REFUSED = (401, 403)
@@ -32,53 +32,53 @@ class ServiceCache:
 
     def load(self, until: Deadline) -> Mapping[str, str] | Outcome:
         """Look the Pod's key up; see Cache. Raises NoCredentialsError."""
-        answer = self._ask("/v1/lookup", {}, until)
-        if not answer.ok:
-            return _refusal(answer)
-        match answer.body:
+        reply = self._ask("/v1/lookup", {}, until)
+        if not reply.ok:
+            return _failure(reply)
+        match reply.body:
             case {"entry": None, "reason": _}:
-                return _outcome(answer)
+                return _outcome(reply)
             case {"entry": None}:
                 return {}
             case {"entry": str(text)}:
                 return {self._place: text}
-        return _unintelligible(answer)
+        return _unintelligible(reply)
 
     def store(self, place: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
         """Have the service keep the entry; see Cache. Raises NoCredentialsError.
 
-        To ask again, where an answer was lost, does no harm: the same entry takes the place of itself.
+        To ask again, where a reply was lost, does no harm: the same entry takes the place of itself.
         """
         text = entry.dump()
         if refused := configmap.too_large_for_any(text):
             return refused
-        answer = self._ask("/v1/entries", {"entry": text}, until)
-        if answer.status == _TOO_LARGE:
+        reply = self._ask("/v1/entries", {"entry": text}, until)
+        if reply.status == _TOO_LARGE:
             return configmap.full(text)
-        return _outcome(answer) if answer.ok else _refusal(answer)
+        return _outcome(reply) if reply.ok else _failure(reply)
 
-    def _ask(self, path: str, body: object, until: Deadline) -> Answer:
+    def _ask(self, path: str, body: object, until: Deadline) -> RequestResult:
         """Make the one request that a run of the sidecar has for the service."""
         with closing(Client(self._server)) as client:
             return client.insist("POST", path, body, until=until, needs_body=True, doing=_DOING)
 
 
-def _outcome(answer: Answer) -> Outcome:
+def _outcome(reply: RequestResult) -> Outcome:
     """Return what the service itself came to."""
     try:
-        return Outcome(Reason(answer.body["reason"]), str(answer.body["detail"])[:_LONGEST_DETAIL])
+        return Outcome(Reason(reply.body["reason"]), str(reply.body["detail"])[:_LONGEST_DETAIL])
     except (KeyError, ValueError):
-        return _unintelligible(answer)
+        return _unintelligible(reply)
 
 
-def _refusal(answer: Answer) -> Outcome:
-    """Turn an answer that was not a success into an outcome, without the server's own words."""
-    if answer.status in _REFUSED:
-        return Outcome(Reason.FORBIDDEN, f"the cache service refuses this Pod: status {answer.status}")
-    if answer.status == _TOO_MANY:
+def _failure(reply: RequestResult) -> Outcome:
+    """Turn a reply that was not a success into an outcome, without the server's own words."""
+    if reply.status in _REFUSED:
+        return Outcome(Reason.FORBIDDEN, f"the cache service refuses this Pod: status {reply.status}")
+    if reply.status == _TOO_MANY:
         return Outcome(Reason.RATE_LIMITED, "the cache service takes no more from this Namespace for now")
-    return Outcome(Reason.API_UNAVAILABLE, f"could not {answer}")
+    return Outcome(Reason.API_UNAVAILABLE, f"could not {reply}")
 
 
-def _unintelligible(answer: Answer) -> Outcome:
-    return Outcome(Reason.API_UNAVAILABLE, f"could not {answer}, without what it should say")
+def _unintelligible(reply: RequestResult) -> Outcome:
+    return Outcome(Reason.API_UNAVAILABLE, f"could not {reply}, without what it should say")

@@ -1,15 +1,16 @@
-"""What the sidecar is told: the step, its Pod, the API server, the paths, and how long it may take."""
+"""Settings of the sidecar, from its environment: the step, its Pod, the API server, paths, time limit."""
 
 import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from argo import names as argo
 from memoize import names
 from memoize.step import Step
 
 _DEFAULT_TIMEOUT_MS = 2000
 _PLANNED = 0.9
-"""Share of the time until the gate kills us after which everything is said and done."""
+"""Share of the time until the entrypoint kills us after which everything is said and done."""
 
 
 class SettingsError(ValueError):
@@ -28,7 +29,7 @@ class Server(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """One run of the sidecar. `budget` is in seconds, less than what the gate allows."""
+    """One run of the sidecar. `budget` is in seconds, less than what the entrypoint allows."""
 
     step: Step
     namespace: str
@@ -70,12 +71,12 @@ class Settings(NamedTuple):
             server=Server(
                 host=required("KUBERNETES_SERVICE_HOST").strip("[]"),
                 port=_integer(environment, "KUBERNETES_SERVICE_PORT", "443"),
-                credentials=path(names.ENV_SERVICEACCOUNT_DIR, names.SERVICEACCOUNT_DIR),
+                credentials=path(names.ENV_SERVICEACCOUNT_DIR, argo.SERVICEACCOUNT_DIR),
             ),
             service=_service(environment, path(names.ENV_TOKEN_DIR, names.TOKEN_DIR)),
             shared_dir=path(names.ENV_SHARED_DIR, names.SHARED_DIR),
-            argo_dir=path(names.ENV_ARGO_DIR, names.ARGO_DIR),
-            argo_config_dir=path(names.ENV_ARGO_CONFIG_DIR, names.ARGO_CONFIG_DIR),
+            argo_dir=path(names.ENV_ARGO_DIR, argo.DIR),
+            argo_config_dir=path(names.ENV_ARGO_CONFIG_DIR, argo.CONFIG_DIR),
             termination_log=path(names.ENV_TERMINATION_LOG, names.TERMINATION_LOG),
         )
 

@@ -1,15 +1,17 @@
-"""What all rooms share: the `cluster` fixture, how many workers share the tests, and what is slow.
+"""What all rooms share: fixtures, how many workers share the tests, and what is slow.
 
 `cluster` is the devcluster for every test, and a real kube-apiserver too for `contract` tests.
 """
 
 import asyncio
+import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,12 +19,16 @@ from hypothesis import HealthCheck, settings
 from devcluster.api import Api, serve
 from tests import control_plane
 from tests.cluster import DEVCLUSTER, KUBE_APISERVER, Cluster
+from tests.recordedpods import PODS
+from webhook.inject.containers import InjectSettings
+
+Json = dict[str, Any]
 
 WORKERS_A_CORE = 3
 """Most tests wait: for processes that start, for time-outs, for an API server."""
 _LONGEST_ID = 60
 _HERE = Path(__file__).parent
-SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/gate")]
+SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/entrypoint")]
 """Rooms whose tests start servers or processes, or wait; elsewhere a test says so itself (`slow`)."""
 SLOW_FIXTURES = {"cluster", "kube_apiserver"}
 OF_A_MODULE = {"stepmemo", "strongest", "keeping", "inside", "plain", "image_volume", "walked", "modelled"}
@@ -136,3 +142,21 @@ def _in_thread(directory: Path) -> Iterator[Api]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@pytest.fixture
+def load() -> Callable[[str], Json]:
+    """Reads a recorded Pod by its path below tests/data/pods, without `.json`."""
+    return lambda case: json.loads((PODS / f"{case}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def pod(load: Callable[[str], Json]) -> Json:
+    """An ordinary step Pod of 4.1: `init`, `wait` and `main`, one output parameter."""
+    return load("v4.1.2-legacy/container")
+
+
+@pytest.fixture
+def settings() -> InjectSettings:
+    """The settings that the golden twins were made with."""
+    return InjectSettings(image="stepmemo:golden")

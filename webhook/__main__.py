@@ -8,57 +8,63 @@ import socket
 import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
-from kubernetes_asyncio.config import ConfigException
 
 from certs import pki
 from certs.cluster import Certificates
-from webhook import kube, logs, settings, trial
-from webhook.admission import Admission
-from webhook.containers import InjectSettings, Service
-from webhook.delivery import Delivery
-from webhook.events import Events
-from webhook.keeping import Kept
-from webhook.lookups import Lookups
-from webhook.metrics import Metrics
+from keeper.wiring import Kept
+from kube import client
+from kube.errors import ApiError
+from server import logs
+from server.events import Events
+from server.lookups import Lookups
+from server.metrics import Metrics
+from server.own_image import own_image
+from server.settings import SettingsError
+from server.tls import AUTHORITY_FILE, ServingCertificate
+from webhook import settings
+from webhook.admission import Admission, Outside
+from webhook.inject import preflight
+from webhook.inject.containers import InjectSettings, Service
+from webhook.pods.delivery import Delivery
 from webhook.server import Server
 from webhook.settings import Settings
-from webhook.tls import AUTHORITY_FILE, ServingCertificate
+
+CONTAINER = "webhook"
+"""The server's container in its Pod, in manifests/base/deployment.yaml."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 after a signal, 1 when it cannot serve, 2 for settings that are wrong."""
     try:
         chosen = settings.parse(sys.argv[1:] if argv is None else argv, os.environ)
-    except settings.SettingsError as error:
+        logs.setup(chosen.log_format)
+        asyncio.run(_serve(chosen))
+    except SettingsError as error:
         for line in error.errors:
             print(f"error: {line}", file=sys.stderr)
         return 2
-    logs.setup(chosen.log_format)
-    try:
-        asyncio.run(_serve(chosen))
-    except trial.RefusedError as error:
+    except preflight.RefusedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (ConfigException, OSError) as error:
+    except (ApiError, OSError) as error:
         print(f"error: cannot serve: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve(chosen: Settings) -> None:
+async def _serve(given: Settings) -> None:
     stop, hurry = _signals()
     metrics = Metrics()
-    async with await kube.connect() as api:
-        if chosen.inject.gate is Delivery.IMAGE_VOLUME:
-            required = trial.require_image_volumes(api, chosen.namespace, chosen.inject)
-            await _until_first_ends(required, stop.wait())
-            if stop.is_set():
-                return
-        events = Events(api, metrics.lost_event, socket.gethostname())
-        lookups = Lookups(api, metrics.unreadable)
+    async with await client.connect() as api:
+        chosen = await _until_first_ends(_prepared(api, given), stop.wait())
+        if not isinstance(chosen, Settings):
+            return
+        events = Events(api, metrics.event_dropped, socket.gethostname())
+        lookups = Lookups(api, metrics.lookup_failed)
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
         serving = ServingCertificate(chosen.cert_dir)
         serving.reload()
@@ -75,13 +81,16 @@ async def _serve(chosen: Settings) -> None:
             return certificates.problem if certificates else ""
 
         def injected() -> InjectSettings:
-            if chosen.keeping is None:
+            if not kept:
                 return chosen.inject
-            return replace(chosen.inject, service=Service(chosen.keeping.service_url, serving.authority))
+            return replace(chosen.inject, service=Service(chosen.cache_service_url, serving.authority))
 
         if kept:
-            admission = Admission(lookups, events, chosen.validate, injected, kept.refused, kept.outside)
-            server = Server(admission.workflow, admission.pod, metrics, problem, kept.service, kept.notice)
+            follow = timedelta(seconds=chosen.service_mode.single_flight_timeout)
+            outside = Outside(kept.view, kept.keeper, follow)
+            admission = Admission(lookups, events, chosen.validate, injected, kept.refused, outside)
+            routes = kept.service.add_to
+            server = Server(admission.workflow, admission.pod, metrics, problem, routes, kept.notice)
         else:
             admission = Admission(lookups, events, chosen.validate, injected)
             server = Server(admission.workflow, admission.pod, metrics, problem)
@@ -91,7 +100,7 @@ async def _serve(chosen: Settings) -> None:
             *([certificates.run()] if certificates else []),
             *(kept.work() if kept else []),
         ]
-        listening = server.run(chosen.host, chosen.port, serving.context, stop, hurry, chosen.shutdown_delay)
+        listening = server.run(*chosen.listen, serving.context, stop, hurry, chosen.shutdown_delay)
         # A full collection walks all that was imported, some 50 ms in which nobody is answered: a p99 of its
         # own. None of it will ever be garbage.
         gc.collect()
@@ -103,12 +112,22 @@ async def _serve(chosen: Settings) -> None:
                 await kept.close()
 
 
+async def _prepared(api: ApiClient, chosen: Settings) -> Settings:
+    """The settings with the server's own image in them, tried where the API server has to know a feature."""
+    inject = chosen.inject
+    if not inject.image:
+        inject = replace(inject, image=await own_image(api, chosen.namespace, chosen.pod_name, CONTAINER))
+    if inject.injection is Delivery.IMAGE_VOLUME:
+        await preflight.require_image_volumes(api, chosen.namespace, inject)
+    return replace(chosen, inject=inject)
+
+
 def _kept(
     api: ApiClient, chosen: Settings, lookups: Lookups, events: Events, metrics: Metrics
 ) -> Kept | None:
-    if chosen.keeping is None:
+    if chosen.access == "direct":
         return None
-    return Kept(api, chosen.keeping, chosen.namespace, chosen.inject.image, lookups, events, metrics)
+    return Kept(api, chosen.service_mode, chosen.namespace, chosen.inject.image, lookups, events, metrics)
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:
@@ -136,13 +155,13 @@ def _certificates(api: ApiClient, chosen: Settings) -> Certificates:
     )
 
 
-async def _until_first_ends(*work: Coroutine[Any, Any, object]) -> None:
-    """Run all side by side until one ends, and end the others; what that one raises is raised."""
+async def _until_first_ends(*work: Coroutine[Any, Any, object]) -> object:
+    """Run all side by side until one ends, and end the others; gives or raises what that one does."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        results = [task.result() for task in done]
+        return results[0]
     finally:
         for task in tasks:
             task.cancel()

@@ -8,21 +8,24 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from memoize import names
-from memoize.fields import FieldError
+from argo import artifact_gc, templates
+from argo import names as argo
+from argo.fields import FieldError
+from argo.steppod import NotAStep, StepPod
+from kube.jsonpatch import Op
+from memoize.keeper_status import Known
+from memoize.opt_in import Mode
 from memoize.reasons import Reason
-from webhook import artifactgc, pods, room, templates, traces, workflows
-from webhook.caches.view import View
-from webhook.containers import InjectSettings
-from webhook.events import TOLD, Events
-from webhook.holds import hold
-from webhook.inject import inject
-from webhook.lookups import Lookups
-from webhook.patch import Op
+from memoize.step import Step
+from server.events import TOLD, Events
+from server.lookups import Lookups
+from webhook.inject.containers import InjectSettings
+from webhook.inject.patch import inject
+from webhook.pods import decision, gating, room, traces
+from webhook.pods.decision import MemoizedStep, Skip
 from webhook.review import Request
-from webhook.words import Mode
+from webhook.submit.verdict import review_object
 
-ARGO_GROUP = names.ARGO_API_VERSION.partition("/")[0]
 WORKFLOW_OPERATIONS: Mapping[str, frozenset[str]] = {
     templates.WORKFLOW: frozenset({"CREATE"}),
     templates.WORKFLOW_TEMPLATE: frozenset({"CREATE", "UPDATE"}),
@@ -37,15 +40,19 @@ The controller updates a Workflow at every step, so updates of these are none of
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was decided about one object. Any error denies it; `ops` change it."""
+    """What was decided about one object."""
 
     reason: Reason
     detail: str = ""
     errors: Sequence[FieldError] = ()
+    """Any of them denies the object."""
     warnings: Sequence[str] = ()
     ops: Sequence[Op] = ()
+    """They change the object that is admitted."""
     workflow: str = ""
+    """Of a step Pod, the name of its Workflow."""
     node: str = ""
+    """Of a Pod, the id of the node that it names."""
 
 
 class Keeper(Protocol):
@@ -56,13 +63,21 @@ class Keeper(Protocol):
         """Whether a Pod that is held now will be decided soon."""
 
 
+class View(Protocol):
+    """What admission has to know of the caches."""
+
+    def ask(self, namespace: str, cache: str, step: Step, now: datetime, /) -> tuple[Known, str]:
+        """Whether the cache holds an entry for the step that is fresh at `now`; and something for others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What deciding steps outside of their Pods takes. `follow`: how long one may wait for an equal step."""
+    """What deciding steps outside of their Pods takes."""
 
     view: View
     keeper: Keeper
     follow: timedelta
+    """How long a step may wait for an equal one."""
 
 
 class Admission:
@@ -89,11 +104,11 @@ class Admission:
     async def workflow(self, request: Request) -> Outcome:
         """Judge the memoize blocks of a Workflow or a template, and take opted-in ones over."""
         operations = WORKFLOW_OPERATIONS.get(request.kind, frozenset())
-        if request.group != ARGO_GROUP or request.subresource or request.operation not in operations:
+        if request.group != argo.GROUP or request.subresource or request.operation not in operations:
             return Outcome(Reason.NOT_MEMOIZED, "not an object that this webhook looks at")
         # None means the server's defaults: a submit must not fail because its Namespace cannot be read.
         labels = await self._lookups.namespace_labels(request.namespace) if request.namespace else None
-        verdict = workflows.review(
+        verdict = review_object(
             request.kind,
             request.object or {},
             request.old_object,
@@ -114,61 +129,55 @@ class Admission:
         if (request.group, request.kind, request.subresource, request.operation) != ("", "Pod", "", "CREATE"):
             return Outcome(Reason.NOT_A_STEP, "not an object that this webhook looks at")
         pod, cleared = traces.cleared(request.object or {})
-        owner = pods.owner(pod, request.namespace)
-        outcome = await self._pod(pod, request.namespace, request.dry_run)
-        if owner and not outcome.ops:
+        step = StepPod.parse(pod, request.namespace)
+        if isinstance(step, NotAStep):
+            return Outcome(Reason.NOT_A_STEP, ops=cleared, node=step.node_id)
+        outcome = await self._step(step, request.dry_run)
+        if not outcome.ops:
             # A block's key became an annotation at submit: no Pod that is left alone may be refused for it.
             outcome = replace(outcome, ops=room.shortened(pod, {}) or ())
-        outcome = replace(
-            outcome,
-            ops=[*cleared, *outcome.ops],
-            workflow=owner.name if owner else "",
-            node=pods.node_id(pod.get("metadata") or {}),
-        )
-        if outcome.reason in TOLD and owner and not request.dry_run:
-            self._events.skipped(owner, outcome.node, outcome.reason, outcome.detail)
-        return outcome
+        if outcome.reason in TOLD and not request.dry_run:
+            self._events.skipped(step.owner, step.node_id, outcome.reason, outcome.detail)
+        return replace(outcome, ops=[*cleared, *outcome.ops], workflow=step.owner.name, node=step.node_id)
 
-    async def _pod(self, pod: Mapping[str, Any], namespace: str, dry_run: bool) -> Outcome:
-        wanted = await self._judge(pod, namespace)
-        if isinstance(wanted, pods.Skip):
-            return Outcome(wanted.reason, wanted.detail)
-        match self._decide_outside(pod, namespace, wanted):
-            case hold.Hold() as held:
-                return _fitted(pod, Outcome(Reason.HELD, ops=hold.ops(pod, held)), hold.written(held))
-            case hold.Watch() as watched:
-                outcome = Outcome(Reason.WATCHED, watched.detail, ops=hold.ops(pod, watched))
-                return _fitted(pod, outcome, hold.written(watched))
+    async def _step(self, step: StepPod, dry_run: bool) -> Outcome:
+        memoized = await self._classify(step)
+        if isinstance(memoized, Skip):
+            return Outcome(memoized.reason, memoized.detail)
+        pod = step.pod
+        match self._decide_gating(memoized):
+            case gating.Gate() as gate:
+                return _fitted(pod, Outcome(Reason.GATED, ops=gating.ops(pod, gate)), gating.written(gate))
+            case gating.RunAndCapture() as run:
+                outcome = Outcome(Reason.NOT_GATED, run.detail or "", ops=gating.ops(pod, run))
+                return _fitted(pod, outcome, gating.written(run))
         settings = self._settings()
-        injected = pods.inside(pod, wanted, settings.gate)
-        if isinstance(injected, pods.Skip):
-            return Outcome(injected.reason, injected.detail)
-        if refused := self._refused(namespace, wanted.step.node_id, dry_run):
+        injection = decision.plan_injection(memoized, settings.injection)
+        if isinstance(injection, Skip):
+            return Outcome(injection.reason, injection.detail)
+        if refused := self._refused(step.owner.namespace, step.node_id, dry_run):
             return Outcome(Reason.IMAGE_BROKEN, refused)
-        ops = inject(pod, injected.plan, settings)
-        return _fitted(pod, Outcome(injected.reason, injected.detail, ops=ops), {})
+        ops = inject(pod, injection.plan, settings)
+        return _fitted(pod, Outcome(injection.reason, injection.detail, ops=ops), {})
 
-    async def _judge(self, pod: Mapping[str, Any], namespace: str) -> pods.Skip | pods.Wanted:
-        owner = pods.screen(pod, namespace)
-        if isinstance(owner, pods.Skip):
-            return owner
-        metadata, labels = await self._lookups.of_step(owner)
-        wanted = pods.judge(pod, namespace, metadata, labels)
-        if isinstance(wanted, pods.Skip) or metadata is None or not _must_ask(wanted, metadata):
-            return wanted
+    async def _classify(self, step: StepPod) -> Skip | MemoizedStep:
+        if skip := decision.screen(step):
+            return skip
+        metadata, labels = await self._lookups.of_step(step.owner)
+        found = decision.classify_pod(step, metadata, labels)
+        if isinstance(found, Skip) or metadata is None or not _must_ask(found, metadata):
+            return found
         # What could not be read may well be deleted; an entry that points nowhere is worse than none.
-        deleted = await self._lookups.deletes_artifacts(owner) is not False
-        return wanted.of_deleted_artifacts() if deleted else wanted
+        deleted = await self._lookups.deletes_artifacts(step.owner) is not False
+        return found.of_deleted_artifacts() if deleted else found
 
-    def _decide_outside(
-        self, pod: Mapping[str, Any], namespace: str, wanted: pods.Wanted
-    ) -> hold.Hold | hold.Watch | None:
+    def _decide_gating(self, memoized: MemoizedStep) -> gating.Gate | gating.RunAndCapture | None:
         here = self._outside
         if here is None or not here.keeper.ready:
             return None
         now = datetime.now(UTC)
-        known, _ = here.view.ask(namespace, wanted.step.cache, wanted.step, now)
-        return hold.outside(pod, wanted, known, now, here.follow)
+        known, _ = here.view.ask(memoized.pod.owner.namespace, memoized.step.cache, memoized.step, now)
+        return gating.decide_gating(memoized, known, now, here.follow)
 
 
 def _fitted(pod: Mapping[str, Any], outcome: Outcome, written: Mapping[str, str]) -> Outcome:
@@ -177,7 +186,7 @@ def _fitted(pod: Mapping[str, Any], outcome: Outcome, written: Mapping[str, str]
     return Outcome(Reason.NO_ROOM, ops) if isinstance(ops, str) else replace(outcome, ops=ops)
 
 
-def _must_ask(wanted: pods.Wanted, metadata: Mapping[str, Any]) -> bool:
+def _must_ask(found: MemoizedStep, metadata: Mapping[str, Any]) -> bool:
     """Whether it matters that Argo may delete artifacts of the workflow, and its metadata cannot tell."""
-    stored = wanted.mode is not Mode.READONLY
-    return stored and artifactgc.concerns(wanted.step) and artifactgc.told_by(metadata) is None
+    stored = found.mode is not Mode.READONLY
+    return stored and found.step.artifacts_follow_workflow and artifact_gc.told_by(metadata) is None

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memoize.fields import FieldError
+from argo.fields import FieldError
+from kube.jsonpatch import Op
 from memoize.reasons import Reason
-from webhook.patch import Op
 
 API_VERSION = "admission.k8s.io/v1"
 _OPERATIONS = ("CREATE", "UPDATE", "DELETE", "CONNECT")

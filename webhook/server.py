@@ -12,12 +12,11 @@ import jsonpatch
 from aiohttp import web
 
 from memoize.reasons import Reason
+from server.logs import fields
+from server.metrics import CONTENT_TYPE, Metrics
 from webhook import review
 from webhook.admission import Outcome
-from webhook.logs import fields
-from webhook.metrics import CONTENT_TYPE, Metrics
 from webhook.review import MalformedReviewError, Request
-from webhook.service.api import Service
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ Decide = Callable[[Request], Awaitable[Outcome]]
 
 
 class Server:
-    """Serves the two webhooks, the probes, the metrics, and the cache service where there is one.
+    """Serves the two webhooks, the probes and the metrics, and what `add_routes` adds to them.
 
     `problem` is empty once reviews can arrive; `notice` is what an admin should know besides.
     """
@@ -49,7 +48,7 @@ class Server:
         pods: Decide,
         metrics: Metrics,
         problem: Callable[[], str],
-        service: Service | None = None,
+        add_routes: Callable[[web.Application], None] = lambda _: None,
         notice: Callable[[], str] = str,
     ) -> None:
         self._metrics, self._problem, self._notice = metrics, problem, notice
@@ -60,8 +59,7 @@ class Server:
         self.app.router.add_get(HEALTH_PATH, self._healthz)
         self.app.router.add_get(READY_PATH, self._readyz)
         self.app.router.add_get(METRICS_PATH, self._show_metrics)
-        if service is not None:
-            service.add_to(self.app)
+        add_routes(self.app)
 
     async def run(
         self,

@@ -1,150 +1,115 @@
-"""The server's settings: every flag has a STEPMEMO_… twin in the environment, and the flag wins.
+"""The settings of `python -m webhook`, in the order of --help; docs/configuration.md is made from them."""
 
-Everything is checked before anything starts, and everything that is wrong is said at once.
-"""
-
-import argparse
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from webhook.containers import InjectSettings
-from webhook.delivery import Delivery
-from webhook.flags import FLAGS
-from webhook.qos import quantity
-
-
-class SettingsError(ValueError):
-    """All that is wrong with the settings, one line each in `errors`."""
-
-    def __init__(self, errors: Sequence[str]) -> None:
-        super().__init__("\n".join(errors))
-        self.errors = tuple(errors)
-
-
-@dataclass(frozen=True, slots=True)
-class Keeping:
-    """How the server keeps the caches and decides steps. `namespaces`: whose; none means all. In seconds."""
-
-    service_url: str
-    namespaces: tuple[str, ...]
-    hold_timeout: float
-    follow_timeout: float
-    followers: int
-    hit_interval: float
+from keeper.settings import ServiceMode
+from kube.quantity import quantity
+from server import settings, values
+from server.settings import group, setting
+from webhook.inject.containers import InjectSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the server was told. Empty `host`: every address. Times are in seconds.
+    """What the server was told. Times are in seconds."""
 
-    `keeping` is None where each step reaches its own ConfigMaps (`--access direct`).
-    """
+    listen: tuple[str, int] = setting(
+        "listen", values.ADDRESS, ":8443", "the address to serve on; without a host, every address"
+    )
+    shutdown_delay: float = setting(
+        "shutdown-delay",
+        values.seconds("0s", "60s"),
+        "5s",
+        "how long to go on serving after SIGTERM, until no endpoint names this Pod any more",
+    )
+    certs: str = setting(
+        "certs",
+        values.one_of("cluster", "files"),
+        "cluster",
+        "cluster: keep a certificate in a Secret, and write the caBundle; files: use what is in --cert-dir",
+    )
+    cert_dir: Path = setting(
+        "cert-dir",
+        values.DIRECTORY,
+        "/run/stepmemo/certs",
+        "where tls.crt, tls.key and ca.crt are (files) or are written to (cluster)",
+    )
+    namespace: str = setting(
+        "namespace", values.LABEL, "stepmemo", "the server's own Namespace, of the Service and the Secret too"
+    )
+    pod_name: str = setting(
+        "pod-name",
+        values.OPTIONAL_SUBDOMAIN,
+        "",
+        "the server's own Pod, which is read for its image where --image is empty",
+    )
+    service: str = setting("service", values.LABEL, "stepmemo", "the Service that the certificate is for")
+    secret: str = setting(
+        "secret", values.SUBDOMAIN, "stepmemo-certs", "the Secret that holds the certificate"
+    )
+    webhook_configuration: str = setting(
+        "webhook-configuration",
+        values.SUBDOMAIN,
+        "stepmemo",
+        "the MutatingWebhookConfiguration whose caBundle the server writes",
+    )
+    inject: InjectSettings = group(InjectSettings)
+    access: str = setting(
+        "access",
+        values.one_of("service", "direct"),
+        "service",
+        "service: the server looks up and stores; direct: each step reaches its ConfigMaps itself",
+    )
+    service_url: str = setting(
+        "service-url",
+        values.HTTPS_URL,
+        "",
+        "where steps reach the server, if not at https://SERVICE.NAMESPACE.svc",
+    )
+    service_mode: ServiceMode = group(ServiceMode)
+    validate: str = setting(
+        "validate",
+        values.one_of("enforce", "warn", "off"),
+        "enforce",
+        "what happens to a workflow whose memoize block cannot work; a Namespace's label overrides it",
+    )
+    log_format: str = setting("log-format", values.one_of("text", "json"), "text", "how log lines look")
 
-    host: str
-    port: int
-    shutdown_delay: float
-    certs: str
-    cert_dir: Path
-    namespace: str
-    service: str
-    secret: str
-    webhook_configuration: str
-    validate: str
-    inject: InjectSettings
-    keeping: Keeping | None
-    log_format: str
+    @property
+    def cache_service_url(self) -> str:
+        """Where steps reach the cache service."""
+        return self.service_url or f"https://{self.service}.{self.namespace}.svc"
+
+
+DECLARED = {one.flag: one for one in settings.declared(Settings)}
+"""Every setting by its flag."""
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """Settings from the command line, else the environment (where empty means unset), else the defaults.
-
-    SettingsError with everything that is wrong. --help and an unknown flag end the program, as argparse does.
-    """
-    given = vars(_parser().parse_args(argv))
-    chosen: dict[str, Any] = {}
-    errors: list[str] = []
-    for flag in FLAGS:
-        text = given[flag.attribute]
-        if text is None:
-            text = environ.get(flag.env) or flag.default
-        if text is None:
-            errors.append(f"{flag} is required: {flag.help}")
-            continue
-        try:
-            chosen[flag.attribute] = flag.read(text)
-        except ValueError as error:
-            errors.append(f"{flag}: {json.dumps(text, ensure_ascii=False)} {error}")
-    errors += _beyond_limits(chosen.get("requests"), chosen.get("limits"))
-    if errors:
-        raise SettingsError(errors)
-    return _settings(chosen)
-
-
-def _settings(chosen: Mapping[str, Any]) -> Settings:
-    host, port = chosen["listen"]
-    return Settings(
-        host=host,
-        port=port,
-        shutdown_delay=chosen["shutdown_delay"] / 1000,
-        certs=chosen["certs"],
-        cert_dir=chosen["cert_dir"],
-        namespace=chosen["namespace"],
-        service=chosen["service"],
-        secret=chosen["secret"],
-        webhook_configuration=chosen["webhook_configuration"],
-        validate=chosen["validate"],
-        inject=InjectSettings(
-            image=chosen["image"],
-            image_pull_policy=chosen["image_pull_policy"],
-            pull_secrets=chosen["image_pull_secrets"],
-            gate=Delivery(chosen["gate"]),
-            check_timeout_ms=chosen["check_timeout"],
-            capture_timeout_ms=chosen["capture_timeout"],
-            cpu_request=chosen["requests"]["cpu"],
-            memory_request=chosen["requests"]["memory"],
-            cpu_limit=chosen["limits"]["cpu"],
-            memory_limit=chosen["limits"]["memory"],
-        ),
-        keeping=_keeping(chosen) if chosen["access"] == "service" else None,
-        log_format=chosen["log_format"],
-    )
-
-
-def _keeping(chosen: Mapping[str, Any]) -> Keeping:
-    return Keeping(
-        service_url=chosen["service_url"] or f"https://{chosen['service']}.{chosen['namespace']}.svc",
-        namespaces=chosen["namespaces"],
-        hold_timeout=chosen["hold_timeout"] / 1000,
-        follow_timeout=chosen["follow_timeout"] / 1000,
-        followers=chosen["followers"],
-        hit_interval=chosen["hit_interval"] / 1000,
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m webhook",
+    """The settings; SettingsError with everything that is wrong with them."""
+    return settings.parse(
+        Settings,
+        argv,
+        environ,
+        _conflicts,
+        program="python -m webhook",
         description="The server of stepmemo: admission webhooks, keeper and cache service.",
-        epilog="Cluster access is kubectl's: $KUBECONFIG or ~/.kube/config, else the Pod's service account.",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for flag in FLAGS:
-        default = "required" if flag.default is None else f"default {flag.default or 'none'}"
-        parser.add_argument(
-            f"--{flag.name}", metavar=flag.placeholder, help=f"{flag.help} [{flag.env}; {default}]"
-        )
-    return parser
 
 
-def _beyond_limits(requests: Mapping[str, str] | None, limits: Mapping[str, str] | None) -> list[str]:
-    """The API server refuses a container that requests more than its limit: every injected Pod, that is."""
-    flags = " and ".join(str(flag) for flag in FLAGS if flag.name in ("requests", "limits"))
-    return [
-        f"{flags}: {name}: the request {amount} is above the limit {limits[name]}"
-        for name, amount in (requests or {}).items()
-        if limits and quantity(amount) > quantity(limits[name])
-    ]
+def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with values together, of those that could be read."""
+    image, pod, requests, limits = (
+        DECLARED[flag] for flag in ("image", "pod-name", "sidecar-requests", "sidecar-limits")
+    )
+    if read.get(image.flag) == read.get(pod.flag) == "":
+        yield f"{image} or {pod} is required: what to inject, or the server's own Pod to read it from"
+    # The API server refuses a container that requests more than its limit: every injected Pod, that is.
+    if requests.flag in read and limits.flag in read:
+        most = read[limits.flag]
+        for name, amount in read[requests.flag].items():
+            if quantity(amount) > quantity(most[name]):
+                yield f"{requests} and {limits}: {name}: the request {amount} is above the limit {most[name]}"

@@ -2,14 +2,17 @@ import asyncio
 import json
 import time
 
+from argo.steppod import StepPod
 from bench.api import ROOT
 from bench.argo import at_rate, node_id, result, step_pod, succeeded
-from webhook.holds.identity import wrong
+from keeper.identity import mismatch
 
 
 def test_a_pod_it_makes_is_the_step_that_it_says_it_is() -> None:
     pod = step_pod("ns", "wf", "uid", 7, key="k", cache="memo")
-    assert wrong(pod) == ""
+    parsed = StepPod.parse(pod, "ns")
+    assert isinstance(parsed, StepPod)
+    assert mismatch(parsed) is None
     assert pod["metadata"]["annotations"]["stepmemo.dev/key"] == "k"
 
 

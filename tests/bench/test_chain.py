@@ -1,15 +1,24 @@
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.chain import HIT, IMAGE_VOLUME, INIT, MISS, SERVICE, VARIANTS, Variant, delivery, outputs, workflow
+from bench.chain import (
+    HIT,
+    IMAGE_VOLUME,
+    INIT_CONTAINER,
+    MISS,
+    SERVICE,
+    VARIANTS,
+    Variant,
+    delivery,
+    outputs,
+    workflow,
+)
 from bench.cluster import chosen, figures
 from memoize import names
-from webhook import workflows
-
-PODS = Path(__file__).parents[1] / "data" / "pods"
+from tests.recordedpods import PODS
+from webhook.submit.verdict import review_object
 
 
 def variant(name: str) -> Variant:
@@ -22,9 +31,9 @@ def made(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [one.name for one in VARIANTS])
 def test_only_what_is_ours_is_taken_over(name: str) -> None:
-    verdict = workflows.review("Workflow", made(name), None, "CREATE", {}, "enforce")
+    verdict = review_object("Workflow", made(name), None, "CREATE", {}, "enforce")
     assert verdict.errors == []
-    assert bool(verdict.ops) is (name in ("capture", "service", "init", "image-volume"))
+    assert bool(verdict.ops) is (name in ("capture", "service", "init-container", "image-volume"))
 
 
 def test_argo_gets_its_own_block_and_a_plain_run_none() -> None:
@@ -40,7 +49,7 @@ def test_capture_alone_runs_whatever_the_cache_holds() -> None:
 def test_every_step_has_a_key_of_its_own() -> None:
     calls = [
         group[0]["arguments"]["parameters"][0]["value"]
-        for group in made("init")["spec"]["templates"][0]["steps"]
+        for group in made("init-container")["spec"]["templates"][0]["steps"]
     ]
     assert calls == ["k-0", "k-1"]
 
@@ -62,7 +71,7 @@ def test_a_recorded_golden_pod_has_the_init_delivery_and_a_plain_one_none() -> N
     golden, plain = (
         json.loads((PODS / f"v4.1.2-legacy/container{kind}.json").read_text()) for kind in (".golden", "")
     )
-    assert delivery([golden]) == {INIT}
+    assert delivery([golden]) == {INIT_CONTAINER}
     assert delivery([plain]) == {""}
     assert delivery([{"spec": {"volumes": [{"name": names.IMAGE_VOLUME}]}}]) == {IMAGE_VOLUME}
     assert delivery([{"metadata": {"annotations": {names.PLAN: "{}"}}, "spec": {}}]) == {SERVICE}
@@ -70,9 +79,9 @@ def test_a_recorded_golden_pod_has_the_init_delivery_and_a_plain_one_none() -> N
 
 def test_without_leave_to_switch_only_the_gate_that_is_set_is_measured() -> None:
     everything = ",".join(one.name for one in VARIANTS)
-    left_out = {one.name for one in VARIANTS} - {one.name for one in chosen(everything, INIT)}
+    left_out = {one.name for one in VARIANTS} - {one.name for one in chosen(everything, INIT_CONTAINER)}
     assert left_out == {"service", "image-volume"}
-    assert [one.name for one in chosen("init", None)] == ["plain", "init"]
+    assert [one.name for one in chosen("init-container", None)] == ["plain", "init-container"]
     with pytest.raises(SystemExit, match="no such variant: nonsense"):
         chosen("nonsense", None)
 
@@ -87,8 +96,8 @@ def test_every_variant_stands_beside_plain_argo() -> None:
         "Argo's own memoization: 5 hits",
         "look-up and capture outside of the Pod: 5 misses",
         "look-up and capture outside of the Pod: 5 hits",
-        "check and capture, init gate: 5 misses",
-        "check and capture, init gate: 5 hits",
+        "check and capture, init container: 5 misses",
+        "check and capture, init container: 5 hits",
         "check and capture, image volume: 5 misses",
         "check and capture, image volume: 5 hits",
     ]

@@ -1,6 +1,7 @@
+from argo import names as argo
 from bench.fanout import _figures, _step
 from memoize import names
-from webhook import workflows
+from webhook.submit.verdict import review_object
 
 
 def test_a_step_without_a_cache_is_plain() -> None:
@@ -10,8 +11,8 @@ def test_a_step_without_a_cache_is_plain() -> None:
 def test_a_step_with_a_cache_is_one_that_both_can_answer() -> None:
     spec = {"entrypoint": "step", "templates": [_step("memo", "busybox")]}
     metadata = {"name": "x", "annotations": {names.MEMOIZE: "true"}}
-    workflow = {"apiVersion": names.ARGO_API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": spec}
-    verdict = workflows.review("Workflow", workflow, None, "CREATE", {}, "enforce")
+    workflow = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": spec}
+    verdict = review_object("Workflow", workflow, None, "CREATE", {}, "enforce")
     assert verdict.errors == []
     assert verdict.ops
 

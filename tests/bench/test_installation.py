@@ -2,26 +2,28 @@ from typing import Any
 
 import pytest
 
-from bench.installation import gate_of, rolled_out
+from bench.installation import lookup_of, rolled_out
 
 
 @pytest.mark.parametrize(
-    ("container", "gate"),
+    ("container", "lookup"),
     [
         ({}, "service"),
         ({"env": [{"name": "STEPMEMO_IMAGE", "value": "x"}]}, "service"),
-        ({"args": ["--gate=image-volume"]}, "service"),
-        ({"args": ["--access=direct"]}, "init"),
-        ({"args": ["--access", "direct", "--gate", "image-volume"]}, "image-volume"),
+        ({"args": ["--injection=image-volume"]}, "service"),
+        ({"args": ["--access=direct"]}, "init-container"),
+        ({"args": ["--access", "direct", "--injection", "image-volume"]}, "image-volume"),
         (
-            {"args": ["--access=direct"], "env": [{"name": "STEPMEMO_GATE", "value": "image-volume"}]},
+            {"args": ["--access=direct"], "env": [{"name": "STEPMEMO_INJECTION", "value": "image-volume"}]},
             "image-volume",
         ),
         ({"args": ["--access=service"], "env": [{"name": "STEPMEMO_ACCESS", "value": "direct"}]}, "service"),
     ],
 )
-def test_the_way_of_the_look_up_is_read_as_the_server_reads_it(container: dict[str, Any], gate: str) -> None:
-    assert gate_of(container) == gate
+def test_the_way_of_the_look_up_is_read_as_the_server_reads_it(
+    container: dict[str, Any], lookup: str
+) -> None:
+    assert lookup_of(container) == lookup
 
 
 def deployment(**status: int) -> dict[str, Any]:

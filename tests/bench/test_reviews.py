@@ -2,8 +2,11 @@ import json
 
 import pytest
 
+from argo.steppod import Owner, StepPod
 from bench import reviews
-from webhook import pods, review, workflows
+from webhook import review
+from webhook.pods import decision
+from webhook.submit.verdict import review_object
 
 
 def test_the_pod_is_one_that_is_injected_and_as_large_as_the_issue_says() -> None:
@@ -11,15 +14,17 @@ def test_the_pod_is_one_that_is_injected_and_as_large_as_the_issue_says() -> Non
     assert 18_000 < len(body) < 22_000
     asked = review.parse(body)
     assert asked.object is not None
-    assert pods.owner(asked.object, "ns") == pods.Owner("ns", "wf", "uid")
-    assert not isinstance(pods.screen(asked.object, "ns"), pods.Skip)
+    step = StepPod.parse(asked.object, "ns")
+    assert isinstance(step, StepPod)
+    assert step.owner == Owner("ns", "wf", "uid")
+    assert decision.screen(step) is None
 
 
 def test_the_workflow_has_its_size_and_every_template_is_taken_over() -> None:
     body = json.dumps(reviews.of_workflow("ns", 100_000, 40)).encode()
     assert 98_000 < len(body) <= 100_000
     asked = review.parse(body)
-    verdict = workflows.review(asked.kind, asked.object or {}, None, "CREATE", {}, "enforce")
+    verdict = review_object(asked.kind, asked.object or {}, None, "CREATE", {}, "enforce")
     assert verdict.errors == verdict.warnings == []
     assert sum(op["op"] == "remove" for op in verdict.ops) == 40
 

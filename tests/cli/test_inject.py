@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from cli.__main__ import main
+from tests.recordedpods import PODS
 
-PODS = Path(__file__).parents[1] / "data" / "pods"
 POD = PODS / "v4.1.2-legacy" / "container.json"
 
 
@@ -36,17 +36,17 @@ def test_a_pod_comes_out_injected_as_yaml(capsys: pytest.CaptureFixture[str]) ->
     assert err == f"stepmemo inject: {POD}: Injected\n"
 
 
-def test_the_gate_can_be_our_image_as_a_volume(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_entrypoint_can_be_our_image_as_a_volume(capsys: pytest.CaptureFixture[str]) -> None:
     golden = POD.with_suffix(".image-volume.golden.json")
-    assert main(["inject", str(POD), "--image", "stepmemo:golden", "--gate", "image-volume"]) == 0
+    assert main(["inject", str(POD), "--image", "stepmemo:golden", "--injection", "image-volume"]) == 0
     assert yaml.safe_load(capsys.readouterr().out) == json.loads(golden.read_text(encoding="utf-8"))
 
 
-def test_another_gate_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_injection_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["inject", str(POD), "--gate", "image"])
+        main(["inject", str(POD), "--injection", "image"])
     assert ended.value.code == 2
-    assert "init, image-volume" in capsys.readouterr().err.replace("'", "")
+    assert "init-container, image-volume" in capsys.readouterr().err.replace("'", "")
 
 
 def test_json_is_for_the_asking(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,7 +77,7 @@ def test_capture_only_records_how_main_ends_and_leaves_init_alone(capsys: pytest
     assert main(["inject", str(POD), "--capture-only", "-o", "json"]) == 0
     out, err = capsys.readouterr()
     spec, before = json.loads(out)["spec"], recorded()["spec"]
-    recorded_main = ["/stepmemo/gate", "-r", "main", "--", *before["containers"][1]["command"]]
+    recorded_main = ["/stepmemo/entrypoint", "-r", "main", "--", *before["containers"][1]["command"]]
     assert spec["containers"][1]["command"] == recorded_main
     assert spec["initContainers"][1] == before["initContainers"][0]
     assert "InjectedCapture: mode refresh" in err

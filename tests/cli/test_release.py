@@ -3,12 +3,13 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo
 from cli import held
 from cli.__main__ import main
+from kube import client
 from memoize import names
 from tests.cluster import Cluster
 from tests.webhook.serving import api_client
-from webhook import kube
 
 Json = dict[str, Any]
 OTHER_GATE = "example.com/other"
@@ -27,7 +28,12 @@ def release(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def hold(
-    cluster: Cluster, namespace: str, name: str, *, gates: tuple[str, ...] = (names.HELD_GATE,), **labels: str
+    cluster: Cluster,
+    namespace: str,
+    name: str,
+    *,
+    gates: tuple[str, ...] = (names.SCHEDULING_GATE,),
+    **labels: str,
 ) -> Json:
     """A held Pod."""
     made = {
@@ -36,8 +42,8 @@ def hold(
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {names.RESULT: names.RESULT_HELD, **labels},
-            "annotations": {names.NODE_ID: f"node-{name}"},
+            "labels": {names.RESULT: names.RESULT_GATED, **labels},
+            "annotations": {argo.NODE_ID: f"node-{name}"},
         },
         "spec": {
             "schedulingGates": [{"name": gate} for gate in gates],
@@ -52,10 +58,10 @@ def hold(
 def post(cluster: Cluster, pod: Json, posted_for: str) -> None:
     """An answer for the Pod's node."""
     made = {
-        "apiVersion": names.ARGO_API_VERSION,
+        "apiVersion": argo.API_VERSION,
         "kind": "WorkflowTaskResult",
         "metadata": {
-            "name": pod["metadata"]["annotations"][names.NODE_ID],
+            "name": pod["metadata"]["annotations"][argo.NODE_ID],
             "namespace": pod["metadata"]["namespace"],
             "annotations": {names.POSTED_FOR: posted_for},
         },
@@ -74,7 +80,7 @@ def gates(pod: Json) -> list[str]:
 
 
 def has_result(cluster: Cluster, pod: Json) -> bool:
-    name = pod["metadata"]["annotations"][names.NODE_ID]
+    name = pod["metadata"]["annotations"][argo.NODE_ID]
     return cluster.get("WorkflowTaskResult", pod["metadata"]["namespace"], name)[0] == 200
 
 
@@ -82,14 +88,14 @@ def has_result(cluster: Cluster, pod: Json) -> bool:
 def test_every_held_pod_of_a_namespace_loses_our_gate_and_no_other(cluster: Cluster, release: Any) -> None:
     namespace, elsewhere = cluster.namespace(), cluster.namespace()
     one = hold(cluster, namespace, "one")
-    two = hold(cluster, namespace, "two", gates=(OTHER_GATE, names.HELD_GATE))
+    two = hold(cluster, namespace, "two", gates=(OTHER_GATE, names.SCHEDULING_GATE))
     foreign = hold(cluster, elsewhere, "one")
     code, out, err = release("-n", namespace)
     assert (code, err) == (0, "")
     assert sorted(out.splitlines()) == [f"{namespace}/one: released", f"{namespace}/two: released"]
     assert gates(get(cluster, one)) == []
     assert gates(get(cluster, two)) == [OTHER_GATE]
-    assert gates(get(cluster, foreign)) == [names.HELD_GATE]
+    assert gates(get(cluster, foreign)) == [names.SCHEDULING_GATE]
     metadata = get(cluster, one)["metadata"]
     assert metadata["labels"][names.RESULT] == names.RESULT_SKIPPED
     assert metadata["annotations"][names.REASON] == "Released"
@@ -143,7 +149,7 @@ def test_only_the_named_pods(cluster: Cluster, release: Any) -> None:
     code, out, err = release("-n", namespace, "two", "three")
     assert (code, out) == (1, f"{namespace}/two: released\n")
     assert err == f"stepmemo release: {namespace}/three: not found\n"
-    assert gates(get(cluster, one)) == [names.HELD_GATE]
+    assert gates(get(cluster, one)) == [names.SCHEDULING_GATE]
     assert gates(get(cluster, two)) == []
     assert release("-n", namespace, "two") == (0, f"{namespace}/two: not held\n", "")
 
@@ -188,10 +194,10 @@ async def test_a_right_that_is_missing_leaves_the_pod_to_the_keeper(cluster: Clu
     async with api_client(cluster, token=token) as api:
         (found,) = await held.find(api, namespace)
         (result,) = [result async for result in held.release(api, [found])]
-    assert (result.word, result.why) == (held.Word.FAILED, "403 Forbidden")
+    assert (result.ending, result.why) == (held.Ending.FAILED, "403 Forbidden")
     after = get(cluster, pod)
-    assert gates(after) == [names.HELD_GATE]
-    assert after["metadata"]["labels"][names.RESULT] == names.RESULT_HELD
+    assert gates(after) == [names.SCHEDULING_GATE]
+    assert after["metadata"]["labels"][names.RESULT] == names.RESULT_GATED
     assert names.REASON not in after["metadata"]["annotations"]
 
 
@@ -204,9 +210,9 @@ async def test_more_pods_than_a_page_and_than_are_released_at_once(
         hold(cluster, namespace, f"p-{number}")
     async with api_client(cluster) as api:
         found = await held.find(api, namespace)
-        words = [result.word async for result in held.release(api, found)]
+        words = [result.ending async for result in held.release(api, found)]
         assert await held.find(api, namespace) == []
-    assert words == [held.Word.RELEASED] * 23
+    assert words == [held.Ending.RELEASED] * 23
 
 
 async def test_a_completion_that_comes_between_is_not_undone(
@@ -215,7 +221,7 @@ async def test_a_completion_that_comes_between_is_not_undone(
     namespace = cluster.namespace()
     pod = hold(cluster, namespace, "one")
     post(cluster, pod, pod["metadata"]["uid"])
-    request = kube.request
+    request = client.request
 
     async def racing(api: Any, method: str, path: str, **options: Any) -> Any:
         if method == "PATCH":
@@ -226,10 +232,10 @@ async def test_a_completion_that_comes_between_is_not_undone(
             cluster.patch("Pod", namespace, "one", done, subresource="status")
         return await request(api, method, path, **options)
 
-    monkeypatch.setattr(kube, "request", racing)
+    monkeypatch.setattr(client, "request", racing)
     async with api_client(cluster) as api:
         (result,) = [result async for result in held.release(api, [held.Pod(namespace, "one")])]
-    assert result.word is held.Word.NOT_HELD
+    assert result.ending is held.Ending.NOT_HELD
     assert has_result(cluster, pod)
 
 

@@ -10,7 +10,7 @@ import yaml
 from cli import documents
 from cli.__main__ import main
 from memoize import names
-from webhook.workflows import review
+from webhook.submit.verdict import review_object
 
 AUTHORED = {
     "apiVersion": "argoproj.io/v1alpha1",
@@ -43,7 +43,7 @@ POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
 @pytest.fixture
 def stored():
     """AUTHORED as the webhook leaves it."""
-    ops = review("WorkflowTemplate", AUTHORED, None, "CREATE", {}, "enforce").ops
+    ops = review_object("WorkflowTemplate", AUTHORED, None, "CREATE", {}, "enforce").ops
     assert ops
     return jsonpatch.apply_patch(AUTHORED, ops)
 
@@ -84,7 +84,7 @@ def allowed_by_full_crds(block, version):
 def test_what_is_restored_is_allowed_by_argos_full_crds(restore, block, version):
     authored = copy.deepcopy(AUTHORED)
     authored["spec"]["templates"][0]["memoize"] = {**block, "cache": {"configMap": {"name": "c"}}}
-    ops = review("WorkflowTemplate", authored, None, "CREATE", {}, "enforce").ops
+    ops = review_object("WorkflowTemplate", authored, None, "CREATE", {}, "enforce").ops
     option = ["--configmap-key"] if version < (4, 0) else []
     (found,) = load(restore(dump(jsonpatch.apply_patch(authored, ops)), options=option)[1])
     restored = found["spec"]["templates"][0]["memoize"]
@@ -97,7 +97,7 @@ def test_what_is_restored_is_allowed_by_argos_full_crds(restore, block, version)
 def test_a_config_map_comes_back_as_it_was(restore, rest, options):
     authored = copy.deepcopy(AUTHORED)
     authored["spec"]["templates"][0]["memoize"]["cache"]["configMap"] |= rest
-    ops = review("WorkflowTemplate", authored, None, "CREATE", {}, "enforce").ops
+    ops = review_object("WorkflowTemplate", authored, None, "CREATE", {}, "enforce").ops
     assert load(restore(dump(jsonpatch.apply_patch(authored, ops)), options=options)[1]) == [authored]
 
 

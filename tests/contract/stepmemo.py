@@ -55,7 +55,7 @@ def installed(cluster: Cluster, directory: Path, *components: str) -> Iterator[S
         "namespace": namespace,
         "webhook-configuration": namespace,
         "shutdown-delay": "0s",
-        "gate": "image-volume" if "image-volume" in components else "init",
+        "injection": "image-volume" if "image-volume" in components else "init-container",
         "access": "direct" if ACCESS_DIRECT in components else "service",
     }
     command = [sys.executable, "-m", "webhook", *(f"--{name}={value}" for name, value in flags.items())]

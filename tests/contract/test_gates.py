@@ -7,7 +7,7 @@ from tests.cluster import Cluster, Object
 
 pytestmark = pytest.mark.contract
 
-OURS = {"name": names.HELD_GATE}
+OURS = {"name": names.SCHEDULING_GATE}
 THEIRS = {"name": "other.dev/gate"}
 TIME = "2026-01-01T00:00:00Z"
 NO_ADDITION = "Forbidden: only deletion is allowed, but found new scheduling gate"
@@ -133,7 +133,7 @@ def test_a_gate_is_not_taken_away_twice(cluster: Cluster) -> None:
 
 def test_gate_label_and_annotation_go_in_one_patch(cluster: Cluster) -> None:
     namespace = gated(cluster, OURS)
-    cluster.patch("Pod", namespace, "p", {"metadata": {"labels": {names.RESULT: names.RESULT_HELD}}})
+    cluster.patch("Pod", namespace, "p", {"metadata": {"labels": {names.RESULT: names.RESULT_GATED}}})
     uid = get(cluster, namespace)["metadata"]["uid"]
     operations = [
         {"op": "test", "path": "/metadata/uid", "value": uid},
@@ -251,21 +251,21 @@ def test_a_scheduler_gives_a_pod_its_node_once_it_is_released(cluster: Cluster) 
 
 def test_pods_are_found_by_any_of_several_results(cluster: Cluster) -> None:
     namespace = cluster.namespace()
-    for result in ("held", "miss", "hit", ""):
+    for result in ("gated", "miss", "hit", ""):
         labels = {names.RESULT: result} if result else {}
         obj = pod(namespace)
         obj["metadata"] |= {"name": f"p-{result or 'none'}", "labels": labels}
         assert cluster.create(obj)[0] == 201
-    _, body = cluster.list("Pod", namespace, f"{names.RESULT} in (held,miss,inside)")
-    assert [item["metadata"]["name"] for item in body["items"]] == ["p-held", "p-miss"]
+    _, body = cluster.list("Pod", namespace, f"{names.RESULT} in (gated,miss,in-pod)")
+    assert [item["metadata"]["name"] for item in body["items"]] == ["p-gated", "p-miss"]
     query = {
         "watch": "1",
         "timeoutSeconds": "1",
-        "labelSelector": f"{names.RESULT} in (held,miss,inside)",
+        "labelSelector": f"{names.RESULT} in (gated,miss,in-pod)",
         "resourceVersion": body["metadata"]["resourceVersion"],
     }
     for result in ("miss", "stored"):
-        cluster.patch("Pod", namespace, "p-held", {"metadata": {"labels": {names.RESULT: result}}})
+        cluster.patch("Pod", namespace, "p-gated", {"metadata": {"labels": {names.RESULT: result}}})
     events = cluster.request("GET", cluster.path("Pod", namespace), query=query).body
     types = [line.partition('"type":"')[2].partition('"')[0] for line in events.splitlines()]
     assert types == ["MODIFIED", "DELETED"], "a Pod that leaves the selection is told as deleted"

@@ -1,18 +1,18 @@
 """Pods: what the server adds before a webhook sees them, their status, and every injected Pod we recorded."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from memoize import names
 from tests.cluster import Answer, Cluster, Object
 from tests.contract.webhook import Webhook, patching
+from tests.recordedpods import PODS
 
 pytestmark = pytest.mark.contract
 
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
-RECORDED = Path(__file__).parent.parent / "data" / "pods"
+RECORDED = PODS
 GOLDEN = sorted(str(path.relative_to(RECORDED)) for path in RECORDED.glob("*/*.golden.json"))
 OURS = {names.CHECK_CONTAINER, names.CAPTURE_CONTAINER}
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from argo import names as argo
 from devcluster.installation import ACCESS_DIRECT
 from memoize import names
 from tests.cluster import KUBE_APISERVER, Cluster, Object
 from tests.contract.stepmemo import Stepmemo, installed
-from webhook import room
+from tests.recordedpods import PODS
+from webhook.pods import room
 
 pytestmark = pytest.mark.contract
 
-RECORDED = Path(__file__).parent.parent / "data" / "pods"
+RECORDED = PODS
 CASES = sorted(p for p in RECORDED.glob("*/*.json") if "golden" not in p.name)
 LARGE = [
     RECORDED / f"{case}.json"
@@ -51,7 +53,7 @@ class Steps:
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._cluster, self._namespace = cluster, namespace
         metadata = {"name": "wf", "namespace": namespace}
-        owner = {"apiVersion": names.ARGO_API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": {}}
+        owner = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": {}}
         status, self._owner = cluster.create(owner)
         assert status == 201, self._owner
 
@@ -60,7 +62,7 @@ class Steps:
         pod = copy.deepcopy(pod)
         name = f"p-{next(_numbers)}"
         pod["metadata"] |= {"name": name, "namespace": self._namespace}
-        pod["metadata"]["labels"][names.WORKFLOW_LABEL] = "wf"
+        pod["metadata"]["labels"][argo.WORKFLOW_LABEL] = "wf"
         (owner,) = pod["metadata"]["ownerReferences"]
         owner |= {"name": "wf", "uid": self._owner["metadata"]["uid"]}
         account = pod["spec"].get("serviceAccountName", "default")

@@ -4,19 +4,20 @@ import itertools
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
+from argo import names as argo
 from devcluster.installation import ACCESS_DIRECT
 from memoize import names
 from memoize.key import data_key
 from tests.cluster import Answer, Cluster, Object, wait_for
 from tests.contract.stepmemo import Stepmemo, installed
+from tests.recordedpods import PODS
 
 pytestmark = pytest.mark.contract
 
-RECORDED = Path(__file__).parent.parent / "data" / "pods"
+RECORDED = PODS
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def memoized(key: str = "{{inputs.parameters.n}}") -> Object:
 def workflow(namespace: str, *templates: Object, **annotations: str) -> Object:
     metadata = {"name": "w", "namespace": namespace, "annotations": annotations}
     spec = {"entrypoint": "main", "templates": list(templates)}
-    return {"apiVersion": names.ARGO_API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": spec}
+    return {"apiVersion": argo.API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": spec}
 
 
 def post(cluster: Cluster, obj: Object) -> Answer:
@@ -118,7 +119,7 @@ def test_a_step_pod_with_an_answer_is_completed_under_the_manifests_rights(
         "metadata": {
             "name": annotations[names.CACHE],
             "namespace": namespace,
-            "labels": {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE},
+            "labels": {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE},
         },
         "data": {data_key(annotations[names.KEY]): entry()},
     }
@@ -129,7 +130,7 @@ def test_a_step_pod_with_an_answer_is_completed_under_the_manifests_rights(
     assert (pod["status"]["phase"], pod["status"].get("reason")) == ("Succeeded", "Memoized")
     assert pod["metadata"]["labels"][names.RESULT] == names.RESULT_HIT
     assert "nodeName" not in pod["spec"]
-    result = cluster.get("WorkflowTaskResult", namespace, pod["metadata"]["annotations"][names.NODE_ID])[1]
+    result = cluster.get("WorkflowTaskResult", namespace, pod["metadata"]["annotations"][argo.NODE_ID])[1]
     assert result["outputs"]["parameters"][0]["value"] == "from the cache"
 
 
@@ -149,7 +150,7 @@ def test_a_step_pod_without_an_answer_is_released_under_the_manifests_rights(
 def entry() -> str:
     """What another step of the recorded template left, as Argo writes it."""
     (wait,) = [each for each in recording("container")["spec"]["initContainers"] if each["name"] == "init"]
-    (template,) = [each["value"] for each in wait["env"] if each["name"] == names.ENV_TEMPLATE]
+    (template,) = [each["value"] for each in wait["env"] if each["name"] == argo.ENV_TEMPLATE]
     declared = json.loads(template).get("outputs", {})
     parameters = [{**each, "value": "from the cache"} for each in declared.get("parameters", [])]
     outputs = {"parameters": parameters, "result": "x", "exitCode": "0"}
@@ -161,14 +162,14 @@ def entry() -> str:
 
 def wait_until_decided(cluster: Cluster, created: Object) -> Object:
     """The Pod, which was held, once it is no longer."""
-    assert created["spec"]["schedulingGates"] == [{"name": names.HELD_GATE}]
-    assert created["metadata"]["labels"][names.RESULT] == names.RESULT_HELD
+    assert created["spec"]["schedulingGates"] == [{"name": names.SCHEDULING_GATE}]
+    assert created["metadata"]["labels"][names.RESULT] == names.RESULT_GATED
     metadata = created["metadata"]
     seen: list[Object] = []
 
     def decided() -> bool:
         seen.append(cluster.get("Pod", metadata["namespace"], metadata["name"])[1])
-        return seen[-1]["metadata"]["labels"][names.RESULT] != names.RESULT_HELD
+        return seen[-1]["metadata"]["labels"][names.RESULT] != names.RESULT_GATED
 
     wait_for(decided)
     return seen[-1]
@@ -214,7 +215,7 @@ def test_a_broken_cron_workflow_from_before_runs_on_until_its_workflow_is_edited
     """Its controller's own writes are updates of the whole object."""
     namespace = cluster.namespace()
     cron = {
-        "apiVersion": names.ARGO_API_VERSION,
+        "apiVersion": argo.API_VERSION,
         "kind": "CronWorkflow",
         "metadata": {"name": "c", "namespace": namespace},
         "spec": {"schedules": ["0 0 * * *"], "workflowSpec": workflow(namespace, memoized(""))["spec"]},

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from argo import names as argo
 from devcluster.client import CONFIG_MAPS, PODS, ApiError, Client, Object, Resource
 from devcluster.cluster import DevCluster
 from memoize import names
@@ -40,7 +41,7 @@ class Space:
         """An opted-in Workflow of these templates."""
         arguments = [{"name": name, "value": value} for name, value in (parameters or {}).items()]
         return {
-            "apiVersion": names.ARGO_API_VERSION,
+            "apiVersion": argo.API_VERSION,
             "kind": "Workflow",
             "metadata": {
                 "generateName": "run-",
@@ -108,7 +109,7 @@ class Space:
 
     async def settled(self, workflow: Object) -> list[Object]:
         """The Pods of a Workflow, once their labels say what became of each."""
-        selector = f"{names.WORKFLOW_LABEL}={workflow['metadata']['name']}"
+        selector = f"{argo.WORKFLOW_LABEL}={workflow['metadata']['name']}"
         last = (names.RESULT_HIT, names.RESULT_STORED, names.RESULT_SKIPPED)
         async with asyncio.timeout(20):
             while True:

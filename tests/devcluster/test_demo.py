@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from argo import names as argo
 from devcluster import demo
 from devcluster.demo import BrokenPromiseError, Pace, kubectl_error
 from devcluster.terminal import Terminal
@@ -56,7 +57,7 @@ async def test_the_demo_shows_a_denial_and_four_runs_and_leaves_nothing(temporar
     assert [row[2:] for row in pods if row[3] == "hit"] == [["<none>", "hit"]] * 5
     assert [row[2:] for row in pods if row[3] == "stored"] == [["devcluster", "stored"]] * 3
     assert len(re.findall(r"MemoizationHit  Hit: step .* was answered from the cache", text)) == 5
-    assert names.CONFIGMAP_TYPE in text
+    assert argo.CONFIGMAP_TYPE in text
     assert "\033" not in text
     assert left_in(temporary) == []
 
@@ -101,9 +102,9 @@ def left_in(directory: Path) -> list[str]:
     return [path.name for path in directory.iterdir()]
 
 
-def test_the_example_is_the_workflow_of_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    block = readme.partition("```yaml\n")[2].partition("```")[0]
+def test_the_example_is_the_workflow_of_the_docs() -> None:
+    page = (ROOT / "docs" / "how-it-works.md").read_text()
+    block = page.partition("```yaml\n")[2].partition("```")[0]
 
     assert yaml.safe_load((demo.EXAMPLES / "greet.yaml").read_text()) == yaml.safe_load(block)
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from argo import names as argo
 from devcluster.client import CONFIG_MAPS, ROLES
 from memoize import names
 from tests.devcluster.playground import (
@@ -22,7 +23,7 @@ from tests.devcluster.playground import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-LABELS = {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}
+LABELS = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
 FOR_EVER = "2999-01-01T00:00:00Z"
 
 
@@ -213,7 +214,7 @@ RIGHTS = [
 
 
 @pytest.mark.parametrize(("resource", "verbs"), RIGHTS)
-async def test_a_missing_right_never_fails_a_step(space: Space, resource: str, verbs: list[str]) -> None:
+async def test_a_missing_permission_never_fails_a_step(space: Space, resource: str, verbs: list[str]) -> None:
     role = await space.client.get(ROLES, space.name, "stepmemo-direct")
     for rule in role["rules"]:
         if resource in rule["resources"]:

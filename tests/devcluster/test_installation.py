@@ -37,7 +37,7 @@ def test_a_component_takes_away_what_it_deletes_and_nothing_else() -> None:
 def test_components_add_up() -> None:
     both = installation.rendered(["image-volume", installation.ACCESS_DIRECT])
 
-    assert {"STEPMEMO_ACCESS", "STEPMEMO_GATE"} <= variables(both).keys()
+    assert {"STEPMEMO_ACCESS", "STEPMEMO_INJECTION"} <= variables(both).keys()
 
 
 @pytest.mark.parametrize(

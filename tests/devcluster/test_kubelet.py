@@ -43,14 +43,14 @@ async def node(
     isolation = request.param
     if isolation == "strongest":
         isolation = await strongest_isolation(directory / "trial")
-    gate = directory / "gate"
-    gate.touch()
+    entrypoint = directory / "entrypoint"
+    entrypoint.touch()
     (directory / "api").mkdir()
     async with (
         api.serve(directory / "api") as server,
         Client(server.url, str(server.ca_file), server.admin_token) as client,
     ):
-        images = Images(directory / "images", gate)
+        images = Images(directory / "images", entrypoint)
         variables = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}
         volumes, services = Volumes(client, images), ["stepmemo.stepmemo.svc"]
         kubelet = Kubelet(client, images, volumes, directory / "node", isolation, variables, services)
@@ -182,13 +182,13 @@ async def test_volumes_hold_what_kubernetes_puts_there(node: Node) -> None:
     assert node.log(pod) == "122\ndefault\n1\ntoken\n"
 
 
-async def test_our_image_is_a_volume_that_shows_the_gate(node: Node) -> None:
+async def test_our_image_is_a_volume_that_shows_the_entrypoint(node: Node) -> None:
     pod = await node.run(
         shell("cd /img/opt/stepmemo; ls", volumeMounts=mounted("/img", "img")),
         volumes=[volume("img", image={"reference": "registry.test/stepmemo:1@sha256:0"})],
     )
 
-    assert node.log(pod) == "gate\n"
+    assert node.log(pod) == "entrypoint\n"
 
 
 async def test_an_image_volume_cannot_be_written_whatever_its_mount_says(apart: Node) -> None:
@@ -313,7 +313,7 @@ async def test_what_a_container_leaves_in_the_background_ends_with_it(node: Node
 
 
 async def test_a_pod_with_a_scheduling_gate_is_not_run(node: Node) -> None:
-    held = await node.create(shell("true"), schedulingGates=[{"name": "stepmemo.dev/held"}])
+    held = await node.create(shell("true"), schedulingGates=[{"name": "stepmemo.dev/gated"}])
     await node.run(shell("true"))
 
     found = await node.client.get(PODS, "default", held["metadata"]["name"])
@@ -325,7 +325,7 @@ async def test_a_pod_with_a_scheduling_gate_is_not_run(node: Node) -> None:
 
 
 async def test_a_gated_pod_that_is_made_to_succeed_is_over_and_never_runs(node: Node) -> None:
-    held = await node.create(shell("echo ran"), schedulingGates=[{"name": "stepmemo.dev/held"}])
+    held = await node.create(shell("echo ran"), schedulingGates=[{"name": "stepmemo.dev/gated"}])
     name = held["metadata"]["name"]
     succeeded = {"status": {"phase": "Succeeded"}}
     await node.client.patch(PODS, "default", name, succeeded, subresource="status")
@@ -400,7 +400,7 @@ async def test_a_container_has_its_own_processes_and_read_only_programs(apart: N
 
 
 async def test_a_signal_of_the_runtime_comes_from_outside_and_argos_from_inside(apart: Node) -> None:
-    """The gate tells `si_pid` 0 (leave at once) from Argo's `argoexec kill` (perhaps stay)."""
+    """The entrypoint tells `si_pid` 0 (leave at once) from Argo's `argoexec kill` (perhaps stay)."""
     program = """
 import signal
 expected = {signal.SIGTERM}

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from argo import names as argo
 from devcluster.containers import Rewriter
 from devcluster.environment import environment, expand
 from memoize import names
@@ -64,10 +65,10 @@ def test_paths_of_the_pod_are_moved_and_no_others(text: str, moved: str) -> None
 def test_the_template_is_rewritten_string_by_string() -> None:
     template = {"args": ["echo x\n/tmp/run"], "outputs": {"path": "/tmp/out"}, "n": 1}
 
-    moved = rewriter().variables({names.ENV_TEMPLATE: json.dumps(template), "PATH": "/bin"}, [])
+    moved = rewriter().variables({argo.ENV_TEMPLATE: json.dumps(template), "PATH": "/bin"}, [])
 
     expected = {"args": ["echo x\n/pod/root/tmp/run"], "outputs": {"path": "/pod/root/tmp/out"}, "n": 1}
-    assert json.loads(moved[names.ENV_TEMPLATE]) == expected
+    assert json.loads(moved[argo.ENV_TEMPLATE]) == expected
 
 
 def test_what_the_webhook_wrote_is_left_alone_and_programs_are_told_where_things_are() -> None:

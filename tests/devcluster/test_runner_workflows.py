@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo
 from devcluster import pods, workflows
 from devcluster.api.pods import admit
 from devcluster.workflows import WorkflowError
 from memoize import names
-from tests.webhook.judged import decide
-from webhook.pods import Inject
+from tests.recordedpods import PODS
+from tests.webhook.pods.judged import decide
+from webhook.pods.decision import Inject
 
-RECORDED = Path(__file__).parent.parent / "data" / "pods" / "v4.1.2-legacy"
+RECORDED = PODS / "v4.1.2-legacy"
 STORE = Path("/store")
 
 
@@ -25,7 +27,7 @@ def recorded(case: str) -> Any:
 def template_of(pod: Any) -> Any:
     """The resolved template that the controller wrote into its Pod."""
     [init, *_] = pod["spec"]["initContainers"]
-    [text] = [entry["value"] for entry in init["env"] if entry["name"] == names.ENV_TEMPLATE]
+    [text] = [entry["value"] for entry in init["env"] if entry["name"] == argo.ENV_TEMPLATE]
     return json.loads(text)
 
 
@@ -41,8 +43,8 @@ def rebuilt(case: str) -> tuple[Any, Any]:
         {"metadata": metadata, "spec": {}},
         template,
         name=pod["metadata"]["name"],
-        node_id=annotations[names.NODE_ID],
-        node_name=annotations[names.NODE_NAME],
+        node_id=annotations[argo.NODE_ID],
+        node_name=annotations[argo.NODE_NAME],
         include_result=False,
         store=STORE,
     )
@@ -91,10 +93,10 @@ def test_the_webhook_decides_the_same_for_our_pod_as_for_argos(case: str) -> Non
 
 def test_nodes_and_pods_are_named_as_argo_names_them() -> None:
     retry = recorded("retry")["metadata"]
-    workflow = retry["labels"][names.WORKFLOW_LABEL]
-    node = retry["annotations"][names.NODE_NAME]
+    workflow = retry["labels"][argo.WORKFLOW_LABEL]
+    node = retry["annotations"][argo.NODE_NAME]
 
-    assert workflows.node_id(workflow, node) == retry["annotations"][names.NODE_ID]
+    assert workflows.node_id(workflow, node) == retry["annotations"][argo.NODE_ID]
     assert workflows.pod_name(workflow, node, "step") == retry["name"]
     assert workflows.node_id("w", "w") == workflows.pod_name("w", "w", "step") == "w"
 

@@ -143,7 +143,7 @@ async def test_a_held_pod_that_is_deleted_is_no_loss_to_others(kept_space: Space
     leader = await kept_space.submit(container(f"{go_on}; {RANDOM} > /tmp/out"))
     await kept_space.until_ran(1)
     deleted, other = [await kept_space.submit(container()) for _ in range(2)]
-    await kept_space.until_there(PODS, 2, f"{names.RESULT}={names.RESULT_HELD}")
+    await kept_space.until_there(PODS, 2, f"{names.RESULT}={names.RESULT_GATED}")
 
     await kept_space.client.delete(PODS, kept_space.name, deleted["metadata"]["name"])
     kept_space.file("go-on").touch()

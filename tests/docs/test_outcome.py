@@ -40,7 +40,7 @@ def pod(label: str = "", reason: str = "", **told: str) -> dict[str, Any]:
         (pod("stored", "Stored"), ("stored", "Stored", "")),
         (pod("skipped", "StepFailed: a: b"), ("skipped", "StepFailed", "a: b")),
         (pod("miss"), ("miss", "", "")),
-        (pod("inside", stepmemo_check="Miss", stepmemo="Stored"), ("stored", "Stored", "d")),
+        (pod("in-pod", stepmemo_check="Miss", stepmemo="Stored"), ("stored", "Stored", "d")),
         (pod(stepmemo_check="Hit", stepmemo="Stopped"), ("hit", "Hit", "d")),
         (pod(stepmemo_check="Miss", stepmemo="StepFailed"), ("skipped", "StepFailed", "d")),
         (pod(stepmemo_check="Miss"), ("skipped", "Miss", "d")),

@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from memoize.reasons import Reason
-from webhook.events import TOLD
+from server.events import TOLD
 
 PAGE = Path(__file__).parents[2] / "docs" / "reasons.md"
 ROW = re.compile(r"^\| `(\w+)` \| (.+) \| (.+) \|$", re.MULTILINE)
@@ -13,7 +13,7 @@ def test_the_page_explains_every_reason_code_once_and_in_the_order_of_the_code()
     assert explained == [reason.value for reason in Reason]
 
 
-MEMOIZED = {"Injected", "InjectedCapture", "InjectedCheck", "Held", "Watched"}
+MEMOIZED = {"Injected", "InjectedCapture", "InjectedCheck", "Gated", "NotGated"}
 ASKED_FOR = {"NotAStep", "NoKey", "OptedOut", "ModeOff", "AlreadyInjected"}
 """Its author wants the Pod left alone, or never wanted it memoized: an Event would tell him nothing."""
 

@@ -6,11 +6,11 @@ There is no API for it: the CLI or the server reads the object, changes it and w
 import copy
 from typing import Any
 
-from memoize import names
+from argo import names as argo
 from tests.e2e import kube
 
-_COMPLETED = f"{names.ARGO_DOMAIN}/completed"
-_PHASE = f"{names.ARGO_DOMAIN}/phase"
+_COMPLETED = f"{argo.DOMAIN}/completed"
+_PHASE = f"{argo.DOMAIN}/phase"
 
 Workflow = dict[str, Any]
 
@@ -19,7 +19,7 @@ def resubmission(workflow: Workflow) -> Workflow:
     """`argo resubmit`: a new Workflow of the same spec, as it is stored, with the old one's labels."""
     old = workflow["metadata"]
     labels = {k: v for k, v in old.get("labels", {}).items() if k not in (_COMPLETED, _PHASE)}
-    labels[f"{names.ARGO_DOMAIN}/resubmitted-from-workflow"] = old["name"]
+    labels[f"{argo.DOMAIN}/resubmitted-from-workflow"] = old["name"]
     metadata = {"generateName": old["generateName"], "labels": labels}
     metadata["annotations"] = dict(old.get("annotations", {}))
     return kube.argo("Workflow", metadata, workflow["spec"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from memoize import names
+from argo import names as argo_names
 from tests.e2e import server
 from tests.e2e.kube import PATIENCE, apply, argo, create, create_all, get, kubectl, wait_for
 from tests.e2e.run import Run
@@ -93,7 +93,7 @@ class Namespace:
 
     def put(self, key: str, text: str, label: str | None = "Cache", cache: str | None = None) -> None:
         """Makes the cache ConfigMap by hand, with this one entry."""
-        labels = {names.CONFIGMAP_TYPE: label} if label else {}
+        labels = {argo_names.CONFIGMAP_TYPE: label} if label else {}
         self.config_map(cache or self.cache, {key: text}, labels)
 
     def config_map(self, name: str, data: dict[str, str], labels: dict[str, str] | None = None) -> None:
@@ -111,7 +111,7 @@ def workflow(*templates: dict[str, Any], entrypoint: str = "step", **spec: Any) 
 
 def _labelled(manifest: dict[str, Any]) -> dict[str, Any]:
     """An object for the controller under test."""
-    labels = manifest["metadata"].get("labels", {}) | ({names.INSTANCE_ID: INSTANCE} if INSTANCE else {})
+    labels = manifest["metadata"].get("labels", {}) | ({argo_names.INSTANCE_ID: INSTANCE} if INSTANCE else {})
     return manifest | {"metadata": manifest["metadata"] | {"labels": labels}}
 
 

@@ -38,7 +38,7 @@ def _prepare(config: pytest.Config, here: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def setting() -> Setting:
-    """Argo's version and layout, and how stepmemo delivers its gate."""
+    """Argo's version and layout, and how stepmemo delivers its entrypoint."""
     return probe()
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from memoize import names
+from argo import names as argo_names
 
 PATIENCE = float(os.environ.get("STEPMEMO_E2E_PATIENCE", "120"))
 """Seconds that a workflow may take."""
@@ -92,7 +92,7 @@ def patch(namespace: str, kind: str, name: str, merge: dict[str, Any]) -> None:
 
 def argo(kind: str, metadata: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     """An object of Argo's API."""
-    return {"apiVersion": names.ARGO_API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+    return {"apiVersion": argo_names.API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def wait_for(what: str, probe: Callable[[], T | None], seconds: float = PATIENCE) -> T:

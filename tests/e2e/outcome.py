@@ -39,7 +39,7 @@ _RESULTS = {"Hit": names.RESULT_HIT, "Stored": names.RESULT_STORED}
 
 def is_held(pod: Pod) -> bool:
     """Whether it waits for our word to be scheduled."""
-    return any(gate["name"] == names.HELD_GATE for gate in pod["spec"].get("schedulingGates", ()))
+    return any(gate["name"] == names.SCHEDULING_GATE for gate in pod["spec"].get("schedulingGates", ()))
 
 
 def is_unscheduled_hit(pod: Pod) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo_names
 from memoize import names
 from tests.e2e import server
 from tests.e2e.cluster import fresh_namespace
@@ -22,8 +23,8 @@ _TAG = re.compile(r":v?(\d+\.\d+\.\d+)[^/]*$")
 class Setting:
     """Versions without `v`; `layout` of Argo's Pods.
 
-    `delivery`: where a step's look-up is made: `service`, outside of its Pod, or in it, by a gate that an
-    init container (`init`) or the image as a volume (`image-volume`) brings.
+    `delivery`: where a step's look-up is made: `service`, outside of its Pod, or in it, by an entrypoint that
+    an init container (`init`) or the image as a volume (`image-volume`) brings.
     """
 
     argo: str
@@ -39,7 +40,7 @@ class Setting:
     @property
     def auxiliary(self) -> str:
         """The container of Argo's beside the step's own."""
-        return names.SUPERVISOR_CONTAINER if self.layout == "init-less" else names.WAIT_CONTAINER
+        return argo_names.SUPERVISOR_CONTAINER if self.layout == "init-less" else argo_names.WAIT_CONTAINER
 
     def is_before(self, *version: int) -> bool:
         """Compares as many parts as are given."""
@@ -64,8 +65,10 @@ def probe() -> Setting:
 def read(pod: dict[str, Any], access: str, kubernetes: str, argo: str | None = None) -> Setting:
     """The setting that a step's Pod shows; `argo` is the version where no image tag tells it."""
     containers = {c["name"]: c for c in pod["spec"]["containers"]}
-    layout = "init-less" if names.SUPERVISOR_CONTAINER in containers else "legacy"
-    executor = containers[names.SUPERVISOR_CONTAINER if layout == "init-less" else names.WAIT_CONTAINER]
+    layout = "init-less" if argo_names.SUPERVISOR_CONTAINER in containers else "legacy"
+    executor = containers[
+        argo_names.SUPERVISOR_CONTAINER if layout == "init-less" else argo_names.WAIT_CONTAINER
+    ]
     tag = _TAG.search(executor["image"])
     if argo is None and tag is None:
         raise AssertionError(f"{executor['image']}: name the version of Argo in STEPMEMO_E2E_ARGO")

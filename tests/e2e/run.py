@@ -7,6 +7,7 @@ from the cache prints nothing. Hits are proved by equal random outputs.
 from dataclasses import dataclass
 from typing import Any
 
+from argo import names as argo
 from memoize import names
 from tests.e2e import server
 from tests.e2e.kube import get, kubectl, wait_for
@@ -54,7 +55,7 @@ class Run:
         ]
 
     def pods(self) -> list[dict[str, Any]]:
-        return get(self.namespace, "pods", "-l", f"{names.WORKFLOW_LABEL}={self.name}")["items"]
+        return get(self.namespace, "pods", "-l", f"{argo.WORKFLOW_LABEL}={self.name}")["items"]
 
     def pods_are_over(self) -> bool:
         return all(pod["status"]["phase"] in ("Failed", "Succeeded") for pod in self.pods())

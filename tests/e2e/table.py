@@ -27,9 +27,9 @@ What was run where. This page is made of [compatibility.json](compatibility.json
 
 Every case runs real workflows: a step that is executed prints a line and gives a random output; a hit is
 a run with the same output and no such line. A column is a version of Argo Workflows, the layout of its Pods
-(`legacy`: with Argo's init container, `init-less`: without) and where stepmemo looks the key up (`service`:
-outside of the Pod, which a hit never starts; in the Pod, by a gate that an init container, `init`, or an
-`image-volume` brings).
+(`legacy`: with Argo's init container, `init-less`: without) and where the lookup is made (`service`:
+outside the Pod, which a hit never starts; in the Pod, by an entrypoint that an init container, `init`, or
+an `image-volume` brings).
 
 | cell | meaning |
 |---|---|
@@ -77,7 +77,7 @@ def _title(file: str) -> str:
 
 
 def _runs(known: dict[str, Any], columns: list[str]) -> Iterator[str]:
-    yield "| Argo · layout · look-up | Kubernetes | date |"
+    yield "| Argo · layout · lookup | Kubernetes | date |"
     yield "|---|---|---|"
     for column in columns:
         yield f"| {column} | {known[column]['kubernetes']} | {known[column]['date']} |"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from memoize import names
+from argo import names as argo_names
 from tests.e2e import server
 from tests.e2e.cluster import Namespace, grant, workflow
 from tests.e2e.kube import argo, kubectl, wait_for
@@ -57,7 +57,7 @@ def exported(run: Run) -> dict[str, str]:
 
 
 def test_each_call_exports_the_answer_under_its_own_global_name(ns: Namespace) -> None:
-    """Each call of a step exports the answer under its own `globalName`, which an input gives."""
+    """Each call of a step exports a hit's output under its own `globalName`, which an input gives."""
     step = container(
         inputs={"parameters": [{"name": "name"}]},
         outputs={"parameters": [parameter() | {"globalName": "{{inputs.parameters.name}}"}]},
@@ -142,7 +142,7 @@ def node_of(kind: str, form: str) -> str:
 @pytest.mark.parametrize("kind", ["steps", "dag"])
 @pytest.mark.parametrize("form", ["simple", "expression", "index"])
 def test_a_hit_whose_node_is_asked_for_has_one(ns: Namespace, kind: str, form: str) -> None:
-    """A hit whose `hostNodeName` is asked for is answered inside its Pod, which has a node."""
+    """A hit whose `hostNodeName` is asked for is looked up in its Pod, which has a node."""
     pinned = use() | {"nodeSelector": {"kubernetes.io/hostname": "{{inputs.parameters.x}}"}}
     main = chain(
         kind, {"template": "step"}, {"template": "use", "arguments": arguments(x=node_of(kind, form))}
@@ -192,7 +192,7 @@ def test_the_outputs_of_many_hits_reach_their_next_steps(ns: Namespace, attempt:
         )
         for number in range(MANY)
     }
-    ns.config_map(ns.cache, answers, {names.CONFIGMAP_TYPE: "Cache"})
+    ns.config_map(ns.cache, answers, {argo_names.CONFIGMAP_TYPE: "Cache"})
     each = {"inputs": {"parameters": [{"name": "number"}]}}
     first = script("echo of a run; echo of a run > /tmp/out", outputs={"parameters": [parameter()]})
     first |= each | {"memoize": memo("k{{inputs.parameters.number}}")}
@@ -219,7 +219,7 @@ def owned(how: str) -> dict[str, Any]:
     if how == "setOwnerReference":
         return {"action": "create", "setOwnerReference": True, "manifest": json.dumps(made)}
     owner = {
-        "apiVersion": names.ARGO_API_VERSION,
+        "apiVersion": argo_names.API_VERSION,
         "kind": "Workflow",
         "name": "{{workflow.name}}",
         "uid": "{{workflow.uid}}",

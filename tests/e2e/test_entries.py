@@ -19,7 +19,7 @@ UNUSABLE = {
 
 
 def test_an_entry_that_cannot_answer_is_a_miss_and_is_replaced(ns: Namespace) -> None:
-    """An entry that cannot answer (garbage, incomplete, of the wrong type) is a miss and is replaced."""
+    """An entry that cannot be served (garbage, incomplete, of the wrong type) is a miss and is replaced."""
     for key, text in UNUSABLE.items():
         ns.put(key, text)
     template = container(inputs={"parameters": [{"name": "x"}]}, memoize=memo("{{inputs.parameters.x}}"))

@@ -10,7 +10,7 @@ from tests.e2e.run import Run, twice
 from tests.e2e.steps import RANDOM, arguments, container, in_a_row, memoized, parameter, script, shell, use
 
 
-def test_container_outputs_are_captured_then_answered(ns: Namespace) -> None:
+def test_container_outputs_are_stored_then_served(ns: Namespace) -> None:
     first, second = ns.runs(container())
     twice(first, second)
     assert second.nodes()[0]["outputs"]["exitCode"] == "0"
@@ -26,7 +26,7 @@ def test_a_scripts_result_reaches_the_next_step_on_a_hit(ns: Namespace) -> None:
     assert first.result() == second.result() == second.output("seen", "use") == first.output("seen", "use")
 
 
-def test_a_step_without_outputs_is_answered_too(ns: Namespace) -> None:
+def test_a_step_without_outputs_is_a_hit_too(ns: Namespace) -> None:
     twice(*ns.runs(container("true", outputs={})))
 
 
@@ -71,7 +71,7 @@ def test_a_resource_with_outputs_is_made_once(ns: Namespace) -> None:
 
 
 def test_a_data_template_lists_a_bucket_once(ns: Namespace) -> None:
-    """A data template lists a bucket once: an object that comes later is not in the answer."""
+    """A data template lists a bucket once: an object that comes later is not in the hit."""
     folder = f"stepmemo-e2e/{ns.name}"
 
     def put(name: str, key: str) -> Run:

@@ -32,7 +32,7 @@ def test_a_workflow_suspended_between_two_hits_is_resumed(ns: Namespace) -> None
 
 
 @pytest.mark.parametrize("how", ["Stop", "Terminate"])
-def test_a_workflow_stopped_after_a_hit_keeps_the_answer(ns: Namespace, how: str) -> None:
+def test_a_workflow_stopped_after_a_hit_keeps_its_outputs(ns: Namespace, how: str) -> None:
     ns.put("k", answer("by hand"))
     quick = {"terminationGracePeriodSeconds": 1}
     long = {"name": "long", "container": shell("trap 'exit 1' TERM; while :; do sleep 0.1; done")}

@@ -97,7 +97,7 @@ RIGHTS = [(verb, name) for rule in direct_role() for name in rule["resources"] f
     [pytest.param(verb, resource, id=f"{verb} {resource}") for verb, resource in RIGHTS]
     + [pytest.param("*", "*", id="all")],
 )
-def test_a_missing_right_never_fails_a_step(ns: Namespace, verb: str, resource: str) -> None:
+def test_a_missing_permission_never_fails_a_step(ns: Namespace, verb: str, resource: str) -> None:
     server.needs(server.DIRECT)
     grant(ns.name, "stepmemo", [] if verb == "*" else lacking(verb, resource))
     run = ns.run(in_a_row({"template": "step"}, {"template": "step"}), container(), entrypoint="main")

@@ -2,13 +2,13 @@
 
 import pytest
 
-from memoize import names
+from argo import names as argo
 from tests.e2e.cluster import CONTROLLER, Namespace, fresh_namespace, workflow
 from tests.e2e.kube import kubectl
 from tests.e2e.run import twice
 from tests.e2e.steps import arguments, container, in_a_row, memo, opted_in, shell, use
 
-ARGOS = {names.WAIT_CONTAINER, names.SUPERVISOR_CONTAINER}
+ARGOS = {argo.WAIT_CONTAINER, argo.SUPERVISOR_CONTAINER}
 
 
 def test_modes_of_one_run(ns: Namespace) -> None:

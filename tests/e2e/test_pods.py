@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from memoize import names
+from argo import names as argo
 from tests.e2e.cluster import INSTANCE, Namespace, grant, step_rules
 from tests.e2e.kube import apply, wait_for
 from tests.e2e.probe import Setting
@@ -41,7 +41,7 @@ def test_pods_that_are_deleted_when_they_complete(ns: Namespace) -> None:
 
 
 def test_an_executor_with_an_account_of_its_own(ns: Namespace) -> None:
-    """`executor.serviceAccountName`: the step's own account has no token and no right."""
+    """`executor.serviceAccountName`: the step's own service account has no token and no permission."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount"}
     token = {
         "apiVersion": "v1",
@@ -81,7 +81,7 @@ def test_a_template_that_is_too_large_for_the_pod(ns: Namespace, setting: Settin
 
 @pytest.mark.skipif(not INSTANCE, reason="the controller has no instanceID")
 def test_a_controller_with_an_instance_id_sees_the_answer(ns: Namespace) -> None:
-    """A controller with an instance ID sees the answer."""
+    """A controller with an instance ID sees the hit."""
     runs = ns.runs(container())
     twice(*runs)
-    assert runs[1].workflow["metadata"]["labels"][names.INSTANCE_ID] == INSTANCE
+    assert runs[1].workflow["metadata"]["labels"][argo.INSTANCE_ID] == INSTANCE

@@ -8,6 +8,7 @@ from unittest.mock import ANY
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from tests.e2e import server, service
 from tests.e2e.cluster import Namespace, fresh_namespace
@@ -51,12 +52,12 @@ def running(ns: Namespace) -> Pod:
 
 def made_by(pod: Pod, value: str) -> str:
     """An entry as the step of this Pod would make it."""
-    node = pod["metadata"]["annotations"][names.NODE_ID]
+    node = pod["metadata"]["annotations"][argo.NODE_ID]
     return json.dumps(json.loads(answer(value)) | {"nodeID": node})
 
 
 def test_a_step_needs_no_right_on_config_maps(ns: Namespace) -> None:
-    """Outputs are stored and answered though the step's account may not even read a ConfigMap."""
+    """Outputs are stored and served though the step's service account may not even read a ConfigMap."""
     account = f"--as=system:serviceaccount:{ns.name}:default"
     for verb in ("get", "list", "create", "patch", "update"):
         may = kubectl("-n", ns.name, "auth", "can-i", verb, "configmaps", account, check=False)
@@ -146,13 +147,13 @@ def forged(step: Pod, owner: Run, node_id: str) -> Pod:
     """A Pod as a tenant may make it: like a step of `owner`, which claims a node of whatever Workflow."""
     kept = {name: step["metadata"][name] for name in ("labels", "annotations")}
     metadata = copy.deepcopy(kept) | {"name": f"forged-{uuid.uuid4().hex[:8]}"}
-    for label in (names.RESULT, f"{names.ARGO_DOMAIN}/completed"):
+    for label in (names.RESULT, f"{argo.DOMAIN}/completed"):
         metadata["labels"].pop(label, None)
     for annotation in (names.PLAN, names.REASON):
         metadata["annotations"].pop(annotation, None)
-    metadata["labels"][names.WORKFLOW_LABEL] = owner.name
-    metadata["annotations"][names.NODE_ID] = node_id
-    reference = {"apiVersion": names.ARGO_API_VERSION, "kind": "Workflow", "name": owner.name}
+    metadata["labels"][argo.WORKFLOW_LABEL] = owner.name
+    metadata["annotations"][argo.NODE_ID] = node_id
+    reference = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "name": owner.name}
     metadata["ownerReferences"] = [reference | {"uid": owner.workflow["metadata"]["uid"], "controller": True}]
     spec = copy.deepcopy(step["spec"])
     for field in ("nodeName", "schedulingGates"):
@@ -175,7 +176,7 @@ def test_a_pod_that_claims_to_be_another_step_gets_nothing_posted(ns: Namespace,
     (step,) = mine.memoized_pods()
     pod = forged(step, mine, node["id"])
     if claims == "a workflow that is not its owner":
-        pod["metadata"]["labels"][names.WORKFLOW_LABEL] = run.name
+        pod["metadata"]["labels"][argo.WORKFLOW_LABEL] = run.name
     made = create(ns.name, pod)
     pod_path = ("pod", made["metadata"]["name"])
     scheduled = wait_for(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from argo import names as argo_names
 from memoize import names
 from tests.e2e.cluster import Namespace, fresh_namespace, grant
 from tests.e2e.compare import differences, unresolved
@@ -19,7 +20,7 @@ ALTOGETHER = 10 * PATIENCE
 AT_ONCE = 16
 """Workflows at a time: two cores start about one Pod a second."""
 
-COMPLETED = f"{names.ARGO_DOMAIN}/completed"
+COMPLETED = f"{argo_names.DOMAIN}/completed"
 """Label of a Workflow that is over."""
 
 Json = Any
@@ -74,7 +75,7 @@ def run_all(ns: Namespace, wanted: list[str]) -> dict[str, Outcome]:
     known = {one["metadata"]["name"]: one for one in get(ns.name, "workflows")["items"]}
     pods: dict[str, list[Json]] = {}
     for pod in get(ns.name, "pods")["items"]:
-        pods.setdefault(pod["metadata"]["labels"].get(names.WORKFLOW_LABEL, ""), []).append(pod)
+        pods.setdefault(pod["metadata"]["labels"].get(argo_names.WORKFLOW_LABEL, ""), []).append(pod)
     return {
         shape: Outcome(Run(ns.name, known[name]), pods.get(name, [])) for shape, name in submitted.items()
     }

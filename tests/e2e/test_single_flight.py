@@ -2,6 +2,7 @@
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from tests.e2e import server
 from tests.e2e.cluster import Namespace
@@ -74,7 +75,7 @@ def test_who_waited_for_a_step_that_failed_runs_beside_the_others(ns: Namespace)
 
 def _ran(pod: dict) -> tuple[str, str]:
     """From when to when its main container ran."""
-    (main,) = (one for one in pod["status"]["containerStatuses"] if one["name"] == names.MAIN_CONTAINER)
+    (main,) = (one for one in pod["status"]["containerStatuses"] if one["name"] == argo.MAIN_CONTAINER)
     ended = main["state"]["terminated"]
     return ended["startedAt"], ended["finishedAt"]
 
@@ -106,7 +107,7 @@ def test_who_waits_for_a_step_that_is_taken_away_runs(ns: Namespace, how: str) -
 
 
 def test_nobody_waits_longer_than_a_fifth_of_his_deadline(ns: Namespace) -> None:
-    """A leader that finds no node holds no follower up for longer than a fifth of the follower's deadline."""
+    """A runner that finds no node makes no waiter wait for longer than a fifth of the waiter's deadline."""
     nowhere = container(nodeSelector={"stepmemo.dev/e2e": "no-such-node"})
     leader = ns.submit(nowhere)
     wait_for("Pod of the leader", lambda: ns.workflow(leader).memoized_pods() or None)
@@ -130,7 +131,7 @@ def test_runs_that_refresh_do_not_wait_for_each_other(ns: Namespace) -> None:
 
 @pytest.mark.parametrize("limit", ["parallelism", "mutex", "quota"])
 def test_limits_and_waiting_do_not_lock_each_other_up(ns: Namespace, setting: Setting, limit: str) -> None:
-    """Held steps under Argo's parallelism, a mutex of theirs or a quota of Pods all come to an end."""
+    """Gated steps under Argo's parallelism, a mutex of theirs or a quota of Pods all come to an end."""
     step, spec = container(SLOW), {}
     if limit == "parallelism":
         spec = {"parallelism": 2}
@@ -147,7 +148,7 @@ def test_limits_and_waiting_do_not_lock_each_other_up(ns: Namespace, setting: Se
 
 
 def test_held_pods_are_freed_by_hand(ns: Namespace) -> None:
-    """`stepmemo release` frees a namespace's held Pods, and they run."""
+    """`stepmemo release` releases a namespace's gated Pods, and they run."""
     leader = ns.submit(container(STUCK, podSpecPatch=QUICK_END))
     started(ns, leader)
     follower = ns.submit(container())

@@ -32,7 +32,7 @@ def test_a_fan_out_over_items_that_share_a_key(ns: Namespace) -> None:
     assert second.answers()[0] in first.answers()
 
 
-def test_an_equal_task_later_in_the_same_dag_is_answered(ns: Namespace) -> None:
+def test_an_equal_task_later_in_the_same_dag_is_a_hit(ns: Namespace) -> None:
     tasks = [{"name": "a", "template": "step"}, {"name": "b", "template": "step", "depends": "a"}]
     run = ns.run({"name": "main", "dag": {"tasks": tasks}}, container(), entrypoint="main")
     twice(run, ran=(1,))
@@ -79,7 +79,7 @@ def test_a_cron_workflow_by_hand_and_by_its_clock(ns: Namespace, setting: Settin
     twice(first, ns.finished(name))
 
 
-def test_exit_handlers_and_hooks_are_answered(ns: Namespace) -> None:
+def test_exit_handlers_and_hooks_are_hits(ns: Namespace) -> None:
     def hook(name: str) -> dict:
         return container(f"{RANDOM} > /tmp/out", name=name, memoize=memo(name))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from tests.e2e import server
 from tests.e2e.cluster import Namespace, grant
@@ -121,7 +122,7 @@ def test_five_hits_in_a_row_hand_their_outputs_on(ns: Namespace) -> None:
     unscheduled(runs[1])
 
 
-def test_the_pod_and_the_workflow_tell_people_where_the_answer_came_from(ns: Namespace) -> None:
+def test_the_pod_and_the_workflow_say_where_the_hit_came_from(ns: Namespace) -> None:
     first = ns.run(container(f"sleep 2; {RANDOM} > /tmp/out")).settled()
     second = ns.run(container(f"sleep 2; {RANDOM} > /tmp/out"))
     unscheduled(second)
@@ -147,7 +148,7 @@ def test_a_miss_costs_its_pod_nothing(ns: Namespace) -> None:
     assert list(ns.entries()) == ["k"]
 
 
-def test_an_entry_that_cannot_answer_lets_the_held_pod_run(ns: Namespace) -> None:
+def test_an_entry_that_cannot_be_served_lets_the_gated_pod_run(ns: Namespace) -> None:
     ns.put("k", entry({"parameters": [{"name": "other", "value": "1"}]}))
     first, second = ns.runs(container())
     twice(first, second)
@@ -162,7 +163,7 @@ def test_a_wide_fan_out_of_hits_is_collected_without_a_miss(ns: Namespace, attem
     ns.config_map(
         ns.cache,
         {key: entry({"result": answer, "exitCode": "0"}) for key, answer in answers.items()},
-        {names.CONFIGMAP_TYPE: "Cache"},
+        {argo.CONFIGMAP_TYPE: "Cache"},
     )
     each = script(inputs={"parameters": [{"name": "x"}]}, memoize=memo("k{{inputs.parameters.x}}"))
     fan: dict[str, Any] = {

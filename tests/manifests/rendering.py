@@ -18,9 +18,9 @@ CLUSTER_WIDE = ("Namespace", "ClusterRole", "ClusterRoleBinding", "MutatingWebho
 
 
 def render(directory: Path, namespace: str = "") -> list[Json]:
-    """The objects of a kustomization with its images, its namespace and its one replacement applied."""
+    """The objects of a kustomization with its images and its namespace applied."""
     kustomization = yaml.safe_load((directory / "kustomization.yaml").read_text(encoding="utf-8"))
-    known = {"apiVersion", "kind", "namespace", "images", "replacements", "resources"}
+    known = {"apiVersion", "kind", "namespace", "images", "resources"}
     assert set(kustomization) <= known, "this reader does not know all of it"
     documents = [
         deepcopy(document)  # YAML's anchors give one object to two places
@@ -39,12 +39,6 @@ def render(directory: Path, namespace: str = "") -> list[Json]:
         if document["kind"] == "Deployment":
             for container in document["spec"]["template"]["spec"]["containers"]:
                 container["image"] = images[container["image"]]
-    for replacement in kustomization.get("replacements", ()):
-        source, (target,) = replacement["source"], replacement["targets"]
-        (target_path,) = target["fieldPaths"]
-        value = _at(_named(documents, source), source["fieldPath"].split("."))
-        *parents, last = target_path.split(".")
-        _at(_named(documents, target["select"]), parents)[last] = value
     return documents
 
 
@@ -70,13 +64,3 @@ def _named(documents: list[Json], wanted: Json) -> Json:
         d for d in documents if (d["kind"], d["metadata"]["name"]) == (wanted["kind"], wanted["name"])
     )
     return found
-
-
-def _at(value: Any, path: list[str]) -> Any:
-    for part in path:
-        if part.startswith("["):
-            name = part.strip("[]").partition("=")[2]
-            (value,) = (item for item in value if item["name"] == name)
-        else:
-            value = value[part]
-    return value

@@ -15,5 +15,5 @@ def test_the_server_is_told_and_has_no_right_that_only_the_keeper_needs() -> Non
     (deployment,) = (d for d in with_it if d["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     environment = {variable["name"]: variable.get("value", "stepmemo") for variable in container["env"]}
-    assert settings.parse([], environment).keeping is None
-    assert settings.parse(["--access=service"], environment).keeping is not None
+    assert settings.parse([], environment).access == "direct"
+    assert settings.parse(["--access=service"], environment).access == "service"

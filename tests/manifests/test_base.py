@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
+from argo import names as argo
+from argo import templates
 from certs import cluster
 from memoize import names
 from tests.manifests.rendering import BASE, CLUSTER_WIDE, render
-from webhook import admission, server, settings, templates
+from webhook import admission, server, settings
+from webhook.__main__ import CONTAINER
 
 Json = dict[str, Any]
-DEFAULTS = {flag.name: flag.default for flag in settings.FLAGS}
+DEFAULTS = {flag: setting.default for flag, setting in settings.DECLARED.items()}
 
 
 KEEPER = "stepmemo-keeper"
@@ -44,16 +47,23 @@ def test_kustomize_makes_the_same_of_it() -> None:
 
 
 def test_the_image_is_written_in_one_place_and_the_server_injects_the_one_it_runs() -> None:
-    (image,) = yaml.safe_load((BASE / "kustomization.yaml").read_text())["images"]
-    name = f"{image['newName']}:{image['newTag']}"
-    env = {variable["name"]: variable.get("value") for variable in container()["env"]}
-    assert container()["image"] == env["STEPMEMO_IMAGE"] == name
+    kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
+    (image,) = kustomization["images"]
+    assert container()["image"] == f"{image['newName']}:{image['newTag']}"
     assert sum(path.read_text().count(image["newName"]) for path in BASE.iterdir()) == 1
+    assert "replacements" not in kustomization
+    assert container()["name"] == CONTAINER, "whose image the server looks for in its Pod"
+    env = {variable["name"]: variable for variable in container()["env"]}
+    assert "STEPMEMO_IMAGE" not in env
+    assert {name: variable["valueFrom"]["fieldRef"]["fieldPath"] for name, variable in env.items()} == {
+        "STEPMEMO_NAMESPACE": "metadata.namespace",
+        "STEPMEMO_POD_NAME": "metadata.name",
+    }
 
 
 def test_the_servers_environment_is_one_that_the_server_accepts() -> None:
     environment = {v["name"]: v.get("value", "stepmemo") for v in container()["env"]}
-    assert set(environment) <= {flag.env for flag in settings.FLAGS}
+    assert set(environment) <= {setting.variable for setting in settings.DECLARED.values()}
     chosen = settings.parse([], environment)
     assert chosen.inject.image_pull_policy == container()["imagePullPolicy"]
 
@@ -138,7 +148,7 @@ def test_the_rules_send_the_workflow_webhook_what_its_code_looks_at() -> None:
     plurals = {kind.lower() + "s": kind for kind in templates.KINDS}
     seen: dict[str, set[str]] = {}
     for rule in webhooks()["workflows.stepmemo.dev"]["rules"]:
-        assert [f"{rule['apiGroups'][0]}/{rule['apiVersions'][0]}"] == [names.ARGO_API_VERSION]
+        assert [f"{rule['apiGroups'][0]}/{rule['apiVersions'][0]}"] == [argo.API_VERSION]
         for plural in rule["resources"]:
             kind = plurals[plural]
             assert rule["scope"] == (
@@ -162,7 +172,7 @@ def test_the_rules_send_the_pod_webhook_the_creation_of_pods() -> None:
 def test_the_match_conditions_speak_of_the_contracts_names() -> None:
     conditions = json.dumps([webhook["matchConditions"] for webhook in webhooks().values()])
     found = set(re.findall(r"'([\w.]+\.[\w.]+/[\w-]+)'", conditions))
-    assert found == {names.MEMOIZE, names.MODE, names.KEY, names.WORKFLOW_LABEL}
+    assert found == {names.MEMOIZE, names.MODE, names.KEY, argo.WORKFLOW_LABEL}
 
 
 def test_every_object_is_labelled_and_in_its_namespace() -> None:
@@ -175,31 +185,32 @@ def test_every_object_is_labelled_and_in_its_namespace() -> None:
 
 
 def test_rights_are_those_that_are_used_and_no_others() -> None:
-    def rights(kind: str, name: str = "stepmemo") -> dict[str, Any]:
+    def permissions(kind: str, name: str = "stepmemo") -> dict[str, Any]:
         return {
             "/".join([*rule["apiGroups"], *rule["resources"], *rule.get("resourceNames", ())]): rule["verbs"]
             for rule in find(kind, name)["rules"]
         }
 
-    assert rights("ClusterRole") == {
+    assert permissions("ClusterRole") == {
         "/namespaces": ["get"],
         "argoproj.io/workflows/workflowtemplates/clusterworkflowtemplates": ["get"],
         "/events": ["create"],
         "admissionregistration.k8s.io/mutatingwebhookconfigurations/stepmemo": ["list", "watch", "patch"],
     }
-    assert rights("Role") == {
+    assert permissions("Role") == {
         f"/secrets/{DEFAULTS['secret']}": ["get", "update"],
         "/secrets": ["create"],
+        "/pods": ["get"],
     }
     assert cluster.CONFIGURATIONS.endswith("/mutatingwebhookconfigurations")
-    assert rights("ClusterRole", KEEPER) == {
+    assert permissions("ClusterRole", KEEPER) == {
         "/configmaps": ["get", "list", "watch", "create", "patch"],
         "/pods": ["get", "list", "watch", "patch", "delete"],
         "/pods/status": ["patch"],
         "argoproj.io/workflowtaskresults": ["get", "create", "patch", "delete"],
         "authentication.k8s.io/tokenreviews": ["create"],
     }
-    assert rights("Role", KEEPER) == {
+    assert permissions("Role", KEEPER) == {
         f"coordination.k8s.io/leases/{KEEPER}": ["get", "update"],
         "coordination.k8s.io/leases": ["create"],
     }

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from argo.steppod import Owner
 from memoize.reasons import Reason
+from server.events import Events
+from server.lookups import Lookups
+from server.tls import ServingCertificate
 from tests.cluster import Cluster
 from tests.manifests.rendering import BASE, CLUSTER_WIDE, DIRECT, IMAGE_VOLUME, overlay, render
 from tests.waiting import until
 from tests.webhook.serving import api_client, certify
-from webhook import trial
-from webhook.containers import InjectSettings
-from webhook.events import Events
-from webhook.lookups import Lookups
-from webhook.pods import Owner
+from webhook.inject import preflight
+from webhook.inject.containers import InjectSettings
 from webhook.server import BODY_LIMIT
-from webhook.tls import ServingCertificate
 
 Json = dict[str, Any]
 PLURALS = {
@@ -109,7 +109,7 @@ async def test_with_the_component_it_may_try_image_volumes(cluster: Cluster) -> 
     rules = _rules("Role", "stepmemo-image-volume", overlay(IMAGE_VOLUME))
     token = cluster.service_account(namespace, "stepmemo", rules)
     async with api_client(cluster, token=token) as api:
-        await trial.require_image_volumes(api, namespace, InjectSettings(image="stepmemo:test"))
+        await preflight.require_image_volumes(api, namespace, InjectSettings(image="stepmemo:test"))
 
 
 def _rules(kind: str, name: str = "stepmemo", documents: list[Json] | None = None) -> list[Json]:

@@ -7,13 +7,13 @@ from tests.manifests.rendering import DIRECT, render
 SIDECAR = Path(__file__).parents[2] / "sidecar"
 
 
-def rights() -> dict[str, list[str]]:
+def permissions() -> dict[str, list[str]]:
     (role,) = (document for document in render(DIRECT, "work") if document["kind"] == "Role")
     return {"/".join([*rule["apiGroups"], *rule["resources"]]): rule["verbs"] for rule in role["rules"]}
 
 
 def test_steps_may_use_caches_report_results_and_tell_events() -> None:
-    assert rights() == {
+    assert permissions() == {
         "/configmaps": ["get", "create", "patch"],
         "argoproj.io/workflowtaskresults": ["create", "patch"],
         "/events": ["create"],

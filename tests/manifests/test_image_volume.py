@@ -2,7 +2,7 @@ from typing import Any
 
 from tests.manifests.rendering import BASE, IMAGE_VOLUME, overlay, render
 from webhook import settings
-from webhook.delivery import Delivery
+from webhook.pods.delivery import Delivery
 
 Json = dict[str, Any]
 
@@ -20,9 +20,9 @@ def environment(documents: list[Json]) -> dict[str, str]:
 
 def test_the_server_is_told_and_nothing_else_changes() -> None:
     with_it, without = environment(overlay(IMAGE_VOLUME)), environment(render(BASE))
-    assert with_it == {**without, "STEPMEMO_GATE": "image-volume"}
-    assert settings.parse([], with_it).inject.gate is Delivery.IMAGE_VOLUME
-    assert settings.parse([], without).inject.gate is Delivery.INIT
+    assert with_it == {**without, "STEPMEMO_INJECTION": "image-volume"}
+    assert settings.parse([], with_it).inject.injection is Delivery.IMAGE_VOLUME
+    assert settings.parse([], without).inject.injection is Delivery.INIT_CONTAINER
 
 
 def test_the_server_may_create_pod_templates_in_its_own_namespace_and_nothing_else() -> None:

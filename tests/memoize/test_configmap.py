@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memoize import configmap, names
+from argo import names as argo
+from memoize import configmap
 from memoize.configmap import MOST_BYTES
 from memoize.reasons import Reason
 
@@ -14,7 +15,7 @@ CACHE: dict[str, Any] = {
     "metadata": {
         "name": "c",
         "resourceVersion": "7",
-        "labels": {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE},
+        "labels": {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE},
     },
     "data": {"a": "1", "b": "2"},
 }
@@ -34,7 +35,7 @@ def test_added_entries_leave_the_others_alone():
     assert apply(configmap.added({"b": "3", "c": "4"}), CACHE)["data"] == {"a": "1", "b": "3", "c": "4"}
 
 
-@pytest.mark.parametrize("labels", [{}, {names.CONFIGMAP_TYPE: "Parameter"}])
+@pytest.mark.parametrize("labels", [{}, {argo.CONFIGMAP_TYPE: "Parameter"}])
 @pytest.mark.parametrize("patch", [configmap.added({"a": "2"}), configmap.replaced({"a": ("1", "2")})])
 def test_no_patch_applies_without_the_label(labels: dict[str, str], patch: list[dict[str, Any]]):
     other = {**CACHE, "metadata": {"labels": labels}}

@@ -3,8 +3,10 @@
 import json
 import re
 from copy import deepcopy
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from memoize.spec import Memo
 from tests.memoize.test_strictjson import VALUES
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ELSEWHERE = timezone(timedelta(hours=-9))
 OUTPUTS = {"parameters": [{"name": "out", "value": "x", "valueFrom": {"path": "/tmp/out"}}], "exitCode": "0"}
 ARGO_WROTE = json.dumps(
     {
@@ -81,7 +84,7 @@ def entry(**fields: Any) -> str:
 
 
 def found(text: str, memo: Memo = MEMO, wanted: Declared = WANTED, now: datetime = NOW) -> Hit | Miss:
-    return look_up({memo.place: text}, memo, wanted, now)
+    return look_up({memo.data_key: text}, memo, wanted, now)
 
 
 def reason(*args: Any, **kwargs: Any) -> Reason:
@@ -264,88 +267,95 @@ class TestForm:
         )
 
 
+@dataclass(frozen=True)
+class Case:
+    """A lookup of `memo`, by a step that declares `wanted`, in a cache whose one `entry` is 4 minutes old."""
+
+    name: str
+    want_reason: Reason
+    entry: str = ARGO_WROTE
+    memo: Memo = MEMO
+    wanted: Declared = WANTED
+    now: datetime = NOW
+    want_detail: str = ""
+
+
+def of_age(max_age: str) -> Memo:
+    return Memo("hello-1", "c", max_age)
+
+
+HOUR_AHEAD = "2026-01-02T04:04:05Z"
+NO_VALUE = {"parameters": [{"name": "out"}]}
+LOOK_UPS = [
+    Case("an entry that Argo wrote", Reason.HIT),
+    Case("no maxAge", Reason.HIT, memo=of_age("")),
+    Case("as old as maxAge", Reason.HIT, memo=of_age("4m")),
+    Case("as old as maxAge, said otherwise", Reason.HIT, memo=of_age("240s")),
+    Case("a second older than maxAge", Reason.EXPIRED, memo=of_age("3m59s")),
+    Case("a nanosecond older than maxAge", Reason.EXPIRED, memo=of_age("239999999999ns")),
+    Case("maxAge 0", Reason.EXPIRED, memo=of_age("0")),
+    Case("maxAge 0s", Reason.EXPIRED, memo=of_age("0s")),
+    Case("maxAge below 0", Reason.EXPIRED, memo=of_age("-1h")),
+    Case("maxAge is no duration", Reason.INVALID_ANNOTATIONS, memo=of_age("one hour"), want_detail=ANY),
+    Case("from the future", Reason.HIT, entry(creationTimestamp=HOUR_AHEAD), of_age("1s")),
+    Case("from the future, maxAge 0", Reason.EXPIRED, entry(creationTimestamp=HOUR_AHEAD), of_age("0")),
+    Case("from the future, below 0", Reason.EXPIRED, entry(creationTimestamp=HOUR_AHEAD), of_age("-1h")),
+    Case("made now, maxAge 0", Reason.EXPIRED, entry(creationTimestamp=f"{NOW:%FT%TZ}"), of_age("0")),
+    Case("made now, maxAge below 0", Reason.EXPIRED, entry(creationTimestamp=f"{NOW:%FT%TZ}"), of_age("-1h")),
+    Case("a clock in another zone", Reason.HIT, memo=of_age("4m"), now=NOW.astimezone(ELSEWHERE)),
+    Case("no creation time, no maxAge", Reason.HIT, entry(creationTimestamp=None)),
+    Case("no creation time, a long maxAge", Reason.EXPIRED, entry(creationTimestamp=None), of_age("9999h")),
+    Case("outputs null", Reason.INCOMPLETE_ENTRY, entry(outputs=None), want_detail="without parameter out"),
+    Case("outputs empty", Reason.INCOMPLETE_ENTRY, entry(outputs={}), want_detail="without parameter out"),
+    Case("no value", Reason.INCOMPLETE_ENTRY, entry(outputs=NO_VALUE), want_detail="without parameter out"),
+    Case("nothing declared, outputs null", Reason.HIT, entry(outputs=None), wanted=Declared()),
+    Case("nothing declared, outputs empty", Reason.HIT, entry(outputs={}), wanted=Declared()),
+    Case("nothing declared, outputs there", Reason.HIT, entry(outputs=OUTPUTS), wanted=Declared()),
+    Case("no result", Reason.INCOMPLETE_ENTRY, wanted=Declared(result=True), want_detail=ANY),
+    Case("an empty result", Reason.HIT, entry(outputs={"result": ""}), wanted=Declared(result=True)),
+    Case(
+        "no artifact", Reason.INCOMPLETE_ENTRY, wanted=Declared(artifacts=({"name": "a"},)), want_detail=ANY
+    ),
+    Case("no optional artifact", Reason.HIT, wanted=Declared(artifacts=({"name": "a", "optional": True},))),
+    Case("a hashed key stands in it", Reason.HIT, entry(stepmemo={"key": "a b"}), Memo("a b", "c")),
+    Case(
+        "another hashed key",
+        Reason.KEY_MISMATCH,
+        entry(stepmemo={"key": "a  b"}),
+        Memo("a b", "c"),
+        want_detail=ANY,
+    ),
+    Case("no hashed key", Reason.KEY_MISMATCH, entry(stepmemo={}), Memo("a b", "c"), want_detail=ANY),
+    Case(
+        "nothing of ours, a hashed key",
+        Reason.KEY_MISMATCH,
+        entry(stepmemo=None),
+        Memo("a b", "c"),
+        want_detail=ANY,
+    ),
+    Case("a key that Argo allows is not repeated", Reason.HIT, entry(stepmemo={})),
+    Case(
+        "a key that Argo allows is another",
+        Reason.KEY_MISMATCH,
+        entry(stepmemo={"key": "hello-2"}),
+        want_detail=ANY,
+    ),
+]
+
+
 class TestLookUp:
-    def test_an_entry_that_argo_wrote_is_a_hit(self):
-        result = found(ARGO_WROTE)
-        assert isinstance(result, Hit)
-        assert result.entry.outputs == OUTPUTS
+    @pytest.mark.parametrize("case", LOOK_UPS, ids=lambda case: case.name)
+    def test_an_entry_is_worth_this_to_a_step(self, case: Case):
+        result = look_up({data_key(case.memo.key): case.entry}, case.memo, case.wanted, case.now)
+        assert (Reason.HIT if isinstance(result, Hit) else result.reason) is case.want_reason
+        if isinstance(result, Hit):
+            assert result.entry == Entry.parse(case.entry)
+        else:
+            assert case.want_detail in (ANY, result.detail)
 
     @pytest.mark.parametrize("data", [{}, {"other": ARGO_WROTE}, {"hello-1": ""}])
     def test_no_entry_is_a_miss(self, data: dict[str, str]):
         assert look_up(data, MEMO, WANTED, NOW) == Miss(Reason.MISS)
-
-    @pytest.mark.parametrize(
-        ("max_age", "expected"),
-        [
-            ("", Reason.HIT),
-            ("4m", Reason.HIT),
-            ("3m59s", Reason.EXPIRED),
-            ("239999999999ns", Reason.EXPIRED),
-            ("240s", Reason.HIT),
-            ("0", Reason.EXPIRED),
-            ("0s", Reason.EXPIRED),
-            ("-1h", Reason.EXPIRED),
-            ("one hour", Reason.INVALID_ANNOTATIONS),
-        ],
-    )
-    def test_an_entry_four_minutes_old_answers_up_to_an_age_of_four_minutes(
-        self, max_age: str, expected: Reason
-    ):
-        assert reason(ARGO_WROTE, Memo("hello-1", "c", max_age)) is expected
-
-    def test_an_entry_from_the_future_is_fresh(self):
-        assert (
-            reason(entry(creationTimestamp="2026-01-02T04:04:05Z"), Memo("hello-1", "c", "1s")) is Reason.HIT
-        )
-
-    @pytest.mark.parametrize("max_age", ["0", "-1h"])
-    @pytest.mark.parametrize("made", ["2026-01-02T03:04:05Z", "2026-01-02T04:04:05Z"])
-    def test_under_an_age_of_nothing_or_less_not_even_an_entry_of_now_or_later_answers(
-        self, made: str, max_age: str
-    ):
-        assert reason(entry(creationTimestamp=made), Memo("hello-1", "c", max_age)) is Reason.EXPIRED
-
-    def test_the_clocks_time_zone_does_not_matter(self):
-        elsewhere = NOW.astimezone(timezone(timedelta(hours=-9)))
-        assert reason(ARGO_WROTE, Memo("hello-1", "c", "4m"), now=elsewhere) is Reason.HIT
-
-    def test_an_entry_without_a_creation_time_answers_only_where_entries_never_expire(self):
-        text = entry(creationTimestamp=None)
-        assert reason(text) is Reason.HIT
-        assert reason(text, Memo("hello-1", "c", "9999h")) is Reason.EXPIRED
-
-    @pytest.mark.parametrize("outputs", [None, {}, {"parameters": [{"name": "out"}]}])
-    def test_an_entry_without_a_declared_output_is_incomplete_and_says_of_what(self, outputs: object):
-        result = found(entry(outputs=outputs))
-        assert result == Miss(Reason.INCOMPLETE_ENTRY, "without parameter out")
-
-    @pytest.mark.parametrize("outputs", [None, {}, OUTPUTS])
-    def test_a_step_without_outputs_is_answered_by_any_entry(self, outputs: object):
-        assert reason(entry(outputs=outputs), wanted=Declared()) is Reason.HIT
-
-    def test_a_result_counts_only_where_it_is_used(self):
-        assert reason(ARGO_WROTE, wanted=Declared(result=True)) is Reason.INCOMPLETE_ENTRY
-        assert reason(entry(outputs={"result": ""}), wanted=Declared(result=True)) is Reason.HIT
-
-    def test_an_optional_artifact_may_be_absent(self):
-        assert reason(ARGO_WROTE, wanted=Declared(artifacts=({"name": "a", "optional": True},))) is Reason.HIT
-        assert reason(ARGO_WROTE, wanted=Declared(artifacts=({"name": "a"},))) is Reason.INCOMPLETE_ENTRY
-
-    @pytest.mark.parametrize(
-        ("own", "expected"),
-        [
-            ({"key": "a b"}, Reason.HIT),
-            ({"key": "a  b"}, Reason.KEY_MISMATCH),
-            ({}, Reason.KEY_MISMATCH),
-            (None, Reason.KEY_MISMATCH),
-        ],
-    )
-    def test_a_hashed_key_must_stand_in_the_entry(self, own: object, expected: Reason):
-        assert reason(entry(stepmemo=own), Memo("a b", "c")) is expected
-
-    def test_a_key_that_argo_allows_need_not_stand_in_the_entry_but_must_not_be_another(self):
-        assert reason(entry(stepmemo={})) is Reason.HIT
-        assert reason(entry(stepmemo={"key": "hello-2"})) is Reason.KEY_MISMATCH
 
     def test_a_step_with_the_digest_of_its_key_alone_shares_entries_with_those_that_have_the_key(self):
         whole, handed_on = Memo("a b", "c"), Memo("", "c", digest=data_key("a b"))

@@ -73,14 +73,15 @@ def test_steps_find_one_anothers_entries_if_they_have_one_key_however_it_is_hand
     for step in (step_of(one), step_of(one).without_key()):
         assert Step.from_json(step.to_json()) == step
         for reader in (step_of(other), step_of(other).without_key()):
-            assert (step.place == reader.place) == (one == other)
-            assert one != other or belongs(step.entry_key, reader.place)
+            assert (step.data_key == reader.data_key) == (one == other)
+            assert one != other or belongs(step.entry_key, reader.data_key)
 
 
 @given(KEYS, KEYS)
 def test_no_authors_key_is_taken_for_what_stands_in_the_place_of_another(written: str, other: str):
     """An author may write a digest as his key; it has a place of its own all the same."""
-    assert step_of(data_key(other)).place != step_of(other).without_key().place or data_key(other) == other
+    shortened = step_of(other).without_key().data_key
+    assert step_of(data_key(other)).data_key != shortened or data_key(other) == other
 
 
 @given(KEYS, KEYS)

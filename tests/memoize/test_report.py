@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from argo import names as argo
 from memoize import names
 from memoize.entry import LONGEST_TOOK, Entry
 from memoize.outcome import Outcome
@@ -25,7 +26,7 @@ STEP = Step("hello-1", "c", "1h", "wf-1", "wf", "uid", "", False, False, DECLARE
 
 def result(complete: str = "true", posted_for: str = "", **fields: Any) -> dict[str, Any]:
     annotations = {names.POSTED_FOR: posted_for} if posted_for else {}
-    labels = {names.OUTPUTS_COMPLETED: complete}
+    labels = {argo.OUTPUTS_COMPLETED: complete}
     metadata = {"name": "wf-1", "labels": labels, "annotations": annotations, "resourceVersion": "7"}
     return {"metadata": metadata, "outputs": OUTPUTS, **fields}
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from argo.fields import Kind
 from memoize import names, spec
-from memoize.fields import Kind
 from memoize.key import data_key
 from memoize.spec import Memo
 
@@ -152,7 +152,7 @@ def test_a_pod_may_carry_the_digest_in_the_place_of_its_key():
     memo, errors = spec.from_pod(annotations, "metadata")
     assert errors == []
     assert memo == Memo("", "results", "1h", digest=DIGEST)
-    assert memo.place == Memo("a b", "results").place
+    assert memo.data_key == Memo("a b", "results").data_key
     assert spec.from_annotations(annotations, "metadata") == (None, [])
 
 

@@ -54,3 +54,24 @@ def test_the_declared_outputs_are_readable_json():
         "archives_logs": False,
         "resource": False,
     }
+
+
+def declaring(declared: Declared | None) -> Step:
+    return Step("k", "c", "", "n", "w", "u", "", include_result=False, gc=False, declared=declared)
+
+
+@pytest.mark.parametrize(
+    ("declared", "concerned"),
+    [
+        (None, True),
+        (Declared(), False),
+        (Declared(archive={"s3": {"bucket": "logs"}}), True),
+        (Declared(artifacts=({"name": "a"},)), True),
+        (Declared(artifacts=({"name": "a", "artifactGC": {"strategy": "Never"}},)), False),
+        (Declared(artifacts=({"name": "a", "artifactGC": {"strategy": "Never"}}, {"name": "b"})), True),
+    ],
+)
+def test_artifacts_follow_the_workflow_where_one_leaves_it_to_it(
+    declared: Declared | None, concerned: bool
+) -> None:
+    assert declaring(declared).artifacts_follow_workflow is concerned

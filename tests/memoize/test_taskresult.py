@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from argo import names as argo
 from memoize import names
 from memoize.outputs import Declared
 from memoize.step import Step
@@ -13,8 +14,8 @@ from memoize.taskresult import (
     closed,
     completed,
     empty,
-    keeping_out,
-    kept_out,
+    placeholder,
+    placeholder_for,
     posted_by_us,
     taken_back,
     version,
@@ -37,7 +38,7 @@ def test_an_answer_is_complete_marked_the_readers_and_owned_by_the_workflow():
         "kind": "WorkflowTaskResult",
         "metadata": {
             "name": "wf-1",
-            "labels": {names.WORKFLOW_LABEL: "wf", names.OUTPUTS_COMPLETED: "true"},
+            "labels": {argo.WORKFLOW_LABEL: "wf", argo.OUTPUTS_COMPLETED: "true"},
             "annotations": {names.POSTED_FOR: "pod-uid"},
             "ownerReferences": [OWNER],
         },
@@ -54,7 +55,7 @@ def test_an_empty_result_says_nothing_but_whose_it_is():
         "kind": "WorkflowTaskResult",
         "metadata": {
             "name": "wf-1",
-            "labels": {names.WORKFLOW_LABEL: "wf", names.OUTPUTS_COMPLETED: "false"},
+            "labels": {argo.WORKFLOW_LABEL: "wf", argo.OUTPUTS_COMPLETED: "false"},
             "ownerReferences": [OWNER],
         },
     }
@@ -68,7 +69,7 @@ def test_an_entry_without_outputs_makes_an_answer_without_any(outputs: dict[str,
 def test_both_carry_the_instance_id_of_their_controller():
     blue = STEP._replace(instance_id="blue")
     for body in (answer(blue, DECLARED, "pod-uid", OUTPUTS), empty(blue)):
-        assert body["metadata"]["labels"][names.INSTANCE_ID] == "blue"
+        assert body["metadata"]["labels"][argo.INSTANCE_ID] == "blue"
 
 
 def test_each_is_told_for_what_it_is():
@@ -80,7 +81,7 @@ def test_each_is_told_for_what_it_is():
 def test_taking_back_leaves_neither_outputs_nor_a_mark_in_that_version_alone():
     assert taken_back("7") == {
         "metadata": {
-            "labels": {names.OUTPUTS_COMPLETED: "false"},
+            "labels": {argo.OUTPUTS_COMPLETED: "false"},
             "annotations": {names.POSTED_FOR: None},
             "resourceVersion": "7",
         },
@@ -104,13 +105,13 @@ def test_a_result_of_any_form_is_read(metadata: Any, fields: Any):
 
 
 def test_a_result_that_keeps_answers_out_is_an_empty_one_that_says_for_which_pod():
-    body = keeping_out(STEP, "pod-uid")
-    assert (kept_out(body), kept_out(empty(STEP)), posted_by_us(body)) == ("pod-uid", "", "")
+    body = placeholder(STEP, "pod-uid")
+    assert (placeholder_for(body), placeholder_for(empty(STEP)), posted_by_us(body)) == ("pod-uid", "", "")
     del body["metadata"]["annotations"]
     assert body == empty(STEP)
 
 
 def test_closing_says_that_nothing_more_comes_in_that_version_alone():
-    labels = {names.OUTPUTS_COMPLETED: "true"}
+    labels = {argo.OUTPUTS_COMPLETED: "true"}
     assert closed("7") == {"metadata": {"labels": labels, "resourceVersion": "7"}}
     assert closed("")["metadata"]["resourceVersion"] not in ("", None)

@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from argo import names as argo
 from certs import bundle
+from keeper.api.handlers import Service
+from keeper.cache.view import View
+from keeper.cache.writer import Writer
 from memoize import names
 from memoize.step import Step
 from tests.cluster import Cluster
 from tests.webhook.serving import api_client, certify
-from webhook.caches.view import View
-from webhook.service.api import Service
-from webhook.service.writer import Writer
 
 HOST = "127.0.0.1"
 SECONDS = 10
@@ -66,7 +67,7 @@ async def _serve(stack: AsyncExitStack, cluster: Cluster, directory: Path) -> in
 
 def create_pod(cluster: Cluster, namespace: str, account: str, name: str, step: Step) -> str:
     """Create the Pod of a step, which nothing ever starts; returns its UID."""
-    annotations = {names.KEY: step.key, names.CACHE: step.cache, names.NODE_ID: step.node_id}
+    annotations = {names.KEY: step.key, names.CACHE: step.cache, argo.NODE_ID: step.node_id}
     if step.max_age:
         annotations[names.MAX_AGE] = step.max_age
     status, body = cluster.create(
@@ -76,7 +77,7 @@ def create_pod(cluster: Cluster, namespace: str, account: str, name: str, step: 
             "metadata": {
                 "name": name,
                 "namespace": namespace,
-                "labels": {names.WORKFLOW_LABEL: step.workflow},
+                "labels": {argo.WORKFLOW_LABEL: step.workflow},
                 "annotations": annotations,
             },
             "spec": {"serviceAccountName": account, "containers": [{"name": "main", "image": "x"}]},

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from memoize import names
+from argo import names as argo
 
 CONFIGMAPS = "configmaps"
 RESULTS = "workflowtaskresults"
@@ -67,7 +67,7 @@ def call_of(method: str, resource: str, content_type: str, body: Any) -> Call:
         case "POST", "configmaps", "application/json":
             return Call.CREATE_CACHE
         case "POST", "workflowtaskresults", "application/json":
-            complete = body["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "true"
+            complete = body["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "true"
             return Call.POST_RESULT if complete else Call.KEEP_OUT
         case "PATCH", "workflowtaskresults", "application/merge-patch+json":
             return Call.TAKE_BACK if body else Call.READ_RESULT

@@ -1,10 +1,11 @@
 """The decision protocol as a model small enough to try every interleaving of it.
 
-What acts: the sidecar's gate, the parent of Python (`answer.c`, `capture.c`); Python itself (`check.py`,
-`result.py`); the gates in front of the step's own commands (`decide.c`); the step, which reports; and the
-network, which may lose an answer, or deliver a request at any later moment or never. Every step of an actor
-is one access to what they share: the claim, the decision, the step's WorkflowTaskResult. Time has no measure
-here: whatever may be over, may be over now. test_conformance.py holds the programs against the same order.
+What acts: the sidecar's entrypoint, the parent of Python (`answer.c`, `capture.c`); Python itself
+(`check.py`, `result.py`); the entrypoints in front of the step's own commands (`decide.c`); the step, which
+reports; and the network, which may lose an answer, or deliver a request at any later moment or never. Every
+step of an actor is one access to what they share: the claim, the decision, the step's WorkflowTaskResult.
+Time has no measure here: whatever may be over, may be over now. test_conformance.py holds the programs
+against the same order.
 
 `walk.py` explores all states; a `Bug` breaks the protocol, to see that the walk finds it.
 """
@@ -15,8 +16,8 @@ from typing import NamedTuple
 
 
 class Delivery(Enum):
-    INIT = "init"
-    """The sidecar's gate is an init container: it ends before others start; if it dies, the Pod fails."""
+    INIT_CONTAINER = "init-container"
+    """Our entrypoint is in an init container: it ends before others start; the Pod fails if it dies."""
     VOLUME = "image-volume"
     """It runs beside the others, and is started again once when it is killed with all that is in it."""
 
@@ -26,14 +27,14 @@ class Assumption(Enum):
 
     RETRACTION_LANDS = "Python can run, and the API server takes a retraction, within the time for it"
     NOT_KILLED_TWICE = "the sidecar's container is not killed a second time before there is a word"
-    OWNER_ANSWERS = "a sidecar that lives, or is started again, decides before a gate gives up on it"
+    OWNER_ANSWERS = "a sidecar that lives, or is started again, decides before an entrypoint gives up on it"
 
 
 class Bug(Enum):
     """A protocol that is not ours."""
 
     DECIDES_BEFORE_IT_POSTS = "hit is written, then the result posted"
-    RUNS_WITHOUT_THE_CLAIM = "a gate that loses the claim runs"
+    RUNS_WITHOUT_THE_CLAIM = "an entrypoint that loses the claim runs"
     POSTS_BEFORE_IT_CLAIMS = "the claim is taken to decide, not to post"
     GUESSES_AFTER_A_CONFLICT = "a 409 is taken for a result of ours without reading it"
     TRUSTS_A_LOST_POST = "a POST without an answer is taken for one that failed"
@@ -42,7 +43,7 @@ class Bug(Enum):
     RETRACTS_ANY_VERSION = "the retraction takes back whatever is there when it arrives"
     LOOKS_BEFORE_IT_READS = "the retraction looks for the decision first, then reads what to take back"
     IS_NOT_STARTED_AGAIN = "the container that was killed stays dead, and counts as restarted"
-    WAITS_FOR_EVER = "a gate never gives up on the owner of the claim"
+    WAITS_FOR_EVER = "an entrypoint never gives up on the owner of the claim"
 
 
 class Result(IntEnum):
@@ -83,12 +84,12 @@ class Py(NamedTuple):
 
 
 class State(NamedTuple):
-    """All there is. Gates are interchangeable: kept sorted."""
+    """All there is. Entrypoints are interchangeable: kept sorted."""
 
     parent: str = "start"
     python: Py | None = None
     kills: int = 0
-    gates: tuple[str, ...] = ()
+    entrypoints: tuple[str, ...] = ()
     claim: bool = False
     word: str = ""
     result: Result = Result.NONE
@@ -102,12 +103,12 @@ class State(NamedTuple):
 
 
 GONE = ("answered", "started", "gone")
-"""Where a gate is through; `gone` was stopped or killed before it came to anything."""
+"""Where an entrypoint is through; `gone` was stopped or killed before it came to anything."""
 ENDED = ("done", "dead")
 
 
 class Model:
-    """The steps of all actors, for one way to deliver the gate."""
+    """The steps of all actors, for one way to deliver the entrypoint."""
 
     def __init__(self, delivery: Delivery, bug: Bug | None = None) -> None:
         self.delivery = delivery
@@ -118,10 +119,10 @@ class Model:
         yield from self._parent(state)
         if state.python and state.python.at != "ended":
             yield from self._python(state, state.python)
-        for gate in self._open(state):
-            for what, then, after in self._gate(state, gate):
-                yield f"gate: {what}", _gate(after, gate, then)
-        if "started" in state.gates and state.result <= Result.EMPTY:
+        for entrypoint in self._open(state):
+            for what, then, after in self._entrypoint(state, entrypoint):
+                yield f"entrypoint: {what}", _entrypoint(after, entrypoint, then)
+        if "started" in state.entrypoints and state.result <= Result.EMPTY:
             over = state.result is Result.OURS
             yield "the step reports", state._replace(result=Result.OVER_OURS if over else Result.STEP)
 
@@ -130,8 +131,8 @@ class Model:
         yield from self._kill(state)
         if state.python and state.python.at != "ended":
             yield "python dies", _python(state, at="ended", good=False)
-        for gate in self._open(state):
-            yield "gate: is stopped or killed", _gate(state, gate, "gone")
+        for entrypoint in self._open(state):
+            yield "entrypoint: is stopped or killed", _entrypoint(state, entrypoint, "gone")
         if state.posts:
             yield "a POST arrives late", _posted(state)._replace(posts=state.posts - 1)
         if state.patch is not None:
@@ -139,7 +140,7 @@ class Model:
         if state.empty:
             yield "an empty result arrives late", _kept_out(state)._replace(empty=False)
 
-    # --- the sidecar's gate: answer.c, and after_a_kill in capture.c ---
+    # --- the sidecar's entrypoint: answer.c, and after_a_kill in capture.c ---
 
     def _parent(self, state: State) -> Iterator[tuple[str, State]]:
         python = state.python
@@ -172,8 +173,11 @@ class Model:
         if state.parent in ENDED:
             return
         after = state._replace(python=None, kills=state.kills + 1)
-        if self.delivery is Delivery.INIT:
-            yield "the Pod fails", after._replace(parent="dead", gates=("gone",) * len(state.gates))
+        if self.delivery is Delivery.INIT_CONTAINER:
+            yield (
+                "the Pod fails",
+                after._replace(parent="dead", entrypoints=("gone",) * len(state.entrypoints)),
+            )
         elif state.kills == 0 and self.bug is not Bug.IS_NOT_STARTED_AGAIN:
             yield "the sidecar is killed and started again", after._replace(parent="settle")
         else:
@@ -182,33 +186,33 @@ class Model:
             lost = _give_up(after, Assumption.NOT_KILLED_TWICE) if again else after
             yield "the sidecar is killed for good", lost
 
-    # --- a gate before a command: decide.c ---
+    # --- an entrypoint before a command: decide.c ---
 
     def _open(self, state: State) -> set[str]:
-        """Where gates are that are there and not through."""
+        """Where entrypoints are that are there and not through."""
         there = self.delivery is Delivery.VOLUME or state.parent in ENDED
-        return set(state.gates).difference(GONE) if there else set()
+        return set(state.entrypoints).difference(GONE) if there else set()
 
-    def _gate(self, state: State, gate: str) -> Iterator[tuple[str, str, State]]:
-        if gate in ("wait", "owner") and state.word:
-            yield "sees the word", _end_of_gate(state), state
-        elif gate == "wait":
+    def _entrypoint(self, state: State, entrypoint: str) -> Iterator[tuple[str, str, State]]:
+        if entrypoint in ("wait", "owner") and state.word:
+            yield "sees the word", _end_of_entrypoint(state), state
+        elif entrypoint == "wait":
             yield "waited long enough", "claim", state
-        elif gate == "claim":
+        elif entrypoint == "claim":
             if not state.claim:
                 yield "claims", "write", state._replace(claim=True)
             elif self.bug is Bug.RUNS_WITHOUT_THE_CLAIM:
                 yield "runs", "started", state
             else:
                 yield "loses the claim", "owner", state
-        elif gate == "owner":
+        elif entrypoint == "owner":
             if self.bug is not Bug.WAITS_FOR_EVER:
                 dead = state.parent == "dead"
                 after = state if dead else _give_up(state, Assumption.OWNER_ANSWERS)
                 yield "gives up on the owner", "write", after
-        elif gate == "write":
+        elif entrypoint == "write":
             after = _decide(state, "run")
-            yield "decides", _end_of_gate(after), after
+            yield "decides", _end_of_entrypoint(after), after
 
     # --- Python: check.py, result.py ---
 
@@ -323,11 +327,11 @@ def _python(state: State, **changes: object) -> State:
     return state._replace(python=state.python._replace(**changes))  # type: ignore[arg-type]
 
 
-def _gate(state: State, one: str, then: str) -> State:
-    """One of the gates that are at the same point goes on."""
-    others = list(state.gates)
+def _entrypoint(state: State, one: str, then: str) -> State:
+    """One of the entrypoints that are at the same point goes on."""
+    others = list(state.entrypoints)
     others[others.index(one)] = then
-    return state._replace(gates=tuple(sorted(others)))
+    return state._replace(entrypoints=tuple(sorted(others)))
 
 
 def _give_up(state: State, assumption: Assumption) -> State:
@@ -339,7 +343,7 @@ def _decide(state: State, word: str) -> State:
     return state if state.word else state._replace(word=word)
 
 
-def _end_of_gate(state: State) -> str:
+def _end_of_entrypoint(state: State) -> str:
     return "answered" if state.word == "hit" else "started"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.outputs import Declared
 from memoize.reasons import Reason
@@ -31,7 +32,7 @@ STEP = Step(
 )
 POD_UID = "9d1d7c0c-0000-4000-8000-00000000000a"
 OUTPUTS = {"parameters": [{"name": "out", "value": "secret-value"}]}
-CACHE_LABELS = {"labels": {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}}
+CACHE_LABELS = {"labels": {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}}
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Files:
 
     @property
     def decision(self) -> str:
-        """What the gates would read; empty without a decision."""
+        """What the entrypoints would read; empty without a decision."""
         path = self.shared / names.DECISION_FILE
         return path.read_text() if path.exists() else ""
 
@@ -111,7 +112,7 @@ class Files:
 
 
 class Pod(Files):
-    """One step Pod, and the sidecar run in it without a gate."""
+    """One step Pod, and the sidecar run in it without an entrypoint."""
 
     def __init__(
         self,
@@ -166,7 +167,7 @@ def have_result(api: faults.Api, complete: str = "true", **fields: Any) -> None:
     api.put(
         faults.RESULTS,
         "wf-123",
-        metadata={"labels": {names.OUTPUTS_COMPLETED: complete}, "annotations": annotations},
+        metadata={"labels": {argo.OUTPUTS_COMPLETED: complete}, "annotations": annotations},
         **{"outputs": OUTPUTS, **fields},
     )
 

@@ -1,4 +1,4 @@
-"""A step Pod of real gates, a real sidecar and real Python, whose API server can be stopped at a request."""
+"""A step Pod of real entrypoints, sidecar and Python, whose API server can be stopped at a request."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from argo import names as argo
 from memoize import names
 from memoize.taskresult import posted_by_us
 from tests.sidecar import faults
@@ -100,7 +101,7 @@ class Api(faults.Api):
 
     def report(self) -> None:
         """The step's own container reports: it makes the result, or merges into the one that is there."""
-        metadata = {"name": NODE, "labels": {names.OUTPUTS_COMPLETED: "true"}, "annotations": {}}
+        metadata = {"name": NODE, "labels": {argo.OUTPUTS_COMPLETED: "true"}, "annotations": {}}
         whole, part = {"metadata": metadata, "outputs": REPORTED}, {"outputs": REPORTED}
         with self._lock:
             if self._apply("POST", RESULTS, "", "", whole)[0] == 409:
@@ -129,15 +130,15 @@ class Api(faults.Api):
 
 @dataclass
 class Containers:
-    """The containers: `main` and `wait` behind their gates, and the sidecar."""
+    """The containers: `main` and `wait` behind their entrypoints, and the sidecar."""
 
     pod: Pod
-    gate: Path
+    entrypoint: Path
     processes: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            [str(self.gate), *arguments],
+            [str(self.entrypoint), *arguments],
             cwd=ROOT,
             env={**self.pod.variables(), "PATH": os.environ["PATH"]},
             stdout=subprocess.PIPE,

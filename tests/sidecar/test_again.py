@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from argo import names as argo
 from memoize import names
 from memoize.entry import Entry
 from memoize.reasons import Reason
@@ -73,9 +74,9 @@ def test_another_pod_of_a_node_that_was_answered_takes_the_answer_back_and_runs(
     pod.run("check")
     new_pod(pod)
     pod.run("check")
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     result = api.objects[RESULTS]["wf-123"]
-    assert result["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "false"
+    assert result["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "false"
     assert "outputs" not in result
 
 
@@ -95,7 +96,7 @@ def test_a_retraction_never_takes_back_what_the_step_itself_reported(
 ):
     (pod.shared / names.CLAIM_FILE).touch()
     if decided:
-        (pod.shared / names.DECISION_FILE).write_text(names.RUN)
+        (pod.shared / names.DECISION_FILE).write_text(names.DECISION_RUN)
     have_result(api)
     before = json.dumps(api.objects[RESULTS])
     pod.run("retract")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.key import data_key
 from memoize.outputs import Declared
@@ -36,7 +37,7 @@ def test_the_outputs_are_stored_as_argo_would_store_them(pod: Pod, api: faults.A
     }
     assert abs(datetime.now(UTC) - made) < timedelta(seconds=60)
     labels = api.objects[CONFIGMAPS]["my-cache"]["metadata"]["labels"]
-    assert labels == {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE}
+    assert labels == {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
 
 
 def test_what_was_stored_answers_the_next_step(pod: Pod, api: faults.Api):
@@ -258,7 +259,7 @@ def test_an_offloaded_template_is_read_from_its_config_map_where_argos_init_wrot
     if beside is not None:
         (pod.argo / "template").write_text(beside)
     template = {"data": {}, "outputs": {"parameters": [{"name": "out"}]}}
-    (pod.config / names.ENV_TEMPLATE).write_text(json.dumps(template))
+    (pod.config / argo.ENV_TEMPLATE).write_text(json.dumps(template))
     have_result(api)
     assert pod.run("capture").reason is Reason.STORED
 

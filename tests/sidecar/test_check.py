@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.outputs import Declared
 from memoize.reasons import Reason
@@ -19,13 +20,13 @@ def test_an_entry_answers_the_step_with_a_complete_result_owned_by_the_workflow(
     ended = pod.run("check")
 
     assert ended.reason is Reason.HIT
-    assert pod.decision == names.HIT
+    assert pod.decision == names.DECISION_HIT
     result = api.objects[RESULTS]["wf-123"]
     assert result["outputs"] == OUTPUTS
     assert result["metadata"]["labels"] == {
-        names.WORKFLOW_LABEL: "wf",
-        names.OUTPUTS_COMPLETED: "true",
-        names.INSTANCE_ID: "blue",
+        argo.WORKFLOW_LABEL: "wf",
+        argo.OUTPUTS_COMPLETED: "true",
+        argo.INSTANCE_ID: "blue",
     }
     assert result["metadata"]["annotations"] == {names.POSTED_FOR: POD_UID}
     assert result["metadata"]["ownerReferences"] == [
@@ -41,7 +42,7 @@ def test_an_entry_answers_the_step_with_a_complete_result_owned_by_the_workflow(
 def test_a_controller_without_an_instance_id_gets_no_label_for_it(pod: Pod, api: faults.Api):
     have_entry(api)
     pod.run("check")
-    assert names.INSTANCE_ID not in api.objects[RESULTS]["wf-123"]["metadata"]["labels"]
+    assert argo.INSTANCE_ID not in api.objects[RESULTS]["wf-123"]["metadata"]["labels"]
 
 
 def test_the_log_line_and_the_last_word_name_the_outcome_and_never_the_key(pod: Pod, api: faults.Api):
@@ -54,15 +55,15 @@ def test_the_log_line_and_the_last_word_name_the_outcome_and_never_the_key(pod: 
 
 def test_a_cache_that_does_not_exist_is_a_miss(pod: Pod, api: faults.Api):
     assert pod.run("check").reason is Reason.MISS
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert not api.objects[RESULTS]
 
 
-@pytest.mark.parametrize("labels", [{}, {names.CONFIGMAP_TYPE: "Parameter"}])
+@pytest.mark.parametrize("labels", [{}, {argo.CONFIGMAP_TYPE: "Parameter"}])
 def test_a_config_map_without_the_label_answers_nothing(pod: Pod, api: faults.Api, labels: dict[str, str]):
     api.put(CONFIGMAPS, "my-cache", metadata={"labels": labels}, data={"hello-1": entry()})
     assert pod.run("check").reason is Reason.NOT_A_CACHE
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,7 @@ def test_a_config_map_without_the_label_answers_nothing(pod: Pod, api: faults.Ap
         (entry(outputs={"parameters": [{"name": "out"}]}), Reason.INCOMPLETE_ENTRY),
         (entry(creationTimestamp="2020-01-01T00:00:00Z"), Reason.EXPIRED),
     ],
+    ids=["no JSON", "too deep", "no outputs", "an output without value", "too old"],
 )
 def test_an_entry_that_does_not_answer_lets_the_step_run(
     pod: Pod, api: faults.Api, text: str, reason: Reason
@@ -81,7 +83,7 @@ def test_an_entry_that_does_not_answer_lets_the_step_run(
     pod.change(max_age="1h")
     have_entry(api, text=text)
     assert pod.run("check").reason is reason
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert not api.objects[RESULTS]
 
 
@@ -159,7 +161,7 @@ def test_an_offloaded_template_that_cannot_be_read_lets_the_step_run(
         (pod.config / "ARGO_TEMPLATE").write_text(content)
     have_entry(api)
     assert pod.run("check").reason is Reason.UNDECIDED
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
 
 
 def test_a_lost_claim_leaves_everything_to_its_holder(pod: Pod, api: faults.Api):
@@ -170,7 +172,7 @@ def test_a_lost_claim_leaves_everything_to_its_holder(pod: Pod, api: faults.Api)
     assert not api.objects[RESULTS]
 
 
-@pytest.mark.parametrize("word", [names.HIT, names.RUN])
+@pytest.mark.parametrize("word", [names.DECISION_HIT, names.DECISION_RUN])
 def test_a_second_check_of_a_restarted_pod_changes_nothing(pod: Pod, api: faults.Api, word: str):
     (pod.shared / names.CLAIM_FILE).touch()
     (pod.shared / names.DECISION_FILE).write_text(word)
@@ -196,10 +198,10 @@ def test_files_are_readable_by_any_user_whatever_the_umask(pod: Pod, api: faults
 
 def test_a_result_that_argo_reported_before_is_left_alone_and_the_step_runs(pod: Pod, api: faults.Api):
     have_entry(api)
-    there = api.put(RESULTS, "wf-123", metadata={"labels": {names.OUTPUTS_COMPLETED: "false"}})
+    there = api.put(RESULTS, "wf-123", metadata={"labels": {argo.OUTPUTS_COMPLETED: "false"}})
     before = json.dumps(there)
     assert pod.run("check").reason is Reason.UNDECIDED
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert json.dumps(api.objects[RESULTS]["wf-123"]) == before
 
 
@@ -211,13 +213,13 @@ def test_a_result_posted_for_an_earlier_pod_of_the_node_is_taken_back_before_the
         RESULTS,
         "wf-123",
         metadata={
-            "labels": {names.OUTPUTS_COMPLETED: "true"},
+            "labels": {argo.OUTPUTS_COMPLETED: "true"},
             "annotations": {names.POSTED_FOR: "another-pod"},
         },
         outputs=OUTPUTS,
     )
     pod.run("check")
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert "outputs" not in api.objects[RESULTS]["wf-123"]
 
 
@@ -225,7 +227,7 @@ def test_outputs_that_the_api_server_refuses_are_a_broken_entry(pod: Pod, api: f
     have_entry(api)
     api.always("POST", RESULTS, faults.Fault(422))
     assert pod.run("check").reason is Reason.BROKEN_ENTRY
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
 
 
 def test_a_hit_is_told_as_an_event_on_the_workflow_and_a_miss_is_not(pod: Pod, api: faults.Api):
@@ -251,7 +253,7 @@ def test_an_event_that_cannot_be_posted_changes_nothing_and_takes_no_time(
     api.always("POST", EVENTS, fault)
     ended = pod.run("check")
     assert ended.reason is Reason.HIT
-    assert pod.decision == names.HIT
+    assert pod.decision == names.DECISION_HIT
     assert ended.seconds < pod.timeout_ms / 1000
 
 

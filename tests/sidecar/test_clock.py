@@ -71,7 +71,9 @@ def test_an_entry_lives_shorter_or_longer_by_what_the_clocks_differ(
         api.objects[RESULTS].clear()
         fresh = 60 * (looking_up - storing) <= minutes
         assert run(pod, "check", looking_up) is (Reason.HIT if fresh else Reason.EXPIRED)
-        assert (pod.shared / names.DECISION_FILE).read_text() == (names.HIT if fresh else names.RUN)
+        assert (pod.shared / names.DECISION_FILE).read_text() == (
+            names.DECISION_HIT if fresh else names.DECISION_RUN
+        )
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -80,7 +82,7 @@ def test_what_takes_time_takes_no_longer(pod: Pod, api: faults.Api, hours: int):
     have_entry(api)
     api.always("GET", CONFIGMAPS, faults.Fault("hang"))
     assert run(pod, "check", hours) is Reason.API_UNAVAILABLE
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -112,7 +114,7 @@ def test_room_is_made_by_this_nodes_clock_and_never_at_the_cost_of_an_entry_from
     assert cached(api).keys() == {"hello-1", "young", "future"}
 
 
-@pytest.mark.parametrize(("verb", "decision"), [("check", names.RUN), ("capture", "")])
+@pytest.mark.parametrize(("verb", "decision"), [("check", names.DECISION_RUN), ("capture", "")])
 def test_a_certificate_that_is_not_valid_yet_by_this_clock_is_an_api_server_that_does_not_answer(
     pod: Pod, api: faults.Api, tmp_path: Path, verb: str, decision: str
 ):

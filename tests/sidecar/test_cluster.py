@@ -1,4 +1,4 @@
-"""The sidecar as the gate starts it, in a process of its own, with no more rights than a step's account has.
+"""The sidecar as the entrypoint starts it, in a process of its own, with no more rights than a step has.
 
 The same tests run against the devcluster and a real kube-apiserver: they hold our picture of the API's
 answers (bare 422s, causes, preconditions) to the truth. And they run over both ways to the cache, by the
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.key import digest
 from memoize.outputs import Declared
@@ -137,7 +138,7 @@ class StepPod:
         metadata = {
             "name": self.step.node_id,
             "namespace": self.namespace,
-            "labels": {names.WORKFLOW_LABEL: "wf", names.OUTPUTS_COMPLETED: complete},
+            "labels": {argo.WORKFLOW_LABEL: "wf", argo.OUTPUTS_COMPLETED: complete},
         }
         status, body = self.cluster.create(
             {
@@ -177,10 +178,10 @@ def test_what_one_step_stores_answers_the_next(step_pod: StepPod):
     assert step_pod.run("capture") is Reason.STORED
     step_pod.step = step_pod.step._replace(node_id="wf-124")
     assert step_pod.run("check") is Reason.HIT
-    assert step_pod.decision == names.HIT
+    assert step_pod.decision == names.DECISION_HIT
     posted = step_pod.result("wf-124")
     assert posted["outputs"] == OUTPUTS
-    assert posted["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "true"
+    assert posted["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "true"
 
 
 @pytest.mark.parametrize("access", ["service"])
@@ -205,7 +206,7 @@ def test_a_pod_that_is_gone_is_refused(step_pod: StepPod):
 
 def test_a_first_step_finds_no_cache(step_pod: StepPod):
     assert step_pod.run("check") is Reason.MISS
-    assert step_pod.decision == names.RUN
+    assert step_pod.decision == names.DECISION_RUN
 
 
 def test_a_cache_made_by_hand_without_data_takes_an_entry(step_pod: StepPod):
@@ -233,13 +234,13 @@ def test_steps_that_end_at_the_same_moment_all_keep_their_entries(step_pod: Step
     assert step_pod.data().keys() == set(keys)
 
 
-@pytest.mark.parametrize("labels", [{}, {names.CONFIGMAP_TYPE: "Parameter"}])
+@pytest.mark.parametrize("labels", [{}, {argo.CONFIGMAP_TYPE: "Parameter"}])
 def test_a_config_map_that_is_no_cache_is_neither_read_nor_written(step_pod: StepPod, labels: dict[str, str]):
     step_pod.config_map(metadata={"labels": labels}, data={"hello-1": entry()})
     step_pod.reports()
     before = step_pod.data()
     assert step_pod.run("check") is Reason.NOT_A_CACHE
-    assert step_pod.decision == names.RUN
+    assert step_pod.decision == names.DECISION_RUN
     assert step_pod.run("capture") is Reason.NOT_A_CACHE
     assert step_pod.data() == before
 
@@ -278,7 +279,7 @@ def test_a_result_that_is_there_already_is_not_answered_over(step_pod: StepPod):
     step_pod.config_map(data={"hello-1": entry()})
     step_pod.reports(complete="false", outputs={})
     assert step_pod.run("check") is Reason.UNDECIDED
-    assert step_pod.decision == names.RUN
+    assert step_pod.decision == names.DECISION_RUN
     assert names.POSTED_FOR not in step_pod.result()["metadata"].get("annotations", {})
 
 
@@ -297,7 +298,7 @@ def test_a_retraction_takes_the_outputs_back(step_pod: StepPod):
     step_pod.run("retract")
     result = step_pod.result()
     assert not result.get("outputs")
-    assert result["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "false"
+    assert result["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "false"
     assert names.POSTED_FOR not in result["metadata"].get("annotations", {})
 
 
@@ -305,7 +306,7 @@ def test_a_retraction_before_the_result_arrives_keeps_it_out(step_pod: StepPod):
     step_pod.config_map(data={"hello-1": entry()})
     step_pod.run("retract")
     assert step_pod.run("check") is Reason.UNDECIDED
-    assert step_pod.decision == names.RUN
+    assert step_pod.decision == names.DECISION_RUN
     assert not step_pod.result().get("outputs")
 
 
@@ -331,7 +332,7 @@ def test_a_missing_right_is_said_and_costs_no_more_than_it_must(
     step_pod.config_map(data={"hello-1": entry()})
     step_pod.may(*rules)
     assert step_pod.run("check") is check
-    assert step_pod.decision == (names.HIT if check is Reason.HIT else names.RUN)
+    assert step_pod.decision == (names.DECISION_HIT if check is Reason.HIT else names.DECISION_RUN)
     step_pod.step = step_pod.step._replace(node_id="wf-124")
     step_pod.reports()
     assert step_pod.run("capture") is capture

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from memoize import names
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.sidecar.faults import Call, Fault
 from tests.sidecar.protocol import Delivery, Result
 from tests.sidecar.steppod import OUTPUTS, Pod, have_entry
@@ -55,7 +55,7 @@ def containers(pod: Pod, api: Api) -> Iterator[Containers]:
 @pytest.fixture(scope="module")
 def modelled() -> set[tuple[str, bool, str, Result]]:
     """What there may be when a Python process takes its next step."""
-    states = explore(Delivery.VOLUME, gates=1).states
+    states = explore(Delivery.VOLUME, entrypoints=1).states
     return {(s.python.at, s.claim, s.word, s.result) for s in states if s.python}
 
 
@@ -66,9 +66,9 @@ def ends(api: Api, modelled: set[tuple[str, bool, str, Result]]) -> Callable[...
     def end(sidecar: "subprocess.Popen[str]", step: list["subprocess.Popen[str]"], *late: Stop) -> str:
         said = sidecar.communicate(timeout=SECONDS)[1]
         assert sidecar.returncode == 0, said
-        ran = [gate.communicate(timeout=SECONDS)[0] for gate in step].count("ran\n")
-        assert [gate.returncode for gate in step] == [0] * len(step)
-        assert (api.word, ran) in {(names.HIT, 0), (names.RUN, len(step))}
+        ran = [entrypoint.communicate(timeout=SECONDS)[0] for entrypoint in step].count("ran\n")
+        assert [entrypoint.returncode for entrypoint in step] == [0] * len(step)
+        assert (api.word, ran) in {(names.DECISION_HIT, 0), (names.DECISION_RUN, len(step))}
         if ran:
             assert api.result is not Result.OURS
             api.report()
@@ -86,17 +86,17 @@ def ends(api: Api, modelled: set[tuple[str, bool, str, Result]]) -> Callable[...
 
 
 def test_a_hit_takes_the_models_steps(containers: Containers, api: Api, ends):
-    assert ends(containers.sidecar(), containers.step(PATIENT)) == names.HIT
+    assert ends(containers.sidecar(), containers.step(PATIENT)) == names.DECISION_HIT
     assert [(seen.call, seen.claim, seen.word) for seen in api.seen] == [
         (Call.READ_CACHE, False, ""),
         (Call.POST_RESULT, True, ""),
-        (Call.TELL, True, names.HIT),
+        (Call.TELL, True, names.DECISION_HIT),
     ]
 
 
 def test_a_miss_takes_the_models_steps(containers: Containers, api: Api, ends):
     api.objects.clear()
-    assert ends(containers.sidecar(), containers.step(PATIENT)) == names.RUN
+    assert ends(containers.sidecar(), containers.step(PATIENT)) == names.DECISION_RUN
     assert [(seen.call, seen.claim, seen.word) for seen in api.seen] == [(Call.READ_CACHE, False, "")]
 
 
@@ -104,7 +104,7 @@ def test_a_retraction_takes_the_models_steps(containers: Containers, api: Api, e
     """The first POST goes unanswered, and the conflict that the second one meets cannot be looked at."""
     api.on_next(Call.POST_RESULT, Fault("reset", applied=True))
     api.on_next(Call.READ_RESULT, Fault(403))
-    assert ends(containers.sidecar(), containers.step(PATIENT)) == names.RUN
+    assert ends(containers.sidecar(), containers.step(PATIENT)) == names.DECISION_RUN
     assert [(seen.call, seen.claim, seen.word, seen.result) for seen in api.seen] == [
         (Call.READ_CACHE, False, "", Result.NONE),
         (Call.POST_RESULT, True, "", Result.NONE),
@@ -112,7 +112,7 @@ def test_a_retraction_takes_the_models_steps(containers: Containers, api: Api, e
         (Call.READ_RESULT, True, "", Result.OURS),
         (Call.READ_RESULT, True, "", Result.OURS),
         (Call.TAKE_BACK, True, "", Result.OURS),
-        (Call.TELL, True, names.RUN, Result.EMPTY),
+        (Call.TELL, True, names.DECISION_RUN, Result.EMPTY),
     ]
 
 
@@ -129,7 +129,7 @@ def test_struck_at_any_request_all_agree_and_no_answer_of_ours_stands_beside_the
     stop.wait()
     step = containers.step(patience)
     word = ends(strike(containers, sidecar), step, stop)
-    assert word == (names.HIT if call is Call.TELL else names.RUN)
+    assert word == (names.DECISION_HIT if call is Call.TELL else names.DECISION_RUN)
 
 
 @pytest.mark.parametrize(("posted", "call"), [("before", Call.KEEP_OUT), ("after", Call.TAKE_BACK)])
@@ -146,7 +146,7 @@ def test_killed_whole_while_it_retracts_it_retracts_again(
     step = containers.step(PATIENT)
     containers.kill_python(sidecar)
     retraction.wait()
-    assert ends(containers.kill_all(sidecar), step, retraction, post) == names.RUN
+    assert ends(containers.kill_all(sidecar), step, retraction, post) == names.DECISION_RUN
 
 
 @pytest.mark.parametrize("strike", STRIKES, ids=lambda strike: strike.__name__)
@@ -162,7 +162,7 @@ def test_a_post_that_arrives_while_it_is_kept_out_is_taken_back(
     post.release()
     assert post.over.wait(SECONDS)
     kept.release()
-    assert ends(sidecar, step) == names.RUN
+    assert ends(sidecar, step) == names.DECISION_RUN
     assert [seen.call for seen in api.seen][-3:] == [Call.KEEP_OUT, Call.READ_RESULT, Call.TAKE_BACK]
 
 
@@ -174,57 +174,59 @@ def test_a_late_retraction_leaves_what_the_step_has_reported(containers: Contain
     step = containers.step(PATIENT)
     containers.kill_python(sidecar)
     retraction.wait()
-    assert ends(containers.kill_all(sidecar), step, retraction, post) == names.RUN
+    assert ends(containers.kill_all(sidecar), step, retraction, post) == names.DECISION_RUN
 
 
-def test_an_impatient_gate_runs_and_python_that_comes_to_the_claim_later_posts_nothing(
+def test_an_impatient_entrypoint_runs_and_python_that_comes_to_the_claim_later_posts_nothing(
     containers: Containers, api: Api, ends
 ):
     look_up = api.stop(Call.READ_CACHE, "after")
     sidecar = containers.sidecar()
     look_up.wait()
     step = containers.step(IMPATIENT)
-    for gate in step:
-        gate.wait(SECONDS)
+    for entrypoint in step:
+        entrypoint.wait(SECONDS)
     look_up.release()
-    assert ends(sidecar, step) == names.RUN
+    assert ends(sidecar, step) == names.DECISION_RUN
     assert [seen.call for seen in api.seen] == [Call.READ_CACHE]
 
 
-def test_an_impatient_gate_that_finds_the_claim_taken_gets_the_answer(containers: Containers, api: Api, ends):
+def test_an_impatient_entrypoint_that_finds_the_claim_taken_gets_the_answer(
+    containers: Containers, api: Api, ends
+):
     post = api.stop(Call.POST_RESULT, "before")
     sidecar = containers.sidecar()
     post.wait()
     step = containers.step(IMPATIENT)
     post.release()
-    assert ends(sidecar, step) == names.HIT
+    assert ends(sidecar, step) == names.DECISION_HIT
 
 
 def test_a_check_that_comes_too_late_with_its_answer_takes_it_back(containers: Containers, api: Api, ends):
-    """A gate has given up on it: the word is there before the POST was answered."""
+    """An entrypoint has given up on it: the word is there before the POST was answered."""
     post = api.stop(Call.POST_RESULT, "after")
     sidecar = containers.sidecar()
     post.wait()
-    (containers.pod.shared / names.DECISION_FILE).write_text(names.RUN)
+    (containers.pod.shared / names.DECISION_FILE).write_text(names.DECISION_RUN)
     step = containers.step(PATIENT)
     post.release()
-    assert ends(sidecar, step) == names.RUN
+    assert ends(sidecar, step) == names.DECISION_RUN
     assert api.seen[-1].call is Call.TAKE_BACK
 
 
 def test_a_retraction_that_comes_too_late_leaves_what_the_step_has_reported_into_our_answer(
     containers: Containers, api: Api, ends
 ):
-    """A gate has given up on it, and the step is over before the retraction reads."""
+    """An entrypoint has given up on it, and the step is over before the retraction reads."""
     post, read = api.stop(Call.POST_RESULT, "after"), api.stop(Call.READ_RESULT, "before")
     sidecar = containers.sidecar()
     post.wait()
     containers.kill_python(sidecar)
     read.wait()
-    (containers.pod.shared / names.DECISION_FILE).write_text(names.RUN)
+    (containers.pod.shared / names.DECISION_FILE).write_text(names.DECISION_RUN)
     api.report()
     read.release()
-    assert ends(sidecar, containers.step(PATIENT), post) == names.RUN
+    assert ends(sidecar, containers.step(PATIENT), post) == names.DECISION_RUN
     assert api.seen[-1].call is Call.READ_RESULT
     assert Call.TAKE_BACK not in [seen.call for seen in api.seen]
 

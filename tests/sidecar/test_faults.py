@@ -8,6 +8,7 @@ import itertools
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.reasons import Reason
 from memoize.taskresult import posted_by_us
@@ -43,23 +44,23 @@ def time_for(fault: Fault) -> int:
 def answered(api: faults.Api) -> bool:
     """The controller takes the step for answered."""
     results = api.objects[RESULTS].values()
-    return any(result["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "true" for result in results)
+    return any(result["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "true" for result in results)
 
 
 def holds(pod: Pod, api: faults.Api, ended: Ended) -> None:
     """What must hold after a check, whatever happened to it."""
     assert ended.seconds < 2 * pod.timeout_ms / 1000  # the machine may be busy
     assert ended.reason is not Reason.INTERNAL_ERROR
-    if pod.decision == names.HIT:
+    if pod.decision == names.DECISION_HIT:
         assert answered(api)
-    elif pod.decision == names.RUN:
+    elif pod.decision == names.DECISION_RUN:
         assert not answered(api)
     else:
-        the_gate_retracts(pod, api)
+        the_entrypoint_retracts(pod, api)
 
 
-def the_gate_retracts(pod: Pod, api: faults.Api) -> None:
-    """The API server has recovered by the time the gate sees that there is no decision."""
+def the_entrypoint_retracts(pod: Pod, api: faults.Api) -> None:
+    """The API server has recovered by the time the entrypoint sees that there is no decision."""
     for method in ("PATCH", "POST"):
         api.always(method, RESULTS, faults.OK)
     assert (pod.shared / names.CLAIM_FILE).exists()
@@ -74,7 +75,7 @@ def test_a_look_up_that_never_succeeds_lets_the_step_run(pod: Pod, api: faults.A
     api.always("GET", CONFIGMAPS, fault)
     ended = pod.run("check")
     holds(pod, api, ended)
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert api.count("POST", RESULTS) == 0
     expected = {401: Reason.FORBIDDEN, 403: Reason.FORBIDDEN, 404: Reason.MISS}
     assert ended.reason is expected.get(fault.seen, Reason.API_UNAVAILABLE)
@@ -123,7 +124,7 @@ def test_a_server_that_nobody_listens_for_lets_the_step_run(pod: Pod):
     pod.timeout_ms = SHORT
     pod.environment["KUBERNETES_SERVICE_PORT"] = "1"
     assert pod.run("check").reason is Reason.API_UNAVAILABLE
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
 
 
 @pytest.mark.parametrize("fault", LASTING, ids=name)
@@ -157,14 +158,14 @@ def test_a_success_that_is_not_an_api_servers_word_on_a_create_is_no_answer(
     api.on(Call.KEEP_OUT, faults.OK)
     ended = pod.run("check")
     holds(pod, api, ended)
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
 
 
 def test_a_result_for_this_pod_that_is_not_reported_complete_answers_nothing(pod: Pod, api: faults.Api):
     have_entry(api)
     have_result(api, complete="false", annotations={names.POSTED_FOR: POD_UID})
     ended = pod.run("check")
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     holds(pod, api, ended)
     assert names.POSTED_FOR not in api.objects[RESULTS]["wf-123"]["metadata"]["annotations"]
 
@@ -176,7 +177,7 @@ def test_a_result_whose_fate_is_unknown_once_becomes_a_hit(pod: Pod, api: faults
     ended = pod.run("check")
     holds(pod, api, ended)
     assert ended.reason is Reason.HIT
-    assert pod.decision == names.HIT
+    assert pod.decision == names.DECISION_HIT
 
 
 @pytest.mark.parametrize("fault", UNSURE, ids=name)
@@ -204,7 +205,7 @@ def test_a_result_that_arrives_while_it_is_retracted_never_answers_the_step(
     ended = pod.run("check")
     holds(pod, api, ended)
     if seen == "hang":
-        assert pod.decision == names.RUN
+        assert pod.decision == names.DECISION_RUN
         # Make up the missing requests: the late one must have nothing left to do.
         for _ in range(late):
             api.serve("GET", "/api/v1/namespaces/ns/configmaps/my-cache", "", None)
@@ -216,7 +217,7 @@ def test_a_result_that_arrives_while_it_is_retracted_never_answers_the_step(
     "retraction", [Fault(s) for s in (401, 403, 409, 422, "reset", "hang", 500)], ids=name
 )
 @pytest.mark.parametrize("post", [Fault("hang", applied=True), Fault("hang")], ids=name)
-def test_a_retraction_that_does_not_succeed_leaves_the_word_to_the_gate(
+def test_a_retraction_that_does_not_succeed_leaves_the_word_to_the_entrypoint(
     pod: Pod, api: faults.Api, post: Fault, retraction: Fault
 ):
     pod.timeout_ms = 2 * SHORT
@@ -243,11 +244,11 @@ def test_a_retraction_that_fails_once_is_repeated(
 def test_after_a_retraction_a_late_result_meets_a_conflict(pod: Pod, api: faults.Api):
     pod.run("retract")
     tombstone = api.objects[RESULTS]["wf-123"]
-    assert tombstone["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "false"
+    assert tombstone["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "false"
     assert not posted_by_us(tombstone)
     have_entry(api)
     pod.run("check")
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert not answered(api)
 
 

@@ -1,7 +1,7 @@
 """The sidecar killed between any two of its writes, to the API server or to a file: the step does not notice.
 
-Killed is Python; its gate lives, and sees to what is left. What becomes of a gate that is killed is told in
-tests/sidecar/gate.
+Killed is Python; its entrypoint lives, and sees to what is left. What becomes of an entrypoint that is killed
+is told in tests/sidecar/entrypoint.
 """
 
 import os
@@ -15,7 +15,7 @@ import pytest
 
 from memoize import names
 from memoize.entry import Entry
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, RESULTS, Api, Fault
 from tests.sidecar.steppod import OUTPUTS, POD_UID, have_entry
@@ -92,8 +92,8 @@ class Run:
         assert self.seen.exit_codes == (0, 0)
         assert self.seen.outputs == OUTPUTS["parameters"]
         assert step.endings == {"check": 0, "capture": 0}
-        assert step.decision in (names.HIT, names.RUN)
-        assert step.runs == (0 if step.decision == names.HIT else 1)
+        assert step.decision in (names.DECISION_HIT, names.DECISION_RUN)
+        assert step.runs == (0 if step.decision == names.DECISION_HIT else 1)
         assert self.api.unknown == []
         data = dict(self.api.objects[CONFIGMAPS].get("my-cache", {}).get("data", {}))
         if own := data.pop("hello-1", None):
@@ -104,15 +104,15 @@ class Run:
 
     def left_no_answer_beside_it(self) -> None:
         """Nothing that was posted for this Pod is there where the step ran."""
-        if self.step.decision == names.RUN:
+        if self.step.decision == names.DECISION_RUN:
             annotations = self.api.objects[RESULTS]["wf-123"]["metadata"].get("annotations", {})
             assert annotations.get(names.POSTED_FOR) != POD_UID, self.step.log
 
     def kill(self) -> None:
-        """Kill the Python that the gate of now runs, and wait until it is dead: it must not see a reply."""
+        """Kill the Python that the entrypoint runs now, and wait for its end: it must not see a reply."""
         assert self.step.of_ours is not None
-        gate = self.step.of_ours.pid
-        for pid in Path(f"/proc/{gate}/task/{gate}/children").read_text().split():
+        entrypoint = self.step.of_ours.pid
+        for pid in Path(f"/proc/{entrypoint}/task/{entrypoint}/children").read_text().split():
             killed = os.pidfd_open(int(pid))
             signal.pidfd_send_signal(killed, signal.SIGKILL)
             select.select([killed], [], [], GIVE_UP)
@@ -183,7 +183,7 @@ def test_killed_before_and_after_any_request_takes_effect(
 
 @pytest.mark.parametrize("scene", ["hit", "answer-taken-back", "miss-and-store"])
 def test_killed_at_every_request_from_any_one_on(scene: str, tmp_path: Path, credentials: Path):
-    """The gate runs each verb once, and retracts once, however often Python dies."""
+    """The entrypoint runs each verb once, and retracts once, however often Python dies."""
 
     def run(since: int) -> None:
         def interrupt(run: Run) -> None:

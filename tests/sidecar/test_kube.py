@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.deadline import Deadline
-from sidecar.kube import Answer, Client, NoAnswerError, NoCredentialsError
+from sidecar.kube import Client, NoCredentialsError, NoReplyError, RequestResult
 from sidecar.settings import Server
 from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, Fault
@@ -49,16 +49,19 @@ def test_requests_share_one_connection_and_name_the_account(client: Client, api:
 
 
 def test_an_answer_says_the_request_in_the_words_of_rbac(client: Client, api: faults.Api):
-    answer = client.insist("GET", PATH, until=Deadline(10))
-    assert str(answer) == "get configmaps: status 404"
-    assert not answer.ok
-    assert not answer.uncertain
+    reply = client.insist("GET", PATH, until=Deadline(10))
+    assert str(reply) == "get configmaps: status 404"
+    assert not reply.ok
+    assert not reply.uncertain
 
 
 def test_the_causes_of_a_refusal_are_read_whatever_their_shape():
-    assert Answer("x", 422, {"details": {"causes": [{"reason": "A"}, {}, "x"]}}).causes == {"A", "None"}
+    assert RequestResult("x", 422, {"details": {"causes": [{"reason": "A"}, {}, "x"]}}).causes == {
+        "A",
+        "None",
+    }
     for details in (None, [], "x", {"causes": None}, {}):
-        assert Answer("x", 422, {"details": details}).causes == set()
+        assert RequestResult("x", 422, {"details": details}).causes == set()
 
 
 @pytest.mark.parametrize("value", ["1", "0"])
@@ -87,7 +90,7 @@ def test_a_server_with_another_certificate_gets_no_request(
     server: tuple[str, int], api: faults.Api, tmp_path: Path
 ):
     other = Client(Server(*server, faults.make_credentials(tmp_path)))
-    with pytest.raises(NoAnswerError) as caught:
+    with pytest.raises(NoReplyError) as caught:
         other.call("GET", PATH, until=Deadline(10))
     assert not caught.value.sent
     assert api.requests == []
@@ -97,7 +100,7 @@ def test_a_server_that_takes_the_connection_and_says_nothing_costs_a_part_of_the
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = Client(Server("127.0.0.1", silent.getsockname()[1], credentials))
         until = Deadline(0.3)
-        with pytest.raises(NoAnswerError) as caught:
+        with pytest.raises(NoReplyError) as caught:
             client.call("GET", PATH, until=until)
         assert not until.over
         assert not caught.value.sent

@@ -1,4 +1,4 @@
-"""The process: what the gate runs, what it must survive, and what it must not need."""
+"""The process: what the entrypoint runs, what it must survive, and what it must not need."""
 
 import signal
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from argo import names as argo
 from memoize import names
 from memoize.reasons import Reason
 from sidecar.__main__ import main
@@ -72,7 +73,7 @@ def test_a_step_that_cannot_be_read_is_named_and_nothing_is_decided(
     assert list(pod.shared.iterdir()) == []
 
 
-def test_shared_files_that_cannot_be_written_leave_the_word_to_the_gate(pod: Pod, api: faults.Api):
+def test_shared_files_that_cannot_be_written_leave_the_word_to_the_entrypoint(pod: Pod, api: faults.Api):
     have_entry(api)
     pod.environment[names.ENV_SHARED_DIR] = str(pod.shared / "absent")
     ended = pod.run("check")
@@ -81,7 +82,7 @@ def test_shared_files_that_cannot_be_written_leave_the_word_to_the_gate(pod: Pod
     assert api.count("POST", RESULTS) == 0
 
 
-def test_no_token_is_said_and_leaves_the_word_to_the_gate(pod: Pod, tmp_path: Path):
+def test_no_token_is_said_and_leaves_the_word_to_the_entrypoint(pod: Pod, tmp_path: Path):
     pod.environment[names.ENV_SERVICEACCOUNT_DIR] = str(tmp_path)
     assert "no service account credentials" in pod.run("check").log
     assert list(pod.shared.iterdir()) == []
@@ -112,7 +113,7 @@ def test_a_checker_killed_while_it_posts_leaves_a_claim_and_the_retraction_keeps
     api.always("POST", RESULTS, faults.OK)
     assert "retracted" in pod.run("retract").log
     result = api.objects[RESULTS]["wf-123"]
-    assert result["metadata"]["labels"][names.OUTPUTS_COMPLETED] == "false"
+    assert result["metadata"]["labels"][argo.OUTPUTS_COMPLETED] == "false"
     assert "outputs" not in result
 
 

@@ -17,7 +17,7 @@ import sidecar
 from memoize import names
 from memoize.entry import Entry
 from memoize.reasons import Reason
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, Api, Call, Fault
 from tests.sidecar.steppod import have_entry
@@ -42,7 +42,7 @@ OVERHEAD = 2.0
 """Seconds that a step waits for us at most, before it starts and after it has ended."""
 RETRACTION = 2.0
 """Seconds more where an answer may be out and the API server does not let the check take it back, whenever it
-asks: the step must not start beside it before the gate has tried once more."""
+asks: the step must not start beside it before the entrypoint has tried once more."""
 
 REQUESTS = {
     "direct._get": {Call.READ_CACHE},
@@ -51,7 +51,7 @@ REQUESTS = {
     "result._create": {Call.POST_RESULT, Call.KEEP_OUT},
     "result.read": {Call.READ_RESULT},
     "result.take_back": {Call.TAKE_BACK},
-    "events.tell": {Call.TELL},
+    "events.post_event": {Call.TELL},
     "service._ask": {Call.ASK_SERVICE, Call.TELL_SERVICE},
 }
 """Every function of the sidecar that makes a request, and what for."""
@@ -188,7 +188,7 @@ class Cell:
 
 
 @pytest.fixture(scope="module")
-def gate() -> Path:
+def entrypoint() -> Path:
     """Built, if need be, before anybody takes the time."""
     return path_for_host()
 
@@ -206,7 +206,7 @@ def control(tmp_path_factory: pytest.TempPathFactory, credentials: Path) -> dict
 
 @pytest.fixture(scope="module")
 def run_cell(
-    tmp_path_factory: pytest.TempPathFactory, credentials: Path, gate: Path
+    tmp_path_factory: pytest.TempPathFactory, credentials: Path, entrypoint: Path
 ) -> Callable[[str], Cell]:
     """Runs the cell of this name."""
 
@@ -247,7 +247,7 @@ def does_not_notice(cell: Cell, control: dict[int, Seen]) -> None:
     assert cell.api.unknown == []
     assert cell.seen.exit_codes == expected.exit_codes
     assert cell.seen.outputs == expected.outputs
-    assert step.runs == (0 if step.decision == names.HIT else 1)
+    assert step.runs == (0 if step.decision == names.DECISION_HIT else 1)
     assert step.endings == {"check": 0, "capture": 0}
     assert Reason.INTERNAL_ERROR not in step.log
     assert all(line.startswith("stepmemo: reason=") for line in step.log.splitlines()), step.log

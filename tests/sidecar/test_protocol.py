@@ -14,7 +14,7 @@ ANSWERED, RAN, MIXED = frozenset({"answered"}), frozenset({"started"}), frozense
 
 @pytest.fixture(scope="module", params=Delivery)
 def walked(request: pytest.FixtureRequest) -> tuple[Delivery, Found]:
-    return request.param, explore(request.param, gates=2)
+    return request.param, explore(request.param, entrypoints=2)
 
 
 def test_nothing_is_wrong_but_where_a_named_assumption_does_not_hold(walked: tuple[Delivery, Found]):
@@ -22,7 +22,7 @@ def test_nothing_is_wrong_but_where_a_named_assumption_does_not_hold(walked: tup
     assert found.least() == known(delivery), found.wrong
 
 
-def test_even_then_all_gates_agree_the_steps_own_report_stands_and_every_run_ends(
+def test_even_then_all_entrypoints_agree_the_steps_own_report_stands_and_every_run_ends(
     walked: tuple[Delivery, Found],
 ):
     _, found = walked
@@ -33,13 +33,13 @@ def test_the_walk_meets_hits_misses_and_pods_that_are_stopped(walked: tuple[Deli
     delivery, found = walked
     assert {("hit", ANSWERED), ("run", RAN)} <= found.ends
     # Only an init container that dies leaves no word: its Pod has failed, and nothing was started.
-    wordless = {gates for word, gates in found.ends if not word}
-    assert wordless == ({frozenset({"gone"})} if delivery is Delivery.INIT else set())
-    assert not any(gates >= MIXED for _, gates in found.ends)
+    wordless = {entrypoints for word, entrypoints in found.ends if not word}
+    assert wordless == ({frozenset({"gone"})} if delivery is Delivery.INIT_CONTAINER else set())
+    assert not any(entrypoints >= MIXED for _, entrypoints in found.ends)
 
 
 def test_the_walk_is_not_a_short_one():
-    assert len(explore(Delivery.VOLUME, gates=1).states) > 10_000
+    assert len(explore(Delivery.VOLUME, entrypoints=1).states) > 10_000
 
 
 def test_every_combination_of_lost_assumptions_was_walked(walked: tuple[Delivery, Found]):
@@ -67,7 +67,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("bug", Bug, ids=lambda bug: bug.name)
 def test_the_walk_finds_what_is_wrong_with_another_protocol(bug: Bug):
-    found = explore(Delivery.VOLUME, gates=2, bug=bug, until=known(Delivery.VOLUME))
+    found = explore(Delivery.VOLUME, entrypoints=2, bug=bug, until=known(Delivery.VOLUME))
     wrong = {wrong: (lost, way) for (wrong, lost), way in found.wrong.items() if wrong is EXPECTED[bug]}
     assert wrong, found.wrong
     print(bug.value, *wrong[EXPECTED[bug]], sep="\n  ")
@@ -76,7 +76,7 @@ def test_the_walk_finds_what_is_wrong_with_another_protocol(bug: Bug):
 def test_a_retraction_of_any_version_takes_the_steps_report_back_with_no_assumption_lost():
     """What the protocol did before: a late PATCH of a retraction met what the step had reported."""
     for delivery in Delivery:
-        found = explore(delivery, gates=1, bug=Bug.RETRACTS_ANY_VERSION)
+        found = explore(delivery, entrypoints=1, bug=Bug.RETRACTS_ANY_VERSION)
         assert (Wrong.ERASED, frozenset()) in found.least()
 
 

@@ -35,13 +35,13 @@ def ended(pod: Pod, api: faults.Api) -> Pod:
 def test_an_entry_that_the_service_has_answers_the_step(pod: Pod, api: faults.Api):
     have_entry(api)
     assert pod.run("check").reason is Reason.HIT
-    assert pod.decision == names.HIT
+    assert pod.decision == names.DECISION_HIT
     assert api.requests[:2] == [("POST", LOOKUP), ("POST", RESULTS)]
 
 
 def test_an_entry_that_it_has_not_is_a_miss_for_which_nothing_else_is_asked(pod: Pod, api: faults.Api):
     assert pod.run("check").reason is Reason.MISS
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert api.requests == [("POST", LOOKUP)]
 
 
@@ -57,11 +57,13 @@ def test_a_key_of_any_characters_is_compared_with_the_one_in_the_entry(pod: Pod,
     assert pod.run("check").reason is Reason.KEY_MISMATCH
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", entry(outputs=None)])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", entry(outputs=None)], ids=["empty", "no JSON", "no object", "no outputs"]
+)
 def test_what_the_service_has_is_judged_like_any_entry(pod: Pod, api: faults.Api, text: str):
     api.put(CONFIGMAPS, "my-cache", data={"hello-1": text})
     assert pod.run("check").reason in (Reason.MISS, Reason.BROKEN_ENTRY, Reason.INCOMPLETE_ENTRY)
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
 
 
 def test_outputs_are_stored_without_any_request_for_a_config_map_or_an_event(ended: Pod, api: faults.Api):
@@ -92,7 +94,7 @@ def test_a_service_with_a_certificate_of_another_authority_gets_no_token(
     other = faults.make_credentials(tmp_path)
     pod.environment[names.ENV_SERVICE_CA] = (other / "ca.crt").read_text()
     assert pod.run("check").reason is Reason.API_UNAVAILABLE
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert api.requests == []
 
 
@@ -119,7 +121,7 @@ def test_a_look_up_that_is_refused_lets_the_step_run_and_says_why(
     assert run.reason is reason
     assert "the cache service" in run.log
     assert "hello-1" not in run.log
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
     assert api.count("POST", RESULTS) == 0
 
 
@@ -164,7 +166,7 @@ def test_a_cache_that_the_service_may_not_read_is_told_as_its_own(pod: Pod, api:
     run = pod.run("check")
     assert run.reason is Reason.NOT_A_CACHE
     assert "lacks the label" in run.log
-    assert pod.decision == names.RUN
+    assert pod.decision == names.DECISION_RUN
 
 
 @pytest.mark.parametrize(
@@ -247,7 +249,7 @@ def test_the_services_address_is_read(pod: Pod, url: str, place: tuple[str, int]
 @pytest.mark.parametrize(
     "url", ["http://a", "a:443", "https://", "https://:443", "https://a:", "https://a:x", "https://a/b"]
 )
-def test_an_address_of_another_form_is_named_and_leaves_the_word_to_the_gate(pod: Pod, url: str):
+def test_an_address_of_another_form_is_named_and_leaves_the_word_to_the_entrypoint(pod: Pod, url: str):
     with pytest.raises(SettingsError, match=names.ENV_SERVICE):
         settings(pod, url)
     pod.environment[names.ENV_SERVICE] = url
@@ -261,7 +263,7 @@ def test_an_authority_that_is_missing_is_named(pod: Pod):
 
 
 @pytest.mark.parametrize("pem", ["no certificate", "ünicode"])
-def test_an_authority_that_is_none_leaves_the_word_to_the_gate(pod: Pod, pem: str):
+def test_an_authority_that_is_none_leaves_the_word_to_the_entrypoint(pod: Pod, pem: str):
     pod.environment[names.ENV_SERVICE_CA] = pem
     assert pod.run("check").reason is Reason.INTERNAL_ERROR
     assert list(pod.shared.iterdir()) == []

@@ -29,7 +29,7 @@ class Found:
 
     states: list[State] = field(default_factory=list)
     ends: set[tuple[str, frozenset[str]]] = field(default_factory=set)
-    """Word, and what became of the gates, of every run that lost no assumption."""
+    """Word, and what became of the entrypoints, of every run that lost no assumption."""
     wrong: dict[tuple[Wrong, frozenset[Assumption]], list[str]] = field(default_factory=dict)
     """By what is wrong and which assumptions were given up: the shortest way there."""
 
@@ -55,13 +55,17 @@ def known(delivery: Delivery) -> Known:
     return frozenset((Wrong.BESIDE, frozenset((assumption,))) for assumption in lost)
 
 
-def explore(delivery: Delivery, gates: int, bug: Bug | None = None, until: Known = frozenset()) -> Found:
-    """Walk every state that `gates` gates and one sidecar can get into, the nearest first.
+def explore(
+    delivery: Delivery, entrypoints: int, bug: Bug | None = None, until: Known = frozenset()
+) -> Found:
+    """Walk every state that `entrypoints` entrypoints and one sidecar can get into, the nearest first.
 
     With `until`, the walk ends at the first thing that is wrong and does not follow from it.
     """
     model = Model(delivery, bug)
-    states = [State(gates=("wait",) * gates, result=result) for result in (Result.NONE, Result.EMPTY)]
+    states = [
+        State(entrypoints=("wait",) * entrypoints, result=result) for result in (Result.NONE, Result.EMPTY)
+    ]
     numbers = {state: number for number, state in enumerate(states)}
     came: list[tuple[int, str]] = [(-1, "")] * len(states)
     nexts: list[list[int]] = []
@@ -70,7 +74,7 @@ def explore(delivery: Delivery, gates: int, bug: Bug | None = None, until: Known
         number, state = len(nexts), states[len(nexts)]
         own = list(model.steps(state))
         if not own and not state.given_up:
-            found.ends.add((state.word, frozenset(state.gates)))
+            found.ends.add((state.word, frozenset(state.entrypoints)))
         wrongs = [*_wrongs(state, bool(own))]
         following = []
         for what, after in (*own, *model.strokes(state)):
@@ -93,7 +97,7 @@ def explore(delivery: Delivery, gates: int, bug: Bug | None = None, until: Known
 
 
 def _wrongs(state: State, moves: bool) -> Iterator[Wrong]:
-    started, answered = "started" in state.gates, "answered" in state.gates
+    started, answered = "started" in state.entrypoints, "answered" in state.entrypoints
     if started and answered:
         yield Wrong.DISAGREE
     if state.word == "hit" and state.result is not Result.OURS:
@@ -102,7 +106,9 @@ def _wrongs(state: State, moves: bool) -> Iterator[Wrong]:
         yield Wrong.BESIDE
     if state.result is Result.ERASED:
         yield Wrong.ERASED
-    if not moves and not (state.parent in ENDED and all(gate in GONE for gate in state.gates)):
+    if not moves and not (
+        state.parent in ENDED and all(entrypoint in GONE for entrypoint in state.entrypoints)
+    ):
         yield Wrong.STUCK
 
 

@@ -1,4 +1,4 @@
-"""A whole step: real gates, the real sidecar, and stand-ins for what Argo puts into `main` and `wait`."""
+"""A whole step: real entrypoints, the real sidecar, stand-ins for what Argo puts into `main` and `wait`."""
 
 import subprocess
 import sys
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from argo import names as argo
 from memoize import names
-from sidecar.gate.build import path_for_host
+from sidecar.entrypoint.build import path_for_host
 from tests.sidecar import faults
 from tests.sidecar.steppod import CACHE_LABELS, OUTPUTS, Files, entry, have_entry
 
@@ -53,7 +54,7 @@ class WholeStep:
         self.sidecar: Sequence[str] = SIDECAR
         self.timeout_ms = TIMEOUT_MS
         self.looks_up = True
-        """Whether check is more than the delivery of the gate; mode refresh is without."""
+        """Whether check is more than the delivery of the entrypoint; mode refresh is without."""
         self.through_service = False
         """Whether the cache is reached through our service."""
         self.more: dict[str, str] = {}
@@ -63,18 +64,18 @@ class WholeStep:
         self.seconds: dict[str, float] = {}
         """How long the step waited for each."""
         self.of_ours: subprocess.Popen[str] | None = None
-        """The gate that runs the sidecar now."""
+        """The entrypoint that runs the sidecar now."""
 
     def run(self) -> Seen:
         """The Pod's life with us in it."""
-        gate, work = str(path_for_host()), ("--", *self.sidecar)
+        entrypoint, work = str(path_for_host()), ("--", *self.sidecar)
         time_out = ("-t", str(self.timeout_ms))
         if self.through_service:
             self.files.use_service()
         start = time.monotonic()
-        self._end("check", self._start(gate, "check", *((*time_out, *work) if self.looks_up else ())))
-        capture = self._start(gate, "capture", *time_out, "-M", "main", "-w", "wait", *work)
-        codes = self._containers([gate, "-r", "main", "--"], [gate, "-r", "wait", "--"])
+        self._end("check", self._start(entrypoint, "check", *((*time_out, *work) if self.looks_up else ())))
+        capture = self._start(entrypoint, "capture", *time_out, "-M", "main", "-w", "wait", *work)
+        codes = self._containers([entrypoint, "-r", "main", "--"], [entrypoint, "-r", "wait", "--"])
         self._end("capture", capture)
         return Seen(codes, self._outputs(), time.monotonic() - start)
 
@@ -92,7 +93,7 @@ class WholeStep:
 
     @property
     def decision(self) -> str:
-        """The word that the gates read; empty without one."""
+        """The word that the entrypoints read; empty without one."""
         path = self.files.shared / names.DECISION_FILE
         return path.read_text() if path.exists() else ""
 
@@ -108,7 +109,7 @@ class WholeStep:
 
     def _report(self) -> None:
         """Patch or create the result (Argo's upsertTaskResult), over a connection that has no faults."""
-        report = {"metadata": {"labels": {names.OUTPUTS_COMPLETED: "true"}}}
+        report = {"metadata": {"labels": {argo.OUTPUTS_COMPLETED: "true"}}}
         if (self.directory / "out").exists():
             report["outputs"] = OUTPUTS
         there = self.api.objects[faults.RESULTS].get("wf-123")
@@ -120,7 +121,7 @@ class WholeStep:
 
     def _outputs(self) -> Any:
         result = self.api.objects[faults.RESULTS].get("wf-123")
-        if result is None or result["metadata"]["labels"][names.OUTPUTS_COMPLETED] != "true":
+        if result is None or result["metadata"]["labels"][argo.OUTPUTS_COMPLETED] != "true":
             return None
         return result.get("outputs", {}).get("parameters")
 
@@ -171,7 +172,7 @@ def first_post(fault: faults.Fault) -> Callable[[faults.Api], object]:
 def answered_before(api: faults.Api) -> None:
     """Have an entry, and a result that was posted for an earlier Pod of the node."""
     have_entry(api)
-    labels, annotations = {names.OUTPUTS_COMPLETED: "true"}, {names.POSTED_FOR: "another-pod"}
+    labels, annotations = {argo.OUTPUTS_COMPLETED: "true"}, {names.POSTED_FOR: "another-pod"}
     api.put(
         faults.RESULTS, "wf-123", metadata={"labels": labels, "annotations": annotations}, outputs=OUTPUTS
     )

@@ -4,10 +4,11 @@ import json
 from copy import deepcopy
 from typing import Any
 
+from argo import names as argo
 from memoize import names
-from webhook import resources
-from webhook.containers import InjectSettings
-from webhook.resources import Work
+from webhook.inject import resources
+from webhook.inject.containers import InjectSettings
+from webhook.inject.resources import Work
 
 Json = dict[str, Any]
 WORK = ["--", "python3", "-S", "-E", "-B", "-m", "sidecar"]
@@ -28,14 +29,14 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     template_has_inits = any(
         c["name"] != "init" and not c["name"].startswith("init-artifact-") for c in argos_inits
     )
-    by_init = settings.gate == "init" or template_has_inits
-    gated = [*argos, *argos_inits] if by_init else argos
-    check = mode != "refresh" and all(map(may_be_gated, gated))
+    by_init = settings.injection == "init-container" or template_has_inits
+    wrapped = [*argos, *argos_inits] if by_init else argos
+    check = mode != "refresh" and all(map(may_be_wrapped, wrapped))
     capture = mode != "readonly"
     if not check and not capture:
         return None
     if not check:
-        gated, by_init = recorded, settings.gate == "init"
+        wrapped, by_init = recorded, settings.injection == "init-container"
 
     security: Json = {
         "allowPrivilegeEscalation": False,
@@ -47,8 +48,7 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     if spec.get("securityContext", {}).get("runAsUser") == 0:
         security["runAsUser"] = 65532
     ours: Json = {"image": settings.image, "imagePullPolicy": "IfNotPresent", "securityContext": security}
-    full = {"cpu": settings.cpu_limit, "memory": settings.memory_limit}
-    some = {"cpu": settings.cpu_request, "memory": settings.memory_request}
+    full, some = settings.limits, settings.requests
 
     def asking(work: Work) -> Json:
         asked = resources.ours(pod_spec, work, some, full)
@@ -65,10 +65,10 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
         env.append({"name": "STEPMEMO_SERVICE_CA", "value": settings.service.ca})
 
     authority = sorted(argos, key=lambda c: (c["name"] not in ARGOS_OWN, c["name"] != "main"))
-    offloaded = [c for c in [*argos_inits, *argos] if mounted(c, names.ARGO_CONFIG_DIR)]
-    token = mounted(authority[0], names.SERVICEACCOUNT_DIR)
-    config = mounted(offloaded[0], names.ARGO_CONFIG_DIR) if offloaded else None
-    files = mounted(authority[0], names.ARGO_DIR), mounted(argos[0], names.ARGO_BIN_DIR)
+    offloaded = [c for c in [*argos_inits, *argos] if mounted(c, argo.CONFIG_DIR)]
+    token = mounted(authority[0], argo.SERVICEACCOUNT_DIR)
+    config = mounted(offloaded[0], argo.CONFIG_DIR) if offloaded else None
+    files = mounted(authority[0], argo.DIR), mounted(argos[0], argo.BIN_DIR)
     own = [SHARED] if settings.service is None else [SHARED, TOKEN]
     check_mounts = [*own, *reading(token, config)]
     all_mounts = [*own, *reading(token, *files, config)]
@@ -76,14 +76,14 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     mains = main_containers(recorded, [*argos_inits, *argos])
     letters = dict.fromkeys(ARGOS_OWN, "-w") | dict.fromkeys(mains, "-M")
     awaited = [word for c in recorded for word in (letters.get(c["name"], "-s"), c["name"])]
-    for container in gated:
+    for container in wrapped:
         records = ["-r", container["name"]] if capture and container in recorded else []
         waits = ["-t", "2000"] if check and not by_init else []
-        gate = "/stepmemo/gate" if by_init else "/stepmemo-image/opt/stepmemo/gate"
+        entrypoint = "/stepmemo/entrypoint" if by_init else "/stepmemo-image/opt/stepmemo/entrypoint"
         container["volumeMounts"] = [*container["volumeMounts"], SHARED, *([] if by_init else [IMAGE])]
-        container["command"] = [gate, *waits, *records, "--", *container["command"]]
+        container["command"] = [entrypoint, *waits, *records, "--", *container["command"]]
 
-    words = ["/opt/stepmemo/gate", "capture"]
+    words = ["/opt/stepmemo/entrypoint", "capture"]
     words += ["-c", "2000"] if check and not by_init else []
     words += ["-t", "2000"] if capture else []
     words += ["-m", "48", *(awaited if capture else []), *WORK]
@@ -92,10 +92,10 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     if by_init:
         first = {"name": "stepmemo-check", **asking(Work.LOOK_UP)}
         if check:
-            first["command"] = ["/opt/stepmemo/gate", "check", "-t", "2000", "-m", "48", *WORK]
+            first["command"] = ["/opt/stepmemo/entrypoint", "check", "-t", "2000", "-m", "48", *WORK]
             first |= {"env": env, "volumeMounts": check_mounts}
         else:
-            first |= {"command": ["/opt/stepmemo/gate", "check"], "volumeMounts": [SHARED]}
+            first |= {"command": ["/opt/stepmemo/entrypoint", "check"], "volumeMounts": [SHARED]}
         spec["initContainers"] = [first, *inits]
         spec["containers"] = [*regular, *([sidecar] if capture else [])]
     else:
@@ -108,7 +108,7 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
         source = {"audience": "stepmemo", "expirationSeconds": 3600, "path": "token"}
         projected = {"sources": [{"serviceAccountToken": source}]}
         spec["volumes"].append({"name": "stepmemo-token", "projected": projected})
-        pod["metadata"]["labels"]["stepmemo.dev/result"] = "inside"
+        pod["metadata"]["labels"]["stepmemo.dev/result"] = "in-pod"
     if not by_init:
         image = {"reference": settings.image, "pullPolicy": "IfNotPresent"}
         spec["volumes"].append({"name": "stepmemo-image", "image": image})
@@ -118,7 +118,7 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     return pod
 
 
-def may_be_gated(container: Json) -> bool:
+def may_be_wrapped(container: Json) -> bool:
     return bool(
         container.get("command")
         and "lifecycle" not in container
@@ -128,9 +128,9 @@ def may_be_gated(container: Json) -> bool:
 
 def main_containers(recorded: list[Json], everything: list[Json]) -> list[str]:
     """From the template where it can be read; else `main`, or whatever is not Argo's own."""
-    texts = [e["value"] for c in everything for e in c["env"] if e["name"] == names.ENV_TEMPLATE]
+    texts = [e["value"] for c in everything for e in c["env"] if e["name"] == argo.ENV_TEMPLATE]
     workers = [c["name"] for c in recorded if c["name"] not in ARGOS_OWN]
-    if texts[0] == names.TEMPLATE_OFFLOADED:
+    if texts[0] == argo.TEMPLATE_OFFLOADED:
         return ["main"] if "main" in workers else workers
     container_set = json.loads(texts[0]).get("containerSet")
     return [c["name"] for c in container_set["containers"]] if container_set else ["main"]

@@ -10,19 +10,20 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from argo import names as argo
+from keeper.cache.view import View
 from memoize import names
 from memoize.entry import Entry
 from memoize.key import data_key
 from memoize.reasons import Reason
+from server.events import Events
+from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.waiting import until
 from tests.webhook.serving import api_client
-from webhook import room
 from webhook.admission import Admission, Outcome, Outside
-from webhook.caches.view import View
-from webhook.containers import InjectSettings
-from webhook.events import Events
-from webhook.lookups import Lookups
+from webhook.inject.containers import InjectSettings
+from webhook.pods import room
 from webhook.review import Request
 
 Json = dict[str, Any]
@@ -65,7 +66,7 @@ class Installed:
             "metadata": {
                 "name": annotations[names.CACHE],
                 "namespace": self.namespace,
-                "labels": {names.CONFIGMAP_TYPE: names.CONFIGMAP_TYPE_CACHE},
+                "labels": {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE},
             },
             "data": {annotations[names.KEY]: entry.dump()},
         }
@@ -125,20 +126,20 @@ async def test_a_step_with_an_entry_is_held(installed: Installed) -> None:
     installed.store(datetime.now(UTC))
     async with installed.deciding() as decide:
         outcome = await decide()
-    assert (outcome.reason, installed.result(outcome)) == (Reason.HELD, names.RESULT_HELD)
+    assert (outcome.reason, installed.result(outcome)) == (Reason.GATED, names.RESULT_GATED)
 
 
 async def test_a_step_without_one_is_held_to_be_shared(installed: Installed) -> None:
     async with installed.deciding() as decide:
         outcome = await decide()
-    assert (outcome.reason, installed.result(outcome)) == (Reason.HELD, names.RESULT_HELD)
+    assert (outcome.reason, installed.result(outcome)) == (Reason.GATED, names.RESULT_GATED)
 
 
 async def test_a_step_that_is_not_shared_runs_as_it_is(installed: Installed) -> None:
     installed.pod["metadata"]["annotations"][names.SINGLE_FLIGHT] = "false"
     async with installed.deciding() as decide:
         outcome = await decide()
-    assert (outcome.reason, installed.result(outcome)) == (Reason.WATCHED, names.RESULT_MISS)
+    assert (outcome.reason, installed.result(outcome)) == (Reason.NOT_GATED, names.RESULT_MISS)
     assert jsonpatch.apply_patch(installed.pod, list(outcome.ops))["spec"] == installed.pod["spec"]
 
 
@@ -166,14 +167,14 @@ async def test_an_image_that_does_not_start_is_not_injected(installed: Installed
 async def test_a_step_decided_outside_needs_no_image_that_starts(installed: Installed) -> None:
     installed.broken = "ErrImagePull in Pod x"
     async with installed.deciding() as decide:
-        assert (await decide()).reason == Reason.HELD
+        assert (await decide()).reason == Reason.GATED
 
 
 async def test_containers_that_nothing_may_stand_before_are_no_obstacle_outside(installed: Installed) -> None:
     for container in installed.pod["spec"]["containers"]:
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": 1}}}
     async with installed.deciding() as decide:
-        assert (await decide()).reason == Reason.HELD
+        assert (await decide()).reason == Reason.GATED
 
 
 async def test_a_step_without_room_for_our_annotations_is_left_alone(installed: Installed) -> None:
@@ -191,7 +192,7 @@ async def test_a_key_that_no_annotation_holds_gives_way_whatever_becomes_of_the_
     installed.pod["metadata"]["annotations"] |= {names.KEY: key, names.MODE: word}
     async with installed.deciding() as decide:
         outcome = await decide()
-    assert outcome.reason is (Reason.HELD if word == "use" else Reason.MODE_OFF)
+    assert outcome.reason is (Reason.GATED if word == "use" else Reason.MODE_OFF)
     annotations = jsonpatch.apply_patch(installed.pod, list(outcome.ops))["metadata"]["annotations"]
     assert annotations[names.KEY_DIGEST] == data_key(key)
     assert names.KEY not in annotations
@@ -206,6 +207,6 @@ async def test_a_pod_that_lost_a_part_of_what_it_got_is_made_what_it_was_and_dec
     async with installed.deciding() as decide:
         outcome = await decide()
     after = jsonpatch.apply_patch(installed.pod, list(outcome.ops))
-    assert (outcome.reason, installed.result(outcome)) == (Reason.HELD, names.RESULT_HELD)
-    assert after["spec"].pop("schedulingGates") == [{"name": names.HELD_GATE}]
+    assert (outcome.reason, installed.result(outcome)) == (Reason.GATED, names.RESULT_GATED)
+    assert after["spec"].pop("schedulingGates") == [{"name": names.SCHEDULING_GATE}]
     assert after["spec"] == original

@@ -1,4 +1,4 @@
-"""What holds for every step Pod, however it looks and however the gate gets into it."""
+"""What holds for every step Pod, however it looks and however the entrypoint gets into it."""
 
 import json
 from copy import deepcopy
@@ -11,36 +11,39 @@ from hypothesis import given, settings
 
 from memoize import names
 from memoize.reasons import Reason
-from tests.webhook import judged
 from tests.webhook.directly import mutated
-from tests.webhook.steppods import step_pods
-from webhook import pods, qos
-from webhook.containers import InjectSettings, Service
-from webhook.delivery import Delivery
-from webhook.inject import inject
+from tests.webhook.pods import judged
+from tests.webhook.pods.steppods import step_pods
+from webhook.inject import qos
+from webhook.inject.containers import InjectSettings, Service
+from webhook.inject.patch import inject
+from webhook.pods.decision import Inject, Skip
+from webhook.pods.delivery import Delivery
 
 Json = dict[str, Any]
 SETTINGS = InjectSettings(image="registry.test/stepmemo:1", pull_secrets=("ours",))
 
 SERVICE = Service("https://stepmemo.test", "the PEM")
 CHOSEN = {
-    f"{gate}-{'service' if service else 'direct'}": replace(SETTINGS, gate=gate, service=service)
-    for gate in Delivery
+    f"{injection}-{'service' if service else 'direct'}": replace(
+        SETTINGS, injection=injection, service=service
+    )
+    for injection in Delivery
     for service in (None, SERVICE)
 }
 any_pod = pytest.mark.parametrize("chosen", CHOSEN.values(), ids=CHOSEN)
 quickly = settings(max_examples=min(40, settings.default.max_examples))
 
 
-def decide(pod: Json, gate: Delivery) -> pods.Inject | pods.Skip:
-    return judged.decide(pod, "default", {}, {}, gate)
+def decide(pod: Json, injection: Delivery) -> Inject | Skip:
+    return judged.decide(pod, "default", {}, {}, injection)
 
 
 def injected(pod: Json, chosen: InjectSettings) -> Json | None:
     """The Pod after the operations, as they travel; None where it is left alone."""
-    decision = decide(pod, chosen.gate)
-    if isinstance(decision, pods.Skip):
-        assert decision.reason == Reason.NOT_GATEABLE, decision
+    decision = decide(pod, chosen.injection)
+    if isinstance(decision, Skip):
+        assert decision.reason == Reason.CANNOT_WRAP_COMMAND, decision
         return None
     before = deepcopy(pod)
     ops = inject(pod, decision.plan, chosen)
@@ -56,8 +59,8 @@ def injected(pod: Json, chosen: InjectSettings) -> Json | None:
 @given(pod=step_pods())
 @quickly
 def test_the_operations_make_what_a_direct_change_makes(pod: Json, chosen: InjectSettings) -> None:
-    decision = decide(pod, chosen.gate)
-    step = decision.plan.step.to_json() if isinstance(decision, pods.Inject) else ""
+    decision = decide(pod, chosen.injection)
+    step = decision.plan.step.to_json() if isinstance(decision, Inject) else ""
     assert injected(pod, chosen) == mutated(pod, chosen, step)
 
 
@@ -68,7 +71,7 @@ def test_a_second_pass_changes_nothing(pod: Json, chosen: InjectSettings) -> Non
     after = injected(pod, chosen)
     if after is not None:
         for told in Delivery:
-            assert decide(after, told) == pods.Skip(Reason.ALREADY_INJECTED)
+            assert decide(after, told) == Skip(Reason.ALREADY_INJECTED)
 
 
 @any_pod
@@ -86,7 +89,7 @@ def test_the_pod_keeps_its_qos_class_and_everything_that_is_not_argos(
     rest = [{k: v for k, v in p["spec"].items() if k not in touched} for p in (pod, after)]
     assert rest[0] == rest[1]
     if chosen.service is not None:
-        assert after["metadata"]["labels"].pop(names.RESULT) == names.RESULT_INSIDE
+        assert after["metadata"]["labels"].pop(names.RESULT) == names.RESULT_IN_POD
     assert after["metadata"] == pod["metadata"]
 
 

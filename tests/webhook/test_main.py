@@ -17,7 +17,9 @@ import pytest
 from devcluster.api.server import write_kubeconfig
 from tests.cluster import Cluster, wait_for
 from tests.processes import MEASURED
-from tests.webhook.serving import certify
+from tests.webhook.serving import api_client, certify
+from webhook import settings
+from webhook.__main__ import _prepared
 
 pytestmark = pytest.mark.slow
 
@@ -76,8 +78,8 @@ def test_settings_that_are_wrong_are_all_said_and_nothing_starts() -> None:
     assert done.returncode == 2
     assert [line.split()[:2] for line in done.stderr.splitlines()] == [
         ["error:", "--listen"],
-        ["error:", "--image"],
         ["error:", "--validate"],
+        ["error:", "--image"],
     ]
 
 
@@ -96,28 +98,61 @@ def test_an_image_volume_that_may_not_be_tried_is_a_setting_that_is_wrong(
     write_kubeconfig(
         kubeconfig, cluster.url, cluster.ca_file, cluster.service_account(namespace, "powerless", [])
     )
-    done = run("--image=x", "--gate=image-volume", KUBECONFIG=str(kubeconfig), STEPMEMO_NAMESPACE=namespace)
+    done = run(
+        "--image=x", "--injection=image-volume", KUBECONFIG=str(kubeconfig), STEPMEMO_NAMESPACE=namespace
+    )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith('error: --gate (STEPMEMO_GATE): "image-volume" may not be tried: 403 ')
+    assert line.startswith('error: --injection (STEPMEMO_INJECTION): "image-volume" may not be tried: 403 ')
 
 
-def test_a_signal_ends_the_wait_for_an_api_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("argv", "waiting"),
+    [
+        (["--injection=image-volume"], "cannot try image volumes yet"),
+        (["--image=", "--pod-name=stepmemo-1"], "cannot read the own Pod yet"),
+    ],
+)
+def test_a_signal_ends_the_wait_for_an_api_server(tmp_path: Path, argv: list[str], waiting: str) -> None:
     kubeconfig = tmp_path / "kubeconfig"
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and never listens
         write_kubeconfig(kubeconfig, f"http://127.0.0.1:{nobody.getsockname()[1]}", Path(os.devnull), "token")
-        with running(tmp_path, {"KUBECONFIG": str(kubeconfig)}, "--gate=image-volume") as server:
-            wait_for(lambda: "cannot try image volumes yet" in server.log)
+        with running(tmp_path, {"KUBECONFIG": str(kubeconfig)}, *argv) as server:
+            wait_for(lambda: waiting in server.log)
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(20) == 0
     assert "listening" not in server.log
 
 
+def test_an_own_pod_that_is_not_there_is_a_setting_that_is_wrong(cluster: Cluster) -> None:
+    namespace = cluster.namespace()
+    done = run("--pod-name=me", KUBECONFIG=str(cluster.kubeconfig), STEPMEMO_NAMESPACE=namespace)
+    assert done.returncode == 2
+    (line,) = [one for one in done.stderr.splitlines() if one.startswith("error: ")]
+    assert line.startswith(f"error: cannot read the image that Pod {namespace}/me runs: 404 ")
+
+
+async def test_the_image_that_is_injected_is_that_of_the_own_pod_unless_one_is_named(
+    cluster: Cluster,
+) -> None:
+    namespace = cluster.namespace()
+    spec = {"containers": [{"name": "webhook", "image": "mirror.test/memo:7"}]}
+    status, body = cluster.create(
+        {"kind": "Pod", "metadata": {"name": "me", "namespace": namespace}, "spec": spec}
+    )
+    assert status == 201, body
+    given = settings.parse([], {"STEPMEMO_NAMESPACE": namespace, "STEPMEMO_POD_NAME": "me"})
+    named = settings.parse(["--image=other:1"], {"STEPMEMO_POD_NAME": "nobody-asks"})
+    async with api_client(cluster) as api:
+        assert (await _prepared(api, given)).inject.image == "mirror.test/memo:7"
+        assert await _prepared(api, named) == named
+
+
 def test_an_image_volume_that_is_taken_is_served(cluster: Cluster, tmp_path: Path) -> None:
     certify(tmp_path / "certs")
     environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": cluster.namespace()}
-    argv = ("--gate=image-volume", "--certs=files", f"--cert-dir={tmp_path / 'certs'}")
+    argv = ("--injection=image-volume", "--certs=files", f"--cert-dir={tmp_path / 'certs'}")
     with running(tmp_path, environ, *argv) as server:
         wait_for(lambda: server.get("/readyz") == (200, "ok\n"))
     assert "the API server takes image volumes" in server.log
@@ -146,7 +181,7 @@ def test_it_serves_certificates_from_files_until_the_signal(cluster: Cluster, tm
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(20) == 0
     messages = [json.loads(line)["message"] for line in server.log.splitlines()]
-    assert messages[-1] == "shutting down"
+    assert "shutting down" in messages
 
 
 def test_files_that_come_later_are_served(cluster: Cluster, tmp_path: Path) -> None:

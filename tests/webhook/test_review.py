@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memoize.fields import FieldError, Kind
+from argo.fields import FieldError, Kind
+from kube import jsonpatch
 from memoize.reasons import Reason
-from webhook import patch, review
+from webhook import review
 from webhook.review import MalformedReviewError, Request
 
 Json = dict[str, Any]
@@ -147,7 +148,7 @@ def test_an_object_left_alone_is_allowed_without_a_patch() -> None:
 
 
 def test_operations_travel_as_a_json_patch_in_base64() -> None:
-    ops = [patch.add(("metadata", "labels"), {"a": "ü\ud800"})]
+    ops = [jsonpatch.add(("metadata", "labels"), {"a": "ü\ud800"})]
     answer = response(review.allowed(parse(), Reason.ACCEPTED, ["mind the gap"], ops))
     assert answer["patchType"] == "JSONPatch"
     assert json.loads(base64.b64decode(answer["patch"])) == ops

@@ -14,18 +14,18 @@ import jsonpatch
 import pytest
 from yarl import URL
 
+from kube.jsonpatch import remove
 from memoize.reasons import Reason
+from server.events import Events
+from server.lookups import Lookups
+from server.metrics import Metrics
+from server.tls import ServingCertificate
 from tests.cluster import Cluster
 from tests.waiting import until
 from tests.webhook.serving import HOST, api_client, certify, trusting
 from webhook.admission import Admission, Outcome
-from webhook.containers import InjectSettings
-from webhook.events import Events
-from webhook.lookups import Lookups
-from webhook.metrics import Metrics
-from webhook.patch import remove
+from webhook.inject.containers import InjectSettings
 from webhook.server import BODY_LIMIT, Decide, Server
-from webhook.tls import ServingCertificate
 
 Json = dict[str, Any]
 
@@ -396,7 +396,7 @@ async def test_a_body_of_seven_mebibytes_is_read_and_one_byte_more_is_a_413(tmp_
         assert (await served.post("/mutate/pods", whole.ljust(BODY_LIMIT)))[0] == 200
         assert (await served.post("/mutate/pods", whole.ljust(BODY_LIMIT + 1)))[0] == 413
         _, metrics = await served.get("/metrics")
-    assert 'stepmemo_admission_seconds_count{status="413",webhook="pods"} 1.0' in metrics
+    assert 'stepmemo_admission_duration_seconds_count{status="413",webhook="pods"} 1.0' in metrics
 
 
 async def test_other_methods_and_paths_are_refused(tmp_path: Path) -> None:
@@ -434,7 +434,7 @@ async def test_a_patch_that_does_not_apply_is_our_bug_and_not_the_api_servers_er
 
 async def test_a_pod_of_a_shape_that_no_api_server_sends_is_a_500(cluster: Cluster, tmp_path: Path) -> None:
     async with installed(cluster, tmp_path) as served:
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": ["no"]}}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": {"containers": ["no"]}}
         status, _ = await served.post("/mutate/pods", ask(pod, "work"))
         assert status == 500
         assert (await served.get("/healthz"))[0] == 200
@@ -471,7 +471,7 @@ async def test_decisions_and_latency_are_metrics(tmp_path: Path) -> None:
         status, text = await served.get("/metrics")
     assert status == 200
     assert 'stepmemo_decisions_total{reason="NotMemoized",webhook="workflows"} 1.0' in text
-    assert 'stepmemo_admission_seconds_count{status="200",webhook="workflows"} 1.0' in text
+    assert 'stepmemo_admission_duration_seconds_count{status="200",webhook="workflows"} 1.0' in text
 
 
 # --- Life and death ----------------------------------------------------------------------------------

@@ -3,10 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from keeper.settings import ServiceMode
+from server.settings import SettingsError
 from webhook import settings
-from webhook.containers import InjectSettings
-from webhook.delivery import Delivery
-from webhook.settings import FLAGS, SettingsError
+from webhook.inject.containers import InjectSettings
+from webhook.pods.delivery import Delivery
+from webhook.settings import DECLARED
 
 IMAGE = ["--image", "registry.example/stepmemo:1"]
 
@@ -19,7 +21,7 @@ def errors(*argv: str, **environ: str) -> tuple[str, ...]:
 
 def test_an_image_is_all_that_has_to_be_said() -> None:
     chosen = settings.parse(IMAGE, {})
-    assert (chosen.host, chosen.port) == ("", 8443)
+    assert chosen.listen == ("", 8443)
     assert chosen.certs == "cluster"
     assert chosen.validate == "enforce"
     assert chosen.inject == InjectSettings(image="registry.example/stepmemo:1")
@@ -35,37 +37,38 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "service": "memo-webhook",
         "secret": "memo.certs",
         "webhook-configuration": "memo.example",
+        "pod-name": "memo-1",
         "image": "i:1",
         "image-pull-policy": "Always",
         "image-pull-secrets": "one, two",
-        "gate": "image-volume",
+        "injection": "image-volume",
         "check-timeout": "1500ms",
         "capture-timeout": "3s",
-        "requests": "cpu=5m,memory=16Mi",
-        "limits": "memory=1Gi,cpu=1",
+        "sidecar-requests": "cpu=5m,memory=16Mi",
+        "sidecar-limits": "memory=1Gi,cpu=1",
         "access": "service",
         "service-url": "https://127.0.0.1:9443",
         "namespaces": "one, two",
-        "hold-timeout": "10s",
-        "follow-timeout": "1m30s",
-        "followers": "20",
+        "gate-timeout": "10s",
+        "single-flight-timeout": "1m30s",
+        "single-flight-waiters": "20",
         "hit-interval": "1h",
         "validate": "warn",
         "log-format": "json",
     }
-    assert set(values) == {flag.name for flag in FLAGS}
+    assert set(values) == set(DECLARED)
     by_flags = settings.parse([f"--{name}={value}" for name, value in values.items()], {})
     by_environment = settings.parse(
         [], {"STEPMEMO_" + name.upper().replace("-", "_"): value for name, value in values.items()}
     )
     assert by_flags == by_environment
     assert by_flags == settings.Settings(
-        host="::1",
-        port=9443,
+        listen=("::1", 9443),
         shutdown_delay=1.5,
         certs="files",
         cert_dir=Path("/tmp/certs"),
         namespace="memo",
+        pod_name="memo-1",
         service="memo-webhook",
         secret="memo.certs",
         webhook_configuration="memo.example",
@@ -74,20 +77,19 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
             image="i:1",
             image_pull_policy="Always",
             pull_secrets=("one", "two"),
-            gate=Delivery.IMAGE_VOLUME,
+            injection=Delivery.IMAGE_VOLUME,
             check_timeout_ms=1500,
             capture_timeout_ms=3000,
-            cpu_request="5m",
-            memory_request="16Mi",
-            cpu_limit="1",
-            memory_limit="1Gi",
+            requests={"cpu": "5m", "memory": "16Mi"},
+            limits={"cpu": "1", "memory": "1Gi"},
         ),
-        keeping=settings.Keeping(
-            service_url="https://127.0.0.1:9443",
+        access="service",
+        service_url="https://127.0.0.1:9443",
+        service_mode=ServiceMode(
             namespaces=("one", "two"),
-            hold_timeout=10,
-            follow_timeout=90,
-            followers=20,
+            gate_timeout=10,
+            single_flight_timeout=90,
+            single_flight_waiters=20,
             hit_interval=3600,
         ),
         log_format="json",
@@ -96,12 +98,10 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
 
 def test_steps_reach_the_server_by_its_service_unless_told_otherwise() -> None:
     chosen = settings.parse([*IMAGE, "--service=memo", "--namespace=tools"], {})
-    assert chosen.keeping is not None
-    assert chosen.keeping.service_url == "https://memo.tools.svc"
-
-
-def test_direct_access_leaves_nothing_to_keep() -> None:
-    assert settings.parse([*IMAGE, "--access=direct"], {}).keeping is None
+    assert chosen.access == "service"
+    assert chosen.cache_service_url == "https://memo.tools.svc"
+    elsewhere = settings.parse([*IMAGE, "--service-url=https://127.0.0.1:9443"], {})
+    assert elsewhere.cache_service_url == "https://127.0.0.1:9443"
 
 
 def test_the_flag_wins_over_the_environment() -> None:
@@ -114,6 +114,13 @@ def test_an_empty_variable_is_an_unset_one() -> None:
     assert errors(STEPMEMO_IMAGE="") == errors()
 
 
+def test_without_an_image_the_own_pod_has_to_be_named_which_says_it() -> None:
+    (line,) = errors()
+    assert line.startswith("--image (STEPMEMO_IMAGE) or --pod-name (STEPMEMO_POD_NAME) is required")
+    chosen = settings.parse([], {"STEPMEMO_POD_NAME": "stepmemo-7d4b9c-x2x4z"})
+    assert (chosen.inject.image, chosen.pod_name) == ("", "stepmemo-7d4b9c-x2x4z")
+
+
 def test_everything_that_is_wrong_is_said_at_once_by_flag_and_variable() -> None:
     found = errors(
         "--listen=8443", "--check-timeout=2", STEPMEMO_VALIDATE="maybe", STEPMEMO_SERVICE="My_Service"
@@ -121,9 +128,9 @@ def test_everything_that_is_wrong_is_said_at_once_by_flag_and_variable() -> None
     assert [line.partition(")")[0] + ")" for line in found] == [
         "--listen (STEPMEMO_LISTEN)",
         "--service (STEPMEMO_SERVICE)",
-        "--image (STEPMEMO_IMAGE)",
         "--check-timeout (STEPMEMO_CHECK_TIMEOUT)",
         "--validate (STEPMEMO_VALIDATE)",
+        "--image (STEPMEMO_IMAGE)",
     ]
 
 
@@ -138,27 +145,28 @@ def test_everything_that_is_wrong_is_said_at_once_by_flag_and_variable() -> None
         ("--check-timeout=2", "lacks a unit"),
         ("--check-timeout=1ms", "must be between 100ms and 60s"),
         ("--capture-timeout=-2s", "must be between"),
+        ("--pod-name=My_Pod", "DNS-1123 subdomain"),
         ("--certs=vault", "must be one of cluster, files"),
         ("--cert-dir= ", "must be a directory"),
         ("--namespace=a.b", "DNS-1123 label"),
         ("--secret=A", "DNS-1123 subdomain"),
-        ("--image=", "must be the name of an image"),
+        ("--image=", "is required"),
         ("--image=a b", "without blanks"),
         ("--image-pull-policy=Sometimes", "must be one of Always, IfNotPresent, Never"),
         ("--image-pull-secrets=ok,Not_ok", "DNS-1123 subdomain"),
-        ("--gate=image_volume", "must be one of init, image-volume"),
-        ("--requests=cpu=10m", "must name cpu and memory"),
-        ("--requests=cpu=10m,memory=1,gpu=1", "must name cpu and memory"),
-        ("--requests=cpu=ten,memory=1", "must hold quantities"),
-        ("--requests=cpu=0,memory=1", "must give cpu an amount above 0"),
-        ("--limits=cpu=1,memory=1Mi", "must leave Python at least memory=32Mi"),
+        ("--injection=image_volume", "must be one of init-container, image-volume"),
+        ("--sidecar-requests=cpu=10m", "must name cpu and memory"),
+        ("--sidecar-requests=cpu=10m,memory=1,gpu=1", "must name cpu and memory"),
+        ("--sidecar-requests=cpu=ten,memory=1", "must hold quantities"),
+        ("--sidecar-requests=cpu=0,memory=1", "must give cpu an amount above 0"),
+        ("--sidecar-limits=cpu=1,memory=1Mi", "must leave Python at least memory=32Mi"),
         ("--access=none", "must be one of service, direct"),
         ("--service-url=http://x", "must be like"),
         ("--service-url=https://x/y", "must be like"),
         ("--namespaces=a,B", "DNS-1123 label"),
-        ("--hold-timeout=1ms", "must be between 1s and 5m"),
-        ("--followers=0", "must be a number between 1 and 100000"),
-        ("--followers=many", "must be a number"),
+        ("--gate-timeout=1ms", "must be between 1s and 5m"),
+        ("--single-flight-waiters=0", "must be a number between 1 and 100000"),
+        ("--single-flight-waiters=many", "must be a number"),
         ("--log-format=xml", "must be one of text, json"),
     ],
 )
@@ -170,8 +178,8 @@ def test_a_value_that_cannot_be_says_what_it_must_be(argument: str, text: str) -
 
 
 def test_requests_above_limits_name_both_flags() -> None:
-    found = errors(*IMAGE, "--requests=cpu=2,memory=128Mi")
-    both = "--requests (STEPMEMO_REQUESTS) and --limits (STEPMEMO_LIMITS)"
+    found = errors(*IMAGE, "--sidecar-requests=cpu=2,memory=128Mi")
+    both = "--sidecar-requests (STEPMEMO_SIDECAR_REQUESTS) and --sidecar-limits (STEPMEMO_SIDECAR_LIMITS)"
     assert found == (
         f"{both}: cpu: the request 2 is above the limit 500m",
         f"{both}: memory: the request 128Mi is above the limit 64Mi",
@@ -190,6 +198,6 @@ def test_help_shows_every_flag_with_its_variable_and_default(capsys: pytest.Capt
         settings.parse(["--help"], {})
     assert caught.value.code == 0
     shown = re.sub(r"\s+", " ", capsys.readouterr().out)
-    for flag in FLAGS:
-        default = "required" if flag.default is None else f"default {flag.default or 'none'}"
-        assert f"[{flag.env}; {default}]" in shown
+    for flag, setting in DECLARED.items():
+        assert f"--{flag} {setting.reader.placeholder} " in shown
+        assert f"{setting.help} [{setting.variable}; default {setting.default or 'none'}]" in shown

@@ -1,0 +1,132 @@
+"""Who is calling: the API server says it of a token (TokenReview, authentication.k8s.io/v1).
+
+Only tokens for our own audience are taken, so that one which reached us by mistake is worth nothing here, and
+ours nothing at the API server. The kubelet binds them to their Pod: the API server takes none of a Pod that
+is gone, and names the Pod (KEP-2799; `extra` has it since Kubernetes 1.20).
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from kubernetes_asyncio.client import ApiClient
+
+from keeper.api.errors import Refusal, unavailable
+from kube import client
+from kube.caching import CachedReads
+from kube.errors import ApiError
+from memoize import names
+
+PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
+TIMEOUT = 2.0
+"""Seconds for a review, its wait for others included."""
+FRESH = 60.0
+"""Seconds that a good answer serves …"""
+FRESH_REFUSAL = 5.0
+"""… and a bad one: a token may be too new for the server that was asked."""
+MOST = 10_000
+"""Answers kept."""
+MOST_AT_ONCE = 32
+"""Reviews under way; anybody who reaches our port can ask for one …"""
+MOST_WAITING = 1_000
+"""… and those that wait for them."""
+LONGEST = 16 << 10
+"""Characters of a token; the API server's own are about a kilobyte."""
+
+_POD_NAME = "authentication.kubernetes.io/pod-name"
+_POD_UID = "authentication.kubernetes.io/pod-uid"
+_SERVICE_ACCOUNT = ("system", "serviceaccount")
+
+
+class Caller(NamedTuple):
+    """The Pod that a token was made for."""
+
+    namespace: str
+    service_account: str
+    pod: str
+    uid: str
+
+
+_REFUSED = Refusal(HTTPStatus.UNAUTHORIZED, f"not a token of a Pod for the audience {names.TOKEN_AUDIENCE}")
+_BUSY = unavailable("too many tokens are being reviewed")
+
+
+class Tokens:
+    """Reviews tokens, each one once in a while; keeps digests, never a token. `clock` counts seconds."""
+
+    def __init__(self, api: ApiClient, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._api = api
+        self._answers: CachedReads[bytes, Caller | Refusal] = CachedReads(_serves, most=MOST, clock=clock)
+        self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
+
+    def known(self, token: str) -> Caller | Refusal | None:
+        """The answer, where it is there and fresh."""
+        known = self._answers.known(_digest(token))
+        return known[0] if known else None
+
+    async def caller(self, token: str) -> Caller | Refusal:
+        """Whose token it is; a 401 for one that is not taken, a 503 where the API server does not say."""
+        if not 0 < len(token) <= LONGEST or not token.isascii() or not token.isprintable():
+            return _REFUSED
+        digest = _digest(token)
+        if self._answers.under_way >= MOST_AT_ONCE + MOST_WAITING and not self._answers.is_near(digest):
+            return _BUSY
+        return await self._answers.get(digest, partial(self._review, token))
+
+    async def _review(self, token: str) -> Caller | Refusal:
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [names.TOKEN_AUDIENCE]},
+        }
+        try:
+            async with asyncio.timeout(TIMEOUT), self._at_once:
+                answer = await client.request(self._api, "POST", PATH, seconds=TIMEOUT, body=body)
+        except (ApiError, TimeoutError) as error:
+            return unavailable(
+                f"the API server did not review the token: {str(error) or 'no answer in time'}"
+            )
+        status = answer.get("status")
+        if not isinstance(status, Mapping):
+            return unavailable("the API server did not review the token: no status")
+        return _caller(status) or _REFUSED
+
+
+def _serves(answer: Caller | Refusal) -> float:
+    """The seconds that an answer serves; none for what the API server did not say."""
+    if isinstance(answer, Caller):
+        return FRESH
+    return FRESH_REFUSAL if answer is _REFUSED else 0
+
+
+def _caller(status: Mapping[str, Any]) -> Caller | None:
+    """The caller in a TokenReview's status.
+
+    An authenticator that knows no audiences names none, and has taken the token for any: `audiences` decides.
+    """
+    if status.get("authenticated") is not True or names.TOKEN_AUDIENCE not in (status.get("audiences") or ()):
+        return None
+    user = status.get("user") or {}
+    *kind, namespace, service_account = [*_parts(user.get("username")), "", ""][:4]
+    extra = user.get("extra") or {}
+    pod, uid = _only(extra.get(_POD_NAME)), _only(extra.get(_POD_UID))
+    if tuple(kind) != _SERVICE_ACCOUNT or not (namespace and service_account and pod and uid):
+        return None
+    return Caller(namespace, service_account, pod, uid)
+
+
+def _parts(username: object) -> list[str]:
+    parts = username.split(":") if isinstance(username, str) else []
+    return parts if len(parts) == 4 else []
+
+
+def _only(values: object) -> str:
+    return values[0] if isinstance(values, list) and len(values) == 1 and isinstance(values[0], str) else ""
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,207 @@
+"""The one way that entries take from this server into caches.
+
+Steps that end at the same moment would meet each other in the same ConfigMap: entries for one cache are
+gathered for some milliseconds, and go in one request after another.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from kubernetes_asyncio.client import ApiClient
+
+from keeper.cache.batch import Attempt, attempt
+from keeper.cache.configmap import CacheError, ConfigMap
+from keeper.cache.refresh import refresh
+from kube.backoff import Backoff
+from kube.caching import TtlCache
+from memoize import configmap
+from memoize.outcome import Outcome
+from memoize.reasons import Reason
+from server.logs import fields
+
+_log = logging.getLogger(__name__)
+
+GATHERED = 0.02
+"""Seconds that the first entry of a batch waits for others."""
+GATHERED_WHEN_FULL = 0.5
+"""The same for a cache that had no room lately: every attempt at one reads a megabyte."""
+FULL = 30.0
+"""How long that is, in seconds."""
+SECONDS = 10.0
+"""How long an entry is tried for; then it is lost."""
+MOST_AT_ONCE = 256
+"""Entries of one batch; a JSON patch may have 10,000 operations (k8s.io/apiserver, handlers/patch.go) …"""
+BYTES_AT_ONCE = 1 << 20
+"""… and a request 3 MiB: an entry's JSON may double as it is quoted once more."""
+MOST_WAITING = 2_000
+"""Entries that wait for one cache …"""
+BYTES_WAITING = 8 << 20
+"""… their bytes …"""
+BYTES_WAITING_IN_ALL = 64 << 20
+"""… and the bytes for all caches."""
+REQUESTS = 16
+"""Caches that are written to at once."""
+
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 1.0
+_FULL_CACHES = 1_000
+"""Caches remembered to be full."""
+
+
+class _PendingEntry(NamedTuple):
+    data_key: str
+    text: str
+    now: datetime
+    outcome: "asyncio.Future[Outcome]"
+
+
+class _CacheQueue:
+    """The entries that wait for one cache, and what the last attempt met."""
+
+    def __init__(self, cache: ConfigMap) -> None:
+        self.cache = cache
+        self.puts: list[_PendingEntry] = []
+        self.bytes = 0
+        self.trouble: CacheError | None = None
+        self.backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        self.task: asyncio.Task[None] | None = None
+
+
+class Writer:
+    """Writes entries. `on_written` is told what became of each. Close it, or its tasks outlive it."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        on_written: Callable[[Reason], None] = lambda reason: None,
+        *,
+        seconds: float = SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api, self._on_written, self._seconds = api, on_written, seconds
+        self._queues: dict[tuple[str, str], _CacheQueue] = {}
+        self._full: TtlCache[tuple[str, str], bool] = TtlCache(_FULL_CACHES, clock)
+        self._bytes = 0
+        self._requests = asyncio.Semaphore(REQUESTS)
+
+    async def put(self, namespace: str, cache: str, data_key: str, text: str, now: datetime) -> Outcome:
+        """Keep the entry under this data key; says within `seconds` whether it is there, else why not.
+
+        Of two entries for one place the later one stays. `now` is aware: entries that expired by then make
+        room. An entry whose time is over may still arrive, if its last request was not answered.
+        """
+        outcome = await self._put((namespace, cache), data_key, text, now)
+        self._on_written(outcome.reason)
+        if outcome.reason is not Reason.STORED:
+            told = fields(
+                reason=outcome.reason.value, namespace=namespace, cache=cache, detail=outcome.detail
+            )
+            _log.warning("an entry is lost", extra=told)
+        return outcome
+
+    async def replace(self, namespace: str, cache: str, changes: Mapping[str, tuple[str, str]]) -> Outcome:
+        """Replace entries by `{data key: (text that is there, new text)}`, each one only if it is unchanged.
+
+        Stored when some were, Conflict when others changed or removed them all. Never creates an entry. Tried
+        once: a time of a last hit is not worth more.
+        """
+        async with self._requests:
+            return await refresh(ConfigMap(self._api, namespace, cache), changes)
+
+    async def close(self) -> None:
+        """Give up what still waits."""
+        tasks = [queue.task for queue in self._queues.values() if queue.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _put(self, key: tuple[str, str], data_key: str, text: str, now: datetime) -> Outcome:
+        if refused := configmap.too_large_for_any(text):
+            return refused
+        size = configmap.size(text)
+        if self._bytes + size > BYTES_WAITING_IN_ALL:
+            return Outcome(Reason.API_UNAVAILABLE, "too many entries wait to be written")
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = _CacheQueue(ConfigMap(self._api, *key))
+            queue.task = asyncio.create_task(self._run(key, queue))
+        if len(queue.puts) >= MOST_WAITING or queue.bytes + size > BYTES_WAITING:
+            return Outcome(Reason.RATE_LIMITED, "too many entries wait for this cache")
+        put = _PendingEntry(data_key, text, now, asyncio.get_running_loop().create_future())
+        queue.puts.append(put)
+        queue.bytes += size
+        self._bytes += size
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await put.outcome
+        except TimeoutError:
+            trouble = queue.trouble
+            return trouble.outcome if trouble else Outcome(Reason.API_UNAVAILABLE, "no answer in time")
+
+    async def _run(self, key: tuple[str, str], queue: _CacheQueue) -> None:
+        """Write batch after batch until nothing waits."""
+        try:
+            pause = self._gathered(key)
+            while queue.puts:
+                await asyncio.sleep(pause)
+                self._forget(queue, [put for put in queue.puts if put.outcome.done()])
+                if batch := _first(queue.puts):
+                    async with self._requests:
+                        result = await self._attempt(queue, batch)
+                    pause = self._settle(key, queue, batch, result)
+        finally:
+            del self._queues[key]
+            for put in queue.puts:
+                if not put.outcome.done():
+                    put.outcome.set_result(Outcome(Reason.API_UNAVAILABLE, "the server shuts down"))
+            self._forget(queue, list(queue.puts))
+
+    async def _attempt(self, queue: _CacheQueue, batch: list[_PendingEntry]) -> Attempt:
+        entries = {put.data_key: put.text for put in batch}
+        try:
+            return await attempt(queue.cache, entries, max(put.now for put in batch))
+        except Exception:
+            _log.exception("cannot write", extra=fields(reason=Reason.INTERNAL_ERROR.value))
+            return Attempt(dict.fromkeys(entries, Outcome(Reason.INTERNAL_ERROR, "see the server's log")))
+
+    def _settle(
+        self, key: tuple[str, str], queue: _CacheQueue, batch: list[_PendingEntry], result: Attempt
+    ) -> float:
+        """Tell the outcomes of a batch; seconds until the next one."""
+        done = [put for put in batch if put.data_key in result.done]
+        for put in done:
+            if not put.outcome.done():
+                put.outcome.set_result(result.done[put.data_key])
+        self._forget(queue, done)
+        queue.trouble = result.trouble
+        if any(outcome.reason is Reason.CACHE_FULL for outcome in result.done.values()):
+            self._full.put(key, True, FULL)
+        if result.trouble is None:
+            queue.backoff.reset()
+            return self._gathered(key)
+        # Nothing that waits now will wait for longer than that.
+        return max(queue.backoff.next(), min(result.trouble.error.retry_after, self._seconds))
+
+    def _forget(self, queue: _CacheQueue, puts: list[_PendingEntry]) -> None:
+        gone = {id(put) for put in puts}
+        queue.puts = [put for put in queue.puts if id(put) not in gone]
+        size = sum(configmap.size(put.text) for put in puts)
+        queue.bytes -= size
+        self._bytes -= size
+
+    def _gathered(self, key: tuple[str, str]) -> float:
+        return GATHERED_WHEN_FULL if self._full.get(key) else GATHERED
+
+
+def _first(puts: list[_PendingEntry]) -> list[_PendingEntry]:
+    """As many of the puts as go into one request, and at least one."""
+    size = 0
+    for number, put in enumerate(puts[:MOST_AT_ONCE]):
+        size += configmap.size(put.text)
+        if number and size > BYTES_AT_ONCE:
+            return puts[:number]
+    return puts[:MOST_AT_ONCE]

@@ -1,0 +1,285 @@
+"""The keeper: decides gated Pods, and stores the outputs of those that ran.
+
+    Pods    ──┐
+    caches  ──┼─► queue (each Pod once) ─► slots, while this process holds the Lease ─► Reconciler
+    timers  ──┘
+
+Nothing polls the API server. Every Pod is decided from what it shows, so a keeper that starts anew goes on
+where the last one was killed. What fails is tried again with longer and longer pauses, for as long as the
+Pod is there; a gated Pod that could not be answered for `gate_timeout` seconds is to run, and that is tried
+for ever.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kubernetes_asyncio.client import ApiClient
+
+from keeper import pod_watch, steppods
+from keeper.actions import Actions
+from keeper.breaker import Breaker
+from keeper.cache.last_hit import Hits
+from keeper.cache.view import View
+from keeper.cache.writer import Writer
+from keeper.capture import Capture
+from keeper.lookup import CacheLookup
+from keeper.reconcile import Reconciler, as_outcome
+from keeper.reporter import Reporter
+from keeper.requests import Requests
+from keeper.single_flight import SingleFlight
+from keeper.state import Backoff, Gone, Orphaned, Record, Records, Releasing, as_shown
+from keeper.steppods import GatedStep, InjectedPod, Phase
+from kube.errors import ApiError
+from kube.leader_election import Lease
+from kube.reflector import WATCH_IDLE_TIMEOUT
+from kube.workqueue import RateLimiter, WorkQueue
+from server.events import Events
+from server.lookups import Lookups
+from server.metrics import Metrics
+
+WATCH_GRACE = 10.0
+"""Seconds beyond those that a reflector itself waits for an event, after which it is taken to hang."""
+NOT_READY_AFTER = 5.0
+"""Seconds without progress after which no new Pod is gated …"""
+YIELD_LEASE_AFTER = 15.0
+"""… and after which the Lease is not renewed: another replica may do better."""
+STORE_DEADLINE = 120.0
+"""Seconds that storing a step's outputs is tried; what reports them goes with its workflow."""
+_IDLE_TICK = 0.5
+"""Seconds between two signs of life of a keeper that has nothing to do."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+"""Seconds between tries."""
+_LONGEST_RETRY_AFTER = 60.0
+"""Seconds of a Retry-After that are heeded."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperSettings:
+    """How gated Pods are kept. Times are in seconds."""
+
+    lease_namespace: str
+    lease: str = "stepmemo-keeper"
+    """The Lease of all replicas, by namespace and name."""
+    namespaces: Sequence[str] = ()
+    """Those whose Pods are kept; none means all."""
+    gate_timeout: float = 30.0
+    """How long a Pod that cannot be decided stays gated."""
+    single_flight_timeout: float = 600.0
+    """How long a Pod waits for an equal step."""
+    single_flight_waiters: int = 1000
+    """How many of one Namespace may wait for equal steps."""
+    requests_per_second: float = 200.0
+    """Requests to the API server that are sent at most."""
+    workers: int = 16
+    """Pods that are reconciled side by side."""
+
+
+class Keeper:
+    """One replica's keeper; those of all replicas may run, and the one that holds the Lease acts.
+
+    `identity` is of this process alone. `clock` counts seconds, `now` is aware.
+    """
+
+    def __init__(
+        self,
+        api: ApiClient,
+        view: View,
+        writer: Writer,
+        lookups: Lookups,
+        events: Events,
+        hits: Hits,
+        metrics: Metrics,
+        breaker: Breaker,
+        settings: KeeperSettings,
+        identity: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._view, self._metrics, self._breaker = view, metrics, breaker
+        self._settings, self._clock, self._now = settings, clock, now
+        self._records, self._queue = Records(), WorkQueue()
+        self._orphans: dict[str, Record] = {}
+        """Pods that are gone, and may have a result of ours beside them."""
+        self._last_progress = clock()
+        self._acted = False
+        requests = Requests(api, RateLimiter(settings.requests_per_second, clock))
+        self._lease = Lease(
+            api, settings.lease_namespace, settings.lease, identity, may_lead=self._may_lead, clock=clock
+        )
+        self._single_flight = SingleFlight(
+            gate_timeout=timedelta(seconds=settings.gate_timeout),
+            timeout=timedelta(seconds=settings.single_flight_timeout),
+            max_waiters=settings.single_flight_waiters,
+        )
+        self._reporter = Reporter(metrics, events, now)
+        self._reconciler = Reconciler(
+            CacheLookup(view, now).look_up,
+            self._single_flight,
+            Actions(requests, now),
+            Capture(requests, view, writer, now),
+            lookups,
+            hits,
+            self._reporter,
+            self._wake,
+            clock=clock,
+            now=now,
+        )
+        self._reflectors = pod_watch.reflectors(
+            api,
+            settings.namespaces,
+            self.on_pod,
+            self.on_deleted,
+            on_synced=self._lease.check_now,
+            clock=clock,
+        )
+        view.subscribe(self._on_cache)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a Pod that is gated now will be decided soon: here, or by the replica that acts."""
+        now = self._clock()
+        return (
+            self._view.in_sync
+            and now < self._view.heard + WATCH_IDLE_TIMEOUT + WATCH_GRACE
+            and all(one.in_sync for one in self._reflectors)
+            and self._watches_pods(now)
+            and now < self._last_progress + NOT_READY_AFTER
+            and self._lease.has_leader
+        )
+
+    async def run(self) -> None:
+        """Keep for ever; when cancelled, leave the Lease to another replica."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self._reflectors:
+                group.create_task(reflector.run())
+            group.create_task(self._lease.run())
+            group.create_task(self._work())
+
+    # --- What happens ---------------------------------------------------------------------------------
+
+    def on_pod(self, pod: Json, *, new: bool) -> str:
+        """Take note of a Pod as it is now; its uid. `new`: it was made a moment ago."""
+        uid = str((pod.get("metadata") or {}).get("uid", ""))
+        found = steppods.read(pod)
+        if found is None:
+            self.on_deleted(uid)
+            return uid
+        result_may_exist = not (new and self._may_act())
+        record = self._records.put(found, as_shown(found, pod), result_may_exist=result_may_exist)
+        if isinstance(found, InjectedPod):
+            self._breaker.on_pod(pod)
+        if found.phase is Phase.OVER:
+            # What a step reported goes with its workflow, so there is no time to lose.
+            self._queue.add(uid, urgent=True)
+        elif isinstance(record.state, Releasing | Orphaned):
+            self._queue.add(uid)
+        if isinstance(found, GatedStep):
+            self._wake(self._single_flight.on_pod(found, self._now()))
+        return uid
+
+    def on_deleted(self, uid: str) -> None:
+        """Forget a Pod that is deleted, or has a final label."""
+        record = self._records.drop(uid)
+        self._queue.cancel(uid)
+        if record is not None and isinstance(record.state, Orphaned):
+            self._orphans[uid] = record
+            self._queue.add(uid, urgent=True)
+        self._breaker.on_deleted(uid)
+        self._wake(self._single_flight.on_deleted(uid, self._now()))
+
+    def _on_cache(self, namespace: str, cache: str) -> None:
+        """A cache changed: reconcile the Pods whose entry it may be, and those that are undecided."""
+        for group in self._records.groups(namespace, cache).values():
+            anyone = next(iter(group.uids.values()))
+            seen = self._view.ask(namespace, cache, anyone.step, self._now())
+            changed, group.seen = seen != group.seen, seen
+            for uid in group.uids:
+                record = self._records.get(uid)
+                if changed or (record is not None and record.undecided):
+                    self._queue.add(uid)
+
+    def _wake(self, uids: Iterable[str]) -> None:
+        for uid in uids:
+            self._queue.add(uid)
+
+    # --- What is done about it ------------------------------------------------------------------------
+
+    def _watches_pods(self, now: float) -> bool:
+        return all(now < one.heard + pod_watch.WATCH_IDLE_TIMEOUT + WATCH_GRACE for one in self._reflectors)
+
+    def _may_lead(self) -> bool:
+        """Whether this replica may have the Lease: it sees the Pods, and gets on with its work."""
+        now = self._clock()
+        return self._watches_pods(now) and now < self._last_progress + YIELD_LEASE_AFTER
+
+    async def _work(self) -> None:
+        """Hand Pods to workers while this replica may act; others wait in the queue until it may."""
+        slots = asyncio.Semaphore(self._settings.workers)
+        async with asyncio.TaskGroup() as workers:
+            while True:
+                self._last_progress = self._clock()
+                self._metrics.held(self._records.gated)
+                if not self._may_act():
+                    await asyncio.sleep(_IDLE_TICK)
+                    continue
+                await slots.acquire()
+                try:
+                    async with asyncio.timeout(_IDLE_TICK):
+                        uid = await self._queue.take()
+                except TimeoutError:
+                    slots.release()
+                else:
+                    workers.create_task(self._reconcile(uid, slots))
+
+    def _may_act(self) -> bool:
+        """Whether the Lease is ours. Who just got it looks at every Pod: timers were not heeded."""
+        acts = self._lease.is_leader
+        if acts and not self._acted:
+            for record in self._records:
+                record.result_may_exist = True  # whoever acted before may have posted for it
+                self._queue.add(record.pod.uid)
+        self._acted = acts
+        return acts
+
+    async def _reconcile(self, uid: str, slots: asyncio.Semaphore) -> None:
+        record = self._orphans.pop(uid, None) or self._records.get(uid)
+        try:
+            if record is None or not (self._lease.is_leader or isinstance(record.state, Orphaned)):
+                return
+            result = await self._reconciler.reconcile(record)
+            record.backoff = None
+            if isinstance(record.state, Gone) and self._records.get(uid) is not None:
+                self._queue.add(uid)  # it came back while its answer was taken away
+            if result.requeue_after is not None and not isinstance(record.state, Gone):
+                self._queue.add_later(uid, result.requeue_after)
+        except Exception as error:
+            self._on_failure(record, error)
+        finally:
+            self._queue.done(uid)
+            slots.release()
+
+    def _on_failure(self, record: Record | None, error: Exception) -> None:
+        """Say what went wrong, and try again later; or something else, if it has been tried for long."""
+        if record is None or isinstance(record.state, Gone):
+            return  # what was tried for the Pod is gone with it
+        if isinstance(record.state, Orphaned) and isinstance(record.state.then, Gone):
+            self._orphans[record.pod.uid] = record
+        outcome = as_outcome(error)
+        backoff = record.backoff = record.backoff or Backoff(self._clock())
+        gated = record.pod.phase is Phase.GATED
+        if self._clock() - backoff.first >= (self._settings.gate_timeout if gated else STORE_DEADLINE):
+            self._reconciler.give_up(record, outcome)
+        pause = min(_FIRST_PAUSE * 2**backoff.count, _LONGEST_PAUSE) * random.uniform(0.5, 1)
+        backoff.count = min(backoff.count + 1, 10)
+        asked = error.retry_after if isinstance(error, ApiError) else 0.0
+        wait = max(pause, min(asked, _LONGEST_RETRY_AFTER))
+        self._queue.add_later(record.pod.uid, wait, urgent=not gated)
+        self._reporter.failure(record.pod, outcome, error)

@@ -1,0 +1,65 @@
+"""Says what became of a step: in a log line, a metric and an Event on its Workflow, all from one outcome."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from argo.steppod import Owner
+from keeper.steppods import GatedStep, InjectedPod, ObservedPod
+from memoize.entry import Entry
+from memoize.event import UNTOLD
+from memoize.outcome import Outcome
+from memoize.reasons import Reason
+from server.events import Events
+from server.logs import fields
+from server.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+
+class Reporter:
+    """Reports without waiting for anybody; `now` is aware."""
+
+    def __init__(self, metrics: Metrics, events: Events, now: Callable[[], datetime]) -> None:
+        self._metrics, self._events, self._now = metrics, events, now
+
+    def hit(self, pod: GatedStep, entry: Entry) -> None:
+        """The Pod has succeeded with the outputs of this entry."""
+        now = self._now()
+        self._metrics.step_outcome(Reason.HIT)
+        self._metrics.completed_seconds((now - pod.created_at).total_seconds())
+        self._metrics.seconds_saved(entry.took)
+        self._events.hit(pod.owner, pod.step.node_id, entry, now)
+
+    def outcome(self, pod: ObservedPod, outcome: Outcome) -> None:
+        """The Pod was let run, or is over; this is why, or how its memoization ended."""
+        self._metrics.step_outcome(outcome.reason)
+        _log.info(
+            "%s",
+            pod.phase.value,
+            extra=fields(
+                reason=outcome.reason.value, namespace=pod.namespace, pod=pod.name, detail=outcome.detail
+            ),
+        )
+        match pod:
+            case GatedStep():
+                owner, node = pod.owner, pod.step.node_id
+            case InjectedPod(owner=Owner() as owner, node_id=node):
+                pass
+            case _:
+                return
+        if outcome.reason is Reason.STORED:
+            self._events.stored(owner, node, outcome.detail)
+        elif outcome.reason is Reason.HIT:
+            self._events.answered(owner, node, outcome.detail)
+        elif outcome.reason not in UNTOLD:
+            self._events.skipped(owner, node, outcome.reason, outcome.detail)
+
+    def failure(self, pod: ObservedPod, outcome: Outcome, error: Exception) -> None:
+        """A step of its reconciliation failed, and will be tried again."""
+        _log.warning(
+            "cannot do what is to be done for a %s Pod",
+            pod.phase.value,
+            exc_info=error if outcome.reason is Reason.INTERNAL_ERROR else None,
+            extra=fields(namespace=pod.namespace, pod=pod.name, reason=outcome.reason, error=outcome.detail),
+        )

@@ -1,0 +1,42 @@
+"""The keeper's way to the API server: each request with a time-out, and so many a second."""
+
+from typing import Any
+
+from kubernetes_asyncio.client import ApiClient
+
+from kube import client
+from kube.errors import NotFound
+from kube.workqueue import RateLimiter
+
+TIMEOUT = 5.0
+"""Seconds for one request."""
+
+Json = dict[str, Any]
+
+
+class Requests:
+    """Requests, as many a second as `limiter` lets through; what fails is a kube.ApiError."""
+
+    def __init__(self, api: ApiClient, limiter: RateLimiter) -> None:
+        self._api, self._limiter = api, limiter
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        content_type: str = client.JSON,
+        accept: str = client.METADATA_ONLY,
+    ) -> Json:
+        """Send one request; the object that it is answered with."""
+        await self._limiter.take()
+        return await client.request(
+            self._api, method, path, seconds=TIMEOUT, body=body, accept=accept, content_type=content_type
+        )
+
+    async def get(self, path: str) -> Json | None:
+        """The whole object; None where there is none."""
+        try:
+            return await self.send("GET", path, accept=client.JSON)
+        except NotFound:
+            return None

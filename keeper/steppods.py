@@ -1,0 +1,251 @@
+"""Reads a Pod that the keeper reconciles: one that admission left to be decided, or stored, outside of it.
+
+All of it comes from the Pod itself, so a keeper that starts anew knows what the last one knew. Whoever makes
+Pods can write what is read here: one that is not what it says becomes an InvalidStep.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, NamedTuple
+
+from argo.steppod import NotAStep, Owner, StepPod
+from argo.version import GUARDS_DECLARED_OUTPUTS, Version
+from keeper import identity
+from memoize import names
+from memoize.outcome import Outcome
+from memoize.outputs import Declared
+from memoize.plan import Plan
+from memoize.podstep import step_of
+from memoize.reasons import Reason
+from memoize.spec import is_dns1123_subdomain
+from memoize.step import Step
+from server.logs import fields
+
+_log = logging.getLogger(__name__)
+
+_NOT_FINAL = (names.RESULT_GATED, names.RESULT_MISS, names.RESULT_IN_POD)
+SELECTOR = f"{names.RESULT} in ({','.join(_NOT_FINAL)})"
+"""The Pods that are reconciled. A final label is another one, so memory follows the live Pods."""
+_TERMINAL = ("Succeeded", "Failed")
+_ANNOUNCED = "it was to run already"
+
+
+class Phase(Enum):
+    """Where a Pod stands, by its gate and its status; the label may lag behind."""
+
+    GATED = "gated"
+    """Our gate is there: no node can take it."""
+    RUNNING = "running"
+    """It waits for a node, or runs."""
+    OVER = "over"
+    """Succeeded or Failed."""
+
+
+class Key(NamedTuple):
+    """What makes two steps equal: the ConfigMap, and the place in it."""
+
+    namespace: str
+    cache: str
+    data_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedPod:
+    """What any Pod with our label shows."""
+
+    uid: str
+    namespace: str
+    name: str
+    version: str
+    """Its resourceVersion."""
+    phase: Phase
+    deleting: bool
+    """It has a deletionTimestamp."""
+    gates: tuple[str, ...]
+    """The names of its scheduling gates, in order."""
+    has_annotations: bool
+    node_id: str
+    """Its step's node, "" where it names none."""
+    label: str
+    """The value of its label names.RESULT."""
+    release_reason: Outcome | None
+    """Set once a keeper decided to run the Pod, as its annotation says (its label, where there was no room
+    for that). Final: it may be gated still, and is not to be answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InjectedPod(ObservedPod):
+    """A Pod whose look-up and capture are done by containers of ours: their termination messages tell."""
+
+    owner: Owner | None
+    """None where the Pod is no step of a Workflow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvalidStep(ObservedPod):
+    """A Pod that is not what it would have to be to be decided from outside.
+
+    Nothing is posted or stored for it. Where it is gated, it is released.
+    """
+
+    outcome: Outcome
+    """Why not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatedStep(ObservedPod):
+    """A step Pod that is decided, or stored, from outside of it: gated now, or let run."""
+
+    created_at: datetime
+    owner: Owner
+    step: Step
+    declared: Declared
+    """The step's, which is always there."""
+    plan: Plan
+    key: Key
+    until: datetime | None
+    """The latest moment to wait for an equal step, None where the plan names none."""
+    containers: tuple[tuple[str, str], ...]
+    """Names and images of the regular ones."""
+    needs_pause: bool
+    """If the Pod succeeds at the moment its result appears, Argo may miss the outputs."""
+
+    def is_same_step(self, other: "GatedStep") -> bool:
+        """Whether what answers the one answers the other."""
+        return (self.key, self.step) == (other.key, other.step)
+
+    @property
+    def may_run_for_others(self) -> bool:
+        """Whether equal steps may wait for it once it runs: it shares, and its outputs will be stored.
+
+        Nor may another gate keep it: who waits for it might be what that gate waits for (a quota of Kueue's).
+
+        Whoever let it run, admission or a keeper. What does not share neither waits nor is waited for: its
+        author said so, or it runs in order to overwrite the entry (`refresh`), and a step that may use an
+        entry must not depend on a run that distrusts it.
+        """
+        return (
+            self.plan.share
+            and self.plan.capture
+            and all(gate == names.SCHEDULING_GATE for gate in self.gates)
+        )
+
+    @property
+    def label_when_released(self) -> str:
+        """The value of names.RESULT for the Pod once it is released to run."""
+        return names.RESULT_MISS if self.plan.capture else names.RESULT_SKIPPED
+
+
+def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None:
+    """What the keeper has to know of a Pod as the API server gave it; None for one without our label."""
+    metadata = pod.get("metadata") or {}
+    parsed = StepPod.parse(pod, str(metadata.get("namespace", "")))
+    label = (metadata.get("labels") or {}).get(names.RESULT)
+    if label not in _NOT_FINAL:
+        return None
+    spec = pod.get("spec") or {}
+    gates = tuple(str(gate.get("name", "")) for gate in spec.get("schedulingGates") or ())
+    found: dict[str, Any] = {
+        "uid": str(metadata.get("uid", "")),
+        "namespace": str(metadata.get("namespace", "")),
+        "name": str(metadata.get("name", "")),
+        "version": str(metadata.get("resourceVersion", "")),
+        "phase": _phase(pod, gates),
+        "deleting": bool(metadata.get("deletionTimestamp")),
+        "gates": gates,
+        "has_annotations": bool(metadata.get("annotations")),
+        "node_id": parsed.node_id if is_dns1123_subdomain(parsed.node_id) else "",
+        "label": label,
+        "release_reason": _release_reason((metadata.get("annotations") or {}).get(names.REASON)),
+    }
+    if found["phase"] is Phase.GATED and label == names.RESULT_MISS:
+        found["release_reason"] = found["release_reason"] or Outcome(Reason.UNDECIDED, _ANNOUNCED)
+    if label == names.RESULT_IN_POD:
+        return InjectedPod(**found, owner=parsed.owner if isinstance(parsed, StepPod) else None)
+    try:
+        decided = _decided(parsed)
+    except Exception:  # tenants write Pods: one that nobody thought of must not blind us to all others
+        _log.exception(
+            "a Pod that cannot be read", extra=fields(namespace=found["namespace"], pod=found["name"])
+        )
+        decided = Outcome(Reason.INTERNAL_ERROR, "it cannot be read")
+    if isinstance(decided, Outcome):
+        return InvalidStep(**found, outcome=decided)
+    return GatedStep(**found, **decided)
+
+
+def _phase(pod: Mapping[str, Any], gates: tuple[str, ...]) -> Phase:
+    if (pod.get("status") or {}).get("phase") in _TERMINAL:
+        return Phase.OVER
+    return Phase.GATED if names.SCHEDULING_GATE in gates else Phase.RUNNING
+
+
+def _decided(pod: StepPod | NotAStep) -> dict[str, Any] | Outcome:
+    """The fields that GatedStep has beside ObservedPod's, or why they cannot be had."""
+    if isinstance(pod, NotAStep):
+        return Outcome(Reason.IDENTITY_MISMATCH, pod.reason)
+    if wrong := identity.mismatch(pod):
+        return Outcome(Reason.IDENTITY_MISMATCH, wrong)
+    try:
+        plan = Plan.from_json(str(pod.annotations.get(names.PLAN, "")))
+        until = _time(plan.until) if plan.until else None
+        created_at = _time(str(pod.pod["metadata"].get("creationTimestamp", "")))
+    except (ValueError, RecursionError):
+        return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is not a plan")
+    step = step_of(pod, gc=plan.gc)
+    if isinstance(step, Outcome):
+        return step
+    if step.declared is None:
+        return Outcome(Reason.UNDECIDED, "the template is not in the Pod")
+    key = Key(pod.owner.namespace, step.cache, step.data_key)
+    if (plan.cache, plan.data_key) != key[1:]:
+        return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is of another key")
+    containers = pod.spec.get("containers") or ()
+    return {
+        "created_at": created_at,
+        "owner": pod.owner,
+        "step": step,
+        "declared": step.declared,
+        "plan": plan,
+        "key": key,
+        "until": until,
+        "containers": tuple((str(c.get("name", "")), str(c.get("image", ""))) for c in containers),
+        "needs_pause": _needs_pause(step.declared, pod.layout.argo_version),
+    }
+
+
+def _needs_pause(declared: Declared, version: Version | None) -> bool:
+    """Argo learns of results and of Pods on two ways, and the Pod's may be the faster.
+
+    All outputs of a result come with the first of them, so one that the controller waits for brings the
+    others along. It waits for none in the Pod of a containerSet without `main`, whose exit code it goes by.
+    """
+    if not (declared.parameters or declared.artifacts or declared.result):
+        return False
+    required = bool(declared.parameters) or any(not a.get("optional") for a in declared.artifacts)
+    return not (required and declared.has_main and GUARDS_DECLARED_OUTPUTS.holds_in(version))
+
+
+def _release_reason(reason: object) -> Outcome | None:
+    """The outcome in an annotation names.REASON; whatever else it says, it was not written at admission."""
+    if reason is None:
+        return None
+    code, _, detail = str(reason).partition(": ")
+    try:
+        return Outcome(Reason(code), detail)
+    except ValueError:
+        return Outcome(Reason.UNDECIDED, _ANNOUNCED)
+
+
+def _time(text: str) -> datetime:
+    """An RFC 3339 time, aware; ValueError for anything else."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("a time without a zone")
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time out of range") from error

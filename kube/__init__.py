@@ -1,0 +1,1 @@
+"""A small Kubernetes client, which knows neither Argo nor caches. Imports nothing of ours."""

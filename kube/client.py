@@ -1,0 +1,192 @@
+"""Requests to the API server, as plain JSON.
+
+kubernetes_asyncio gives the connection, the credentials (with a token that is read anew) and the time-outs;
+its models are left out, since they know neither Argo's kinds nor an object's metadata alone.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from kubernetes_asyncio import config
+from kubernetes_asyncio.client import ApiClient, Configuration
+
+from kube import errors
+from kube.errors import Unavailable, Unreadable
+
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+"""Accept header that spares us the rest of an object: a Workflow may well weigh a megabyte."""
+OPEN_SECONDS = 10.0
+"""Until the API server begins to answer a watch."""
+
+Json = dict[str, Any]
+
+
+async def connect() -> ApiClient:
+    """A client by kubectl's rules: $KUBECONFIG or ~/.kube/config, else the Pod's service account.
+
+    Unavailable where there is neither, or it cannot be read. The caller closes it.
+    """
+    configuration = Configuration()
+    with _as_api_errors():
+        if kubeconfig := _kubeconfig():
+            await config.load_kube_config(
+                kubeconfig, client_configuration=configuration, persist_config=False
+            )
+        else:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    # Two watches for each Namespace that is kept would take all of the 100 connections that are the default;
+    # whoever sends many requests bounds them himself.
+    configuration.connection_pool_maxsize = 0
+    api = ApiClient(configuration)
+    api.user_agent = "stepmemo-webhook"
+    return api
+
+
+def _kubeconfig() -> str | None:
+    path = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
+    return str(path) if path.exists() else None
+
+
+async def request(
+    api: ApiClient,
+    method: str,
+    path: str,
+    *,
+    seconds: float,
+    body: object = None,
+    accept: str = JSON,
+    content_type: str = JSON,
+    query: Sequence[tuple[str, str]] = (),
+) -> Json:
+    """The JSON object that the API server answers with; an ApiError for anything but that within `seconds`.
+
+    `path` is taken as it is: whoever puts a name into it that somebody else wrote has quoted it.
+    """
+    with _as_api_errors():
+        limits = aiohttp.ClientTimeout(total=seconds)
+        response = await _begin(api, method, path, limits, query, body, accept, content_type)
+        text = await response.read()
+    return parsed(text)
+
+
+async def read(api: ApiClient, path: str, *, seconds: float, query: Sequence[tuple[str, str]]) -> bytes:
+    """The text that a GET is answered with; an ApiError for anything but a 2xx within `seconds`."""
+    with _as_api_errors():
+        response = await _begin(api, "GET", path, aiohttp.ClientTimeout(total=seconds), query)
+        return await response.read()
+
+
+def parsed(text: bytes) -> Json:
+    """The JSON object that stands there; Unreadable for anything else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Unreadable("the answer is not JSON") from None
+    if not isinstance(found, dict):
+        raise Unreadable("the answer is not a JSON object")
+    return found
+
+
+@asynccontextmanager
+async def watch(
+    api: ApiClient, path: str, query: Sequence[tuple[str, str]], *, silence: float
+) -> AsyncIterator[AsyncIterator[tuple[str, Json]]]:
+    """Open a watch: its events, each as its type and its object, until the API server ends it.
+
+    An ApiError where it is refused, tells an error, breaks, or says nothing for `silence` seconds.
+    """
+    with _as_api_errors():
+        async with asyncio.timeout(OPEN_SECONDS):
+            limits = aiohttp.ClientTimeout(sock_read=silence)
+            response = await _begin(api, "GET", path, limits, [("watch", "true"), *query])
+    try:
+        async with aclosing(_events(response)) as events:
+            yield events
+    finally:
+        # Not closed but cut off: TLS's goodbye would wait for a server that goes on sending.
+        if response.connection and response.connection.transport:
+            response.connection.transport.abort()
+        response.close()
+
+
+async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[tuple[str, Json], None]:
+    lines = Lines()
+    with _as_api_errors():
+        async for chunk in response.content.iter_any():
+            for line in lines.fed(chunk):
+                event = parsed(line)
+                obj = event.get("object")
+                if not isinstance(obj, dict):
+                    raise Unreadable("an event of the watch holds no object")
+                if event.get("type") == "ERROR":  # obj is a metav1.Status
+                    code = obj.get("code")
+                    raise errors.refused(code if isinstance(code, int) else 0, str(obj.get("reason")), obj)
+                yield str(event.get("type")), obj
+
+
+class Lines:
+    """Lines of any length out of chunks of any length; aiohttp's own reader has a limit."""
+
+    def __init__(self) -> None:
+        self._begun: list[bytes] = []
+
+    def fed(self, chunk: bytes) -> list[bytes]:
+        """The lines that the chunk completes, without their ends; empty ones are left out."""
+        first, *others = chunk.split(b"\n")
+        self._begun.append(first)
+        if not others:
+            return []
+        lines = [b"".join(self._begun), *others[:-1]]
+        self._begun = [others[-1]]
+        return [line for line in lines if line]
+
+
+async def _begin(
+    api: ApiClient,
+    method: str,
+    path: str,
+    limits: aiohttp.ClientTimeout,
+    query: Sequence[tuple[str, str]],
+    body: object = None,
+    accept: str = JSON,
+    content_type: str = JSON,
+) -> aiohttp.ClientResponse:
+    """An answer of 2xx whose body is still to be read; an ApiError for any other."""
+    response: aiohttp.ClientResponse = await api.call_api(
+        path,
+        method,
+        query_params=list(query),
+        header_params={"Accept": accept, "Content-Type": content_type},
+        body=body,
+        auth_settings=["BearerToken"],
+        _preload_content=False,
+        _request_timeout=limits,
+    )
+    if 200 <= response.status < 300:
+        return response
+    text = await response.read()
+    try:
+        answer = parsed(text)
+    except Unreadable:
+        answer = {"message": text.decode(errors="replace")}
+    raise errors.refused(
+        response.status, response.reason or "", answer, response.headers.get("Retry-After", "")
+    )
+
+
+@contextmanager
+def _as_api_errors() -> Iterator[None]:
+    try:
+        yield
+    except (aiohttp.ClientError, TimeoutError, OSError, config.ConfigException) as error:
+        # ConfigException: the token file is empty.
+        raise Unavailable(f"{type(error).__name__} {error}".rstrip()) from error

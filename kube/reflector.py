@@ -1,0 +1,167 @@
+"""Follows a collection of the API: a list, then every change of it; what client-go calls a reflector.
+
+A watch that ends, or breaks with the connection, is resumed after the last change that was heard of. A new
+list is asked for only where the API server cannot go on from there (410 Gone) or an answer makes no sense.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from kubernetes_asyncio.client import ApiClient
+
+from kube import client
+from kube.backoff import Backoff
+from kube.client import Json
+from kube.errors import ApiError, TooManyRequests, Unavailable
+
+_log = logging.getLogger(__name__)
+
+LIST_SECONDS = 30.0
+"""For one page."""
+PAGE_BYTES = 1 << 20
+"""Of a page of the list, or one object: so much is in memory at once, and parsed in one go. The API limits a
+page by a number of objects, so that the next one's is guessed by the last one's bytes."""
+_FIRST_PAGE = 2
+"""Objects; each page asks for twice as many as the one before, at most."""
+WATCH_IDLE_TIMEOUT = 150.0
+"""Seconds without a word after which a connection is taken for dead: so late is one noticed that ends without
+a word. A watch with nothing to tell gets its first bookmark after two minutes (seen on Kubernetes 1.35), then
+one about every minute."""
+_SHORTEST = 0.5
+"""Seconds of a watch without an event; a shorter one is not asked for again at once."""
+_LONGEST_PAUSE = 32
+"""The most that the pause between attempts grows to, in multiples of the first."""
+_LONGEST_WISH = 60.0
+"""Seconds up to which an API server's Retry-After is heeded."""
+_RESUMED = (0, 429, 503)
+"""Statuses after which what was heard before is as good as it was; 0: no answer, or it broke off."""
+
+
+class Handler(Protocol):
+    """Who is told what a collection holds. Nothing here may block; what raises begins a new list."""
+
+    def begin(self) -> None:
+        """Learn that a list begins; one that broke off may have begun before."""
+
+    def listed(self, obj: Json) -> None:
+        """Learn of an object of the list."""
+
+    def end(self) -> None:
+        """Learn that the list is whole: what it did not name since `begin` is gone."""
+
+    def changed(self, type_: str, obj: Json) -> None:
+        """Learn of an event: ADDED, MODIFIED or DELETED, with the object as it is, or as it last was.
+
+        An object that the selector no longer takes counts as DELETED.
+        """
+
+
+class Reflector:
+    """Keeps a handler told of what a path of the API holds.
+
+    `in_sync`: a whole list was handled, and the watch after it is open (or has ended as agreed a moment ago,
+    and is being resumed). `heard`: `clock()` when the API server last said something. `on_synced` is called
+    each time that `in_sync` becomes true. `page` is the most objects in a page of the list, `pause` the
+    seconds before the second attempt.
+    """
+
+    def __init__(
+        self,
+        api: ApiClient,
+        path: str,
+        handler: Handler,
+        *,
+        name: str,
+        selector: str = "",
+        page: int = 500,
+        clock: Callable[[], float] = time.monotonic,
+        pause: float = 1.0,
+        watch_seconds: int = 240,
+        silence: float = WATCH_IDLE_TIMEOUT,
+        on_synced: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._api, self._path, self._handler, self._name = api, path, handler, name
+        self._selected = [("labelSelector", selector)] if selector else []
+        self._page, self._clock = page, clock
+        self._backoff = Backoff(pause, pause * _LONGEST_PAUSE)
+        self._watch_seconds, self._silence, self._on_synced = watch_seconds, silence, on_synced
+        self._version = ""
+        """Where the watch goes on; empty where a list has to come first."""
+        self.in_sync = False
+        self.heard = -math.inf
+
+    async def run(self) -> None:
+        """Follow the collection for ever; every error is said in the log and tried again."""
+        try:
+            while True:
+                await self._follow()
+        finally:
+            self.in_sync = False
+
+    async def _follow(self) -> None:
+        wish = 0.0
+        try:
+            if not self._version:
+                await self._list()
+            await self._watch()
+            return
+        except ApiError as error:
+            if not (isinstance(error, TooManyRequests | Unavailable) and error.status in _RESUMED):
+                self._version = ""
+            wish = min(error.retry_after, _LONGEST_WISH)
+            _log.warning("cannot watch %s", self._name, extra={"fields": {"error": str(error)}})
+        except Exception:
+            self._version = ""
+            _log.exception("cannot watch %s: an answer that makes no sense, or a bug of ours", self._name)
+        self.in_sync = False
+        await asyncio.sleep(max(self._backoff.next(), wish))
+
+    async def _list(self) -> None:
+        self._handler.begin()
+        limit, going_on = _FIRST_PAGE, list[tuple[str, str]]()
+        while True:
+            limit = min(limit, self._page)
+            query = [*self._selected, ("limit", str(limit)), *going_on]
+            text = await client.read(self._api, self._path, seconds=LIST_SECONDS, query=query)
+            page = client.parsed(text)
+            self.heard = self._clock()
+            items = page.get("items") or []
+            limit = max(1, min(2 * limit, PAGE_BYTES * len(items) // len(text)))
+            items.reverse()
+            while items:
+                self._handler.listed(items.pop())
+                await asyncio.sleep(0)  # a page of large objects must not hold everybody else up
+            if not (token := page["metadata"].get("continue")):
+                break
+            going_on = [("continue", token)]
+        self._handler.end()
+        self._version = page["metadata"]["resourceVersion"]
+
+    async def _watch(self) -> None:
+        """Hand on what changes after `_version`, until the watch ends as agreed."""
+        query = [
+            *self._selected,
+            ("allowWatchBookmarks", "true"),
+            ("resourceVersion", self._version),
+            ("timeoutSeconds", str(self._watch_seconds)),
+        ]
+        async with client.watch(self._api, self._path, query, silence=self._silence) as events:
+            opened = self.heard = self._clock()
+            if not self.in_sync:
+                self.in_sync = True
+                self._on_synced()
+            before = self._version
+            async for type_, obj in events:
+                if type_ != "BOOKMARK":
+                    self._handler.changed(type_, obj)
+                self._version = obj["metadata"]["resourceVersion"]
+                self.heard = self._clock()
+                self._backoff.reset()
+                await asyncio.sleep(0)
+        if self._version == before and self._clock() - opened < _SHORTEST:
+            raise Unavailable("the watch ended at once")
+        self._backoff.reset()

@@ -1,0 +1,154 @@
+"""What /metrics tells: decisions and outcomes by reason, times, what was dropped or not read."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from memoize.reasons import Reason
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+"""Seconds, up to the webhooks' time-out."""
+_COMPLETION_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""Seconds, from an answer at once to that of a Pod which waited for an equal step."""
+
+
+class Metrics:
+    """The counters of one server; each server has a registry of its own.
+
+    A label's value is always of a closed set: no Namespace, no name, nothing that a caller can choose.
+    """
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._decisions = self._counter(
+            "stepmemo_decisions", "Admission decisions by webhook and reason code.", ["webhook", "reason"]
+        )
+        self._seconds = self._histogram(
+            "stepmemo_admission_duration_seconds",
+            "Time from an admission review's arrival to its answer, by webhook and HTTP status.",
+            _BUCKETS,
+            ["webhook", "status"],
+        )
+        self._lookup_failures = self._counter(
+            "stepmemo_lookup_failures",
+            "Namespaces and Workflows that could not be read in time.",
+            ["resource"],
+        )
+        self._events_dropped = self._counter("stepmemo_events_dropped", "Events that were not written.")
+        self._steps = self._counter(
+            "stepmemo_steps", "What the keeper made of steps, by reason code.", ["reason"]
+        )
+        self._held = self._gauge("stepmemo_gated_pods", "Pods that are held right now.")
+        self._completed = self._histogram(
+            "stepmemo_hit_seconds",
+            "Time from a held Pod's creation to Succeeded, answered from the cache.",
+            _COMPLETION_BUCKETS,
+        )
+        self._saved = self._counter(
+            "stepmemo_saved_seconds",
+            "Time that the answered steps took when they ran, where an entry tells it.",
+        )
+        self._requests = self._counter(
+            "stepmemo_service_requests",
+            "Requests to the cache service by route and HTTP status.",
+            ["route", "status"],
+        )
+        self._writes = self._counter(
+            "stepmemo_cache_writes",
+            "Entries written to cache ConfigMaps, or not, by reason code.",
+            ["reason"],
+        )
+        self._last_hit_updates = self._counter(
+            "stepmemo_last_hit_updates",
+            "lastHitTimestamps of entries that were renewed, or not, by reason code.",
+            ["reason"],
+        )
+        self._breaker = self._gauge(
+            "stepmemo_breaker_open", "1 while containers of our image cannot be started in step Pods, else 0."
+        )
+        self._breaker_deleted = self._counter(
+            "stepmemo_breaker_deleted_pods", "Step Pods deleted since a container of ours could not start."
+        )
+        self._entries = self._gauge("stepmemo_view_entries", "Cache entries in the watched view.")
+        self._in_sync = self._gauge(
+            "stepmemo_view_in_sync", "1 while the view of the caches is in sync, else 0."
+        )
+
+    def decided(self, webhook: str, reason: Reason) -> None:
+        """Count one decision."""
+        self._decisions.labels(webhook, reason.value).inc()
+
+    def answered(self, webhook: str, status: int, seconds: float) -> None:
+        """Count one answer and how long it took."""
+        self._seconds.labels(webhook, str(status)).observe(seconds)
+
+    def lookup_failed(self, resource: str) -> None:
+        """Count one look-up that brought nothing."""
+        self._lookup_failures.labels(resource).inc()
+
+    def event_dropped(self) -> None:
+        """Count one Event that was not written."""
+        self._events_dropped.inc()
+
+    def step_outcome(self, reason: Reason) -> None:
+        """Count what the keeper made of one step: answered, let run, stored, or why not."""
+        self._steps.labels(reason.value).inc()
+
+    def held(self, pods: int) -> None:
+        """Tell how many Pods are held right now."""
+        self._held.set(pods)
+
+    def completed_seconds(self, seconds: float) -> None:
+        """Observe the time from a Pod's creation to Succeeded; a clock that was set back counts as 0."""
+        self._completed.observe(max(0.0, seconds))
+
+    def seconds_saved(self, seconds: float) -> None:
+        """Add what an answered step took when it ran; entries are tenants', so only a sane time counts."""
+        if math.isfinite(seconds) and seconds > 0:
+            self._saved.inc(min(seconds, _LONGEST_STEP))
+
+    def service_requests(self, route: str, status: int) -> None:
+        """Count one answer of the cache service; `route` is the pattern, not the path that was asked for."""
+        self._requests.labels(route, str(status)).inc()
+
+    def cache_writes(self, reason: Reason) -> None:
+        """Count one entry that was to be written."""
+        self._writes.labels(reason.value).inc()
+
+    def last_hit_updates(self, reason: Reason, entries: int) -> None:
+        """Count entries whose lastHitTimestamp was to be renewed by one write."""
+        self._last_hit_updates.labels(reason.value).inc(entries)
+
+    def breaker_open(self, is_open: bool) -> None:
+        """Tell whether the breaker is open."""
+        self._breaker.set(is_open)
+
+    def breaker_deleted(self) -> None:
+        """Count one step Pod that was deleted since a container of ours could not start."""
+        self._breaker_deleted.inc()
+
+    def show_view(self, entries: Callable[[], int], in_sync: Callable[[], bool]) -> None:
+        """Have every scrape ask how many entries the view knows, and whether it is in sync."""
+        self._entries.set_function(entries)
+        self._in_sync.set_function(in_sync)
+
+    def render(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self._registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
+    ) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self._registry)
+
+
+_LONGEST_STEP = 30 * 86_400.0
+"""Seconds that one hit may add to the time saved: an entry that claims years would spoil the sum."""

@@ -1,0 +1,9 @@
+/* `entrypoint capture`: the sidecar. */
+#ifndef STEPMEMO_CAPTURE_H
+#define STEPMEMO_CAPTURE_H
+
+#include "options.h"
+
+void capture(const struct options *options);
+
+#endif

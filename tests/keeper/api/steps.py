@@ -1,0 +1,60 @@
+"""Step Pods and their tokens, as the kubelet would get them."""
+
+import json
+from typing import Any
+
+from argo import names as argo
+from memoize import names
+from tests.cluster import Cluster
+
+Object = dict[str, Any]
+KEY, CACHE, NODE_ID, WORKFLOW = "hello-1", "my-cache", "wf-123", "wf"
+
+
+def annotations(**changes: str) -> dict[str, str]:
+    """Of a step Pod; `key`, `cache`, `max_age`."""
+    said = {argo.NODE_ID: NODE_ID, names.KEY: KEY, names.CACHE: CACHE}
+    short = {"key": names.KEY, "cache": names.CACHE, "max_age": names.MAX_AGE}
+    return {**said, **{short[name]: value for name, value in changes.items()}}
+
+
+def make_pod(cluster: Cluster, namespace: str, name: str = "wf-a-123", **metadata: Any) -> Object:
+    made: Object = {
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {argo.WORKFLOW_LABEL: WORKFLOW},
+            "annotations": annotations(),
+            **metadata,
+        },
+        "spec": {"serviceAccountName": "default", "containers": [{"name": "main", "image": "x"}]},
+    }
+    status, body = cluster.create(made)
+    assert status == 201, body
+    created: Object = body
+    return created
+
+
+def token_of(cluster: Cluster, pod: Object, audience: str = names.TOKEN_AUDIENCE) -> str:
+    """What the kubelet would mount into this Pod."""
+    metadata = pod["metadata"]
+    reference = {"kind": "Pod", "apiVersion": "v1", "name": metadata["name"], "uid": metadata["uid"]}
+    spec = {"audiences": [audience], "boundObjectRef": reference, "expirationSeconds": 3600}
+    path = cluster.path("ServiceAccount", metadata["namespace"], "default", "token")
+    status, body, _ = cluster.request("POST", path, {"spec": spec})
+    assert status == 201, body
+    token: str = body["status"]["token"]
+    return token
+
+
+def entry(**fields: Any) -> str:
+    """The text of an entry as the step's sidecar sends it."""
+    made = {
+        "nodeID": NODE_ID,
+        "outputs": {"result": "r"},
+        "creationTimestamp": "2026-07-31T11:00:00Z",
+        "lastHitTimestamp": "2026-07-31T11:00:00Z",
+        "stepmemo": {"pod": "wf-a-123", "workflow": WORKFLOW},
+    }
+    return json.dumps({**made, **fields})

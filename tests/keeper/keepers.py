@@ -1,0 +1,105 @@
+"""Keepers that run, each with a view, a writer and a connection of its own, as in a replica of the server."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from keeper.breaker import Breaker
+from keeper.cache.last_hit import Hits
+from keeper.cache.view import View
+from keeper.cache.writer import Writer
+from keeper.controller import Keeper, KeeperSettings
+from memoize import names
+from server.events import Events
+from server.lookups import Lookups
+from server.metrics import Metrics
+from tests.keeper.proxy import Proxy
+from tests.keeper.site import Site
+from tests.waiting import until
+from tests.webhook.serving import api_client
+
+LEASE = "keeper"
+_numbers = itertools.count()
+
+
+@dataclass
+class Running:
+    keeper: Keeper
+    proxy: Proxy
+    tasks: list["asyncio.Task[None]"]
+
+    async def end(self) -> None:
+        """Cancel it, as SIGTERM does."""
+        for task in self.tasks:
+            task.cancel()
+        for task in self.tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def kill(self) -> None:
+        """Nothing of it reaches the API server any more."""
+        self.proxy.cut = True
+        await self.end()
+
+
+@asynccontextmanager
+async def keeping(
+    site: Site,
+    proxy: Proxy | None = None,
+    *,
+    gate_timeout: float = 30.0,
+    single_flight_timeout: float = 600.0,
+    token: str | None = None,
+    wait: bool = True,
+) -> AsyncIterator[Running]:
+    """A keeper of the site's Namespace until the block ends; ready first, unless told otherwise."""
+    proxy = proxy or Proxy(site.cluster)
+    settings = KeeperSettings(
+        lease_namespace=site.namespace,
+        lease=LEASE,
+        namespaces=(site.namespace,),
+        gate_timeout=gate_timeout,
+        single_flight_timeout=single_flight_timeout,
+    )
+    async with (
+        proxy.serving() as url,
+        api_client(site.cluster, url=url, token=token) as api,
+        api_client(site.cluster) as aside,
+    ):
+        metrics = Metrics()
+        view = View(api, settings.namespaces)
+        writer = Writer(api, metrics.cache_writes)
+        events = Events(aside, metrics.event_dropped, "test")  # not among the requests that a test counts
+        keeper = Keeper(
+            api,
+            view,
+            writer,
+            Lookups(api, metrics.lookup_failed),
+            events,
+            Hits(writer, view),
+            metrics,
+            Breaker(api, metrics, events, "stepmemo:test"),
+            settings,
+            f"keeper-{next(_numbers)}",
+        )
+        work = (view.run(), events.run(), keeper.run())
+        running = Running(keeper, proxy, [asyncio.create_task(part) for part in work])
+        try:
+            if wait:
+                await until(lambda: keeper.ready)
+            yield running
+        finally:
+            await running.end()
+            await writer.close()
+
+
+def forget_the_lease(site: Site) -> None:
+    """As if its duration were over."""
+    site.cluster.delete("Lease", site.namespace, LEASE)
+
+
+async def decided(site: Site, *pods: str) -> None:
+    """Return once none of them is held."""
+    await until(lambda: names.RESULT_GATED not in [site.label(name) for name in pods])

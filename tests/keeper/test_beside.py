@@ -1,0 +1,207 @@
+"""No step runs beside an answer of ours, whatever happens between the answer and the Pod's end."""
+
+import pytest
+from aiohttp import web
+
+from argo import names as argo
+from memoize import names
+from tests.cluster import Cluster
+from tests.keeper.keepers import Running, decided, forget_the_lease, keeping
+from tests.keeper.proxy import Proxy
+from tests.keeper.site import CACHE, OUT, PAUSED, Site
+from tests.waiting import until
+
+ANOTHER = {"metadata": {"annotations": {names.KEY: "another"}}}
+"""An edit after which the Pod is not what its plan says."""
+
+
+@pytest.fixture
+def site(cluster: Cluster) -> Site:
+    return Site.new(cluster)
+
+
+def edit(site: Site, name: str, patch: object) -> None:
+    assert site.cluster.patch("Pod", site.namespace, name, patch)[0] == 200
+
+
+def forget_the_entry(site: Site) -> None:
+    site.cluster.delete("ConfigMap", site.namespace, CACHE)
+
+
+def completed(site: Site, name: str) -> str:
+    """What the controller takes the result for."""
+    return str((site.result(name) or {})["metadata"]["labels"][argo.OUTPUTS_COMPLETED])
+
+
+async def test_who_gets_the_lease_back_takes_back_what_another_posted_meanwhile(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with keeping(site) as first:
+        runner, waiter = site.pod(0, case=PAUSED), site.pod(1, case=PAUSED)
+        await until(lambda: site.labels([runner, waiter]) == ["gated", "miss"])
+        if site.label(runner) == names.RESULT_GATED:
+            runner, waiter = waiter, runner
+        lose_the_lease(first, monkeypatch)
+        forget_the_lease(site)
+        site.store()
+        async with keeping(site) as other:
+            await until(lambda: site.value(waiter) == OUT)
+            await other.kill()
+        assert site.held(waiter)
+        forget_the_entry(site)
+        await until(lambda: not first.keeper._view.entries)
+        monkeypatch.undo()
+        forget_the_lease(site)
+        site.delete(runner)
+        await decided(site, waiter)
+    assert site.label(waiter) == names.RESULT_MISS
+    assert not site.value(waiter)
+
+
+async def test_who_gets_the_lease_back_keeps_out_what_another_may_be_posting(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with keeping(site) as running:
+        runner, waiter = site.pod(0), site.pod(1)
+        await until(lambda: site.labels([runner, waiter]) == ["gated", "miss"])
+        if site.label(runner) == names.RESULT_GATED:
+            runner, waiter = waiter, runner
+        lose_the_lease(running, monkeypatch)
+        await until(lambda: not running.keeper._acted)
+        monkeypatch.undo()
+        forget_the_lease(site)
+        site.delete(runner)
+        await decided(site, waiter)
+    assert completed(site, waiter) == "false"
+
+
+def lose_the_lease(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is cut off from it until the change is undone, and lets it go."""
+    lease = running.keeper._lease
+    monkeypatch.setattr(lease, "_may_lead", lambda: False)
+    monkeypatch.setattr(lease, "_renewed", None)
+
+
+async def test_the_nodes_next_pod_does_not_run_beside_the_answer_of_one_that_was_deleted(site: Site) -> None:
+    site.store()
+    async with keeping(site) as running:
+        name = site.pod(case=PAUSED)
+        await until(lambda: site.value(name) == OUT)
+        await running.kill()
+    site.delete(name)
+    forget_the_entry(site)
+    forget_the_lease(site)
+    async with keeping(site):
+        assert site.pod(case=PAUSED) == name
+        await decided(site, name)
+    assert site.label(name) == names.RESULT_MISS
+    assert not site.value(name)
+
+
+async def test_a_pod_that_is_deleted_while_it_is_answered_leaves_no_answer(site: Site) -> None:
+    site.store()
+    async with keeping(site):
+        name = site.pod(case=PAUSED)
+        await until(lambda: site.value(name) == OUT)
+        site.delete(name)
+        await until(lambda: site.result(name) is None)
+
+
+async def test_a_pod_that_is_rewritten_while_it_is_answered_runs_without_the_answer(site: Site) -> None:
+    site.store()
+    async with keeping(site):
+        name = site.pod(case=PAUSED)
+        await until(lambda: site.value(name) == OUT)
+        edit(site, name, ANOTHER)
+        await until(lambda: not site.held(name))
+    assert not site.value(name)
+    assert not site.succeeded(name)
+
+
+async def test_a_pod_that_loses_its_label_for_a_moment_while_it_is_answered_is_decided(site: Site) -> None:
+    site.store()
+    async with keeping(site) as running:
+        name = site.pod(case=PAUSED)
+        await until(lambda: site.value(name) == OUT)
+        pod = site.get(name)
+        running.keeper.on_deleted(pod["metadata"]["uid"])  # the watch shows both at once
+        running.keeper.on_pod(pod, new=True)
+        await decided(site, name)
+    assert (site.label(name), site.value(name)) == (names.RESULT_HIT, OUT)
+
+
+@pytest.mark.contract
+async def test_a_pod_that_is_rewritten_just_before_its_end_is_not_held_for_ever(site: Site) -> None:
+    site.store()
+    proxy = Proxy(site.cluster)
+    edits: list[str] = []
+
+    def meanwhile(method: str, path: str) -> web.Response | None:
+        if path.endswith("/status") and not edits:
+            edits.append(path)
+            edit(site, path.split("/")[1], ANOTHER)
+        return None
+
+    proxy.fault = meanwhile
+    async with keeping(site, proxy):
+        name = site.pod()
+        await until(lambda: not site.held(name))
+    assert edits
+    assert not site.value(name)
+    assert not site.succeeded(name)
+
+
+async def test_a_pod_that_was_told_to_run_is_let_run_though_there_is_an_entry_by_now(site: Site) -> None:
+    """Its keeper was killed between its word and the gate."""
+    site.store()
+    name = site.pod(change={names.REASON: "SharedRunFailed"})
+    async with keeping(site) as running:
+        await decided(site, name)
+    assert (site.label(name), site.reason(name)) == (names.RESULT_MISS, "SharedRunFailed")
+    assert not site.held(name)
+    assert not any(call.method == "POST" and not call.says.endswith("empty") for call in running.proxy.calls)
+
+
+async def test_a_pod_that_was_taken_from_the_keeper_and_given_back_is_let_run(site: Site) -> None:
+    """The watch may have broken in between: then the keeper sees a held Pod that it was done with."""
+    site.store()
+    async with keeping(site) as running:
+        name = site.pod(case=PAUSED)
+        await until(lambda: site.value(name) == OUT)
+        for record in running.keeper._records:
+            record.on_finished()
+        edit(site, name, {"metadata": {"labels": {"a": "b"}}})
+        await until(lambda: not site.held(name))
+    assert not site.value(name)
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("capture", [True, False])
+async def test_a_workflow_does_not_wait_for_a_result_that_kept_answers_out_of_a_step_that_fails(
+    site: Site, capture: bool
+) -> None:
+    name = site.pod(capture=capture)
+    async with keeping(site):
+        await decided(site, name)
+        assert completed(site, name) == "false"
+        site.end(name, phase="Failed", code=1)
+        await until(lambda: site.label(name) == names.RESULT_SKIPPED)
+    assert completed(site, name) == "true"
+    assert not site.value(name)
+
+
+async def test_a_result_that_the_step_reported_into_is_stored(site: Site) -> None:
+    name = site.pod()
+    async with keeping(site):
+        await decided(site, name)
+        site.run(name)
+        await until(lambda: site.label(name) == names.RESULT_STORED)
+    assert site.entry() is not None
+
+
+async def test_a_step_that_runs_costs_a_look_at_its_result_and_a_release(site: Site) -> None:
+    async with keeping(site) as running:
+        name = site.pod()
+        await decided(site, name)
+    said = [call.says for call in running.proxy.calls if "configmaps" not in call.says]
+    assert said == [f"GET workflowtaskresults/{name}", f"PATCH pods/{name}"]

@@ -1,0 +1,486 @@
+import asyncio
+import copy
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from argo import names as argo
+from argo.steppod import Owner
+from keeper import breaker
+from keeper.breaker import DELETE_POD_AFTER, GRACE, LONGEST_TRIAL, REMEMBERED, TRIAL, Breaker, Circuits
+from keeper.container_status import TROUBLES, Container, State, Symptoms, look
+from memoize import names
+from memoize.reasons import Reason
+from server.metrics import Metrics
+from tests.cluster import Cluster
+from tests.keeper import troubled
+from tests.waiting import until
+from tests.webhook.serving import api_client
+
+IMAGE = "registry.example/stepmemo:1"
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+Json = dict[str, Any]
+
+WAITING: Json = {"waiting": {"reason": "PodInitializing"}}
+PULL: Json = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
+RUNNING: Json = {"running": {"startedAt": "2026-03-01T12:00:00Z"}}
+NO_START: Json = {
+    "terminated": {
+        "reason": "StartError",
+        "message": "exec format error",
+        "exitCode": 128,
+        "startedAt": "1970-01-01T00:00:00Z",
+        "finishedAt": "2026-03-01T12:00:00Z",
+    }
+}
+
+
+def pod(
+    number: int = 1,
+    *,
+    check: Json = WAITING,
+    capture: Json = WAITING,
+    main: Json = WAITING,
+    namespace: str = "work",
+    image: str = IMAGE,
+) -> Json:
+    """A step Pod with our containers; by default everything still waits."""
+    managed = [{"name": argo.ENV_CONTAINER_NAME, "value": "x"}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"hello-{number}",
+            "namespace": namespace,
+            "uid": f"u-{number}",
+            "resourceVersion": "7",
+            "labels": {argo.WORKFLOW_LABEL: "hello", names.RESULT: names.RESULT_IN_POD},
+            "annotations": {argo.NODE_ID: f"hello-{number}"},
+            "ownerReferences": [
+                {
+                    "apiVersion": argo.API_VERSION,
+                    "kind": "Workflow",
+                    "name": "hello",
+                    "uid": "w-1",
+                    "controller": True,
+                }
+            ],
+        },
+        "spec": {
+            "initContainers": [{"name": names.CHECK_CONTAINER, "image": image}],
+            "containers": [
+                {"name": "wait", "image": "argoexec", "env": managed},
+                {"name": "main", "image": "busybox", "env": managed},
+                {"name": "istio-proxy", "image": "mesh"},
+                {"name": names.CAPTURE_CONTAINER, "image": image},
+            ],
+        },
+        "status": {
+            "phase": "Pending",
+            "initContainerStatuses": [{"name": names.CHECK_CONTAINER, "state": check}],
+            "containerStatuses": [
+                {"name": "wait", "state": WAITING},
+                {"name": "main", "state": main},
+                {"name": "istio-proxy", "state": RUNNING},
+                {"name": names.CAPTURE_CONTAINER, "state": capture},
+            ],
+        },
+    }
+
+
+class Table:
+    """Circuits with a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.circuits, self.time = Circuits(IMAGE), 1000.0
+
+    def see(self, seen: Json) -> None:
+        self.circuits.on_pod(look(seen), self.time, lambda at: self.time - 1000 - (at - NOW).total_seconds())
+
+    def after(self, seconds: float) -> None:
+        self.time += seconds
+        self.circuits.pass_time(self.time)
+
+    def refuses(self, namespace: str = "work", step: str = "other") -> str:
+        return self.circuits.refuses(namespace, step, self.time)
+
+
+def open_table() -> Table:
+    table = Table()
+    table.see(pod(check=PULL))
+    table.after(GRACE)
+    assert table.refuses()
+    return table
+
+
+@pytest.mark.parametrize("reason", sorted(TROUBLES))
+def test_a_trouble_that_lasts_opens_the_circuit_of_its_namespace(reason: str) -> None:
+    table = Table()
+    table.see(pod(check={"waiting": {"reason": reason, "message": "no such image"}}))
+    table.after(GRACE - 1)
+    assert table.refuses() == ""
+    table.after(1)
+    assert table.refuses() == f"container stepmemo-check cannot start: {reason}: no such image"
+    assert table.refuses("elsewhere") == ""
+
+
+@pytest.mark.parametrize("state", [WAITING, {"waiting": {"reason": "CrashLoopBackOff"}}, RUNNING])
+def test_a_container_that_is_coming_or_ran_is_no_trouble(state: Json) -> None:
+    table = Table()
+    table.see(pod(check=state))
+    table.after(3600)
+    assert table.circuits.open() == {}
+
+
+def test_a_second_try_that_works_leaves_the_circuit_closed() -> None:
+    table = Table()
+    table.see(pod(check=PULL))
+    table.after(GRACE / 2)
+    table.see(pod(check=RUNNING))
+    table.after(3600)
+    assert table.circuits.open() == {}
+
+
+def test_the_trouble_goes_on_while_the_kubelet_gives_other_words_for_it() -> None:
+    table = Table()
+    for state in (PULL, {"waiting": {"reason": "ErrImagePull"}}, WAITING, PULL):
+        table.see(pod(check=state))
+        table.after(GRACE / 4)
+    assert table.refuses()
+
+
+def test_another_pods_container_of_the_image_closes_it_at_once_and_the_old_trouble_counts_no_more() -> None:
+    table = open_table()
+    table.see(pod(2))
+    table.after(1)
+    table.see(pod(2, check=RUNNING))
+    assert table.refuses() == ""
+    table.after(3600)
+    table.see(pod(check=PULL))
+    table.after(3600)
+    assert table.circuits.open() == {}
+
+
+def test_a_bad_node_does_not_open_it_where_others_start_meanwhile() -> None:
+    table = Table()
+    table.see(pod(check=PULL))
+    table.see(pod(2))
+    table.after(GRACE / 2)
+    table.see(pod(2, capture=RUNNING))
+    table.after(GRACE)
+    assert table.refuses() == ""
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_a_pod_that_runs_since_before_the_trouble_says_nothing(order: tuple[int, int]) -> None:
+    seen = {1: pod(1, check=PULL), 2: pod(2, check=RUNNING)}
+    table = Table()
+    table.after(60)  # this server starts when the one runs for a minute and the other is in trouble
+    for number in order:
+        table.see(seen[number])
+    table.after(GRACE)
+    assert table.refuses()
+    table.see(seen[2])
+    assert table.refuses()
+
+
+def test_a_pod_that_is_first_seen_now_and_runs_since_before_the_circuit_opened_does_not_close_it() -> None:
+    table = open_table()
+    table.see(pod(2, check=RUNNING))
+    assert table.refuses()
+
+
+def test_success_in_another_namespace_or_of_another_image_says_nothing() -> None:
+    table = open_table()
+    for other in ({"namespace": "elsewhere"}, {"image": "registry.example/stepmemo:0"}):
+        table.see(pod(5, **other))
+        table.see(pod(5, check=RUNNING, **other))
+        table.circuits.on_deleted("u-5", table.time)
+    assert table.refuses()
+
+
+def test_trouble_with_another_image_does_not_open_it() -> None:
+    table = Table()
+    table.see(pod(check=PULL, image="registry.example/stepmemo:0"))
+    table.after(GRACE)
+    assert table.circuits.open() == {}
+
+
+def test_a_container_that_could_never_start_opens_it_at_once() -> None:
+    table = Table()
+    table.see(pod(check=NO_START))
+    assert "exec format error" in table.refuses()
+
+
+def test_one_that_could_not_start_long_ago_opens_nothing() -> None:
+    table = Table()
+    table.after(3600)
+    table.see(pod(check=NO_START))
+    assert table.circuits.open() == {}
+
+
+def test_what_the_kubelet_ended_before_it_began_closes_nothing() -> None:
+    table = open_table()
+    table.see(pod(2))
+    lost = {"terminated": {"reason": "ContainerStatusUnknown", "exitCode": 137, "startedAt": None}}
+    table.see(pod(2, check=lost))
+    assert table.refuses()
+
+
+def test_trials_are_let_through_more_and_more_seldom() -> None:
+    table = open_table()
+    table.circuits.on_deleted("u-1", table.time)
+    waits = []
+    for _ in range(5):
+        began = table.time
+        while table.refuses():
+            table.after(1)
+        table.circuits.admitted("work", table.time)
+        assert table.refuses()
+        waits.append(table.time - began)
+    assert waits == [TRIAL, 2 * TRIAL, 4 * TRIAL, LONGEST_TRIAL, LONGEST_TRIAL]
+
+
+def test_a_step_that_met_trouble_is_left_alone_for_an_hour_though_the_image_works_elsewhere() -> None:
+    table = open_table()
+    table.see(pod(2))
+    table.see(pod(2, check=RUNNING))
+    table.circuits.on_deleted("u-1", table.time)
+    assert table.refuses(step="hello-1")
+    assert table.refuses(step="hello-2") == ""
+    table.after(REMEMBERED)
+    assert table.refuses(step="hello-1") == ""
+
+
+def test_a_pod_is_hopeless_after_two_minutes_and_then_only_now_and_then() -> None:
+    table = Table()
+    table.see(pod(check=PULL))
+    table.after(DELETE_POD_AFTER - 1)
+    assert table.circuits.hopeless(table.time) is None
+    table.after(1)
+    found = table.circuits.hopeless(table.time)
+    assert found is not None
+    assert found.uid == "u-1"
+    assert table.circuits.hopeless(table.time) is None
+    table.after(breaker.AGAIN)
+    assert table.circuits.hopeless(table.time) is not None
+
+
+def changed(**status: Any) -> Json:
+    """A Pod in trouble whose main container reports something more."""
+    found = pod(check=PULL)
+    found["status"]["containerStatuses"][1].update(status)
+    return found
+
+
+def without(*path: str) -> Json:
+    found = copy.deepcopy(pod(check=PULL))
+    inner = found
+    for part in path[:-1]:
+        inner = inner[part]
+    del inner[path[-1]]
+    return found
+
+
+def ended(phase: str, **metadata: str) -> Json:
+    found = pod(check=PULL)
+    found["status"]["phase"] = phase
+    found["metadata"].update(metadata)
+    return found
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        changed(state=RUNNING),
+        changed(state={"terminated": {"exitCode": 0}}),
+        changed(lastState={"terminated": {"exitCode": 0}}),
+        changed(restartCount=1),
+        changed(containerID="containerd://x"),
+        without("status", "containerStatuses"),
+        without("metadata", "ownerReferences"),
+        ended("Running"),
+        ended("Failed"),
+        ended("Pending", deletionTimestamp="2026-03-01T12:00:00Z"),
+    ],
+)
+def test_a_pod_whose_main_may_have_begun_or_that_nobody_makes_anew_is_never_deleted(seen: Json) -> None:
+    table = Table()
+    table.see(seen)
+    table.after(DELETE_POD_AFTER)
+    assert table.circuits.hopeless(table.time) is None
+
+
+def symptoms(uid: int, name: str, state: State) -> Symptoms:
+    container = Container(name, IMAGE, state, "why")
+    owner = Owner("work", "hello", "w-1")
+    return Symptoms(str(uid), "work", f"p-{uid}", "1", owner, f"n-{uid}", True, (container,))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3), st.sampled_from(["see", "gone"]), st.sampled_from(State), st.integers(0, 30)
+        ),
+        max_size=30,
+    )
+)
+def test_whatever_comes_a_start_closes_it_and_nothing_is_kept_of_pods_that_went(
+    steps: list[tuple[int, str, State, int]],
+) -> None:
+    circuits, now = Circuits(IMAGE), 0.0
+    for uid, what, state, seconds in steps:
+        now += seconds
+        if what == "gone":
+            circuits.on_deleted(str(uid), now)
+        else:
+            circuits.on_pod(symptoms(uid, "stepmemo", state), now, lambda at: 0.0)
+        circuits.pass_time(now)
+    circuits.on_pod(symptoms(9, "stepmemo", State.COMING), now, lambda at: 0.0)
+    circuits.on_pod(symptoms(9, "stepmemo", State.STARTED), now, lambda at: 0.0)
+    circuits.pass_time(now)
+    assert circuits.open() == {}
+    for uid in (0, 1, 2, 3, 9):
+        circuits.on_deleted(str(uid), now)
+    assert not circuits._troubles
+    assert not circuits._over
+
+
+class Told:
+    """Takes the place of Events: what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Owner, str, Reason, str]] = []
+
+    def skipped(self, *what: Any) -> None:
+        self.said.append(what)
+
+
+class Ticking:
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def clock(self) -> float:
+        return self.time
+
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=self.time - 1000)
+
+    async def sleep(self, _: float) -> None:
+        await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def running(cluster: Cluster, url: str = "") -> AsyncIterator[tuple[Breaker, Ticking, Told, Metrics]]:
+    ticking, told, metrics = Ticking(), Told(), Metrics()
+    async with api_client(cluster, url=url) as api:
+        found = Breaker(api, metrics, told, IMAGE, clock=ticking.clock, now=ticking.now, sleep=ticking.sleep)
+        task = asyncio.create_task(found.run())
+        try:
+            yield found, ticking, told, metrics
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def created(cluster: Cluster) -> Json:
+    """The Pod as the API server keeps it, its check in trouble."""
+    made = pod(check=PULL, namespace=cluster.namespace())
+    status, found = cluster.create(
+        {**made, "metadata": {**made["metadata"], "uid": "", "resourceVersion": ""}}
+    )
+    assert status == 201, found
+    namespace, name = found["metadata"]["namespace"], found["metadata"]["name"]
+    status, found = cluster.patch("Pod", namespace, name, {"status": made["status"]}, subresource="status")
+    assert status == 200, found
+    return found
+
+
+@pytest.mark.contract
+async def test_a_pod_that_would_hang_is_deleted_and_its_workflow_is_told(cluster: Cluster) -> None:
+    seen = created(cluster)
+    namespace = seen["metadata"]["namespace"]
+    async with running(cluster) as (found, ticking, told, metrics):
+        found.on_pod(seen)
+        ticking.time += DELETE_POD_AFTER
+        await until(lambda: told.said)
+        assert cluster.get("Pod", namespace, "hello-1")[0] == 404
+        assert found.admit(namespace, "hello-1")
+    ((owner, step, reason, detail),) = told.said
+    assert (owner, step, reason) == (Owner(namespace, "hello", "w-1"), "hello-1", Reason.IMAGE_BROKEN)
+    assert detail == "its Pod is made anew without containers of ours: stepmemo-check could not start"
+    assert b"stepmemo_breaker_deleted_pods_total 1.0" in metrics.render()
+
+
+@pytest.mark.contract
+async def test_a_pod_that_changed_since_it_was_seen_is_not_deleted(cluster: Cluster) -> None:
+    seen = created(cluster)
+    namespace = seen["metadata"]["namespace"]
+    cluster.patch("Pod", namespace, "hello-1", {"metadata": {"labels": {"x": "y"}}})
+    other = created(cluster)  # is deleted after the first was tried
+    async with running(cluster) as (found, ticking, told, _):
+        found.on_pod(seen)
+        found.on_pod(other)
+        ticking.time += DELETE_POD_AFTER
+        await until(lambda: told.said)
+    assert [said[0].namespace for said in told.said] == [other["metadata"]["namespace"]]
+    assert cluster.get("Pod", namespace, "hello-1")[0] == 200
+
+
+async def test_the_deletion_is_tried_again_while_the_api_server_is_in_trouble(cluster: Cluster) -> None:
+    tries: list[Any] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        tries.append(await request.json())
+        return await troubled.broken(request)
+
+    async with (
+        troubled.answering(answer, "DELETE") as url,
+        running(cluster, url) as (found, ticking, told, _),
+    ):
+        found.on_pod(pod(check=PULL))
+        ticking.time += DELETE_POD_AFTER
+        await until(lambda: len(tries) == 1)
+        ticking.time += breaker.AGAIN
+        await until(lambda: len(tries) == 2)
+    assert told.said == []
+    assert tries[0]["preconditions"] == {"uid": "u-1", "resourceVersion": "7"}
+    assert tries[0]["gracePeriodSeconds"] == 0
+
+
+async def test_it_is_said_once_when_injection_stops_and_once_when_it_goes_on(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with running(cluster) as (found, ticking, _, metrics):
+        found.on_pod(pod(check=PULL))
+        assert found.open == ""
+        ticking.time += GRACE
+        await until(lambda: b"stepmemo_breaker_open 1.0" in metrics.render())
+        assert found.open.startswith(
+            "namespace work: container stepmemo-check cannot start: ImagePullBackOff"
+        )
+        found.on_pod(pod(2))
+        found.on_pod(pod(2, check=RUNNING))
+        await until(lambda: b"stepmemo_breaker_open 0.0" in metrics.render())
+    assert [record.message for record in caplog.records] == ["injection stops", "injection goes on"]
+
+
+async def test_a_dry_run_is_never_the_trial(cluster: Cluster) -> None:
+    async with running(cluster) as (found, ticking, _, _):
+        found.on_pod(pod(check=PULL))
+        ticking.time += GRACE
+        assert found.admit("work", "a")
+        ticking.time += TRIAL
+        assert found.admit("work", "a", dry_run=True) == ""
+        assert found.admit("work", "b") == ""
+        assert found.admit("work", "c")

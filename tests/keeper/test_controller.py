@@ -1,0 +1,437 @@
+import asyncio
+import json
+import time
+from datetime import timedelta
+
+import pytest
+from aiohttp import web
+
+from argo import names as argo
+from keeper.reconcile import PAUSE
+from memoize import names
+from server.lookups import Lookups
+from tests.cluster import Cluster
+from tests.keeper.keepers import decided, keeping
+from tests.keeper.proxy import Proxy, refusing
+from tests.keeper.site import KEY, OUT, PAUSED, RAN, SIMPLE, Site, outputs
+from tests.waiting import until
+
+
+@pytest.fixture
+def site(cluster: Cluster) -> Site:
+    return Site.new(cluster)
+
+
+@pytest.mark.contract
+async def test_a_hit_is_completed_without_a_node(site: Site) -> None:
+    site.store()
+    async with keeping(site) as running:
+        name = site.pod()
+        await decided(site, name)
+    pod = site.get(name)
+    assert site.label(name) == names.RESULT_HIT
+    assert site.value(name) == OUT
+    assert pod["status"]["phase"] == "Succeeded"
+    assert pod["status"]["reason"] == "Memoized"
+    assert "earlier" in pod["status"]["message"]
+    assert not pod["spec"].get("nodeName")
+    calls = [call.says.split("/")[0] for call in running.proxy.calls]
+    assert [call for call in calls if call != "GET configmaps"] == [
+        "GET workflows",
+        "POST workflowtaskresults",
+        "PATCH pods",
+    ]
+
+
+@pytest.mark.contract
+async def test_of_equal_steps_one_runs_and_the_others_are_answered_with_its_outputs(site: Site) -> None:
+    async with keeping(site):
+        pods = [site.pod(number) for number in range(5)]
+        await until(lambda: site.labels(pods) == ["gated"] * 4 + ["miss"])
+        runner = next(name for name in pods if site.label(name) == names.RESULT_MISS)
+        site.run(runner)
+        await until(lambda: site.labels(pods) == ["hit"] * 4 + ["stored"])
+    assert [site.value(name) for name in pods] == [RAN] * 5
+    assert all(site.succeeded(name) for name in pods)
+    entry = site.entry()
+    assert entry is not None
+    assert (entry.pod, entry.workflow, entry.took) == (runner, "wf", 5.0)
+
+
+@pytest.mark.contract
+async def test_pods_that_were_held_before_the_keeper_came_are_decided(site: Site) -> None:
+    site.store()
+    hit, miss = site.pod(0), site.pod(1, key="another")
+    async with keeping(site):
+        await decided(site, hit, miss)
+    assert site.label(hit) == names.RESULT_HIT
+    assert site.label(miss) == names.RESULT_MISS
+    assert not site.held(miss)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"created": None}, "Miss"),
+        ({"outputs": {"parameters": []}}, "IncompleteEntry"),
+        ({"key": "of another step"}, "KeyMismatch"),
+    ],
+)
+async def test_an_entry_that_does_not_answer_lets_the_step_run(
+    site: Site, changes: dict[str, object], reason: str
+) -> None:
+    site.store(**changes)
+    async with keeping(site):
+        name = site.pod(change={names.MAX_AGE: "1h"})
+        await decided(site, name)
+    assert site.label(name) == names.RESULT_MISS
+    assert site.reason(name) == reason
+    assert site.result(name) is None or not site.value(name)
+
+
+async def test_a_result_comes_a_second_before_the_success_where_argo_could_miss_it(site: Site) -> None:
+    site.store()
+    async with keeping(site):
+        paused, simple = site.pod(0, case=PAUSED), site.pod(1, case=SIMPLE)
+        await until(lambda: site.value(paused) == OUT)
+        posted = time.monotonic()
+        await until(lambda: site.succeeded(simple))
+        assert not site.succeeded(paused)
+        await until(lambda: site.succeeded(paused))
+        assert time.monotonic() - posted > PAUSE / 2
+
+
+@pytest.mark.parametrize(
+    ("said", "word", "event"),
+    [
+        ({"reason": "Stored", "detail": "9 bytes"}, names.RESULT_STORED, "MemoizationStored"),
+        ({"reason": "Hit", "detail": "from n"}, names.RESULT_HIT, "MemoizationHit"),
+        ({"reason": "CacheFull", "detail": "no room"}, names.RESULT_SKIPPED, "MemoizationSkipped"),
+    ],
+)
+async def test_what_containers_of_ours_did_inside_a_pod_is_shown_on_it_and_told(
+    site: Site, said: dict[str, str], word: str, event: str
+) -> None:
+    async with keeping(site):
+        name = site.pod(held=False)
+        inside = {"metadata": {"labels": {names.RESULT: names.RESULT_IN_POD}}}
+        assert site.cluster.patch("Pod", site.namespace, name, inside)[0] == 200
+        words = {"terminated": {"exitCode": 0, "message": json.dumps(said)}}
+        ours = {
+            "name": names.CAPTURE_CONTAINER,
+            "image": "x",
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+        }
+        status = {"phase": "Succeeded", "containerStatuses": [{**ours, "state": words}]}
+        answer, body = site.cluster.patch(
+            "Pod", site.namespace, name, {"status": status}, subresource="status"
+        )
+        assert answer == 200, body
+        await until(lambda: site.label(name) == word)
+        await until(lambda: any(event in told for told in site.events()))
+    assert site.reason(name) == said["reason"]
+
+
+async def test_when_the_runner_fails_its_waiters_run_side_by_side(site: Site) -> None:
+    async with keeping(site):
+        pods = [site.pod(number) for number in range(4)]
+        await until(lambda: site.labels(pods) == ["gated"] * 3 + ["miss"])
+        runner = next(name for name in pods if site.label(name) == names.RESULT_MISS)
+        site.end(runner, phase="Failed", code=1)
+        await until(lambda: site.labels(pods) == ["miss"] * 3 + ["skipped"])
+    assert {site.reason(name) for name in pods} == {"StepFailed", "SharedRunFailed"}
+    assert not any(site.held(name) for name in pods)
+
+
+async def test_when_the_runner_is_deleted_its_waiters_run(site: Site) -> None:
+    async with keeping(site):
+        pods = [site.pod(number) for number in range(3)]
+        await until(lambda: site.labels(pods) == ["gated"] * 2 + ["miss"])
+        runner = next(name for name in pods if site.label(name) == names.RESULT_MISS)
+        site.delete(runner)
+        pods.remove(runner)
+        await decided(site, *pods)
+    assert site.labels(pods) == ["miss"] * 2
+
+
+async def test_nobody_follows_for_longer_than_its_limit(site: Site) -> None:
+    async with keeping(site):
+        runner = site.pod(0)
+        await decided(site, runner)
+        waiter = site.pod(1, seconds=2)
+        await decided(site, waiter)
+    assert site.label(runner) == names.RESULT_MISS
+    assert site.reason(waiter) == "SharedRunTimeout"
+    assert not site.held(waiter)
+
+
+async def test_an_entry_of_somebody_else_answers_those_who_wait(site: Site) -> None:
+    async with keeping(site):
+        runner, waiter = site.pod(0), site.pod(1)
+        await until(lambda: site.labels([runner, waiter]) == ["gated", "miss"])
+        if site.label(runner) == names.RESULT_GATED:
+            runner, waiter = waiter, runner
+        site.store()
+        await decided(site, waiter)
+    assert site.label(runner) == names.RESULT_MISS
+    assert site.label(waiter) == names.RESULT_HIT
+
+
+async def test_without_a_right_to_the_caches_a_pod_is_released_when_its_time_is_over(site: Site) -> None:
+    proxy = Proxy(site.cluster)
+    proxy.fault_all = refusing(403, "configmaps")
+    site.store()
+    name = site.pod()
+    async with keeping(site, proxy, gate_timeout=0.5, wait=False) as running:
+        await decided(site, name)
+        assert not running.keeper.ready
+    assert site.label(name) == names.RESULT_MISS
+    assert site.reason(name) == "Undecided"
+
+
+@pytest.mark.contract
+async def test_a_pod_of_a_workflow_that_is_not_there_gets_nothing_posted_and_runs(site: Site) -> None:
+    site.store()
+    site.cluster.delete("Workflow", site.namespace, "wf")
+    async with keeping(site, gate_timeout=0.5):
+        name = site.pod()
+        await decided(site, name)
+    assert site.label(name) == names.RESULT_MISS
+    assert not site.value(name)
+
+
+async def test_a_pod_that_claims_another_workflows_node_gets_nothing_posted_and_runs(site: Site) -> None:
+    site.store()
+    async with keeping(site):
+        name = site.pod(change={argo.NODE_ID: "other-123"})
+        await decided(site, name)
+    assert site.label(name) == names.RESULT_SKIPPED
+    assert site.reason(name) == "IdentityMismatch"
+    assert not site.held(name)
+    assert site.cluster.list("WorkflowTaskResult", site.namespace)[1]["items"] == []
+
+
+async def test_a_held_pod_that_is_deleted_just_goes(site: Site) -> None:
+    async with keeping(site) as running:
+        runner, waiter = site.pod(0), site.pod(1)
+        await until(lambda: site.labels([runner, waiter]) == ["gated", "miss"])
+        gone = runner if site.label(runner) == names.RESULT_GATED else waiter
+        site.delete(gone)
+        site.store()
+        other = site.pod(2)
+        await decided(site, other)
+        assert f"POST workflowtaskresults/{gone}" not in [call.says for call in running.proxy.calls]
+    assert site.result(gone) is None
+
+
+@pytest.mark.parametrize("part", ["POST workflowtaskresults", "PATCH pods", "GET workflows"])
+@pytest.mark.parametrize("status", [409, 429, 500, 503])
+async def test_what_the_api_server_refuses_for_a_while_is_done_after(
+    site: Site, part: str, status: int
+) -> None:
+    site.store()
+    async with keeping(site) as running:
+        running.proxy.fault = refusing(status, part, times=2)
+        name = site.pod()
+        await decided(site, name)
+    assert site.label(name) == names.RESULT_HIT
+    assert site.value(name) == OUT
+
+
+async def test_a_retry_after_is_heeded(site: Site) -> None:
+    site.store()
+    async with keeping(site) as running:
+        running.proxy.fault = refusing(429, "POST workflowtaskresults", times=1, Retry_After="2")
+        name = site.pod()
+        await until(lambda: any(call.status == 429 for call in running.proxy.calls))
+        asked = time.monotonic()
+        await decided(site, name)
+        assert time.monotonic() - asked > 1.5
+    assert site.label(name) == names.RESULT_HIT
+
+
+async def test_a_bug_of_ours_is_told_as_one_with_its_traceback_and_the_step_runs(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def bug(self: Lookups, owner: object) -> None:
+        raise ValueError("tuple.index(x): x not in tuple")
+
+    monkeypatch.setattr(Lookups, "workflow_metadata", bug)
+    site.store()
+    async with keeping(site, gate_timeout=1):
+        name = site.pod()
+        await decided(site, name)
+    assert site.label(name) == names.RESULT_MISS
+    assert site.reason(name).startswith("InternalError")
+    told = [record for record in caplog.records if record.message.startswith("cannot do what is to be done")]
+    assert told
+    for record in told:
+        assert record.fields["reason"] == "InternalError"
+        assert record.exc_info is not None
+        assert isinstance(record.exc_info[1], ValueError)
+
+
+async def test_an_answer_that_is_nested_too_deep_is_the_api_servers_fault(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = ["[" * 100_000]
+
+    def deep(method: str, path: str) -> web.Response | None:
+        return web.Response(text=left.pop()) if left and method == "POST" else None
+
+    site.store()
+    async with keeping(site) as running:
+        running.proxy.fault = deep
+        name = site.pod()
+        await decided(site, name)
+    assert site.label(name) == names.RESULT_HIT
+    (told,) = [r for r in caplog.records if r.message.startswith("cannot do what is to be done")]
+    assert (told.fields["reason"], told.exc_info) == ("ApiUnavailable", None)
+
+
+async def test_outputs_that_the_api_server_refuses_let_the_step_run(site: Site) -> None:
+    site.store()
+    async with keeping(site) as running:
+        running.proxy.fault = refusing(422, "POST workflowtaskresults", times=1)
+        name = site.pod()
+        await decided(site, name)
+    assert site.label(name) == names.RESULT_MISS
+    assert site.reason(name) == "BrokenEntry"
+    assert not site.value(name)
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("status", [403, 422, 500])
+async def test_a_status_that_cannot_be_written_takes_the_result_back_and_lets_the_step_run(
+    site: Site, status: int
+) -> None:
+    site.store()
+    async with keeping(site, gate_timeout=1) as running:
+        name = site.pod()
+        running.proxy.fault = refusing(status, f"{name}/status")
+        await decided(site, name)
+        assert site.result(name) is None
+        site.run(name)
+        await until(lambda: site.label(name) == names.RESULT_STORED)
+    assert site.value(name) == RAN
+    assert names.POSTED_FOR not in (site.result(name) or {})["metadata"].get("annotations", {})
+
+
+async def test_a_pod_that_is_released_by_hand_while_its_answer_is_on_its_way_runs_without_it(
+    site: Site,
+) -> None:
+    site.store()
+    async with keeping(site):
+        name = site.pod(case=PAUSED)
+        await until(lambda: site.value(name) == OUT)
+        by_hand = [
+            {"op": "remove", "path": "/spec/schedulingGates/0"},
+            {"op": "replace", "path": "/metadata/labels/stepmemo.dev~1result", "value": "skipped"},
+        ]
+        assert site.cluster.patch("Pod", site.namespace, name, by_hand)[0] == 200
+        await until(lambda: not site.value(name) or site.succeeded(name))
+    assert not site.succeeded(name)
+
+
+async def test_an_api_server_that_is_away_for_a_while_delays_and_no_more(site: Site) -> None:
+    site.store()
+    async with keeping(site) as running:
+        running.proxy.cut = True
+        name = site.pod()
+        await asyncio.sleep(0.5)
+        assert site.held(name)
+        running.proxy.cut = False
+        await decided(site, name)
+    assert site.label(name) == names.RESULT_HIT
+
+
+async def test_a_watched_step_that_fails_is_not_stored(site: Site) -> None:
+    async with keeping(site):
+        name = site.pod(held=False, share=False)
+        site.report(name)
+        site.end(name, phase="Failed", code=1)
+        await until(lambda: site.label(name) == names.RESULT_SKIPPED)
+    assert site.reason(name) == "StepFailed"
+    assert site.entry() is None
+
+
+@pytest.mark.contract
+async def test_a_watched_step_is_stored_though_it_ended_while_nobody_was_there(site: Site) -> None:
+    name = site.pod(held=False, share=False)
+    site.run(name)
+    async with keeping(site):
+        await until(lambda: site.label(name) == names.RESULT_STORED)
+    entry = site.entry()
+    assert entry is not None
+    assert entry.outputs == outputs(RAN)
+
+
+async def test_a_step_of_a_workflow_that_is_shut_down_is_not_stored(site: Site) -> None:
+    async with keeping(site):
+        name = site.pod(held=False)
+        site.shut_down()
+        site.run(name)
+        await until(lambda: site.label(name) == names.RESULT_SKIPPED)
+    assert site.entry() is None
+
+
+async def test_a_step_that_reported_nothing_is_not_stored(site: Site) -> None:
+    async with keeping(site):
+        name = site.pod(held=False)
+        site.end(name)
+        await until(lambda: site.label(name) == names.RESULT_SKIPPED)
+    assert site.reason(name) == "OutputsIncomplete"
+
+
+async def test_a_step_that_is_only_looked_up_runs_and_is_not_stored(site: Site) -> None:
+    async with keeping(site):
+        name = site.pod(capture=False)
+        await decided(site, name)
+        assert site.label(name) == names.RESULT_SKIPPED
+        site.run(name)
+        other = site.pod(1)
+        await decided(site, other)
+    assert site.entry() is None
+
+
+async def test_several_caches_and_keys_do_not_wait_for_each_other(site: Site) -> None:
+    async with keeping(site):
+        pods = [site.pod(number, key=f"{KEY}-{number}") for number in range(20)]
+        await decided(site, *pods)
+    assert site.labels(pods) == ["miss"] * 20
+
+
+async def test_a_keeper_is_ready_once_it_sees_and_somebody_acts_and_not_when_it_is_cut_off(
+    site: Site,
+) -> None:
+    proxy = Proxy(site.cluster)
+    proxy.cut = True
+    async with keeping(site, proxy, wait=False) as running:
+        await asyncio.sleep(0.3)
+        assert not running.keeper.ready
+        proxy.cut = False
+        await until(lambda: running.keeper.ready)
+        proxy.cut = True
+        site.store()  # the watches break at the next word
+        site.pod(held=False)
+        await until(lambda: not running.keeper.ready)
+
+
+async def test_a_keeper_that_stands_by_is_ready_too_and_takes_over_at_once_from_one_that_ends(
+    site: Site,
+) -> None:
+    site.store()
+    async with keeping(site) as first, keeping(site) as second:
+        one = site.pod(0)
+        await decided(site, one)
+        assert first.proxy.calls
+        assert not second.proxy.calls
+        await first.end()
+        before = time.monotonic()
+        other = site.pod(1)
+        await decided(site, other)
+        assert timedelta(seconds=time.monotonic() - before) < timedelta(seconds=10)
+        assert [call.says for call in second.proxy.calls if call.method == "POST"]
+    assert site.labels([one, other]) == ["hit", "hit"]

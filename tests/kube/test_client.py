@@ -1,0 +1,164 @@
+import json
+
+import pytest
+from aiohttp import web
+
+from kube import client
+from kube.errors import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    TooManyRequests,
+    Unavailable,
+    Unreadable,
+    refused,
+)
+from tests.cluster import Cluster
+from tests.keeper.troubled import answering, gibberish, hang
+from tests.webhook.serving import api_client
+
+DEEP = "[" * 100_000
+
+
+async def failure(cluster: Cluster, url: str, seconds: float = 5) -> ApiError:
+    async with api_client(cluster, url=url) as api:
+        with pytest.raises(ApiError) as raised:
+            await client.request(api, "GET", "/api/v1/things", seconds=seconds)
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("status", "class_"),
+    [
+        (300, ApiError),
+        (400, ApiError),
+        (401, Forbidden),
+        (403, Forbidden),
+        (404, NotFound),
+        (408, Unavailable),
+        (409, Conflict),
+        (413, ApiError),
+        (422, Invalid),
+        (429, TooManyRequests),
+        (500, Unavailable),
+        (503, Unavailable),
+    ],
+)
+async def test_each_status_is_an_error_of_its_kind(
+    cluster: Cluster, status: int, class_: type[ApiError]
+) -> None:
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        body = {"message": "of a value: secret", "details": {"causes": [{"reason": "FieldValueTooLong"}]}}
+        return web.json_response(body, status=status, headers={"Retry-After": "7"})
+
+    async with answering(refuse) as url:
+        error = await failure(cluster, url)
+    assert type(error) is class_
+    assert error.status == status
+    assert str(error).startswith(f"{status} ")
+    assert "secret" not in str(error), "the log says nothing of tenants' values"
+    assert error.message == "of a value: secret"
+    assert (error.causes, error.retry_after) == (["FieldValueTooLong"], 7)
+
+
+async def test_a_refusal_that_is_no_status_of_kubernetes_is_told_by_its_text(cluster: Cluster) -> None:
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=502, body=b"bad gateway\xff")
+
+    async with answering(refuse) as url:
+        error = await failure(cluster, url)
+    assert (type(error), error.message, error.causes) == (Unavailable, "bad gateway\ufffd", [])
+
+
+@pytest.mark.parametrize("body", [DEEP, "[]", "", "nul", '"text"', b"\xff"])
+async def test_what_is_no_json_object_is_unreadable(cluster: Cluster, body: str | bytes) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=body)
+
+    async with answering(answer) as url:
+        error = await failure(cluster, url)
+    assert (type(error), error.status) == (Unreadable, 0)
+
+
+async def test_no_answer_in_time_or_at_all_is_unavailable(cluster: Cluster) -> None:
+    async def cut(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with answering(hang) as url:
+        late = await failure(cluster, url, seconds=0.05)
+    async with answering(cut) as url:
+        broken = await failure(cluster, url)
+    away = await failure(cluster, url)
+    for error in (late, broken, away):
+        assert (type(error), error.status, error.retry_after) == (Unavailable, 0, 0)
+        assert str(error), "the log says what it was"
+
+
+async def test_without_credentials_there_is_nobody_to_talk_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(Unavailable):
+        await client.connect()
+
+
+async def test_a_body_that_we_made_wrongly_is_a_bug_of_ours(cluster: Cluster) -> None:
+    loop: list[object] = []
+    loop.append(float)
+    async with answering(gibberish, "POST") as url, api_client(cluster, url=url) as api:
+        with pytest.raises(Exception) as raised:
+            await client.request(api, "POST", "/api/v1/things", seconds=5, body=loop)
+    assert not isinstance(raised.value, ApiError)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"type": "ADDED"}',
+        '{"type": "ADDED", "object": []}',
+        "[]",
+        DEEP,
+    ],
+)
+async def test_an_event_of_a_watch_that_cannot_be_read_is_unreadable(cluster: Cluster, event: str) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text=f"{event}\n")
+
+    async with answering(answer) as url, api_client(cluster, url=url) as api:
+        with pytest.raises(Unreadable):
+            async with client.watch(api, "/api/v1/things", [], silence=5) as events:
+                [event async for event in events]
+
+
+async def test_an_error_that_a_watch_tells_is_of_its_kind(cluster: Cluster) -> None:
+    status = {"code": 429, "reason": "TooManyRequests", "message": "later"}
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text=json.dumps({"type": "ERROR", "object": status}) + "\n")
+
+    async with answering(answer) as url, api_client(cluster, url=url) as api:
+        with pytest.raises(TooManyRequests) as raised:
+            async with client.watch(api, "/api/v1/things", [], silence=5) as events:
+                [event async for event in events]
+    assert (raised.value.status, raised.value.message) == (429, "later")
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("0", 0), ("7", 7), ("3" * 9, 333_333_333)])
+def test_seconds_that_the_api_server_asks_for_are_known(said: str, seconds: float) -> None:
+    assert refused(429, "", retry_after=said).retry_after == seconds
+
+
+@pytest.mark.parametrize("said", ["", "-1", "1.5", "soon", "²", "٣", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_a_retry_after_of_another_form_asks_for_nothing(said: str) -> None:
+    assert refused(429, "", retry_after=said).retry_after == 0
+
+
+@pytest.mark.parametrize("answer", [None, [], {"details": []}, {"details": {"causes": {}}, "message": None}])
+def test_a_status_of_another_form_says_nothing(answer: object) -> None:
+    error = refused(422, "", answer)
+    assert (error.message, error.causes) == ("", [])

@@ -1,0 +1,142 @@
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from certs.bundle import Bundle
+from server.tls import ServingCertificate
+from tests.waiting import until
+from tests.webhook.serving import HOST, certify, trusting
+
+
+@asynccontextmanager
+async def listening(certificate: ServingCertificate) -> AsyncIterator[int]:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=certificate.context)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def served(port: int, context: ssl.SSLContext, name: str | None = HOST) -> int:
+    """The serial number of the certificate that the server shows."""
+    context.check_hostname = name is not None
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name or "")
+    try:
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    finally:
+        writer.transport.abort()
+    return x509.load_der_x509_certificate(shown).serial_number
+
+
+def serial(bundle: Bundle) -> int:
+    return x509.load_pem_x509_certificate(bundle.server.certificate).serial_number
+
+
+async def test_it_serves_what_the_directory_holds_with_and_without_sni(tmp_path: Path) -> None:
+    bundle = certify(tmp_path)
+    certificate = ServingCertificate(tmp_path)
+    certificate.reload()
+    assert certificate.loaded
+    assert certificate.problem == ""
+    async with listening(certificate) as port:
+        assert await served(port, trusting(bundle)) == serial(bundle)
+        assert await served(port, trusting(bundle), None) == serial(bundle)
+
+
+async def test_a_new_certificate_is_served_without_a_restart(tmp_path: Path) -> None:
+    old = certify(tmp_path)
+    certificate = ServingCertificate(tmp_path)
+    certificate.reload()
+    async with listening(certificate) as port:
+        assert await served(port, trusting(old)) == serial(old)
+        new = certify(tmp_path)
+        certificate.reload()
+        assert await served(port, trusting(new)) == serial(new)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await served(port, trusting(old))
+
+
+async def test_changed_files_are_noticed_by_themselves(tmp_path: Path) -> None:
+    certificate = ServingCertificate(tmp_path)
+    follow = asyncio.create_task(certificate.follow())
+    async with listening(certificate) as port:
+        bundle = certify(tmp_path)
+        await until(lambda: certificate.loaded)
+        assert await served(port, trusting(bundle)) == serial(bundle)
+    follow.cancel()
+
+
+async def test_a_half_written_pair_leaves_the_last_good_one_and_is_read_again(tmp_path: Path) -> None:
+    old = certify(tmp_path)
+    certificate = ServingCertificate(tmp_path)
+    certificate.reload()
+    async with listening(certificate) as port:
+        new = certify(tmp_path / "aside", authority=old)
+        (tmp_path / "tls.crt").write_bytes(new.server.certificate)
+        certificate.reload()
+        assert "cannot serve" in certificate.problem
+        assert await served(port, trusting(old)) == serial(old)
+        (tmp_path / "tls.key").write_bytes(new.server.key)
+        certificate.reload()
+        assert certificate.problem == ""
+        assert await served(port, trusting(old)) == serial(new)
+
+
+@pytest.mark.parametrize("junk", ["", "junk"])
+def test_files_that_are_none_are_a_problem_in_words(tmp_path: Path, junk: str) -> None:
+    for name in ("tls.crt", "tls.key"):
+        (tmp_path / name).write_text(junk)
+    certificate = ServingCertificate(tmp_path)
+    certificate.reload()
+    assert not certificate.loaded
+    assert str(tmp_path / "tls.crt") in certificate.problem
+
+
+def test_an_encrypted_key_is_a_problem_and_not_a_question_on_the_terminal(tmp_path: Path) -> None:
+    bundle = certify(tmp_path)
+    key = serialization.load_pem_private_key(bundle.server.key, password=None)
+    (tmp_path / "tls.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    certificate = ServingCertificate(tmp_path)
+    certificate.reload()
+    assert "the private key is encrypted" in certificate.problem
+
+
+async def test_without_a_certificate_a_handshake_fails_and_the_next_one_may_not(tmp_path: Path) -> None:
+    certificate = ServingCertificate(tmp_path)
+    certificate.reload()
+    assert "no certificate" in certificate.problem or "cannot serve" in certificate.problem
+    async with listening(certificate) as port:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await served(port, trusting(certify(tmp_path / "elsewhere")))
+        bundle = certify(tmp_path)
+        certificate.reload()
+        assert await served(port, trusting(bundle)) == serial(bundle)
+
+
+async def test_tls_before_1_2_is_refused(tmp_path: Path) -> None:
+    bundle = certify(tmp_path)
+    certificate = ServingCertificate(tmp_path)
+    certificate.reload()
+    old = trusting(bundle)
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
+        old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("DEFAULT:@SECLEVEL=0")
+    async with listening(certificate) as port:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await served(port, old)
+        new = trusting(bundle)
+        new.maximum_version = ssl.TLSVersion.TLSv1_2
+        assert await served(port, new) == serial(bundle)

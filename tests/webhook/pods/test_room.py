@@ -1,0 +1,195 @@
+"""What there is room for in a Pod: the limits that nothing of ours may break."""
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jsonpatch
+import pytest
+
+from argo import names as argo
+from keeper.steppods import GatedStep, read
+from kube.jsonpatch import Op
+from memoize import names
+from memoize.keeper_status import Known
+from memoize.key import data_key
+from memoize.reasons import Reason
+from tests.recordedpods import PODS
+from tests.webhook.pods import judged
+from webhook.inject.containers import InjectSettings, Service
+from webhook.inject.patch import inject
+from webhook.pods import gating, room
+from webhook.pods.decision import Inject, MemoizedStep, Skip, plan_injection
+from webhook.pods.delivery import Delivery
+
+pytestmark = pytest.mark.slow
+
+Json = dict[str, Any]
+
+RECORDED = sorted(
+    str(path.relative_to(PODS).with_suffix(""))
+    for path in PODS.glob("*/*.json")
+    if "golden" not in path.name and path.stem != "daemon"
+)
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+FOLLOW = timedelta(minutes=10)
+SETTINGS = [
+    InjectSettings(image="registry.test/stepmemo:1", injection=injection, service=service)
+    for injection in Delivery
+    for service in (None, Service("https://stepmemo.test", "PEM " * 400))
+]
+FULL = room.ANNOTATIONS
+
+
+def used(pod: Json) -> int:
+    return sum(len(f"{name}{text}".encode()) for name, text in pod["metadata"]["annotations"].items())
+
+
+def grown(pod: Json, free: int, *, by_key: bool) -> Json:
+    """The Pod with annotations that leave so many bytes free; they are its key's, or somebody else's."""
+    pod = copy.deepcopy(pod)
+    annotations = pod["metadata"]["annotations"]
+    name = names.KEY if by_key else "a"
+    annotations[name] = ""
+    annotations[name] = "x" * (FULL - used(pod) - free)
+    assert used(pod) == FULL - free
+    return pod
+
+
+def made(pod: Json, known: Known) -> list[tuple[list[Op], Json] | str]:
+    """What admission makes of the Pod in every way there is: the operations and the Pod, or why none."""
+    wanted = judged.classify(pod, "default", {}, {})
+    assert isinstance(wanted, MemoizedStep), wanted
+    results: list[list[Op] | str] = []
+    decision = gating.decide_gating(wanted, known, NOW, FOLLOW)
+    if decision is not None:
+        results.append(room.fitted(pod, gating.ops(pod, decision), gating.written(decision)))
+    for settings in SETTINGS:
+        inside = plan_injection(wanted, settings.injection)
+        if isinstance(inside, Skip):
+            assert inside.reason is Reason.NO_ROOM, inside
+            results.append(inside.detail)
+        else:
+            results.append(room.fitted(pod, inject(pod, inside.plan, settings), {}))
+    return [
+        ops if isinstance(ops, str) else (ops, jsonpatch.apply_patch(copy.deepcopy(pod), ops))
+        for ops in results
+    ]
+
+
+@pytest.mark.parametrize("by_key", [True, False])
+@pytest.mark.parametrize("free", [-100_000, -1, 0, 1, 100, 1000, 2000])
+@pytest.mark.parametrize("case", RECORDED)
+def test_no_pod_has_more_annotations_than_it_may_have_for_what_is_ours(
+    case: str, free: int, by_key: bool, load: Callable[[str], Json]
+) -> None:
+    pod = grown(load(case), free, by_key=by_key)
+    later = len(names.REASON) + names.LONGEST_REASON
+    for known in (Known.FRESH, Known.ABSENT):
+        for result in made(pod, known):
+            if isinstance(result, str):
+                assert not by_key, "a key gives way"
+                assert result == "its annotations leave none for ours"
+                continue
+            after = result[1]
+            held = names.PLAN in after["metadata"]["annotations"]
+            assert used(after) + (later if held else 0) <= FULL
+            if by_key and free < 0:
+                assert after["metadata"]["annotations"][names.KEY_DIGEST] == data_key(
+                    pod["metadata"]["annotations"][names.KEY]
+                )
+                assert names.KEY not in after["metadata"]["annotations"]
+
+
+def test_the_keeper_knows_a_step_by_the_digest_that_took_its_keys_place(pod: Json) -> None:
+    pod["metadata"] |= {"uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    found = []
+    for each in (grown(pod, 100_000, by_key=True), grown(pod, -50_000, by_key=True)):
+        wanted = judged.classify(each, pod["metadata"]["namespace"], {}, {})
+        assert isinstance(wanted, MemoizedStep)
+        decision = gating.decide_gating(wanted, Known.FRESH, NOW, FOLLOW)
+        assert isinstance(decision, gating.Gate)
+        ops = room.fitted(each, gating.ops(each, decision), gating.written(decision))
+        assert isinstance(ops, list)
+        read_again = read(jsonpatch.apply_patch(each, ops))
+        assert isinstance(read_again, GatedStep)
+        assert read_again.key.data_key == wanted.step.data_key
+        found.append(read_again.step)
+    assert [bool(step.digest) for step in found] == [False, True]
+
+
+def test_a_short_key_does_not_give_way_since_its_entry_lies_under_itself(pod: Json) -> None:
+    pod = grown(pod, 0, by_key=False)
+    pod["metadata"]["annotations"]["b"] = "over"
+    assert room.shortened(pod, {}) is None
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_key_too_long_for_a_variable_is_handed_on_by_its_digest(
+    settings: InjectSettings, pod: Json
+) -> None:
+    for length, digested in ((100_000, False), (room.VARIABLE, True), (200_000, True)):
+        pod["metadata"]["annotations"][names.KEY] = "x" * length
+        decision = judged.decide(pod, "default", {}, {}, settings.injection)
+        assert isinstance(decision, Inject)
+        assert bool(decision.plan.step.digest) is digested
+        assert decision.plan.step.data_key == data_key("x" * length)
+        ops = room.fitted(pod, inject(pod, decision.plan, settings), {})
+        assert isinstance(ops, list)
+        after = jsonpatch.apply_patch(copy.deepcopy(pod), ops)
+        for container in (*after["spec"]["initContainers"], *after["spec"]["containers"]):
+            if container["name"] in names.CONTAINERS:
+                for variable in container.get("env", ()):
+                    assert not room.is_too_long(variable["name"], variable.get("value", ""))
+
+
+def test_a_template_too_large_for_a_variable_leaves_its_pod_alone(pod: Json) -> None:
+    for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
+        for variable in container.get("env", ()):
+            if variable["name"] == argo.ENV_TEMPLATE:
+                template = json.loads(variable["value"])
+                template["outputs"] = {"parameters": [{"name": "x" * 140_000}]}
+                variable["value"] = json.dumps(template)
+    decision = judged.decide(pod, "default", {}, {})
+    assert isinstance(decision, Skip)
+    assert decision.reason is Reason.NO_ROOM
+
+
+def with_bytes(pod: Json, size: int) -> Json:
+    """The Pod, so many bytes large as JSON, by a variable of its main container."""
+    pod = copy.deepcopy(pod)
+    main = next(c for c in pod["spec"]["containers"] if c["name"] == "main")
+    filling = {"name": "FILLING", "value": ""}
+    main["env"].append(filling)
+    filling["value"] = "x" * (size - len(json.dumps(pod, separators=(",", ":"))))
+    return pod
+
+
+@pytest.mark.parametrize("case", RECORDED)
+def test_a_pod_that_leaves_no_room_in_storage_is_left_alone_and_one_that_does_is_not(
+    case: str, load: Callable[[str], Json]
+) -> None:
+    for size, fits in ((1_000_000, True), (room.OBJECT - 1000, False), (room.OBJECT, False)):
+        results = made(with_bytes(load(case), size), Known.FRESH)
+        assert [isinstance(result, str) for result in results] == [not fits] * len(results)
+
+
+def test_many_small_fields_count_for_what_managed_fields_say_of_them(pod: Json) -> None:
+    """Two Pods of one size: who owns which field takes more than the fields themselves, if they are small."""
+    main = next(c for c in pod["spec"]["containers"] if c["name"] == "main")
+    main["env"] += [{"name": f"V{number}"} for number in range(30_000)]
+    size = len(json.dumps(pod, separators=(",", ":")))
+    assert size < 600_000
+    assert room.too_large(pod, [])
+    main["env"] = []
+    assert not room.too_large(with_bytes(pod, size), [])
+
+
+def test_whoever_writes_a_service_ca_of_any_length_breaks_nothing(pod: Json) -> None:
+    settings = replace(SETTINGS[1], service=Service("https://x", "x" * 2_000_000))
+    decision = judged.decide(pod, "default", {}, {}, settings.injection)
+    assert isinstance(decision, Inject)
+    assert isinstance(room.fitted(pod, inject(pod, decision.plan, settings), {}), str)

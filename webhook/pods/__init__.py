@@ -1,0 +1,1 @@
+"""What is decided when a step Pod is created."""

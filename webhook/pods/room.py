@@ -1,0 +1,110 @@
+"""What there is room for in a Pod: no Pod may be refused for what stepmemo adds to it.
+
+Pure. An API server takes a Pod with so many bytes of annotations, and etcd one of so many bytes in all; Linux
+hands a program variables of so many. Where there is no room for a key its digest takes its place, and where
+there is none for what we add the Pod is left alone.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kube.jsonpatch import Op, add, remove
+from memoize import names
+from memoize.key import data_key, is_hashed
+
+ANNOTATIONS = 256 * 1024
+"""Bytes of all annotations of an object, keys and values (TotalAnnotationSizeLimitB, ValidateAnnotationsSize
+in apimachinery, pkg/api/validation/objectmeta.go)."""
+OBJECT = 1536 * 1024
+"""Bytes of an object as it is stored (etcd's `--max-request-bytes`, DefaultMaxRequestBytes)."""
+VARIABLE = 128 * 1024 - 1
+"""Bytes of `NAME=value` that Linux lets a program start with (MAX_ARG_STRLEN, its final NUL taken off)."""
+
+_LATER = 16 * 1024
+"""Bytes of OBJECT that are left for what is written on the Pod after its creation."""
+_STORED = 8
+"""The most that a byte of JSON comes to in storage, with what `managedFields` says of each field."""
+_MERGE_KEYS = frozenset(
+    {"conditionType", "containerPort", "devicePath", "ip", "key", "mountPath", "name", "port", "protocol"}
+    | {"resourceName", "topologyKey", "type", "uid", "whenUnsatisfiable"}
+)
+"""Members that tell one element of a list from another, and so are repeated in `managedFields`."""
+
+
+def shortened(pod: Mapping[str, Any], written: Mapping[str, str]) -> list[Op] | None:
+    """The operations that make room in the Pod's annotations for those that are `written` into it.
+
+    None: there is no room for them. The only thing that can give way is a key whose entry lies under its
+    digest anyway.
+    """
+    annotations = pod["metadata"].get("annotations") or {}
+    used = _bytes({**annotations, **written})
+    if used <= ANNOTATIONS:
+        return []
+    key = annotations.get(names.KEY)
+    if key is None or not is_hashed(data_key(str(key))):
+        return None
+    digest = {names.KEY_DIGEST: data_key(str(key))}
+    rest = {name: text for name, text in annotations.items() if name != names.KEY}
+    if _bytes({**rest, **written, **digest}) > ANNOTATIONS:
+        return None
+    at = ("metadata", "annotations")
+    return [remove((*at, names.KEY)), add((*at, names.KEY_DIGEST), digest[names.KEY_DIGEST])]
+
+
+def fitted(pod: Mapping[str, Any], ops: Sequence[Op], written: Mapping[str, str]) -> list[Op] | str:
+    """The operations `ops`, and those that make room for them; or why there is none.
+
+    `written` are the annotations that they, and whoever ends what they begin, write.
+    """
+    room = shortened(pod, written)
+    if room is None:
+        return "its annotations leave none for ours"
+    made = [*ops, *room]
+    return "it is nearly as large as an object may be" if too_large(pod, made) else made
+
+
+def too_large(pod: Mapping[str, Any], ops: Sequence[Op]) -> bool:
+    """Whether the Pod might not be stored any more once the operations are carried out.
+
+    Where that cannot be told the answer is yes, for Pods of no less than an eighth of OBJECT.
+    """
+    added = [op.get("value") for op in ops]
+    ours = _json(added) * _STORED + _LATER
+    size = _json(pod)
+    if size * _STORED + ours <= OBJECT:
+        return False
+    return size + sum(_managed(pod)) + _json(added) + sum(_managed(added)) + _LATER > OBJECT
+
+
+def is_too_long(name: str, value: str) -> bool:
+    """Whether no program can be started with this variable."""
+    return len(f"{name}={value}".encode("utf-8", "surrogatepass")) > VARIABLE
+
+
+def _bytes(annotations: Mapping[str, Any]) -> int:
+    return sum(len(f"{name}{text}".encode("utf-8", "surrogatepass")) for name, text in annotations.items())
+
+
+def _json(value: object) -> int:
+    """Bytes of a value as JSON, which is more than what protobuf makes of it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _managed(value: object) -> Iterator[int]:
+    """The most that `managedFields` says of the fields in a value: FieldsV1 names each of them once."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield len(json.dumps(name)) + len('"f:":{".":{}},')
+            yield from _managed(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            if isinstance(inner, Mapping):
+                told = {name: inner[name] for name in _MERGE_KEYS & inner.keys()}
+                # Quoted once more, since it is a name there.
+                yield len(json.dumps(json.dumps(told))) + len('"k:":{".":{}},')
+                yield from _managed(inner)
+            else:
+                yield len('"v:":{},')

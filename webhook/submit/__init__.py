@@ -1,0 +1,1 @@
+"""What is decided when a Workflow or a template is submitted."""

@@ -1,0 +1,216 @@
+"""What works but will not do what its author hopes: the warnings that go back with an admitted object."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from argo import artifact_gc, tags
+from argo import names as argo
+from argo.resource import goes_with_workflow
+from argo.shape import mapping
+from argo.tags import Tag
+from argo.templates import TemplateRef, objects
+from memoize import duration, names
+from webhook.submit import reach
+from webhook.submit.conversion import Form
+from webhook.submit.validation import Validation
+
+LONGEST = 120
+"""Characters of an admission warning: kubectl and the API server ask for no more, and cut at 256."""
+
+_PATH = 45
+"""Characters of a path that a long text leaves it."""
+
+
+def warning(path: str, text: str) -> str:
+    """`path: text` in no more than LONGEST characters: the path gives way at its front, then the text."""
+    room = max(_PATH, LONGEST - len(": ") - len(text))
+    path = path if len(path) <= room else f"…{path[len(path) - room + 1 :]}"
+    whole = f"{path}: {text}"
+    return whole if len(whole) <= LONGEST else f"{whole[: LONGEST - 1]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What warnings have to know of the spec around a template.
+
+    `artifact_gc` is its strategy for artifacts, `braces` are the workflow's parameters whose value holds
+    braces that Argo leaves as they are, `owned` the fields of the `resource` in `templateDefaults` by which
+    it goes with the workflow, each with why: read once, since every template may inherit them.
+    """
+
+    artifact_gc: str
+    braces: frozenset[str]
+    owned: Mapping[str, str]
+
+
+def surroundings(spec: Mapping[str, Any]) -> Surroundings:
+    """Those of the templates of a WorkflowSpec."""
+    strategy = mapping(spec.get("artifactGC")).get("strategy")
+    inherited = mapping(mapping(spec.get("templateDefaults")).get("resource"))
+    why = {name: goes_with_workflow({"resource": {name: value}}) for name, value in inherited.items()}
+    return Surroundings(
+        artifact_gc=str(strategy or ""),
+        braces=_with_braces(mapping(spec.get("arguments")).get("parameters")),
+        owned={name: text for name, text in why.items() if text is not None},
+    )
+
+
+def _with_braces(parameters: object) -> frozenset[str]:
+    return frozenset(
+        str(parameter.get("name"))
+        for parameter in objects(parameters)
+        if any(_never_resolved(parameter.get(field)) for field in ("value", "default"))
+    )
+
+
+def _never_resolved(value: object) -> bool:
+    """Whether text of another tool's is in it, in braces like Argo's."""
+    if not isinstance(value, str) or not tags.has_tags(value):
+        return False
+    return tags.is_unbalanced(value) or any(tag.unknown_roots for tag in tags.find(value))
+
+
+def template_warnings(
+    ref: TemplateRef, validation: Validation, written: Form, around: Surroundings
+) -> Iterator[str]:
+    """Warnings for one template that follow from what its author wrote."""
+    for place, text in reach.on_template(ref, written.annotations, block=written.block is not None):
+        yield warning(place, text)
+    memo = validation.memo
+    if memo is None:
+        return
+    where, home = validation.key_path, validation.home
+    if not ref.is_defaults:  # which inputs there are, each template says for itself
+        yield from (warning(where, text) for text in _inputs(ref, validation.key_tags))
+    yield from (warning(where, text) for text in _never_twice(validation.key_tags))
+    yield from (warning(where, text) for text in _in_braces(ref, validation.key_tags, around.braces))
+    if _always_expired(memo.max_age):
+        yield warning(home, f'maxAge {memo.max_age} never hits: use {names.MODE}: "refresh"')
+    if deleted := _deleted_artifacts(ref, around.artifact_gc):
+        yield warning(home, f"artifactGC will delete what the cache points to: {_some(deleted)}")
+
+
+def outcome_warnings(
+    ref: TemplateRef, validation: Validation, written: Form, form: Form, around: Surroundings
+) -> Iterator[str]:
+    """Warnings that follow from what becomes of a template: `form` is what it looks like once admitted."""
+    home = validation.home or ref.path
+    if ref.type == "resource" and (form.memoized or form.block is not None):
+        yield warning(home, _of_resource(ref, form, around))
+    if form.needs_node:
+        gate = {**ref.default_annotations, **form.annotations}.get(names.GATED)
+        if names.GATED_FOR in form.annotations:
+            yield warning(home, f"{form.needs_node} is used: a hit is answered inside its Pod")
+        elif gate == "true":
+            yield warning(home, f'{form.needs_node} is used: {names.GATED} must be "false"')
+    if ref.is_defaults or written.block is None or ref.makes_cacheable_pod:
+        pass
+    elif form.block is None:
+        yield warning(home, f"memoize on a {ref.kind} template is taken away: it always runs")
+    else:
+        yield warning(home, _left_to_argo(ref))
+    if form.block is not None:
+        yield from _unless_opted_in(validation)
+
+
+def _of_resource(ref: TemplateRef, form: Form, around: Surroundings) -> str:
+    own = mapping(ref.template.get("resource"))
+    inherited = (why for name, why in around.owned.items() if name not in own)
+    why = goes_with_workflow({"resource": own}) or next(inherited, None)
+    if why is None:
+        return "the resource's side effect will not happen on a hit"
+    if form.memoized:
+        return f"is not stored: the resource goes with its workflow ({why})"
+    return f"Argo's own hit names a resource that went with its workflow ({why})"
+
+
+def _left_to_argo(ref: TemplateRef) -> str:
+    """What becomes of a block that stays, and what Argo's own hit does where that is worse than a run.
+
+    A daemon that is over has no address (`steps.NAME.ip`). A hit on a template with retries is a node of type
+    Retry without attempts, and a DAG takes the tasks after it for these: seen on v3.7.18 and v4.1.2, and the
+    same in all versions (workflow/controller/dag.go, assessDAGPhase).
+    """
+    if ref.kind == "daemon":
+        return "left to Argo's controller, whose hit on a daemon hangs the workflow"
+    if ref.template.get("retryStrategy", ref.defaults.get("retryStrategy")) is not None:
+        return "left to Argo's controller, whose hit with a retryStrategy hangs a DAG behind it"
+    return f"memoize on a {ref.kind} template is left to Argo's controller"
+
+
+def _unless_opted_in(validation: Validation) -> Iterator[str]:
+    """Warnings for a block that stays with Argo's own memoization."""
+    key = validation.memo.key if validation.memo is not None else ""
+    nested = any(tags.OPEN in tag.text for tag in validation.key_tags)
+    if key and not nested and not argo.CACHE_KEY.fullmatch(tags.filled(key, "0")):
+        yield warning(validation.key_path, "without opt-in Argo takes letters, digits and '-' only")
+
+
+def _inputs(ref: TemplateRef, found: Sequence[Tag]) -> Iterator[str]:
+    """What the result may depend on and the key does not."""
+    artifacts = [f"artifact {name}" for name in ref.artifacts]
+    everything = [*ref.parameters, *artifacts]
+    if not found and everything:
+        yield f"is constant, though the template has inputs: {_some(everything)}"
+    if not found or any(_opaque(tag) for tag in found):
+        return
+    named = {name[:3] for tag in found for name in tag.names}
+    if named & {("inputs",), ("inputs", "parameters")}:
+        parameters = []
+    else:
+        parameters = [name for name in ref.parameters if ("inputs", "parameters", name) not in named]
+    if parameters or artifacts:
+        yield f"inputs missing from the key: {_some([*parameters, *artifacts])}"
+
+
+def _opaque(tag: Tag) -> bool:
+    """Whether the tag may hold names that were not read."""
+    return tags.OPEN in tag.text or (tag.expression and not tag.names)
+
+
+_VARYING = re.compile(
+    r"workflow\.(uid|name|duration|scheduledTime|creationTimestamp(\.(RFC3339|s|S|L))?)|pod\.name|node\.name"
+    r"|retries|lastRetry(\..+)?|cronworkflow\.lastScheduledTime|now|sprig\.(now|uuidv4|rand\w+)"
+    r"|(steps|tasks)\.[^.]+\.(id|ip|startedAt|finishedAt|hostNodeName)"
+)
+"""Variables and functions with another value in every run, or in every attempt."""
+
+
+def _never_twice(found: Sequence[Tag]) -> Iterator[str]:
+    for tag in dict.fromkeys(found):
+        for dotted in map(".".join, tag.names):
+            if _VARYING.fullmatch(dotted):
+                yield f"{dotted} differs in every run: the key never comes back"
+
+
+def _in_braces(ref: TemplateRef, found: Sequence[Tag], of_workflow: frozenset[str]) -> Iterator[str]:
+    """Values that a key takes over as they are; on the Pod, what is in braces passes for a lost tag."""
+    if not found:
+        return
+    of_template = _with_braces(mapping(ref.template.get("inputs")).get("parameters"))
+    braces = {"workflow": of_workflow, "inputs": of_template}
+    for tag in dict.fromkeys(found):
+        name = tag.names[0] if len(tag.names) == 1 else ()
+        if len(name) != 3 or (tag.expression and not tag.text.strip().startswith(name[0])):
+            continue
+        if name[1] == "parameters" and name[2] in braces.get(name[0], ()):
+            yield "a value that holds {{ is no key: hash it, {{=sprig.sha256sum(…)}}"
+
+
+def _always_expired(max_age: str) -> bool:
+    return bool(max_age) and not tags.has_tags(max_age) and duration.parse(max_age) <= 0
+
+
+def _deleted_artifacts(ref: TemplateRef, of_workflow: str) -> list[str]:
+    """Output artifacts that Argo's garbage collection takes (Workflow.GetArtifactGCStrategy)."""
+    return [
+        str(artifact.get("name"))
+        for artifact in objects(mapping(ref.template.get("outputs")).get("artifacts"))
+        if artifact_gc.deletes(artifact_gc.strategy(artifact) or of_workflow)
+    ]
+
+
+def _some(found: list[str]) -> str:
+    return ", ".join(found) if len(found) <= 3 else f"{', '.join(found[:3])} and {len(found) - 3} more"

@@ -20,7 +20,7 @@ from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
-from keeper.container_status import Container, State, Symptoms, look
+from keeper.container_status import Container, InjectedContainers, State, look
 from kube import client
 from kube.errors import ApiError, Conflict, NotFound
 from memoize.reasons import Reason
@@ -64,7 +64,7 @@ class _Circuit:
 class _Trouble:
     """A container that cannot start. `counts` until another one has started since."""
 
-    pod: Symptoms
+    pod: InjectedContainers
     container: Container
     since: float
     counts: bool
@@ -82,7 +82,7 @@ class Circuits:
         """By Pod, the containers that have started, or never will."""
         self._remembered: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def on_pod(self, pod: Symptoms, now: float, age: Callable[[datetime], float]) -> None:
+    def on_pod(self, pod: InjectedContainers, now: float, age: Callable[[datetime], float]) -> None:
         """Take in a Pod as it is now; `age` gives the seconds since a time of a node's clock."""
         seen_before = pod.uid in self._over
         over = self._over.setdefault(pod.uid, set())
@@ -130,7 +130,7 @@ class Circuits:
             circuit.wait = min(circuit.wait * 2, LONGEST_TRIAL)
             circuit.next_trial = now + circuit.wait
 
-    def hopeless(self, now: float) -> Symptoms | None:
+    def hopeless(self, now: float) -> InjectedContainers | None:
         """Give a Pod that should be deleted, if any; each one again only after a while."""
         for trouble in self._troubles.values():
             old = now - trouble.since >= DELETE_POD_AFTER and now >= trouble.next_deletion
@@ -140,7 +140,9 @@ class Circuits:
                 return trouble.pod
         return None
 
-    def _trouble(self, key: tuple[str, str], pod: Symptoms, container: Container, now: float) -> None:
+    def _trouble(
+        self, key: tuple[str, str], pod: InjectedContainers, container: Container, now: float
+    ) -> None:
         known = self._troubles.get(key)
         if known is None:
             counts = container.image == self._image
@@ -148,7 +150,7 @@ class Circuits:
         else:
             known.pod, known.container = pod, container
 
-    def _ended_waiting(self, pod: Symptoms, container: Container, now: float, ago: float) -> None:
+    def _ended_waiting(self, pod: InjectedContainers, container: Container, now: float, ago: float) -> None:
         if container.state is State.BROKEN:
             # Such a Pod fails: there is nothing to wait for. An old failure says nothing of today.
             self._remember(pod, now)
@@ -170,7 +172,7 @@ class Circuits:
         if circuit is not None and circuit.opened <= at:
             del self._circuits[namespace]
 
-    def _remember(self, pod: Symptoms, now: float) -> None:
+    def _remember(self, pod: InjectedContainers, now: float) -> None:
         step = (pod.namespace, pod.step)
         self._remembered[step] = now
         self._remembered.move_to_end(step)
@@ -243,7 +245,7 @@ class Breaker:
         self._told = circuits
         self._metrics.breaker_open(bool(circuits))
 
-    async def _delete(self, pod: Symptoms) -> None:
+    async def _delete(self, pod: InjectedContainers) -> None:
         """Delete a Pod that would hang, if it is still as it was seen.
 
         Argo makes the Pod of a Pending node anew when it is gone (podReconciliation, 3.5 to 4.1). Without a

@@ -51,7 +51,7 @@ class Container(NamedTuple):
     at: datetime | None = None
 
 
-class Symptoms(NamedTuple):
+class InjectedContainers(NamedTuple):
     """A Pod and how our containers fare in it. `step` is the node's id.
 
     `version` is its resourceVersion. `untouched`: it is Pending, nobody has deleted it, and nothing that the
@@ -68,13 +68,13 @@ class Symptoms(NamedTuple):
     containers: tuple[Container, ...]
 
 
-def look(pod: Mapping[str, Any]) -> Symptoms:
+def look(pod: Mapping[str, Any]) -> InjectedContainers:
     """Read a Pod as the API server gave it."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     namespace = metadata["namespace"]
     step = StepPod.parse(pod, namespace)
     pending = status.get("phase") == "Pending" and not metadata.get("deletionTimestamp")
-    return Symptoms(
+    return InjectedContainers(
         uid=metadata["uid"],
         namespace=namespace,
         name=metadata["name"],

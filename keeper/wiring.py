@@ -25,7 +25,7 @@ _PAUSE = 1.0
 """Seconds until a part that ended by a bug is begun anew."""
 
 
-class Kept:
+class Wiring:
     """The parts of a server that keeps the caches; `work` is what has to run. Close it after that.
 
     `namespace` is the server's own, `image` that of our containers. Admission asks `view` and `keeper`.

@@ -53,7 +53,7 @@ POSTED_FOR = f"{DOMAIN}/posted-for"
 """Annotation of a WorkflowTaskResult that stepmemo posted: the UID of the Pod it answers. Capture never
 stores such a result again, and only a Pod of the same node retracts it."""
 
-KEPT_OUT = f"{DOMAIN}/kept-out"
+PLACEHOLDER_FOR = f"{DOMAIN}/placeholder-for"
 """Annotation of an empty WorkflowTaskResult: the UID of a Pod that runs. An answer of ours, which may
 still be on its way, must not reach it. The step reports into it; if it never does, the keeper closes it."""
 

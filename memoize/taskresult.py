@@ -42,7 +42,7 @@ def empty(step: Step) -> dict[str, Any]:
 def placeholder(step: Step, pod_uid: str) -> dict[str, Any]:
     """An empty result, marked with the Pod that runs: to be created, and closed where nobody reports."""
     body = empty(step)
-    body["metadata"]["annotations"] = {names.KEPT_OUT: pod_uid}
+    body["metadata"]["annotations"] = {names.PLACEHOLDER_FOR: pod_uid}
     return body
 
 
@@ -73,7 +73,7 @@ def posted_by_us(result: Mapping[str, Any]) -> str:
 
 def placeholder_for(result: Mapping[str, Any]) -> str:
     """Return the UID of the Pod for which stepmemo made a result that keeps answers out, "" for others."""
-    return str(mapping(_metadata(result).get("annotations")).get(names.KEPT_OUT) or "")
+    return str(mapping(_metadata(result).get("annotations")).get(names.PLACEHOLDER_FOR) or "")
 
 
 def completed(result: Mapping[str, Any]) -> bool:

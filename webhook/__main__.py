@@ -15,7 +15,7 @@ from kubernetes_asyncio.client import ApiClient
 
 from certs import pki
 from certs.cluster import Certificates
-from keeper.wiring import Kept
+from keeper.wiring import Wiring
 from kube import client
 from kube.errors import ApiError
 from server import logs
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _serve(given: Settings) -> None:
-    stop, hurry = _signals()
+    stop, stop_now = _signals()
     metrics = Metrics()
     async with await client.connect() as api:
         chosen = await _until_first_ends(_prepared(api, given), stop.wait())
@@ -68,29 +68,29 @@ async def _serve(given: Settings) -> None:
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
         serving = ServingCertificate(chosen.cert_dir)
         serving.reload()
-        kept = _kept(api, chosen, lookups, events, metrics)
+        wiring = _wiring(api, chosen, lookups, events, metrics)
 
         def problem() -> str:
             serving.reload()  # ready means: with what the Secret holds now, not a second later
             if not serving.loaded:
                 return serving.problem
-            if kept and not serving.authority:
+            if wiring and not serving.authority:
                 return (
                     f"no {AUTHORITY_FILE} in {chosen.cert_dir}, and steps could not trust the cache service"
                 )
             return certificates.problem if certificates else ""
 
         def injected() -> InjectSettings:
-            if not kept:
+            if not wiring:
                 return chosen.inject
             return replace(chosen.inject, service=Service(chosen.cache_service_url, serving.authority))
 
-        if kept:
+        if wiring:
             follow = timedelta(seconds=chosen.service_mode.single_flight_timeout)
-            outside = Outside(kept.view, kept.keeper, follow)
-            admission = Admission(lookups, events, chosen.validate, injected, kept.refused, outside)
-            routes = kept.service.add_to
-            server = Server(admission.workflow, admission.pod, metrics, problem, routes, kept.notice)
+            outside = Outside(wiring.view, wiring.keeper, follow)
+            admission = Admission(lookups, events, chosen.validate, injected, wiring.refused, outside)
+            routes = wiring.service.add_to
+            server = Server(admission.workflow, admission.pod, metrics, problem, routes, wiring.notice)
         else:
             admission = Admission(lookups, events, chosen.validate, injected)
             server = Server(admission.workflow, admission.pod, metrics, problem)
@@ -98,9 +98,9 @@ async def _serve(given: Settings) -> None:
             events.run(),
             serving.follow(),
             *([certificates.run()] if certificates else []),
-            *(kept.work() if kept else []),
+            *(wiring.work() if wiring else []),
         ]
-        listening = server.run(*chosen.listen, serving.context, stop, hurry, chosen.shutdown_delay)
+        listening = server.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
         # A full collection walks all that was imported, some 50 ms in which nobody is answered: a p99 of its
         # own. None of it will ever be garbage.
         gc.collect()
@@ -108,8 +108,8 @@ async def _serve(given: Settings) -> None:
         try:
             await _until_first_ends(listening, *background)
         finally:
-            if kept:
-                await kept.close()
+            if wiring:
+                await wiring.close()
 
 
 async def _prepared(api: ApiClient, chosen: Settings) -> Settings:
@@ -122,21 +122,21 @@ async def _prepared(api: ApiClient, chosen: Settings) -> Settings:
     return replace(chosen, inject=inject)
 
 
-def _kept(
+def _wiring(
     api: ApiClient, chosen: Settings, lookups: Lookups, events: Events, metrics: Metrics
-) -> Kept | None:
+) -> Wiring | None:
     if chosen.access == "direct":
         return None
-    return Kept(api, chosen.service_mode, chosen.namespace, chosen.inject.image, lookups, events, metrics)
+    return Wiring(api, chosen.service_mode, chosen.namespace, chosen.inject.image, lookups, events, metrics)
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:
     """Set by SIGTERM: stop when nobody calls any more. The second too by SIGINT (Ctrl-C): stop now."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, stop_now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, _set_all, stop, hurry)
-    return stop, hurry
+    loop.add_signal_handler(signal.SIGINT, _set_all, stop, stop_now)
+    return stop, stop_now
 
 
 def _set_all(*events: asyncio.Event) -> None:

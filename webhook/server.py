@@ -67,10 +67,10 @@ class Server:
         port: int,
         context: SSLContext,
         stop: asyncio.Event,
-        hurry: asyncio.Event,
+        stop_now: asyncio.Event,
         delay: float,
     ) -> None:
-        """Serve until `stop`, then unready for `delay` seconds more or until `hurry`; OSError: no socket.
+        """Serve until `stop`, then unready for `delay` seconds more or until `stop_now`; OSError: no socket.
 
         The delay is for the clients that still think we are an endpoint of the Service; requests in flight
         are finished after it.
@@ -86,7 +86,7 @@ class Server:
             _log.info("shutting down", extra=fields(seconds=delay))
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
-                    await hurry.wait()
+                    await stop_now.wait()
         finally:
             await runner.cleanup()
 

@@ -47,6 +47,8 @@ class Keeper(RuleBasedStateMachine):
         self.entries: dict[Key, datetime] = {}
         """When an entry can be seen."""
         self.failures: dict[Key, datetime] = {}
+        self.ended: set[str] = set()
+        """Runners whose deletion this table has been told of: it counted as their end."""
         self.deaf: set[Key] = set()
         """Keys whose look-up fails."""
         self.useless: set[Key] = set()
@@ -102,6 +104,7 @@ class Keeper(RuleBasedStateMachine):
             self.change(uid, deleting=True)
             if led and pod.seen.phase is Phase.RUNNING:
                 self.failures[pod.seen.key] = self.now
+                self.ended.add(uid)
             return
         self.change(uid, phase=Phase.OVER)
         if how == "stored" and pod.seen.plan.capture:
@@ -142,6 +145,7 @@ class Keeper(RuleBasedStateMachine):
         """The table is lost; the Pods are seen again, in any order."""
         self.flights = self.table()
         self.failures.clear()
+        self.ended.clear()
         for uid in data.draw(st.permutations(sorted(self.pods))):
             pod = self.pods[uid]
             pod.told = pod.waited = False
@@ -211,7 +215,7 @@ class Keeper(RuleBasedStateMachine):
 
     def fails(self, uid: str) -> None:
         pod = self.pods[uid]
-        if pod.seen.may_run_for_others and not pod.seen.deleting:
+        if pod.seen.may_run_for_others and uid not in self.ended:
             self.failures[pod.seen.key] = self.now
 
     def leading(self, key: Key) -> list[str]:

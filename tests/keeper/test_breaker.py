@@ -15,7 +15,7 @@ from argo import names as argo
 from argo.steppod import Owner
 from keeper import breaker
 from keeper.breaker import DELETE_POD_AFTER, GRACE, LONGEST_TRIAL, REMEMBERED, TRIAL, Breaker, Circuits
-from keeper.container_status import TROUBLES, Container, State, Symptoms, look
+from keeper.container_status import TROUBLES, Container, InjectedContainers, State, look
 from memoize import names
 from memoize.reasons import Reason
 from server.metrics import Metrics
@@ -318,10 +318,10 @@ def test_a_pod_whose_main_may_have_begun_or_that_nobody_makes_anew_is_never_dele
     assert table.circuits.hopeless(table.time) is None
 
 
-def symptoms(uid: int, name: str, state: State) -> Symptoms:
+def symptoms(uid: int, name: str, state: State) -> InjectedContainers:
     container = Container(name, IMAGE, state, "why")
     owner = Owner("work", "hello", "w-1")
-    return Symptoms(str(uid), "work", f"p-{uid}", "1", owner, f"n-{uid}", True, (container,))
+    return InjectedContainers(str(uid), "work", f"p-{uid}", "1", owner, f"n-{uid}", True, (container,))
 
 
 @settings(max_examples=100, deadline=None)

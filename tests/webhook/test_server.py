@@ -33,8 +33,8 @@ Json = dict[str, Any]
 class Served:
     """A server on a free port of this machine, called as the API server calls it: by name, over TLS."""
 
-    def __init__(self, session: aiohttp.ClientSession, stop: asyncio.Event, hurry: asyncio.Event) -> None:
-        self.session, self.stop, self.hurry = session, stop, hurry
+    def __init__(self, session: aiohttp.ClientSession, stop: asyncio.Event, stop_now: asyncio.Event) -> None:
+        self.session, self.stop, self.stop_now = session, stop, stop_now
         self.problem = ""
         self.url = URL()
 
@@ -75,16 +75,18 @@ async def serving(
     log, port = logging.getLogger("webhook.server"), Port()
     log.setLevel(logging.INFO)
     log.addHandler(port)
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, stop_now = asyncio.Event(), asyncio.Event()
     try:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting(authority))) as session:
-            served = Served(session, stop, hurry)
+            served = Served(session, stop, stop_now)
             server = Server(workflows, pods, Metrics(), lambda: served.problem)
-            running = asyncio.create_task(server.run("127.0.0.1", 0, certificate.context, stop, hurry, delay))
+            running = asyncio.create_task(
+                server.run("127.0.0.1", 0, certificate.context, stop, stop_now, delay)
+            )
             served.url = URL.build(scheme="https", host="127.0.0.1", port=await listening)
             yield served
             stop.set()
-            hurry.set()
+            stop_now.set()
         await running
     finally:
         log.removeHandler(port)

@@ -170,7 +170,7 @@ class SingleFlight:
         return self._block(key, now) if key is not None else ()
 
     def decide(self, pod: GatedStep, found: Hit | Miss | None, now: datetime) -> Decision | None:
-        """What to do with a Pod that was seen; None: nothing, it is not waiter or is being deleted.
+        """What to do with a Pod that was seen; None: nothing, it waits no more or is being deleted.
 
         `found` is what look_up says of its entry, None where that cannot be told now. Ask again where what
         was to be done could not be done.

@@ -34,7 +34,7 @@ _API_VERSION = "coordination.k8s.io/v1"
 
 
 class Lease:
-    """Stands for the Lease `name` as `identity`, which no two processes share, while `fit` says so.
+    """Stands for the Lease `name` as `identity`, which no two processes share, while `may_lead` says so.
 
     A holder who may not lead any more lets it run out: others get their chance, and if it is well
     again before anybody took over, nothing has changed.

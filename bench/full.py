@@ -15,7 +15,7 @@ from bench.measure import Series, interleave
 from bench.steppod import entries
 from bench.webhook import Case, driven, patched, write
 from tests.cluster import Cluster, wait_for
-from webhook.server import PODS_PATH
+from webhook.hooks import PODS_PATH
 
 NAME = "full"
 _METHOD = """Two servers with everything that `--access service` brings, one that keeps a namespace with so

@@ -16,8 +16,9 @@ from bench.load import BadAnswerError, Connection
 from bench.servers import Server, started
 from certs import bundle
 from devcluster.api.server import write_kubeconfig
+from server.listener import METRICS_PATH
 from tests.cluster import Cluster, wait_for
-from webhook.server import METRICS_PATH, PODS_PATH
+from webhook.hooks import PODS_PATH
 
 _BASE = ROOT / "manifests/base"
 _HOST = "localhost"

@@ -17,7 +17,7 @@ from bench.load import Connection, Load, request
 from bench.measure import Series, interleave, percentile
 from bench.servers import Server, started
 from certs import bundle
-from webhook.server import PODS_PATH, WORKFLOWS_PATH
+from webhook.hooks import PODS_PATH, WORKFLOWS_PATH
 
 NAME = "webhook"
 _METHOD = """`python -m webhook` against an aiohttp server (`bench/constant.py`) that reads the same body,

@@ -253,7 +253,7 @@ class SingleFlight:
             longest = pod.created_at + self._timeout
         except OverflowError:
             longest = _NEVER
-        return min(longest, pod.until or longest)
+        return min(longest, pod.until)
 
     def _remove_waiting(self, key: Key, uid: str) -> None:
         flight = self._flights.get(key)

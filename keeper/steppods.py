@@ -7,7 +7,7 @@ Pods can write what is read here: one that is not what it says becomes an Invali
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -106,8 +106,8 @@ class GatedStep(ObservedPod):
     """The step's, which is always there."""
     plan: Plan
     key: Key
-    until: datetime | None
-    """The latest moment to wait for an equal step, None where the plan names none."""
+    until: datetime
+    """The latest moment to wait for an equal step, by its plan."""
     containers: tuple[tuple[str, str], ...]
     """Names and images of the regular ones."""
     needs_pause: bool
@@ -191,9 +191,9 @@ def _decided(pod: StepPod | NotAStep) -> dict[str, Any] | Outcome:
         return Outcome(Reason.IDENTITY_MISMATCH, wrong)
     try:
         plan = Plan.from_json(str(pod.annotations.get(names.PLAN, "")))
-        until = _time(plan.until) if plan.until else None
         created_at = _time(str(pod.pod["metadata"].get("creationTimestamp", "")))
-    except (ValueError, RecursionError):
+        until = created_at + timedelta(seconds=plan.wait_seconds)
+    except (ValueError, RecursionError, OverflowError):
         return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is not a plan")
     step = step_of(pod, gc=plan.gc)
     if isinstance(step, Outcome):

@@ -74,6 +74,8 @@ RESULT_SKIPPED = "skipped"
 
 KEY_DIGEST = f"{DOMAIN}/key-digest"
 """Pod annotation in the place of KEY, where the Pod has no room for that: the data key that it has."""
+KEEPER_STATUS = f"{DOMAIN}/keeper-status"
+"""On the keeper's Lease: see keeper_status.py."""
 PLAN = f"{DOMAIN}/plan"
 """Pod annotation: what admission decided, for the keeper. JSON of memoize.plan.Plan."""
 REASON = f"{DOMAIN}/reason"

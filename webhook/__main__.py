@@ -3,13 +3,11 @@
 import asyncio
 import gc
 import os
-import signal
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -20,17 +18,19 @@ from kube import client
 from kube.errors import ApiError
 from server import logs
 from server.events import Events
+from server.listener import Listener
 from server.lookups import Lookups
 from server.metrics import Metrics
 from server.own_image import own_image
+from server.program import signals, until_first_ends
 from server.settings import SettingsError
 from server.tls import AUTHORITY_FILE, ServingCertificate
 from webhook import settings
 from webhook.admission import Admission, Outside
+from webhook.hooks import Hooks
 from webhook.inject import preflight
 from webhook.inject.containers import InjectSettings, Service
 from webhook.pods.delivery import Delivery
-from webhook.server import Server
 from webhook.settings import Settings
 
 CONTAINER = "webhook"
@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _serve(given: Settings) -> None:
-    stop, stop_now = _signals()
+    stop, stop_now = signals()
     metrics = Metrics()
     async with await client.connect() as api:
-        chosen = await _until_first_ends(_prepared(api, given), stop.wait())
+        chosen = await until_first_ends(_prepared(api, given), stop.wait())
         if not isinstance(chosen, Settings):
             return
         events = Events(api, metrics.event_dropped, socket.gethostname())
@@ -89,24 +89,25 @@ async def _serve(given: Settings) -> None:
             follow = timedelta(seconds=chosen.service_mode.single_flight_timeout)
             outside = Outside(wiring.view, wiring.keeper, follow)
             admission = Admission(lookups, events, chosen.validate, injected, wiring.refused, outside)
-            routes = wiring.service.add_to
-            server = Server(admission.workflow, admission.pod, metrics, problem, routes, wiring.notice)
         else:
             admission = Admission(lookups, events, chosen.validate, injected)
-            server = Server(admission.workflow, admission.pod, metrics, problem)
+        listener = Listener(metrics, problem, wiring.notice if wiring else str)
+        Hooks(admission.workflow, admission.pod, metrics).add_to(listener.app)
+        if wiring:
+            wiring.service.add_to(listener.app)
         background = [
             events.run(),
             serving.follow(),
             *([certificates.run()] if certificates else []),
             *(wiring.work() if wiring else []),
         ]
-        listening = server.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
+        listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
         # A full collection walks all that was imported, some 50 ms in which nobody is answered: a p99 of its
         # own. None of it will ever be garbage.
         gc.collect()
         gc.freeze()
         try:
-            await _until_first_ends(listening, *background)
+            await until_first_ends(listening, *background)
         finally:
             if wiring:
                 await wiring.close()
@@ -130,20 +131,6 @@ def _wiring(
     return Wiring(api, chosen.service_mode, chosen.namespace, chosen.inject.image, lookups, events, metrics)
 
 
-def _signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Set by SIGTERM: stop when nobody calls any more. The second too by SIGINT (Ctrl-C): stop now."""
-    stop, stop_now = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, _set_all, stop, stop_now)
-    return stop, stop_now
-
-
-def _set_all(*events: asyncio.Event) -> None:
-    for event in events:
-        event.set()
-
-
 def _certificates(api: ApiClient, chosen: Settings) -> Certificates:
     return Certificates(
         api,
@@ -153,19 +140,6 @@ def _certificates(api: ApiClient, chosen: Settings) -> Certificates:
         names=pki.service_names(chosen.service, chosen.namespace),
         directory=chosen.cert_dir,
     )
-
-
-async def _until_first_ends(*work: Coroutine[Any, Any, object]) -> object:
-    """Run all side by side until one ends, and end the others; gives or raises what that one does."""
-    tasks = [asyncio.create_task(one) for one in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        results = [task.result() for task in done]
-        return results[0]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 if __name__ == "__main__":

@@ -66,10 +66,10 @@ class Keeper(RuleBasedStateMachine):
         phase=st.sampled_from([Phase.GATED, Phase.GATED, Phase.GATED, Phase.RUNNING]),
         share=st.sampled_from([True, True, True, False]),
         capture=st.sampled_from([True, True, True, False]),
-        patience=st.sampled_from([None, 20, 600, 10_000]),
+        patience=st.sampled_from([20, 600, 10_000]),
     )
     def create(
-        self, place: str, namespace: str, phase: Phase, share: bool, capture: bool, patience: int | None
+        self, place: str, namespace: str, phase: Phase, share: bool, capture: bool, patience: int
     ) -> None:
         self.count += 1
         uid = f"{(self.count * 7919) % 1000:03}-{self.count}"
@@ -82,7 +82,7 @@ class Keeper(RuleBasedStateMachine):
                 share=share,
                 capture=capture,
                 created_at=self.now,
-                until=None if patience is None else self.now + timedelta(seconds=patience),
+                until=self.now + timedelta(seconds=patience),
             ),
             ask=self.now,
         )
@@ -242,10 +242,7 @@ class Keeper(RuleBasedStateMachine):
         known = self.known(key)
         others = [other for other in self.leading(key) if other != uid]
         decided = self.flights.decide(pod.seen, known, self.now)
-        limit = min(
-            pod.seen.created_at + timedelta(minutes=10),
-            pod.seen.until or datetime.max.replace(tzinfo=START.tzinfo),
-        )
+        limit = min(pod.seen.created_at + timedelta(minutes=10), pod.seen.until)
         if isinstance(decided, Wait):
             assert self.now < decided.until <= limit
             if isinstance(known, Miss):
@@ -289,7 +286,7 @@ class Keeper(RuleBasedStateMachine):
     def nobody_is_stranded(self) -> None:
         for uid in self.held():
             pod = self.pods[uid]
-            limit = min(pod.seen.created_at + timedelta(minutes=10), pod.seen.until or pod.ask)
+            limit = min(pod.seen.created_at + timedelta(minutes=10), pod.seen.until)
             assert pod.ask <= max(self.now, limit) + SECOND
             if pod.ask > self.now and not pod.told:
                 assert self.now < limit, "a Pod is held beyond its limit"

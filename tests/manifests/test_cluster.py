@@ -15,6 +15,7 @@ from aiohttp import web
 from argo.steppod import Owner
 from memoize.reasons import Reason
 from server.events import Events
+from server.listener import BODY_LIMIT
 from server.lookups import Lookups
 from server.tls import ServingCertificate
 from tests.cluster import Cluster
@@ -23,7 +24,6 @@ from tests.waiting import until
 from tests.webhook.serving import api_client, certify
 from webhook.inject import preflight
 from webhook.inject.containers import InjectSettings
-from webhook.server import BODY_LIMIT
 
 Json = dict[str, Any]
 PLURALS = {

@@ -6,7 +6,7 @@ wrote it. The outputs of either, once it has run, are stored by the keeper: neit
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from kube.jsonpatch import END, Op, add, put
@@ -55,15 +55,15 @@ def decide_gating(
     step = memoized.step
     if step.declared is None:
         return None  # its template lies in a ConfigMap that is mounted in the Pod
-    until = _until(memoized, now, follow)
-    unshared = _unshared(memoized, now, until)
+    wait = _wait(memoized, now, follow)
+    unshared = _unshared(memoized, wait)
     plan = Plan(
         cache=step.cache,
         data_key=step.data_key,
         share=not unshared,
         capture=memoized.mode is not Mode.READONLY,
         gc=step.gc,
-        until=until.astimezone(UTC).isoformat(timespec="seconds"),
+        wait_seconds=int(wait.total_seconds()),
     )
     if known is Known.UNKNOWN:
         return None  # or a Namespace that no keeper looks after
@@ -125,7 +125,7 @@ def _blocker(memoized: MemoizedStep) -> str | None:
     return None
 
 
-def _unshared(memoized: MemoizedStep, now: datetime, until: datetime) -> str | None:
+def _unshared(memoized: MemoizedStep, wait: timedelta) -> str | None:
     """Why the Pod does not wait for an equal step, None where it may.
 
     A quota that is charged before a Pod is scheduled (Kueue's) could be held by those who wait for one that
@@ -143,15 +143,15 @@ def _unshared(memoized: MemoizedStep, now: datetime, until: datetime) -> str | N
     for kind in ("resource", "synchronization"):
         if template.get(kind):
             return f"its template has {kind}"
-    if until < now + _LEAST_WAIT:
+    if wait < _LEAST_WAIT:
         return "its time limit is too short"
     return None
 
 
-def _until(memoized: MemoizedStep, now: datetime, follow: timedelta) -> datetime:
-    """The latest moment to which the Pod may wait for an equal step."""
+def _wait(memoized: MemoizedStep, now: datetime, follow: timedelta) -> timedelta:
+    """How long the Pod may wait for an equal step, from its creation on."""
     limits = [left / _SHARE_OF_A_LIMIT for left in _time_limits(memoized, now)]
-    return now + max(timedelta(), min([follow, *limits]))
+    return max(timedelta(), min([follow, *limits]))
 
 
 def _time_limits(memoized: MemoizedStep, now: datetime) -> Iterator[timedelta]:

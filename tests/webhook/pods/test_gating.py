@@ -6,13 +6,11 @@ from typing import Any
 import jsonpatch
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from argo import names as argo
 from memoize import names
 from memoize.keeper_status import Known
-from memoize.key import data_key
-from memoize.plan import LONGEST, Plan
+from memoize.plan import Plan
 from memoize.reasons import Reason
 from tests.recordedpods import PODS
 from tests.webhook.pods import judged
@@ -67,7 +65,7 @@ def test_a_step_whose_entry_is_there_is_held_and_names_it() -> None:
 def test_a_step_without_an_entry_is_held_for_an_equal_one() -> None:
     plan = held(decide(step_pod(), Known.ABSENT))
     assert plan.share
-    assert datetime.fromisoformat(plan.until) == NOW + FOLLOW
+    assert plan.wait_seconds == FOLLOW.total_seconds()
 
 
 @pytest.mark.parametrize("mode", ["use", "refresh", "readonly"])
@@ -166,7 +164,7 @@ def test_a_pod_waits_for_an_equal_step_a_fifth_of_its_time_limit_at_most(limit: 
                 kept = [v for v in container.get("env", ()) if v["name"] != argo.ENV_DEADLINE]
                 container["env"] = [*kept, {"name": argo.ENV_DEADLINE, "value": end}]
     plan = held(decide(pod, Known.ABSENT))
-    assert datetime.fromisoformat(plan.until) == NOW + timedelta(seconds=20)
+    assert plan.wait_seconds == 20
 
 
 def test_a_limit_that_is_none_or_over_means_no_waiting() -> None:
@@ -229,27 +227,3 @@ def test_no_pod_is_decided_twice_and_none_gets_a_container(pod: Json) -> None:
     assert judged.classify(after, "default", {}, {}) == Skip(Reason.ALREADY_INJECTED)
     after["spec"].pop("schedulingGates", None)
     assert after["spec"] == before
-
-
-def test_a_note_of_another_version_is_read_as_far_as_it_is_known() -> None:
-    plan = Plan("cache", "place", share=True, capture=True, gc=False, until="")
-    assert Plan.from_json(json.dumps({**plan._asdict(), "created": "", "x": 1})) == plan
-
-
-@given(st.integers(0, 253), st.booleans(), st.booleans(), st.booleans())
-def test_a_plan_is_never_long(length: int, share: bool, capture: bool, gc: bool) -> None:
-    until = datetime.max.replace(tzinfo=UTC).isoformat(timespec="seconds")
-    plan = Plan("c" * length, data_key("k" * length), share, capture, gc, until)
-    assert len(plan.to_json()) < 1024
-    assert Plan.from_json(plan.to_json()) == plan
-
-
-def test_a_note_survives_its_way_and_nothing_else_is_taken_for_one() -> None:
-    until = "2026-11-22T12:10:00+00:00"
-    plan = Plan("cache", "place", share=True, capture=False, gc=True, until=until)
-    assert Plan.from_json(plan.to_json()) == plan
-    fields = json.loads(plan.to_json())
-    others = ({**fields, "share": "yes"}, {"cache": "c"}, [], None, {**fields, "x": "x" * LONGEST})
-    for text in ("", *map(json.dumps, others)):
-        with pytest.raises(ValueError, match=r"plan|Expecting"):
-            Plan.from_json(text)

@@ -17,6 +17,7 @@ from yarl import URL
 from kube.jsonpatch import remove
 from memoize.reasons import Reason
 from server.events import Events
+from server.listener import BODY_LIMIT, Listener
 from server.lookups import Lookups
 from server.metrics import Metrics
 from server.tls import ServingCertificate
@@ -24,8 +25,8 @@ from tests.cluster import Cluster
 from tests.waiting import until
 from tests.webhook.serving import HOST, api_client, certify, trusting
 from webhook.admission import Admission, Outcome
+from webhook.hooks import Decide, Hooks
 from webhook.inject.containers import InjectSettings
-from webhook.server import BODY_LIMIT, Decide, Server
 
 Json = dict[str, Any]
 
@@ -72,16 +73,18 @@ async def serving(
             if record.getMessage() == "listening":
                 listening.set_result(record.fields["port"])  # type: ignore[attr-defined]
 
-    log, port = logging.getLogger("webhook.server"), Port()
+    log, port = logging.getLogger("server.listener"), Port()
     log.setLevel(logging.INFO)
     log.addHandler(port)
     stop, stop_now = asyncio.Event(), asyncio.Event()
     try:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting(authority))) as session:
             served = Served(session, stop, stop_now)
-            server = Server(workflows, pods, Metrics(), lambda: served.problem)
+            metrics = Metrics()
+            listener = Listener(metrics, lambda: served.problem)
+            Hooks(workflows, pods, metrics).add_to(listener.app)
             running = asyncio.create_task(
-                server.run("127.0.0.1", 0, certificate.context, stop, stop_now, delay)
+                listener.run("127.0.0.1", 0, certificate.context, stop, stop_now, delay)
             )
             served.url = URL.build(scheme="https", host="127.0.0.1", port=await listening)
             yield served

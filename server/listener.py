@@ -1,0 +1,78 @@
+"""The HTTPS side of a program: its socket, probes and metrics; what else it serves is added to `app`."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from ssl import SSLContext
+
+from aiohttp import web
+
+from server.logs import fields
+from server.metrics import CONTENT_TYPE, Metrics
+
+_log = logging.getLogger(__name__)
+
+HEALTH_PATH = "/healthz"
+READY_PATH = "/readyz"
+METRICS_PATH = "/metrics"
+BODY_LIMIT = 7 * 1024 * 1024
+"""Bytes of a review: on an UPDATE it holds the object twice, and the API server takes one of 3 MiB."""
+CLOSING_SECONDS = 10.0
+"""How long requests in flight may take after the socket is closed; twice the webhooks' time-out."""
+
+
+class Listener:
+    """Serves the probes and the metrics, and whatever is added to `app`.
+
+    `problem` is empty once requests can arrive; `notice` is what an admin should know besides.
+    """
+
+    def __init__(self, metrics: Metrics, problem: Callable[[], str], notice: Callable[[], str] = str) -> None:
+        self._metrics, self._problem, self._notice = metrics, problem, notice
+        self._draining = False
+        self.app = web.Application(client_max_size=BODY_LIMIT)
+        self.app.router.add_get(HEALTH_PATH, self._healthz)
+        self.app.router.add_get(READY_PATH, self._readyz)
+        self.app.router.add_get(METRICS_PATH, self._show_metrics)
+
+    async def run(
+        self,
+        host: str,
+        port: int,
+        context: SSLContext,
+        stop: asyncio.Event,
+        stop_now: asyncio.Event,
+        delay: float,
+    ) -> None:
+        """Serve until `stop`, then unready for `delay` seconds more or until `stop_now`; OSError: no socket.
+
+        The delay is for the clients that still think we are an endpoint of the Service; requests in flight
+        are finished after it.
+        """
+        runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=CLOSING_SECONDS)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host or None, port, ssl_context=context).start()
+            for address in runner.addresses:
+                _log.info("listening", extra=fields(host=address[0], port=address[1]))
+            await stop.wait()
+            self._draining = True
+            _log.info("shutting down", extra=fields(seconds=delay))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await stop_now.wait()
+        finally:
+            await runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        problem = "shutting down" if self._draining else self._problem()
+        lines = [problem or "ok", self._notice()]
+        text = "".join(f"{line}\n" for line in lines if line)
+        return web.Response(status=503 if problem else 200, text=text)
+
+    async def _show_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})

@@ -140,6 +140,13 @@ class Keeper:
             on_synced=self._lease.check_now,
             clock=clock,
         )
+        self._search = pod_watch.Search(
+            api,
+            settings.namespaces,
+            lambda uid: self._records.get(uid) is not None,
+            self.on_pod,
+            lambda: self._lease.is_leader,
+        )
         view.subscribe(self._on_cache, self._records.caches)
 
     @property
@@ -160,6 +167,7 @@ class Keeper:
         async with asyncio.TaskGroup() as group:
             for reflector in self._reflectors:
                 group.create_task(reflector.run())
+            group.create_task(self._search.run())
             group.create_task(self._lease.run())
             group.create_task(self._work())
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from keeper.cache.lru import Answer, Cache, size_of
+from keeper.cache.slots import Slots
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
@@ -24,8 +25,8 @@ AT_ONCE_OF_ONE = 2
 """… and those of one Namespace."""
 UNKNOWN = "?"
 """No resourceVersion of anything."""
-_LANES = 256
-"""Namespaces whose pace is remembered, before those that have rested are forgotten."""
+_NAMESPACES = 256
+"""Whose pace is remembered, before those that have rested are forgotten."""
 
 Fetch = Callable[[Cache], Awaitable[tuple[str, Answer]]]
 """Reads a cache from the API server: its resourceVersion, "" for none, and what it holds; does not raise."""
@@ -40,16 +41,6 @@ class _Read:
     """Somebody who asked for it did not wait for its end."""
     told: str | None = None
     """The resourceVersion of the last event since it began."""
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """The reads of one Namespace."""
-
-    due: float = 0.0
-    """When all that was read is paid for."""
-    reads: int = 0
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE_OF_ONE))
 
 
 class Reads:
@@ -73,8 +64,9 @@ class Reads:
         self._clock, self._sleep = clock, sleep
         self._latest: dict[Cache, _Read] = {}
         """The read of each cache that was asked for last, until its end."""
-        self._lanes: dict[str, _Lane] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = Slots(AT_ONCE, AT_ONCE_OF_ONE)
+        self._due: dict[str, float] = {}
+        """By Namespace, when all that was read is paid for."""
 
     async def get(self, cache: Cache, patience: float | None = None) -> Answer:
         """What the cache holds, no older than the last event that was told of before the call.
@@ -113,28 +105,26 @@ class Reads:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self, cache: Cache, before: _Read | None) -> _Read:
-        lane = self._lane(cache[0])
-        lane.reads += 1
         read = self._latest[cache] = _Read(cache)
-        read.task = asyncio.ensure_future(self._run(read, before, lane))
+        read.task = asyncio.ensure_future(self._run(read, before))
         return read
 
-    async def _run(self, read: _Read, before: _Read | None, lane: _Lane) -> Answer:
+    async def _run(self, read: _Read, before: _Read | None) -> Answer:
+        namespace = read.cache[0]
         try:
             # 1. One read of a cache at a time …
             if before is not None:
                 await asyncio.wait([before.task])
-            async with lane.slots:
+            async with self._slots.of_namespace(namespace):
                 # 2. … when what its Namespace has read is paid for …
-                while (wait := lane.due - BURST_SECONDS - self._clock()) > 0:
+                while (wait := self._due.get(namespace, 0.0) - BURST_SECONDS - self._clock()) > 0:
                     await self._sleep(wait)
                 # 3. … and there is room for another one.
-                async with self._slots:
+                async with self._slots.all:
                     read.begun = True
                     version, answer = await self._fetch(read.cache)
-            lane.due = max(lane.due, self._clock()) + size_of(answer) / BYTES_PER_SECOND
+            self._pay(namespace, answer)
         finally:
-            lane.reads -= 1
             if self._latest.get(read.cache) is read:
                 del self._latest[read.cache]
         if read.told is None or read.told == version:
@@ -143,11 +133,9 @@ class Reads:
             self._on_left(read.cache, answer)
         return answer
 
-    def _lane(self, namespace: str) -> _Lane:
-        lane = self._lanes.get(namespace)
-        if lane is None:
-            if len(self._lanes) >= _LANES:
-                now = self._clock()
-                self._lanes = {n: one for n, one in self._lanes.items() if one.reads or one.due > now}
-            lane = self._lanes[namespace] = _Lane()
-        return lane
+    def _pay(self, namespace: str, answer: Answer) -> None:
+        now = self._clock()
+        if namespace not in self._due and len(self._due) >= _NAMESPACES:
+            self._due = {name: due for name, due in self._due.items() if due > now}
+        due = max(self._due.get(namespace, 0.0), now)
+        self._due[namespace] = due + size_of(answer) / BYTES_PER_SECOND

@@ -15,7 +15,7 @@ from argo import artifact_gc
 from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import Owner
-from keeper.cache.view import View
+from keeper.cache.view import NOT_NOW, View
 from keeper.cache.writer import Writer
 from keeper.requests import Requests
 from keeper.steppods import GatedStep
@@ -179,13 +179,18 @@ class Capture:
         entry = new_entry(step, pod.declared, outputs, now, pod.name, end.took)
         if isinstance(entry, Outcome):
             return entry
-        return await self._writer.put(pod.namespace, pod.key.cache, pod.key.data_key, entry.dump(), now)
+        where = pod.namespace, pod.key.cache
+        outcome = await self._writer.put(*where, pod.key.data_key, entry.dump(), now)
+        self._view.forget(*where)  # those who wait for this step look for its entry at once
+        return outcome
 
     async def _stored_before(self, pod: GatedStep) -> Outcome | None:
-        """A keeper may have stored the outputs and ended before it could say so."""
+        """Say that a keeper stored the outputs before, and ended; or why that is not known; None for no."""
         data = await self._view.read(pod.namespace, pod.key.cache)
+        if isinstance(data, Outcome):
+            return data if data.reason in NOT_NOW else None
         try:
-            entry = Entry.parse("" if isinstance(data, Outcome) else data.get(pod.key.data_key, ""))
+            entry = Entry.parse(data.get(pod.key.data_key, ""))
         except BrokenEntry:
             entry = None
         if entry is None or (entry.pod, entry.workflow) != (pod.name, pod.step.workflow):

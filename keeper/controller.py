@@ -13,7 +13,7 @@ for ever.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -140,7 +140,14 @@ class Keeper:
             on_synced=self._lease.check_now,
             clock=clock,
         )
-        view.subscribe(self._on_cache)
+        self._search = pod_watch.Search(
+            api,
+            settings.namespaces,
+            lambda uid: self._records.get(uid) is not None,
+            self.on_pod,
+            lambda: self._lease.is_leader,
+        )
+        view.subscribe(self._on_cache, self._records.caches)
 
     @property
     def ready(self) -> bool:
@@ -160,6 +167,7 @@ class Keeper:
         async with asyncio.TaskGroup() as group:
             for reflector in self._reflectors:
                 group.create_task(reflector.run())
+            group.create_task(self._search.run())
             group.create_task(self._lease.run())
             group.create_task(self._work())
 
@@ -195,11 +203,10 @@ class Keeper:
         self._breaker.on_deleted(uid)
         self._wake(self._single_flight.on_deleted(uid, self._now()))
 
-    def _on_cache(self, namespace: str, cache: str) -> None:
-        """A cache changed: reconcile the Pods whose entry it may be, and those that are undecided."""
-        for group in self._records.groups(namespace, cache).values():
-            anyone = next(iter(group.uids.values()))
-            seen = self._view.ask(namespace, cache, anyone.step, self._now())
+    def _on_cache(self, namespace: str, cache: str, data: Mapping[str, str]) -> None:
+        """A cache holds this now: reconcile the Pods whose entry changed, and those that are undecided."""
+        for waiting, group in self._records.groups(namespace, cache).items():
+            seen = hash(data.get(waiting.data_key, ""))
             changed, group.seen = seen != group.seen, seen
             for uid in group.uids:
                 record = self._records.get(uid)

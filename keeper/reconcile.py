@@ -6,8 +6,9 @@ from typing import NamedTuple, Protocol
 
 from keeper.actions import ActionResult, Actions
 from keeper.cache.last_hit import Hits
+from keeper.cache.view import NOT_NOW
 from keeper.capture import Capture
-from keeper.lookup import NOT_NOW, Lookup
+from keeper.lookup import Lookup
 from keeper.reporter import Reporter
 from keeper.single_flight import Complete, Release, SingleFlight, Wait
 from keeper.state import (

@@ -9,7 +9,7 @@ All of it can be read anew from the API server: it spares requests, and nothing 
 A Pod that leaves `Answering` otherwise, let run or deleted by somebody, is `Orphaned` until that is gone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,7 +19,6 @@ from keeper.steppods import GatedStep, InvalidStep, ObservedPod, Phase
 from keeper.task_results import PostedResult
 from memoize import names
 from memoize.entry import Entry
-from memoize.keeper_status import Known
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
@@ -256,7 +255,8 @@ class Waiting(NamedTuple):
 @dataclass(slots=True)
 class _Group:
     uids: dict[str, GatedStep] = field(default_factory=dict)
-    seen: tuple[Known, str] | None = None
+    seen: int | None = None
+    """A hash of the entry as the cache last held it."""
 
 
 class Records:
@@ -296,6 +296,11 @@ class Records:
             self._ungroup(record.pod)
             record.on_gone()
         return record
+
+    @property
+    def caches(self) -> KeysView[tuple[str, str]]:
+        """Namespace and name of every cache that gated Pods look into, now and whenever it is asked."""
+        return self._waiting.keys()
 
     def groups(self, namespace: str, cache: str) -> Mapping[Waiting, _Group]:
         """The gated Pods that look into this cache."""

@@ -139,6 +139,17 @@ class GatedStep(ObservedPod):
         return names.RESULT_MISS if self.plan.capture else names.RESULT_SKIPPED
 
 
+def is_labelled(pod: Mapping[str, Any]) -> bool:
+    """Whether the Pod, of which the metadata are enough, is one that SELECTOR takes."""
+    return ((pod.get("metadata") or {}).get("labels") or {}).get(names.RESULT) in _NOT_FINAL
+
+
+def lost_its_label(pod: Mapping[str, Any]) -> bool:
+    """Whether the Pod is gated by us, and SELECTOR does not take it."""
+    gates = (pod.get("spec") or {}).get("schedulingGates") or ()
+    return not is_labelled(pod) and any(gate.get("name") == names.SCHEDULING_GATE for gate in gates)
+
+
 def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None:
     """What the keeper has to know of a Pod as the API server gave it; None for one without our label."""
     metadata = pod.get("metadata") or {}

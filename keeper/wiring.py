@@ -65,7 +65,7 @@ class Wiring:
             identity=str(uuid.uuid4()),
         )
         self.service = Service(api, self.view.read, writer, metrics.service_requests)
-        metrics.show_view(lambda: self.view.entries, lambda: self.view.in_sync)
+        metrics.show_view(lambda: self.view.kept_bytes, lambda: self.view.in_sync)
 
     def work(self) -> list[Coroutine[Any, Any, object]]:
         """All that has to run, side by side."""

@@ -7,7 +7,8 @@ its models are left out, since they know neither Argo's kinds nor an object's me
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,28 @@ from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 
 from kube import errors
-from kube.errors import Unavailable, Unreadable
+from kube.errors import TooLarge, Unavailable, Unreadable
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-"""Accept header that spares us the rest of an object: a Workflow may well weigh a megabyte."""
+"""Accept header that spares us the rest of an object: a Workflow may well weigh a megabyte …"""
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""… and the one for a list, which is not acceptable as the other (asPartialObjectMetadata in
+k8s.io/apiserver, endpoints/handlers/response.go)."""
+MOST_BYTES = 16 << 20
+"""Of one object as JSON, or one event of a watch. etcd takes 1.5 MiB of an object, a control character of
+which is six bytes here: nobody's object comes to this, and what does is not read on."""
 OPEN_SECONDS = 10.0
 """Until the API server begins to answer a watch."""
+_IDENTITY = re.compile(
+    rb'{"type":"([A-Z]+)","object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{'
+    rb'"name":"([a-z0-9.-]+)",(?:"generateName":"[a-z0-9.-]*",)?"namespace":"([a-z0-9-]+)",'
+    rb'"uid":"[a-z0-9-]+","resourceVersion":"([a-z0-9]+)"[,}]'
+)
+"""How an event of METADATA_ONLY begins, as the API server writes it: an object's fields in the order of their
+Go type (ObjectMeta in k8s.io/apimachinery)."""
 
 Json = dict[str, Any]
 
@@ -74,15 +88,27 @@ async def request(
     with _as_api_errors():
         limits = aiohttp.ClientTimeout(total=seconds)
         response = await _begin(api, method, path, limits, query, body, accept, content_type)
-        text = await response.read()
+        text = await _received(response, MOST_BYTES)
     return parsed(text)
 
 
-async def read(api: ApiClient, path: str, *, seconds: float, query: Sequence[tuple[str, str]]) -> bytes:
-    """The text that a GET is answered with; an ApiError for anything but a 2xx within `seconds`."""
+async def read(
+    api: ApiClient,
+    path: str,
+    *,
+    seconds: float,
+    query: Sequence[tuple[str, str]] = (),
+    accept: str = JSON,
+    most_bytes: int = MOST_BYTES,
+) -> bytes:
+    """The text that a GET is answered with; an ApiError for anything but a 2xx within `seconds`.
+
+    TooLarge for more than `most_bytes`, of which no more are received.
+    """
     with _as_api_errors():
-        response = await _begin(api, "GET", path, aiohttp.ClientTimeout(total=seconds), query)
-        return await response.read()
+        limits = aiohttp.ClientTimeout(total=seconds)
+        response = await _begin(api, "GET", path, limits, query, accept=accept)
+        return await _received(response, most_bytes)
 
 
 def parsed(text: bytes) -> Json:
@@ -96,34 +122,75 @@ def parsed(text: bytes) -> Json:
     return found
 
 
+def identified(text: bytes) -> Json:
+    """An event of METADATA_ONLY, as `parsed` has it; of its metadata maybe no more than what object it is of.
+
+    That is its name, namespace and resourceVersion. The managed fields of a ConfigMap of many entries weigh
+    more than the entries, and whoever may patch one byte of it makes all of them be sent.
+    """
+    found = _IDENTITY.match(text)
+    if found is None:
+        return parsed(text)
+    type_, name, namespace, version = (part.decode() for part in found.groups())
+    return {
+        "type": type_,
+        "object": {"metadata": {"name": name, "namespace": namespace, "resourceVersion": version}},
+    }
+
+
 @asynccontextmanager
 async def watch(
-    api: ApiClient, path: str, query: Sequence[tuple[str, str]], *, silence: float
+    api: ApiClient,
+    path: str,
+    query: Sequence[tuple[str, str]],
+    *,
+    silence: float,
+    accept: str = JSON,
+    parse: Callable[[bytes], Json] = parsed,
 ) -> AsyncIterator[AsyncIterator[tuple[str, Json]]]:
     """Open a watch: its events, each as its type and its object, until the API server ends it.
 
-    An ApiError where it is refused, tells an error, breaks, or says nothing for `silence` seconds.
+    `parse` reads an event, as `parsed` does. An ApiError where the watch is refused, tells an error, breaks,
+    or says nothing for `silence` seconds; TooLarge for an event of more than MOST_BYTES.
     """
     with _as_api_errors():
         async with asyncio.timeout(OPEN_SECONDS):
             limits = aiohttp.ClientTimeout(sock_read=silence)
-            response = await _begin(api, "GET", path, limits, [("watch", "true"), *query])
+            response = await _begin(api, "GET", path, limits, [("watch", "true"), *query], accept=accept)
     try:
-        async with aclosing(_events(response)) as events:
+        async with aclosing(_events(response, parse)) as events:
             yield events
     finally:
-        # Not closed but cut off: TLS's goodbye would wait for a server that goes on sending.
-        if response.connection and response.connection.transport:
-            response.connection.transport.abort()
-        response.close()
+        _cut_off(response)
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[tuple[str, Json], None]:
+async def _received(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    """The rest of an answer; TooLarge as soon as it is more than that."""
+    chunks, size = list[bytes](), 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > most_bytes:
+            _cut_off(response)
+            raise TooLarge(f"an answer of more than {most_bytes} bytes")
+    return b"".join(chunks)
+
+
+def _cut_off(response: aiohttp.ClientResponse) -> None:
+    """End an answer that is not wanted on: TLS's goodbye would wait for a server that goes on sending."""
+    if response.connection and response.connection.transport:
+        response.connection.transport.abort()
+    response.close()
+
+
+async def _events(
+    response: aiohttp.ClientResponse, parse: Callable[[bytes], Json]
+) -> AsyncGenerator[tuple[str, Json], None]:
     lines = Lines()
     with _as_api_errors():
         async for chunk in response.content.iter_any():
             for line in lines.fed(chunk):
-                event = parsed(line)
+                event = parse(line)
                 obj = event.get("object")
                 if not isinstance(obj, dict):
                     raise Unreadable("an event of the watch holds no object")
@@ -134,19 +201,27 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[tuple[str,
 
 
 class Lines:
-    """Lines of any length out of chunks of any length; aiohttp's own reader has a limit."""
+    """Lines of up to `most_bytes` out of chunks of any length; aiohttp's own reader has a lower limit."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._begun: list[bytes] = []
+        self._size = 0
 
     def fed(self, chunk: bytes) -> list[bytes]:
-        """The lines that the chunk completes, without their ends; empty ones are left out."""
+        """The lines that the chunk completes, without their ends; empty ones are left out.
+
+        TooLarge where a line is longer.
+        """
         first, *others = chunk.split(b"\n")
         self._begun.append(first)
+        self._size += len(first)
+        if self._size > self._most_bytes:
+            raise TooLarge(f"an event of more than {self._most_bytes} bytes")
         if not others:
             return []
         lines = [b"".join(self._begun), *others[:-1]]
-        self._begun = [others[-1]]
+        self._begun, self._size = [others[-1]], len(others[-1])
         return [line for line in lines if line]
 
 
@@ -165,7 +240,9 @@ async def _begin(
         path,
         method,
         query_params=list(query),
-        header_params={"Accept": accept, "Content-Type": content_type},
+        # Not compressed: a bound counts bytes as they are in memory, and on the way between a cluster's own
+        # nodes they cost less than gzip does at both ends (client-go's DisableCompression).
+        header_params={"Accept": accept, "Accept-Encoding": "identity", "Content-Type": content_type},
         body=body,
         auth_settings=["BearerToken"],
         _preload_content=False,
@@ -173,7 +250,7 @@ async def _begin(
     )
     if 200 <= response.status < 300:
         return response
-    text = await response.read()
+    text = await _received(response, MOST_BYTES)
     try:
         answer = parsed(text)
     except Unreadable:

@@ -71,7 +71,9 @@ class Metrics:
         self._breaker_deleted = self._counter(
             "stepmemo_breaker_deleted_pods", "Step Pods deleted since a container of ours could not start."
         )
-        self._entries = self._gauge("stepmemo_view_entries", "Cache entries in the watched view.")
+        self._kept_bytes = self._gauge(
+            "stepmemo_view_kept_bytes", "Memory that caches take which were read and have not changed since."
+        )
         self._in_sync = self._gauge(
             "stepmemo_view_in_sync", "1 while the view of the caches is in sync, else 0."
         )
@@ -129,9 +131,9 @@ class Metrics:
         """Count one step Pod that was deleted since a container of ours could not start."""
         self._breaker_deleted.inc()
 
-    def show_view(self, entries: Callable[[], int], in_sync: Callable[[], bool]) -> None:
-        """Have every scrape ask how many entries the view knows, and whether it is in sync."""
-        self._entries.set_function(entries)
+    def show_view(self, kept_bytes: Callable[[], int], in_sync: Callable[[], bool]) -> None:
+        """Have every scrape ask how much memory the view takes, and whether it is in sync."""
+        self._kept_bytes.set_function(kept_bytes)
         self._in_sync.set_function(in_sync)
 
     def render(self) -> bytes:

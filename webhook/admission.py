@@ -16,7 +16,6 @@ from kube.jsonpatch import Op
 from memoize.keeper_status import Known
 from memoize.opt_in import Mode
 from memoize.reasons import Reason
-from memoize.step import Step
 from server.events import TOLD, Events
 from server.lookups import Lookups
 from webhook.inject.containers import InjectSettings
@@ -66,8 +65,8 @@ class Keeper(Protocol):
 class View(Protocol):
     """What admission has to know of the caches."""
 
-    def ask(self, namespace: str, cache: str, step: Step, now: datetime, /) -> tuple[Known, str]:
-        """Whether the cache holds an entry for the step that is fresh at `now`; and something for others."""
+    def knows(self, namespace: str) -> bool:
+        """Whether every change of the Namespace's caches is heard of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +175,7 @@ class Admission:
         if here is None or not here.keeper.ready:
             return None
         now = datetime.now(UTC)
-        known, _ = here.view.ask(memoized.pod.owner.namespace, memoized.step.cache, memoized.step, now)
+        known = Known.FRESH if here.view.knows(memoized.pod.owner.namespace) else Known.UNKNOWN
         return gating.decide_gating(memoized, known, now, here.follow)
 
 

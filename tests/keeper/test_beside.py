@@ -49,7 +49,12 @@ async def test_who_gets_the_lease_back_takes_back_what_another_posted_meanwhile(
             await other.kill()
         assert site.held(waiter)
         forget_the_entry(site)
-        await until(lambda: not first.keeper._view.entries)
+        view = first.keeper._view
+
+        async def is_forgotten() -> bool:
+            return not await view.read(site.namespace, CACHE)
+
+        await until(is_forgotten)
         monkeypatch.undo()
         forget_the_lease(site)
         site.delete(runner)

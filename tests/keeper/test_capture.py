@@ -9,7 +9,7 @@ import pytest
 
 from argo import names as argo
 from keeper import steppods
-from keeper.cache.view import View
+from keeper.cache.view import NOT_NOW, View
 from keeper.cache.writer import Writer
 from keeper.capture import Capture, End, ended, ended_inside
 from keeper.requests import Requests
@@ -20,7 +20,7 @@ from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.reasons import Reason
 from tests.cluster import Cluster
-from tests.keeper.proxy import Proxy
+from tests.keeper.proxy import Proxy, refusing
 from tests.keeper.site import RAN, Site, outputs
 from tests.webhook.serving import api_client
 
@@ -263,6 +263,19 @@ async def test_an_entry_that_an_earlier_keeper_stored_counts_when_the_result_is_
     (outcome,) = await captured(site, watched(site, name), Proxy(cluster))
     assert outcome.reason is Reason.STORED
     assert site.entry() == stored
+
+
+@pytest.mark.parametrize("status", [403, 429, 500])
+async def test_where_it_cannot_be_read_whether_an_earlier_keeper_stored_it_that_is_tried_again(
+    cluster: Cluster, status: int
+) -> None:
+    site, proxy = Site.new(cluster), Proxy(cluster)
+    name = site.pod(held=False)
+    site.run(name)
+    site.cluster.delete("WorkflowTaskResult", site.namespace, name)
+    proxy.fault = refusing(status, "GET configmaps")
+    (outcome,) = await captured(site, watched(site, name), proxy)
+    assert outcome.reason in NOT_NOW
 
 
 @pytest.mark.parametrize(("phase", "kept"), [("Succeeded", True), ("Running", False)])

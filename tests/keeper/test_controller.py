@@ -72,7 +72,7 @@ async def test_pods_that_were_held_before_the_keeper_came_are_decided(site: Site
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"created": None}, "Miss"),
+        ({"created": None}, "Expired"),
         ({"outputs": {"parameters": []}}, "IncompleteEntry"),
         ({"key": "of another step"}, "KeyMismatch"),
     ],

@@ -1,6 +1,15 @@
+import asyncio
 from typing import Any
 
-from keeper.pod_watch import Pods
+import pytest
+
+from keeper import pod_watch
+from keeper.pod_watch import Pods, Search
+from memoize import names
+from tests.cluster import Cluster
+from tests.keeper.site import Site
+from tests.keeper.troubled import answering, broken
+from tests.webhook.serving import api_client
 
 Json = dict[str, Any]
 
@@ -59,3 +68,149 @@ def test_events_count_as_well() -> None:
     told.pods.begin()
     told.pods.end()
     assert told.gone == ["a", "b"]
+
+
+# --- Pods of which no event came ----------------------------------------------------------------------
+
+
+class Searched:
+    """A search of one site's Pods: `known` are uids, `found` the names of the Pods that it told of."""
+
+    def __init__(self, site: Site, *, acts: bool = True) -> None:
+        self.site, self.acts = site, acts
+        self.known: set[str] = set()
+        self.found: list[str] = []
+        self.slept: list[float] = []
+        self.meanwhile = lambda: None
+
+    async def __call__(self, url: str | None = None) -> None:
+        async with api_client(self.site.cluster, url=url) as api:
+            search = Search(
+                api,
+                [self.site.namespace],
+                self.known.__contains__,
+                self.on_pod,
+                lambda: self.acts,
+                sleep=self.sleep,
+            )
+            await search.search(f"/api/v1/namespaces/{self.site.namespace}/pods")
+
+    def on_pod(self, pod: Json, *, new: bool) -> str:
+        assert not new
+        assert pod["spec"], "the whole Pod is told"
+        self.found.append(pod["metadata"]["name"])
+        return str(pod["metadata"]["uid"])
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.meanwhile()
+        await asyncio.sleep(0)
+
+    def uid(self, name: str) -> str:
+        return str(self.site.get(name)["metadata"]["uid"])
+
+    def relabel(self, name: str, label: str | None) -> None:
+        patch = {"metadata": {"labels": {names.RESULT: label}}}
+        assert self.site.cluster.patch("Pod", self.site.namespace, name, patch)[0] == 200
+
+
+@pytest.fixture
+def searched(cluster: Cluster) -> Searched:
+    return Searched(Site.new(cluster))
+
+
+@pytest.mark.contract
+async def test_a_search_tells_of_pods_that_nobody_knows_and_of_no_others(searched: Searched) -> None:
+    known, gated, running, over = (
+        searched.site.pod(0),
+        searched.site.pod(1),
+        searched.site.pod(2, held=False),
+        searched.site.pod(3),
+    )
+    searched.known.add(searched.uid(known))
+    searched.site.delete(over)
+    await searched()
+    assert sorted(searched.found) == sorted([gated, running])
+    assert searched.slept == [pod_watch.SEARCH_GRACE]
+
+
+@pytest.mark.contract
+async def test_a_pod_that_an_event_tells_of_late_is_left_to_it(searched: Searched) -> None:
+    late, lost = searched.site.pod(0), searched.site.pod(1)
+    searched.meanwhile = lambda: searched.known.add(searched.uid(late))
+    await searched()
+    assert searched.found == [lost]
+
+
+async def test_where_all_are_known_a_search_does_not_wait(searched: Searched) -> None:
+    searched.known.add(searched.uid(searched.site.pod()))
+    await searched()
+    assert searched.slept == []
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("label", [None, names.RESULT_STORED, "nonsense"])
+async def test_a_gated_pod_that_lost_its_label_gets_it_back(searched: Searched, label: str | None) -> None:
+    name = searched.site.pod()
+    searched.relabel(name, label)
+    searched.acts = False
+    await searched()
+    assert searched.site.get(name)["metadata"]["labels"].get(names.RESULT) == label, "the other replica acts"
+    searched.acts = True
+    await searched()
+    assert searched.site.label(name) == names.RESULT_GATED
+    assert searched.found == []
+
+
+@pytest.mark.contract
+async def test_pods_that_are_none_of_ours_stay_as_they_are(searched: Searched) -> None:
+    name = searched.site.pod(held=False)
+    searched.relabel(name, None)
+    before = searched.site.get(name)["metadata"]["resourceVersion"]
+    await searched()
+    assert searched.found == []
+    assert searched.site.get(name)["metadata"]["resourceVersion"] == before
+
+
+async def test_a_pod_that_goes_or_comes_anew_meanwhile_is_not_told_of(searched: Searched) -> None:
+    gone, again = searched.site.pod(0), searched.site.pod(1)
+
+    def meanwhile() -> None:
+        searched.site.delete(gone)
+        searched.site.delete(again)
+        searched.site.pod(1)
+
+    searched.meanwhile = meanwhile
+    await searched()
+    assert searched.found == []
+
+
+async def test_the_pods_of_one_namespace_that_a_search_deals_with_are_bounded(
+    searched: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pod_watch, "MOST_FOUND", 2)
+    for number in range(4):
+        searched.site.pod(number)
+    await searched()
+    assert len(searched.found) == 2
+    searched.known |= {searched.uid(name) for name in searched.found}
+    await searched()
+    assert len(set(searched.found)) == 4
+
+
+async def test_a_search_goes_on_after_the_api_server_was_away(
+    searched: Searched, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        rounds.append(seconds)
+        if len(rounds) == 3:
+            raise asyncio.CancelledError
+
+    async with answering(broken) as url, api_client(searched.site.cluster, url=url) as api:
+        search = Search(api, [], searched.known.__contains__, searched.on_pod, lambda: True, sleep=sleep)
+        with pytest.raises(asyncio.CancelledError):
+            await search.run()
+    assert rounds == [pod_watch.SEARCH_SECONDS] * 3
+    assert caplog.text.count("cannot search for Pods") == 2

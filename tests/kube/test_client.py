@@ -10,6 +10,7 @@ from kube.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    TooLarge,
     TooManyRequests,
     Unavailable,
     Unreadable,
@@ -80,6 +81,24 @@ async def test_what_is_no_json_object_is_unreadable(cluster: Cluster, body: str 
     async with answering(answer) as url:
         error = await failure(cluster, url)
     assert (type(error), error.status) == (Unreadable, 0)
+
+
+async def test_more_than_anything_comes_to_is_not_received(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "MOST_BYTES", 100)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"x" * 101, status=int(request.query.get("status", "200")))
+
+    async with answering(answer) as url:
+        assert type(await failure(cluster, url)) is TooLarge
+        async with api_client(cluster, url=url) as api:
+            assert await client.read(api, "/", seconds=5, most_bytes=101) == b"x" * 101
+            with pytest.raises(TooLarge):
+                await client.read(api, "/", seconds=5, most_bytes=100)
+            with pytest.raises(TooLarge):
+                await client.read(api, "/", seconds=5, query=[("status", "500")])
 
 
 async def test_no_answer_in_time_or_at_all_is_unavailable(cluster: Cluster) -> None:
@@ -162,3 +181,38 @@ def test_a_retry_after_of_another_form_asks_for_nothing(said: str) -> None:
 def test_a_status_of_another_form_says_nothing(answer: object) -> None:
     error = refused(422, "", answer)
     assert (error.message, error.causes) == ("", [])
+
+
+METADATA = {"name": "a.b", "namespace": "work", "uid": "0f-1", "resourceVersion": "12", "labels": {"x": "y"}}
+
+
+def event(metadata: dict[str, object], type_: str = "MODIFIED") -> bytes:
+    """As an API server writes it."""
+    about = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
+    return json.dumps({"type": type_, "object": about}, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("type_", ["ADDED", "MODIFIED", "DELETED"])
+@pytest.mark.parametrize("generated", [False, True])
+def test_which_object_an_event_is_about_is_known_without_reading_on(type_: str, generated: bool) -> None:
+    name, *others = METADATA.items()
+    metadata = dict([name, *([("generateName", "a.")] if generated else []), *others])
+    whole = event(metadata, type_)
+    cut = whole[: whole.index(b'"labels"')]
+    told = {"name": "a.b", "namespace": "work", "resourceVersion": "12"}
+    assert client.identified(cut) == {"type": type_, "object": {"metadata": told}}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        json.dumps(json.loads(event(METADATA))).encode(),
+        event(dict(reversed(METADATA.items()))),
+        event({**METADATA, "name": 'a","namespace":"other'}),
+        event({"labels": {"name": "b"}, **METADATA}),
+        event({"resourceVersion": "13"}, "BOOKMARK"),
+        b'{"type":"ERROR","object":{"kind":"Status","code":410}}',
+    ],
+)
+def test_an_event_that_is_written_otherwise_is_read_as_a_whole(line: bytes) -> None:
+    assert client.identified(line) == json.loads(line)

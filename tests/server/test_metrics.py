@@ -90,7 +90,7 @@ def test_states_go_up_and_down() -> None:
         found = samples(metrics)
         assert found["stepmemo_breaker_open", frozenset()] == state
         assert found["stepmemo_view_in_sync", frozenset()] == state
-    assert found["stepmemo_view_entries", frozenset()] == 50_000
+    assert found["stepmemo_view_kept_bytes", frozenset()] == 50_000
 
 
 def test_every_name_begins_with_ours_and_two_servers_do_not_share_counters() -> None:

@@ -135,12 +135,11 @@ async def test_a_step_without_one_is_held_to_be_shared(installed: Installed) -> 
     assert (outcome.reason, installed.result(outcome)) == (Reason.GATED, names.RESULT_GATED)
 
 
-async def test_a_step_that_is_not_shared_runs_as_it_is(installed: Installed) -> None:
+async def test_a_step_that_is_not_shared_is_held_to_be_looked_up(installed: Installed) -> None:
     installed.pod["metadata"]["annotations"][names.SINGLE_FLIGHT] = "false"
     async with installed.deciding() as decide:
         outcome = await decide()
-    assert (outcome.reason, installed.result(outcome)) == (Reason.NOT_GATED, names.RESULT_MISS)
-    assert jsonpatch.apply_patch(installed.pod, list(outcome.ops))["spec"] == installed.pod["spec"]
+    assert (outcome.reason, installed.result(outcome)) == (Reason.GATED, names.RESULT_GATED)
 
 
 async def test_what_the_view_cannot_tell_is_decided_inside_the_pod(installed: Installed) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, NamedTuple
 
+from argo import names as argo
 from argo.steppod import NotAStep, Owner, StepPod
 from argo.version import GUARDS_DECLARED_OUTPUTS, Version
 from keeper import identity
@@ -71,6 +72,8 @@ class ObservedPod:
     """Its step's node, "" where it names none."""
     label: str
     """The value of its label names.RESULT."""
+    size: int
+    """Characters of what is kept of it here."""
     release_reason: Outcome | None
     """Set once a keeper decided to run the Pod, as its annotation says (its label, where there was no room
     for that). Final: it may be gated still, and is not to be answered."""
@@ -139,6 +142,25 @@ class GatedStep(ObservedPod):
         return names.RESULT_MISS if self.plan.capture else names.RESULT_SKIPPED
 
 
+def without_step(pod: ObservedPod, outcome: Outcome) -> InvalidStep:
+    """As little of the Pod as lets it run and labels it: some hundred bytes. `outcome` says why no more."""
+    return InvalidStep(
+        uid=pod.uid,
+        namespace=pod.namespace,
+        name=pod.name,
+        version=pod.version,
+        phase=pod.phase,
+        deleting=pod.deleting,
+        gates=(names.SCHEDULING_GATE,) if names.SCHEDULING_GATE in pod.gates else (),
+        has_annotations=pod.has_annotations,
+        node_id=pod.node_id,
+        label=pod.label,
+        size=0,
+        release_reason=None,
+        outcome=outcome,
+    )
+
+
 def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None:
     """What the keeper has to know of a Pod as the API server gave it; None for one without our label."""
     metadata = pod.get("metadata") or {}
@@ -147,6 +169,7 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
     if label not in _NOT_FINAL:
         return None
     spec = pod.get("spec") or {}
+    annotations = metadata.get("annotations") or {}
     gates = tuple(str(gate.get("name", "")) for gate in spec.get("schedulingGates") or ())
     found: dict[str, Any] = {
         "uid": str(metadata.get("uid", "")),
@@ -156,10 +179,11 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
         "phase": _phase(pod, gates),
         "deleting": bool(metadata.get("deletionTimestamp")),
         "gates": gates,
-        "has_annotations": bool(metadata.get("annotations")),
+        "has_annotations": bool(annotations),
         "node_id": parsed.node_id if is_dns1123_subdomain(parsed.node_id) else "",
         "label": label,
-        "release_reason": _release_reason((metadata.get("annotations") or {}).get(names.REASON)),
+        "size": sum(map(len, gates)) + len(str(annotations.get(names.REASON, ""))),
+        "release_reason": _release_reason(annotations.get(names.REASON)),
     }
     if found["phase"] is Phase.GATED and label == names.RESULT_MISS:
         found["release_reason"] = found["release_reason"] or Outcome(Reason.UNDECIDED, _ANNOUNCED)
@@ -174,7 +198,19 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
         decided = Outcome(Reason.INTERNAL_ERROR, "it cannot be read")
     if isinstance(decided, Outcome):
         return InvalidStep(**found, outcome=decided)
+    assert isinstance(parsed, StepPod)
+    found["size"] += _size(parsed)
     return GatedStep(**found, **decided)
+
+
+def _size(pod: StepPod) -> int:
+    """Characters that a GatedStep is read from: the annotations, the template, the containers' names."""
+    containers = pod.layout.containers
+    return (
+        sum(len(f"{name}{text}") for name, text in pod.annotations.items())
+        + max((len(str(one.variables.get(argo.ENV_TEMPLATE, ""))) for one in containers), default=0)
+        + sum(len(f"{one.name}{one.container.get('image')}") for one in containers)
+    )
 
 
 def _phase(pod: Mapping[str, Any], gates: tuple[str, ...]) -> Phase:

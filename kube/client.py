@@ -16,12 +16,13 @@ import aiohttp
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 
-from kube import errors
+from kube import cost, errors
 from kube.errors import Unavailable, Unreadable
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 """Accept header that spares us the rest of an object: a Workflow may well weigh a megabyte."""
 OPEN_SECONDS = 10.0
@@ -69,12 +70,15 @@ async def request(
 ) -> Json:
     """The JSON object that the API server answers with; an ApiError for anything but that within `seconds`.
 
-    `path` is taken as it is: whoever puts a name into it that somebody else wrote has quoted it.
+    `path` is taken as it is: whoever puts a name into it that somebody else wrote has quoted it. The request
+    and the bytes of its answer are charged to whoever works here (kube.cost).
     """
+    cost.charge(requests=1)
     with _as_api_errors():
         limits = aiohttp.ClientTimeout(total=seconds)
         response = await _begin(api, method, path, limits, query, body, accept, content_type)
         text = await response.read()
+    cost.charge(bytes=len(text))
     return parsed(text)
 
 

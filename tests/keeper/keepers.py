@@ -28,6 +28,7 @@ _numbers = itertools.count()
 class Running:
     keeper: Keeper
     proxy: Proxy
+    metrics: Metrics
     tasks: list["asyncio.Task[None]"]
 
     async def end(self) -> None:
@@ -85,7 +86,7 @@ async def keeping(
             f"keeper-{next(_numbers)}",
         )
         work = (view.run(), events.run(), keeper.run())
-        running = Running(keeper, proxy, [asyncio.create_task(part) for part in work])
+        running = Running(keeper, proxy, metrics, [asyncio.create_task(part) for part in work])
         try:
             if wait:
                 await until(lambda: keeper.ready)

@@ -175,7 +175,8 @@ class Reconciler:
                 record.on_finished()
             case result:
                 due = self._clock() + (PAUSE if step.needs_pause else 0.0)
-                record.on_posted(PostedAnswer(step, entry, text, result, due))
+                # The outputs, up to a megabyte, are where they were to get to.
+                record.on_posted(PostedAnswer(step, entry._replace(outputs=None), text, result, due))
 
     async def _complete(self, record: Record, step: GatedStep, answer: PostedAnswer) -> Result | None:
         """The result is posted: the Pod succeeds."""

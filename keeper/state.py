@@ -28,8 +28,8 @@ from memoize.reasons import Reason
 
 MOST_RECORDS = 5000
 """Steps that are remembered of one Namespace …"""
-MOST_CHARACTERS = 16 << 20
-"""… and the characters that they were read from."""
+MOST_BYTES = 16 << 20
+"""… and the bytes that they take, at a guess (ObservedPod.size)."""
 
 
 class PostedAnswer(NamedTuple):
@@ -38,6 +38,7 @@ class PostedAnswer(NamedTuple):
     step: GatedStep
     """The Pod as it was then."""
     entry: Entry
+    """Without its outputs."""
     text: str
     """The entry as it stands in the cache."""
     result: PostedResult
@@ -218,7 +219,7 @@ class Record:
 
     @property
     def size(self) -> int:
-        """Characters that what is kept of the Pod was read from."""
+        """Bytes that are kept of the Pod, at a guess."""
         valid = self.last_valid
         return self.pod.size + (valid.size if valid is not None and valid is not self.pod else 0)
 
@@ -297,11 +298,11 @@ class _Usage:
     """What the records of one Namespace come to."""
 
     steps: int = 0
-    characters: int = 0
+    bytes: int = 0
 
     def add(self, record: Record, sign: int = 1) -> None:
         self.steps += sign * (record.last_valid is not None)
-        self.characters += sign * record.size
+        self.bytes += sign * record.size
 
 
 class Records:
@@ -331,9 +332,9 @@ class Records:
     def has_room(self, pod: ObservedPod) -> bool:
         """Whether the Pod's Namespace may have a record of all that the Pod shows."""
         usage, known = self._usage.get(pod.namespace, _Usage()), self._records.get(pod.uid)
-        characters = usage.characters - (known.size if known is not None else 0)
+        others = usage.bytes - (known.size if known is not None else 0)
         is_new = known is None or known.last_valid is None
-        return characters + pod.size <= MOST_CHARACTERS and not (
+        return others + pod.size <= MOST_BYTES and not (
             is_new and isinstance(pod, GatedStep) and usage.steps >= MOST_RECORDS
         )
 
@@ -371,7 +372,7 @@ class Records:
     def _remove(self, record: Record) -> None:
         pod, usage = record.pod, self._usage[record.pod.namespace]
         usage.add(record, -1)
-        if not usage.steps and not usage.characters:
+        if not usage.steps and not usage.bytes:
             del self._usage[pod.namespace]
         if pod.phase is not Phase.GATED:
             return

@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 _NOT_FINAL = (names.RESULT_GATED, names.RESULT_MISS, names.RESULT_IN_POD)
 SELECTOR = f"{names.RESULT} in ({','.join(_NOT_FINAL)})"
 """The Pods that are reconciled. A final label is another one, so memory follows the live Pods."""
+_BYTES_OF_AN_OBJECT = 200
+"""What Python takes for a JSON object or list, its text aside: `{"name":"a"}` is 12 characters."""
 _TERMINAL = ("Succeeded", "Failed")
 _ANNOUNCED = "it was to run already"
 
@@ -73,7 +75,7 @@ class ObservedPod:
     label: str
     """The value of its label names.RESULT."""
     size: int
-    """Characters of what is kept of it here."""
+    """Bytes that are kept of it here, at a guess: the characters it was read from, and what objects take."""
     release_reason: Outcome | None
     """Set once a keeper decided to run the Pod, as its annotation says (its label, where there was no room
     for that). Final: it may be gated still, and is not to be answered."""
@@ -199,18 +201,33 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
     if isinstance(decided, Outcome):
         return InvalidStep(**found, outcome=decided)
     assert isinstance(parsed, StepPod)
-    found["size"] += _size(parsed)
+    found["size"] += _size(parsed, decided["declared"])
     return GatedStep(**found, **decided)
 
 
-def _size(pod: StepPod) -> int:
-    """Characters that a GatedStep is read from: the annotations, the template, the containers' names."""
+def _size(pod: StepPod, declared: Declared) -> int:
+    """What a GatedStep takes beside what any Pod does: annotations, template, the containers' names."""
     containers = pod.layout.containers
     return (
         sum(len(f"{name}{text}") for name, text in pod.annotations.items())
         + max((len(str(one.variables.get(argo.ENV_TEMPLATE, ""))) for one in containers), default=0)
         + sum(len(f"{one.name}{one.container.get('image')}") for one in containers)
+        + _BYTES_OF_AN_OBJECT * _objects(declared.parameters, declared.artifacts, declared.archive)
     )
+
+
+def _objects(*values: Any) -> int:
+    """How many objects and lists there are in some JSON."""
+    count, left = 0, list(values)
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            value = value.values()
+        elif not isinstance(value, list | tuple):
+            continue
+        count += 1
+        left.extend(value)
+    return count
 
 
 def _phase(pod: Mapping[str, Any], gates: tuple[str, ...]) -> Phase:

@@ -190,10 +190,10 @@ def test_a_namespace_has_so_many_records_and_others_have_theirs(monkeypatch: pyt
     assert records.gated == 3
 
 
-def test_the_records_of_a_namespace_are_bounded_by_what_they_were_read_from(
+def test_the_records_of_a_namespace_are_bounded_by_the_bytes_that_they_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("keeper.state.MOST_CHARACTERS", 1000)
+    monkeypatch.setattr("keeper.state.MOST_BYTES", 1000)
     records = Records()
     put(records, gated_step("a", size=600))
     assert not records.has_room(gated_step("b", size=401))

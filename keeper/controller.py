@@ -174,9 +174,9 @@ class Keeper:
     def backlogged(self) -> frozenset[str]:
         """The Namespaces of which a Pod waits for its first turn for seconds: one more would wait longer.
 
-        To be asked about once a second by the replica that acts.
+        None while another replica acts. To be asked about once a second.
         """
-        return self._queue.backlogged()
+        return self._queue.backlogged() if self._acted else frozenset()
 
     @property
     def ready(self) -> bool:

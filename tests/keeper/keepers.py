@@ -52,6 +52,7 @@ async def keeping(
     *,
     gate_timeout: float = 30.0,
     single_flight_timeout: float = 600.0,
+    requests_per_second: float = 200.0,
     token: str | None = None,
     wait: bool = True,
 ) -> AsyncIterator[Running]:
@@ -63,6 +64,7 @@ async def keeping(
         namespaces=(site.namespace,),
         gate_timeout=gate_timeout,
         single_flight_timeout=single_flight_timeout,
+        requests_per_second=requests_per_second,
     )
     async with (
         proxy.serving() as url,

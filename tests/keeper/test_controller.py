@@ -456,6 +456,11 @@ def counted(running: Running, reason: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+def gauge(running: Running, name: str) -> str:
+    (line,) = [line for line in running.metrics.render().decode().splitlines() if line.startswith(f"{name} ")]
+    return line.partition(" ")[2]
+
+
 @pytest.mark.contract
 async def test_pods_whose_annotations_are_full_are_all_released_and_labelled(site: Site) -> None:
     gated = [site.pod(number, key=f"{KEY}-{number}") for number in range(8)]
@@ -545,18 +550,20 @@ async def test_steps_beyond_it_that_are_over_before_the_keeper_comes_are_labelle
         )
 
 
-async def test_a_namespace_whose_pods_wait_for_their_first_turn_is_backlogged(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_namespace_whose_pods_wait_for_their_first_turn_is_backlogged(site: Site) -> None:
+    async with keeping(site, requests_per_second=2) as first, keeping(site) as second:
+        for number in range(20):
+            site.pod(number, key=f"{KEY}-{number}")
+        await until(lambda: first.keeper.backlogged == {site.namespace})
+        assert float(gauge(first, "stepmemo_queue_depth")) > 5
+        assert float(gauge(first, "stepmemo_queue_oldest_seconds")) > 1.9
+        assert second.keeper.backlogged == frozenset(), "it does not act"
+        assert float(gauge(second, "stepmemo_queue_depth")) == 0
+
+
+async def test_who_waits_for_an_equal_step_is_no_backlog(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kube.fair_queue.BACKLOGGED_AFTER", 0.0)
-    async with keeping(site) as first, keeping(site) as second:
-        assert second.keeper.backlogged == frozenset()
-        waiting = [site.pod(0), site.pod(1)]
-        await until(lambda: second.keeper.backlogged == {site.namespace})
-        await until(lambda: site.labels(waiting) == ["gated", "miss"])
-        assert first.keeper.backlogged == frozenset(), "one waits for an equal step, which is no backlog"
-        assert "stepmemo_queue_oldest_seconds 0.0" in second.metrics.render().decode(), "it does not act"
-        await first.end()
-        other = site.pod(2, key="another")
-        await decided(site, other)
-        await until(lambda: second.keeper.backlogged == frozenset())
+    async with keeping(site) as running:
+        pods = [site.pod(number) for number in range(3)]
+        await until(lambda: site.labels(pods) == ["gated", "gated", "miss"])
+        await until(lambda: running.keeper.backlogged == frozenset())

@@ -34,6 +34,12 @@ class ServiceMode:
         "1000",
         "how many steps of a Namespace may wait for equal steps at the same time",
     )
+    requests_per_second: int = setting(
+        "requests-per-second",
+        values.count(1, 10_000),
+        "200",
+        "the keeper's requests to the API server at most, for all Namespaces; about 6 for each step a second",
+    )
     hit_interval: float = setting(
         "hit-interval",
         values.seconds("1s", "24h"),

@@ -60,6 +60,7 @@ class Wiring:
                 gate_timeout=settings.gate_timeout,
                 single_flight_timeout=settings.single_flight_timeout,
                 single_flight_waiters=settings.single_flight_waiters,
+                requests_per_second=settings.requests_per_second,
             ),
             # Never that of the process before: a container that is started again is another holder.
             identity=str(uuid.uuid4()),

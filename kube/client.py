@@ -17,12 +17,13 @@ import aiohttp
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 
-from kube import errors
+from kube import cost, errors
 from kube.errors import TooLarge, Unavailable, Unreadable
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 """Accept header that spares us the rest of an object: a Workflow may well weigh a megabyte …"""
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -83,12 +84,15 @@ async def request(
 ) -> Json:
     """The JSON object that the API server answers with; an ApiError for anything but that within `seconds`.
 
-    `path` is taken as it is: whoever puts a name into it that somebody else wrote has quoted it.
+    `path` is taken as it is: whoever puts a name into it that somebody else wrote has quoted it. The request
+    and the bytes of its answer are charged to whoever works here (kube.cost).
     """
+    cost.charge(requests=1)
     with _as_api_errors():
         limits = aiohttp.ClientTimeout(total=seconds)
         response = await _begin(api, method, path, limits, query, body, accept, content_type)
         text = await _received(response, MOST_BYTES)
+    cost.charge(bytes=len(text))
     return parsed(text)
 
 
@@ -103,12 +107,15 @@ async def read(
 ) -> bytes:
     """The text that a GET is answered with; an ApiError for anything but a 2xx within `seconds`.
 
-    TooLarge for more than `most_bytes`, of which no more are received.
+    TooLarge for more than `most_bytes`, of which no more are received. Charged as `request` is.
     """
+    cost.charge(requests=1)
     with _as_api_errors():
         limits = aiohttp.ClientTimeout(total=seconds)
         response = await _begin(api, "GET", path, limits, query, accept=accept)
-        return await _received(response, most_bytes)
+        text = await _received(response, most_bytes)
+    cost.charge(bytes=len(text))
+    return text
 
 
 def parsed(text: bytes) -> Json:

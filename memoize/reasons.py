@@ -83,6 +83,8 @@ class Reason(StrEnum):
     """The Pod is not the step that its metadata say; nothing was posted for it."""
     RELEASED = "Released"
     """Somebody released the Pod by hand; the step runs."""
+    RECORDS_FULL = "RecordsFull"
+    """The Namespace has more step Pods than the keeper remembers of one; the step runs, and is not stored."""
 
     # Steps: storing the outputs
     STORED = "Stored"
@@ -105,6 +107,8 @@ class Reason(StrEnum):
     # Anywhere
     FORBIDDEN = "Forbidden"
     """A right is missing: the step's service account's, or the server's."""
+    LABEL_REFUSED = "LabelRefused"
+    """The final label of a Pod that is over was refused until our time was up; it is not tried any more."""
     RATE_LIMITED = "RateLimited"
     """The Namespace asked the cache service for more than its share."""
     STOPPED = "Stopped"

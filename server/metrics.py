@@ -41,6 +41,12 @@ class Metrics:
             "stepmemo_steps", "What the keeper made of steps, by reason code.", ["reason"]
         )
         self._held = self._gauge("stepmemo_gated_pods", "Pods that are held right now.")
+        self._queue_depth = self._gauge(
+            "stepmemo_queue_depth", "Pods that the keeper has something to do for right now."
+        )
+        self._queue_oldest = self._gauge(
+            "stepmemo_queue_oldest_seconds", "Time that the oldest of those waits which had no turn yet."
+        )
         self._completed = self._histogram(
             "stepmemo_hit_seconds",
             "Time from a held Pod's creation to Succeeded, answered from the cache.",
@@ -135,6 +141,11 @@ class Metrics:
         """Have every scrape ask how much memory the view takes, and whether it is in sync."""
         self._kept_bytes.set_function(kept_bytes)
         self._in_sync.set_function(in_sync)
+
+    def show_queue(self, depth: Callable[[], int], oldest: Callable[[], float]) -> None:
+        """Have every scrape ask how many Pods wait for the keeper, and for how many seconds the oldest."""
+        self._queue_depth.set_function(depth)
+        self._queue_oldest.set_function(oldest)
 
     def render(self) -> bytes:
         """All of it in Prometheus' text format."""

@@ -1,8 +1,9 @@
-"""The patch types that the devcluster takes: JSON Patch and JSON merge patch, with the API server's quirks.
+"""The patch types that the devcluster takes: JSON Patch, JSON merge patch, for Pods some strategic merge.
 
 The API server applies JSON Patch with a Go library that is laxer than RFC 6902 in two places that callers
 can see: a `test` against null passes where the member is absent, and `replace` sets a member that is absent.
-Strategic merge patch and server-side apply are left out: nothing here uses them.
+Of strategic merge patch there is what takes a Pod's scheduling gates by their names. Server-side apply is
+left out: nothing here uses it.
 """
 
 import copy
@@ -14,7 +15,9 @@ from devcluster.api.kinds import Kind, Object
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 ACCEPTED = (JSON_PATCH, MERGE_PATCH)
+_MERGED_BY_NAME = "schedulingGates"
 
 _GO_NAMES = {dict: "object", list: "array", str: "string", int: "number", float: "number", bool: "bool"}
 
@@ -25,8 +28,9 @@ class PatchError(Exception):
 
 def decode(content_type: str, body: bytes, kind: Kind) -> Any:
     """The decoded patch of a PATCH request; ApiError 400 or 415 if it is none."""
-    if content_type not in ACCEPTED:
-        raise errors.unsupported_patch(ACCEPTED)
+    accepted = (*ACCEPTED, STRATEGIC_MERGE_PATCH) if kind.name == "Pod" else ACCEPTED
+    if content_type not in accepted:
+        raise errors.unsupported_patch(accepted)
     try:
         patch = json.loads(body)
     except ValueError as error:
@@ -37,7 +41,7 @@ def decode(content_type: str, body: bytes, kind: Kind) -> Any:
         raise errors.bad_request(
             f"error decoding patch: json: cannot unmarshal {go_name} into Go value of type {go_type}"
         )
-    if content_type == MERGE_PATCH and not isinstance(patch, dict):
+    if content_type != JSON_PATCH and not isinstance(patch, dict):
         go_type = "map[string]interface {}"
         raise errors.bad_request(
             f"error decoding patch: json: cannot unmarshal {go_name} into Go value of type {go_type}"
@@ -50,6 +54,8 @@ def apply(content_type: str, patch: Any, obj: Object) -> Object:
     if content_type == MERGE_PATCH:
         merged: Object = merge(obj, patch)
         return merged
+    if content_type == STRATEGIC_MERGE_PATCH:
+        return _merge_strategically(patch, obj)
     try:
         return apply_operations(patch, obj)
     except PatchError as error:
@@ -66,6 +72,23 @@ def merge(target: Any, patch: Any) -> Any:
             merged.pop(key, None)
         else:
             merged[key] = merge(merged.get(key), value)
+    return merged
+
+
+def _merge_strategically(patch: Any, obj: Object) -> Object:
+    """A merge patch, but for the scheduling gates: each of the patch's is added, or deleted, by its name."""
+    spec = patch.get("spec") or {}
+    others = {**patch, "spec": {key: value for key, value in spec.items() if key != _MERGED_BY_NAME}}
+    merged: Object = merge(obj, others)
+    gates = {gate["name"]: gate for gate in merged["spec"].get(_MERGED_BY_NAME) or ()}
+    for gate in spec.get(_MERGED_BY_NAME) or ():
+        if gate.get("$patch") == "delete":
+            gates.pop(gate["name"], None)
+        else:
+            gates[gate["name"]] = gate
+    merged["spec"].pop(_MERGED_BY_NAME, None)
+    if gates:
+        merged["spec"][_MERGED_BY_NAME] = list(gates.values())
     return merged
 
 

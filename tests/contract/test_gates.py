@@ -269,3 +269,41 @@ def test_pods_are_found_by_any_of_several_results(cluster: Cluster) -> None:
     events = cluster.request("GET", cluster.path("Pod", namespace), query=query).body
     types = [line.partition('"type":"')[2].partition('"')[0] for line in events.splitlines()]
     assert types == ["MODIFIED", "DELETED"], "a Pod that leaves the selection is told as deleted"
+
+
+STRATEGIC = "application/strategic-merge-patch+json"
+BY_NAME = {"spec": {"schedulingGates": [{**OURS, "$patch": "delete"}]}}
+
+
+def strategically(cluster: Cluster, namespace: str, patch: Object) -> tuple[int, Object]:
+    path = cluster.path("Pod", namespace, "p")
+    status, body, _ = cluster.request("PATCH", path, patch, content_type=STRATEGIC)
+    return status, body
+
+
+@pytest.mark.parametrize("others", [[], [THEIRS]])
+def test_a_gate_is_taken_away_by_its_name_and_others_stay(cluster: Cluster, others: list[Object]) -> None:
+    for gates in ([OURS, *others], [*others, OURS]):
+        namespace = gated(cluster, *gates)
+        before = get(cluster, namespace)["metadata"]
+        patch = {**BY_NAME, "metadata": {"uid": before["uid"]}}
+        for _ in range(2):
+            status, body = strategically(cluster, namespace, patch)
+            assert status == 200, body
+            found = get(cluster, namespace)
+            assert found["spec"].get("schedulingGates", []) == others
+            assert found["metadata"].get("labels") == before.get("labels")
+
+
+def test_a_gate_is_taken_by_its_name_from_that_pod_alone(cluster: Cluster) -> None:
+    namespace = gated(cluster, OURS)
+    status, body = strategically(cluster, namespace, {**BY_NAME, "metadata": {"uid": "another"}})
+    assert (status, body["reason"]) == (422, "Invalid")
+    assert get(cluster, namespace)["spec"]["schedulingGates"] == [OURS]
+
+
+def test_no_gate_is_added_by_its_name(cluster: Cluster) -> None:
+    namespace = gated(cluster, OURS)
+    status, body = strategically(cluster, namespace, {"spec": {"schedulingGates": [THEIRS]}})
+    assert status == 422
+    assert NO_ADDITION in body["message"]

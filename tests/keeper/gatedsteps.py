@@ -61,6 +61,7 @@ def gated_step(
     share: bool = True,
     capture: bool = True,
     deleting: bool = False,
+    size: int = 1000,
 ) -> GatedStep:
     """A Pod as the single-flight table sees it."""
     step = Step(
@@ -86,6 +87,7 @@ def gated_step(
         has_annotations=True,
         node_id=f"wf-{uid}",
         label=names.RESULT_GATED if phase is Phase.GATED else names.RESULT_MISS,
+        size=size,
         release_reason=None,
         created_at=created_at,
         owner=Owner(namespace, "wf", "wf-uid"),

@@ -31,6 +31,7 @@ _numbers = itertools.count()
 class Running:
     keeper: Keeper
     proxy: Proxy
+    metrics: Metrics
     tasks: list["asyncio.Task[None]"]
 
     async def end(self) -> None:
@@ -54,6 +55,7 @@ async def keeping(
     *,
     gate_timeout: float = 30.0,
     single_flight_timeout: float = 600.0,
+    requests_per_second: float = 200.0,
     token: str | None = None,
     wait: bool = True,
 ) -> AsyncIterator[Running]:
@@ -67,6 +69,7 @@ async def keeping(
         namespaces=(site.namespace,),
         gate_timeout=gate_timeout,
         single_flight_timeout=single_flight_timeout,
+        requests_per_second=requests_per_second,
     )
     async with (
         proxy.serving() as url,
@@ -90,7 +93,7 @@ async def keeping(
             f"keeper-{next(_numbers)}",
         )
         work = (view.run(), events.run(), keeper.run())
-        running = Running(keeper, proxy, [asyncio.create_task(part) for part in work])
+        running = Running(keeper, proxy, metrics, [asyncio.create_task(part) for part in work])
         try:
             if wait:
                 await until(lambda: keeper.ready)

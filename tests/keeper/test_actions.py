@@ -12,7 +12,7 @@ from keeper.requests import Requests
 from keeper.steppods import GatedStep, InvalidStep
 from keeper.task_results import PostedResult
 from kube.errors import ApiError
-from kube.workqueue import RateLimiter
+from kube.rate_limiter import RateLimiter
 from memoize import names
 from memoize.entry import Entry
 from memoize.outcome import Outcome

@@ -173,7 +173,7 @@ async def test_a_pod_that_was_taken_from_the_keeper_and_given_back_is_let_run(si
     async with keeping(site) as running:
         name = site.pod(case=PAUSED)
         await until(lambda: site.value(name) == OUT)
-        for record in running.keeper._records:
+        for record in running.keeper._records.in_order():
             record.on_finished()
         edit(site, name, {"metadata": {"labels": {"a": "b"}}})
         await until(lambda: not site.held(name))

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 import time
 from datetime import timedelta
 
@@ -11,10 +12,11 @@ from keeper.reconcile import PAUSE
 from memoize import names
 from server.lookups import Lookups
 from tests.cluster import Cluster
-from tests.keeper.keepers import decided, keeping
+from tests.keeper.keepers import Running, decided, keeping
 from tests.keeper.proxy import Proxy, refusing
 from tests.keeper.site import KEY, OUT, PAUSED, RAN, SIMPLE, Site, outputs
 from tests.waiting import until
+from webhook.pods import room
 
 
 @pytest.fixture
@@ -435,3 +437,133 @@ async def test_a_keeper_that_stands_by_is_ready_too_and_takes_over_at_once_from_
         assert timedelta(seconds=time.monotonic() - before) < timedelta(seconds=10)
         assert [call.says for call in second.proxy.calls if call.method == "POST"]
     assert site.labels([one, other]) == ["hit", "hit"]
+
+
+# --- many at once, and what is refused for ever ----------------------------------------------
+
+
+def fill(site: Site, name: str) -> None:
+    """Somebody fills the Pod's annotations to the last byte."""
+    found = site.get(name)["metadata"]["annotations"]
+    used = sum(len(f"{key}{text}".encode()) for key, text in found.items())
+    full = {"metadata": {"annotations": {"a": "x" * (room.ANNOTATIONS - used - 1)}}}
+    assert site.cluster.patch("Pod", site.namespace, name, full)[0] == 200
+
+
+def counted(running: Running, reason: str) -> float:
+    """How many steps ended so, by the metrics."""
+    found = re.search(rf'stepmemo_steps_total{{reason="{reason}"}} (\S+)', running.metrics.render().decode())
+    return float(found[1]) if found else 0.0
+
+
+def gauge(running: Running, name: str) -> str:
+    (line,) = [line for line in running.metrics.render().decode().splitlines() if line.startswith(f"{name} ")]
+    return line.partition(" ")[2]
+
+
+@pytest.mark.contract
+async def test_pods_whose_annotations_are_full_are_all_released_and_labelled(site: Site) -> None:
+    gated = [site.pod(number, key=f"{KEY}-{number}") for number in range(8)]
+    over = [site.pod(8 + number, held=False) for number in range(8)]
+    for name in over:
+        site.end(name, phase="Failed", code=1)
+    for name in (*gated, *over):
+        fill(site, name)
+    async with keeping(site) as running:
+        await until(lambda: not any(site.held(name) for name in gated))
+        await until(lambda: site.labels(over) == [names.RESULT_SKIPPED] * 8)
+    assert site.labels(gated) == [names.RESULT_MISS] * 8
+    refused = [call for call in running.proxy.calls if call.status == 422]
+    assert len(refused) <= 4 * 16, "a Pod that may have been answered says so, is read, and is let run"
+
+
+async def test_a_label_that_is_refused_for_ever_is_tried_more_and_more_seldom_and_then_given_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.controller.LABEL_DEADLINE", 1.0)
+    async with keeping(site) as running:
+        name = site.pod(held=False)
+        running.proxy.fault = refusing(403, f"PATCH pods/{name}")
+        site.run(name)
+        await until(lambda: counted(running, "LabelRefused") == 1)
+        tried = len(running.proxy.calls)
+        site.cluster.patch("Pod", site.namespace, name, {"metadata": {"labels": {"a": "b"}}})
+        other = site.pod(1, key="another")
+        await decided(site, other)
+        assert [call for call in running.proxy.calls[tried:] if name in call.path] == []
+        assert counted(running, "Stored") == 1
+        running.proxy.fault = lambda method, path: None
+    entry = site.entry()
+    assert entry is not None
+    assert entry.pod == name
+    async with keeping(site):
+        await until(lambda: site.label(name) == names.RESULT_STORED)
+
+
+async def test_a_release_that_is_refused_is_tried_until_it_is_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.controller.LABEL_DEADLINE", 0.0)
+    async with keeping(site, gate_timeout=0.2) as running:
+        name = site.pod()
+        running.proxy.fault = refusing(403, f"PATCH pods/{name}", times=10)
+        await until(lambda: not site.held(name))
+    assert site.label(name) in (names.RESULT_MISS, names.RESULT_GATED)
+
+
+@pytest.mark.contract
+async def test_steps_beyond_what_is_remembered_of_a_namespace_run_and_are_labelled(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.state.MOST_RECORDS", 2)
+    async with keeping(site) as running:
+        runner = site.pod(0)
+        await decided(site, runner)
+        waiter = site.pod(1)
+        beyond = [site.pod(number) for number in range(2, 5)]
+        await decided(site, *beyond)
+        assert [site.reason(name) for name in beyond] == ["RecordsFull"] * 3
+        assert site.labels(beyond) == [names.RESULT_SKIPPED] * 3
+        assert not any(site.held(name) for name in beyond)
+        await until(lambda: counted(running, "RecordsFull") == 3)
+        site.run(runner)
+        await decided(site, waiter)
+        assert site.label(waiter) == names.RESULT_HIT
+        after = site.pod(5)
+        await until(lambda: site.label(after) == names.RESULT_HIT)
+
+
+async def test_steps_beyond_it_that_are_over_before_the_keeper_comes_are_labelled_and_not_stored(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.state.MOST_RECORDS", 1)
+    pods = [site.pod(number, held=False, key=f"{KEY}-{number}") for number in range(3)]
+    for name in pods:
+        site.run(name)
+    async with keeping(site):
+        await until(lambda: names.RESULT_MISS not in site.labels(pods))
+    assert site.labels(pods).count(names.RESULT_STORED) >= 1
+    for name in pods:
+        assert (site.label(name), site.reason(name)) in (
+            (names.RESULT_STORED, "Stored"),
+            (names.RESULT_SKIPPED, "RecordsFull"),
+        )
+
+
+async def test_a_namespace_whose_pods_wait_for_their_first_turn_is_backlogged(site: Site) -> None:
+    async with keeping(site, requests_per_second=2) as first, keeping(site) as second:
+        for number in range(20):
+            site.pod(number, key=f"{KEY}-{number}")
+        await until(lambda: first.keeper.backlogged == {site.namespace})
+        assert float(gauge(first, "stepmemo_queue_depth")) > 5
+        assert float(gauge(first, "stepmemo_queue_oldest_seconds")) > 1.9
+        assert second.keeper.backlogged == frozenset(), "it does not act"
+        assert float(gauge(second, "stepmemo_queue_depth")) == 0
+
+
+async def test_who_waits_for_an_equal_step_is_no_backlog(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kube.fair_queue.BACKLOGGED_AFTER", 0.0)
+    async with keeping(site) as running:
+        pods = [site.pod(number) for number in range(3)]
+        await until(lambda: site.labels(pods) == ["gated", "gated", "miss"])
+        await until(lambda: running.keeper.backlogged == frozenset())

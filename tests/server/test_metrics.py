@@ -98,3 +98,12 @@ def test_every_name_begins_with_ours_and_two_servers_do_not_share_counters() -> 
     one.event_dropped()
     assert samples(other)["stepmemo_events_dropped_total", frozenset()] == 0
     assert all(name.startswith("stepmemo_") for name, _ in samples(one))
+
+
+def test_how_many_wait_for_the_keeper_and_for_how_long_is_asked_at_each_scrape() -> None:
+    metrics, waiting = Metrics(), [3, 1.5]
+    metrics.show_queue(lambda: int(waiting[0]), lambda: waiting[1])
+    waiting[:] = [5, 2.5]
+    found = samples(metrics)
+    assert found["stepmemo_queue_depth", frozenset()] == 5
+    assert found["stepmemo_queue_oldest_seconds", frozenset()] == 2.5

@@ -37,6 +37,7 @@ TOLD = frozenset(
         Reason.NO_ROOM,
         Reason.CANNOT_WRAP_COMMAND,
         Reason.IMAGE_BROKEN,
+        Reason.KEEPER_UNAVAILABLE,
         Reason.API_UNAVAILABLE,
     }
 )

@@ -1,7 +1,8 @@
 """What /metrics tells: decisions and outcomes by reason, times, what was dropped or not read."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -71,6 +72,12 @@ class Metrics:
         self._breaker_deleted = self._counter(
             "stepmemo_breaker_deleted_pods", "Step Pods deleted since a container of ours could not start."
         )
+        self._keeper = Gauge(
+            "stepmemo_keeper_state",
+            "1 for the state that admission finds the keeper in, 0 for the others.",
+            ["state"],
+            registry=self._registry,
+        )
         self._entries = self._gauge("stepmemo_view_entries", "Cache entries in the watched view.")
         self._in_sync = self._gauge(
             "stepmemo_view_in_sync", "1 while the view of the caches is in sync, else 0."
@@ -129,6 +136,11 @@ class Metrics:
         """Count one step Pod that was deleted since a container of ours could not start."""
         self._breaker_deleted.inc()
 
+    def show_keeper(self, states: Iterable[str], state: Callable[[], str]) -> None:
+        """Have every scrape ask which of these states the keeper is in."""
+        for one in states:
+            self._keeper.labels(one).set_function(partial(_is, state, one))
+
     def show_view(self, entries: Callable[[], int], in_sync: Callable[[], bool]) -> None:
         """Have every scrape ask how many entries the view knows, and whether it is in sync."""
         self._entries.set_function(entries)
@@ -148,6 +160,10 @@ class Metrics:
         self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
     ) -> Histogram:
         return Histogram(name, text, labels, buckets=buckets, registry=self._registry)
+
+
+def _is(state: Callable[[], str], one: str) -> bool:
+    return state() == one
 
 
 _LONGEST_STEP = 30 * 86_400.0

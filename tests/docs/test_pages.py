@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from cli import inject, lint, release, restore
+from keeper.settings import ServiceMode
 from memoize import names
+from server.settings import declared
 from webhook import settings
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +34,8 @@ def server_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("COLUMNS", "1000")
     with pytest.raises(SystemExit):
         settings.parse(["--help"], {})
-    return capsys.readouterr().out
+    keeper = (f"--{one.flag} {one.variable}" for one in declared(ServiceMode))
+    return capsys.readouterr().out + "\n".join(keeper)
 
 
 def ids(pages: list[Path]) -> list[str]:

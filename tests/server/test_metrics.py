@@ -45,6 +45,15 @@ def test_failures_of_the_api_are_counted() -> None:
     assert found["stepmemo_events_dropped_total", frozenset()] == 1
 
 
+def test_the_keepers_state_is_the_one_that_it_is_in_at_the_scrape() -> None:
+    metrics, state = Metrics(), ["gone"]
+    metrics.show_keeper(("ready", "gone"), lambda: state[0])
+    for state[0] in ("gone", "ready"):
+        found = samples(metrics)
+        for one in ("ready", "gone"):
+            assert found["stepmemo_keeper_state", frozenset({one})] == (one == state[0])
+
+
 def test_what_became_of_steps_is_counted_and_timed() -> None:
     metrics = Metrics()
     metrics.step_outcome(Reason.HIT)

@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonpatch
@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from memoize import names
-from memoize.keeper_status import Known
 from memoize.reasons import Reason
 from tests.recordedpods import PODS
+from tests.webhook.keeperstatus import READY
 from tests.webhook.pods import judged
 from tests.webhook.pods.steppods import step_pods
 from webhook.inject.containers import InjectSettings, Service
@@ -49,7 +49,7 @@ def injected(pod: Json, chosen: InjectSettings) -> Json | None:
 def held(pod: Json) -> Json:
     wanted = judged.classify(pod, "default", {}, {})
     assert isinstance(wanted, MemoizedStep)
-    decision = gating.decide_gating(wanted, Known.FRESH, datetime.now(UTC), timedelta(minutes=10))
+    decision = gating.decide_gating(wanted, READY, datetime.now(UTC))
     assert isinstance(decision, gating.Gate)
     after: Json = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
     return after

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
@@ -14,10 +15,12 @@ from keeper.cache.last_hit import Hits
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.controller import Keeper, KeeperSettings
-from keeper.settings import ServiceMode
+from memoize.keeper_status import digest
+from server import values
 from server.events import Events
 from server.lookups import Lookups
 from server.metrics import Metrics
+from server.settings import setting
 
 _log = logging.getLogger(__name__)
 
@@ -25,10 +28,46 @@ _PAUSE = 1.0
 """Seconds until a part that ended by a bug is begun anew."""
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceMode:
+    """How steps are decided from outside of their Pods (`--access service`). Times are in seconds."""
+
+    namespaces: tuple[str, ...] = setting(
+        "namespaces",
+        values.LABELS,
+        "",
+        "the Namespaces whose steps the server decides from outside of their Pods; empty: all of them",
+    )
+    gate_timeout: float = setting(
+        "gate-timeout",
+        values.seconds("1s", "5m"),
+        "30s",
+        "how long a Pod that cannot be decided stays gated before it runs",
+    )
+    single_flight_timeout: float = setting(
+        "single-flight-timeout",
+        values.seconds("0s", "24h"),
+        "10m",
+        "how long a step may wait for the outputs of an equal step that runs; 0s: no step waits",
+    )
+    single_flight_waiters: int = setting(
+        "single-flight-waiters",
+        values.count(1, 100_000),
+        "1000",
+        "how many steps of a Namespace may wait for equal steps at the same time",
+    )
+    hit_interval: float = setting(
+        "hit-interval",
+        values.seconds("1s", "24h"),
+        "10m",
+        "the shortest time between two updates of an entry's lastHitTimestamp",
+    )
+
+
 class Wiring:
     """The parts of a server that keeps the caches; `work` is what has to run. Close it after that.
 
-    `namespace` is the server's own, `image` that of our containers. Admission asks `view` and `keeper`.
+    `namespace` is the server's own. Admission asks `view` and `keeper`.
     """
 
     def __init__(
@@ -36,7 +75,6 @@ class Wiring:
         api: ApiClient,
         settings: ServiceMode,
         namespace: str,
-        image: str,
         lookups: Lookups,
         events: Events,
         metrics: Metrics,
@@ -44,7 +82,7 @@ class Wiring:
         self._writer = writer = Writer(api, metrics.cache_writes)
         self.view = View(api, settings.namespaces)
         self._hits = Hits(writer, self.view, settings.hit_interval, on_renewed=metrics.last_hit_updates)
-        self._breaker = Breaker(api, metrics, events, image)
+        self._breaker = Breaker(api, metrics, events)
         self.keeper = Keeper(
             api,
             self.view,
@@ -73,11 +111,13 @@ class Wiring:
 
     def refused(self, namespace: str, step: str, dry_run: bool) -> str:
         """Why a Pod of this step must not get containers of ours, "" where it may."""
-        return self._breaker.admit(namespace, step, dry_run=dry_run)
+        status = self.keeper.status
+        stopped = namespace in status.stopped or digest(namespace, step) in status.troubled
+        return self._breaker.notice or "in this step's last Pod" if stopped else ""
 
     def notice(self) -> str:
         """What an admin should know though the server works; "" for nothing."""
-        return f"injection stopped: {self._breaker.open}" if self._breaker.open else ""
+        return self._breaker.notice
 
     async def close(self) -> None:
         """Give up the entries that are still to be written."""

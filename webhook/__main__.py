@@ -128,7 +128,7 @@ def _wiring(
 ) -> Wiring | None:
     if chosen.access == "direct":
         return None
-    return Wiring(api, chosen.service_mode, chosen.namespace, chosen.inject.image, lookups, events, metrics)
+    return Wiring(api, chosen.service_mode, chosen.namespace, lookups, events, metrics)
 
 
 def _certificates(api: ApiClient, chosen: Settings) -> Certificates:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keeper.settings import ServiceMode
+from keeper.wiring import ServiceMode
 from kube.quantity import quantity
 from server import settings, values
 from server.settings import group, setting

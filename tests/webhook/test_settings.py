@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from keeper.settings import ServiceMode
+from keeper.wiring import ServiceMode
 from server.settings import SettingsError
 from webhook import settings
 from webhook.inject.containers import InjectSettings

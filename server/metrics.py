@@ -134,6 +134,15 @@ class Metrics:
         self._entries.set_function(entries)
         self._in_sync.set_function(in_sync)
 
+    def show_keeper(self, acts: Callable[[], bool], ready: Callable[[], bool]) -> None:
+        """Have every scrape ask whether this keeper acts, and whether it is ready for gated Pods."""
+        self._gauge("stepmemo_keeper_acts", "1 in the keeper that holds the Lease, else 0.").set_function(
+            acts
+        )
+        self._gauge(
+            "stepmemo_keeper_ready", "1 while this keeper would decide a Pod soon that is gated now, else 0."
+        ).set_function(ready)
+
     def render(self) -> bytes:
         """All of it in Prometheus' text format."""
         return generate_latest(self._registry)

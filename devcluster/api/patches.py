@@ -1,8 +1,9 @@
-"""The patch types that the devcluster takes: JSON Patch and JSON merge patch, with the API server's quirks.
+"""The patch types that the devcluster takes: JSON, merge, strategic merge; with the API server's quirks.
 
 The API server applies JSON Patch with a Go library that is laxer than RFC 6902 in two places that callers
 can see: a `test` against null passes where the member is absent, and `replace` sets a member that is absent.
-Strategic merge patch and server-side apply are left out: nothing here uses them.
+Of strategic merge patch there is what our programs use: objects, and lists merged by `name`, whose elements
+may say `$patch: delete`. Server-side apply is left out.
 """
 
 import copy
@@ -14,7 +15,9 @@ from devcluster.api.kinds import Kind, Object
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
-ACCEPTED = (JSON_PATCH, MERGE_PATCH)
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+CUSTOM_ACCEPTED = (JSON_PATCH, MERGE_PATCH)
+ACCEPTED = (*CUSTOM_ACCEPTED, STRATEGIC_MERGE_PATCH)
 
 _GO_NAMES = {dict: "object", list: "array", str: "string", int: "number", float: "number", bool: "bool"}
 
@@ -25,8 +28,9 @@ class PatchError(Exception):
 
 def decode(content_type: str, body: bytes, kind: Kind) -> Any:
     """The decoded patch of a PATCH request; ApiError 400 or 415 if it is none."""
-    if content_type not in ACCEPTED:
-        raise errors.unsupported_patch(ACCEPTED)
+    accepted = CUSTOM_ACCEPTED if kind.custom else ACCEPTED
+    if content_type not in accepted:
+        raise errors.unsupported_patch(accepted)
     try:
         patch = json.loads(body)
     except ValueError as error:
@@ -37,7 +41,7 @@ def decode(content_type: str, body: bytes, kind: Kind) -> Any:
         raise errors.bad_request(
             f"error decoding patch: json: cannot unmarshal {go_name} into Go value of type {go_type}"
         )
-    if content_type == MERGE_PATCH and not isinstance(patch, dict):
+    if content_type != JSON_PATCH and not isinstance(patch, dict):
         go_type = "map[string]interface {}"
         raise errors.bad_request(
             f"error decoding patch: json: cannot unmarshal {go_name} into Go value of type {go_type}"
@@ -47,8 +51,8 @@ def decode(content_type: str, body: bytes, kind: Kind) -> Any:
 
 def apply(content_type: str, patch: Any, obj: Object) -> Object:
     """The object with the decoded patch applied; the object itself stays. ApiError 422 if it does not fit."""
-    if content_type == MERGE_PATCH:
-        merged: Object = merge(obj, patch)
+    if content_type != JSON_PATCH:
+        merged: Object = (merge if content_type == MERGE_PATCH else _merge_strategically)(obj, patch)
         return merged
     try:
         return apply_operations(patch, obj)
@@ -66,6 +70,27 @@ def merge(target: Any, patch: Any) -> Any:
             merged.pop(key, None)
         else:
             merged[key] = merge(merged.get(key), value)
+    return merged
+
+
+def _merge_strategically(target: Any, patch: Any) -> Any:
+    """As `merge`, but for lists of named objects: each of the patch is merged into the one of its name."""
+    if isinstance(patch, list) and all(isinstance(one, dict) and "name" in one for one in patch):
+        named = {one["name"]: one for one in target or ()}
+        for one in patch:
+            if one.get("$patch") == "delete":
+                named.pop(one["name"], None)
+            else:
+                named[one["name"]] = _merge_strategically(named.get(one["name"]), one)
+        return list(named.values())
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = _merge_strategically(merged.get(key), value)
     return merged
 
 

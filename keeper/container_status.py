@@ -45,7 +45,6 @@ class Container(NamedTuple):
     """A container of ours. `at`: since when it runs, or when it ended, by its node's clock."""
 
     name: str
-    image: str
     state: State
     why: str = ""
     at: datetime | None = None
@@ -90,10 +89,21 @@ def _ours(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[Contai
     reported = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     by_name = {one["name"]: one.get("state") or {} for one in reported}
     for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
-        name = container["name"]
-        if name in names.CONTAINERS:
-            # The image as the Pod says it: a status names it as the runtime does.
-            yield Container(name, container.get("image", ""), *_state(by_name.get(name, {})))
+        if is_ours(container):
+            yield Container(container["name"], *_state(by_name.get(container["name"], {})))
+
+
+def is_ours(container: Mapping[str, Any]) -> bool:
+    """Whether admission put this container there.
+
+    Not by its image: while the server is upgraded there are two.
+    """
+    command = container.get("command")
+    return (
+        container.get("name") in names.CONTAINERS
+        and isinstance(command, list)
+        and command[:1] == [names.IMAGE_ENTRYPOINT]
+    )
 
 
 def _state(state: Mapping[str, Any]) -> tuple[State, str, datetime | None]:

@@ -38,10 +38,14 @@ from kube.errors import ApiError
 from kube.leader_election import Lease
 from kube.reflector import WATCH_IDLE_TIMEOUT
 from kube.workqueue import RateLimiter, WorkQueue
+from memoize import names, plan
+from memoize.keeper_status import EVERY, KeeperStatus, Namespaces
 from server.events import Events
 from server.lookups import Lookups
 from server.metrics import Metrics
 
+LEASE = "stepmemo-keeper"
+"""The name of the Lease of all replicas, in the server's own Namespace."""
 WATCH_GRACE = 10.0
 """Seconds beyond those that a reflector itself waits for an event, after which it is taken to hang."""
 NOT_READY_AFTER = 5.0
@@ -65,8 +69,7 @@ class KeeperSettings:
     """How gated Pods are kept. Times are in seconds."""
 
     lease_namespace: str
-    lease: str = "stepmemo-keeper"
-    """The Lease of all replicas, by namespace and name."""
+    lease: str = LEASE
     namespaces: Sequence[str] = ()
     """Those whose Pods are kept; none means all."""
     gate_timeout: float = 30.0
@@ -112,7 +115,14 @@ class Keeper:
         self._acted = False
         requests = Requests(api, RateLimiter(settings.requests_per_second, clock))
         self._lease = Lease(
-            api, settings.lease_namespace, settings.lease, identity, may_lead=self._may_lead, clock=clock
+            api,
+            settings.lease_namespace,
+            settings.lease,
+            identity,
+            may_lead=self._may_lead,
+            annotation=names.KEEPER_STATUS,
+            says=lambda: self.status.to_json(),
+            clock=clock,
         )
         self._single_flight = SingleFlight(
             gate_timeout=timedelta(seconds=settings.gate_timeout),
@@ -144,7 +154,7 @@ class Keeper:
 
     @property
     def ready(self) -> bool:
-        """Whether a Pod that is gated now will be decided soon: here, or by the replica that acts."""
+        """Whether a Pod that is gated now will be decided soon, if this replica acts."""
         now = self._clock()
         return (
             self._view.in_sync
@@ -152,7 +162,32 @@ class Keeper:
             and all(one.in_sync for one in self._reflectors)
             and self._watches_pods(now)
             and now < self._last_progress + NOT_READY_AFTER
-            and self._lease.has_leader
+        )
+
+    @property
+    def acts(self) -> bool:
+        """Whether this replica is the one that acts."""
+        return self._lease.is_leader
+
+    @property
+    def backlogged(self) -> frozenset[str]:
+        """The Namespaces whose new Pods wait longer than they should."""
+        return frozenset()
+
+    @property
+    def status(self) -> KeeperStatus:
+        """What admission goes by while this replica acts; each renewal of the Lease carries it."""
+        kept = self._settings.namespaces
+        return KeeperStatus(
+            ready=self.ready,
+            # Never `Namespaces.of`, which tells many as all: a Pod that is gated where nobody looks hangs.
+            keeps=Namespaces(frozenset(kept)) if kept else EVERY,
+            wait_seconds=int(self._settings.single_flight_timeout),
+            plans=plan.READS,
+            backlogged=Namespaces.of(self.backlogged),
+            stopped=Namespaces.of(self._breaker.stopped),
+            trial=Namespaces.of(self._breaker.trial),
+            troubled=self._breaker.troubled,
         )
 
     async def run(self) -> None:

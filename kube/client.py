@@ -22,8 +22,13 @@ from kube.errors import Unavailable, Unreadable
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+"""Of Kubernetes' own kinds alone: lists are merged by the names of their elements."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-"""Accept header that spares us the rest of an object: a Workflow may well weigh a megabyte."""
+"""Accept header that spares us the rest of an object: a Workflow may well weigh a megabyte …"""
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""… and the one for a list, which is not acceptable as the other (asPartialObjectMetadata in
+k8s.io/apiserver, endpoints/handlers/response.go)."""
 OPEN_SECONDS = 10.0
 """Until the API server begins to answer a watch."""
 

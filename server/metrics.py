@@ -136,7 +136,7 @@ class Metrics:
         """Count one step Pod that was deleted since a container of ours could not start."""
         self._breaker_deleted.inc()
 
-    def show_keeper(self, states: Iterable[str], state: Callable[[], str]) -> None:
+    def show_keeper_state(self, states: Iterable[str], state: Callable[[], str]) -> None:
         """Have every scrape ask which of these states the keeper is in."""
         for one in states:
             self._keeper.labels(one).set_function(partial(_is, state, one))
@@ -145,6 +145,15 @@ class Metrics:
         """Have every scrape ask how many entries the view knows, and whether it is in sync."""
         self._entries.set_function(entries)
         self._in_sync.set_function(in_sync)
+
+    def show_keeper(self, acts: Callable[[], bool], ready: Callable[[], bool]) -> None:
+        """Have every scrape ask whether this keeper acts, and whether it is ready for gated Pods."""
+        self._gauge("stepmemo_keeper_acts", "1 in the keeper that holds the Lease, else 0.").set_function(
+            acts
+        )
+        self._gauge(
+            "stepmemo_keeper_ready", "1 while this keeper would decide a Pod soon that is gated now, else 0."
+        ).set_function(ready)
 
     def render(self) -> bytes:
         """All of it in Prometheus' text format."""

@@ -90,7 +90,7 @@ async def _serve(given: Settings) -> None:
         listener = Listener(metrics, problem, (lambda: f"keeper: {keeper.state}") if keeper else str)
         Hooks(admission.workflow, admission.pod, metrics).add_to(listener.app)
         if keeper:
-            metrics.show_keeper(KeeperState, lambda: keeper.state)
+            metrics.show_keeper_state(KeeperState, lambda: keeper.state)
         background = [
             events.run(),
             serving.follow(),

@@ -47,7 +47,7 @@ def test_failures_of_the_api_are_counted() -> None:
 
 def test_the_keepers_state_is_the_one_that_it_is_in_at_the_scrape() -> None:
     metrics, state = Metrics(), ["gone"]
-    metrics.show_keeper(("ready", "gone"), lambda: state[0])
+    metrics.show_keeper_state(("ready", "gone"), lambda: state[0])
     for state[0] in ("gone", "ready"):
         found = samples(metrics)
         for one in ("ready", "gone"):

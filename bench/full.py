@@ -1,4 +1,4 @@
-"""Admission with a view of fifty thousand entries, and with an empty one."""
+"""Admission beside a keeper of fifty thousand entries, and beside one of none."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ from pathlib import Path
 from argo import names as argo
 from bench import api, machine, reviews
 from bench.figures import Figure, Report, Target, compare
-from bench.installed import Installed, installed
+from bench.installed import installed, memory, metrics
 from bench.measure import Series, interleave
+from bench.servers import Server
 from bench.steppod import entries
 from bench.webhook import Case, driven, patched, write
 from tests.cluster import Cluster, wait_for
 from webhook.hooks import PODS_PATH
 
 NAME = "full"
-_METHOD = """Two servers with everything that `--access service` brings, one that keeps a namespace with so
-many entries and one that keeps a namespace with none, are sent the review of a Pod whose key neither has.
-Driven in turn as above; nothing is created, so their keepers have nothing to do. The memory is that of the
-whole process (RSS), from one server at a time: first without any entry, then started anew beside more and
-more."""
-_EMPTY = "the view empty"
+_METHOD = """Two installations, one whose keeper keeps a namespace with so many entries and one whose keeper
+keeps a namespace with none. Their webhooks are sent the review of a Pod whose key neither has. Driven in turn
+as above; nothing is created, so the keepers have nothing to do. The memory is that of the keeper's whole
+process (RSS), from one at a time: first without any entry, then started anew beside more and more."""
+_EMPTY = "no entry"
 _TENTH = Target("at most", 1.1)
 _SAME_RATE = Target("at least", 0.9)
 _KILOBYTE = Target("at most", 1, "value")
@@ -50,37 +50,38 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Report:
-    """Fill, measure the memory at each size, then both servers side by side."""
+    """Fill, measure the memory at each size, then both webhooks side by side."""
     described = machine.describe()
     with api.scratch() as (cluster, directory), ExitStack() as stack:
         empty, full = cluster.namespace(), cluster.namespace()
         sizes = [0, *(count * arguments.each for count in arguments.caches)]
-        memory = [_memory(cluster, directory, full, 0)]
+        taken = [_memory(cluster, directory, full, 0)]
         made = 0
         for count in arguments.caches:
             _fill(cluster, full, range(made, count), arguments.each)
             made = count
-            memory.append(_memory(cluster, directory, full, made * arguments.each))
-        servers = [
+            taken.append(_memory(cluster, directory, full, made * arguments.each))
+        both = [
             stack.enter_context(installed(cluster, directory, caches=[namespace]))
             for namespace in (full, empty)
         ]
-        _until_known(servers[0], made * arguments.each)
-        series = _side_by_side(cluster, directory, servers, (full, empty), arguments)
+        _until_known(both[0].keeper, made * arguments.each)
+        webhooks = [one.webhook for one in both]
+        series = _side_by_side(cluster, directory, webhooks, (full, empty), arguments)
         facts = {
             "API server": api.describe(cluster),
             "entries": f"{made * arguments.each:,} in {made} caches of {_CACHE_BYTES:,} bytes",
             "connections": str(arguments.concurrency),
         }
     return Report(
-        NAME, "A full view", _METHOD, facts, described, (*_admission(series), *_sizes(sizes, memory))
+        NAME, "A full view", _METHOD, facts, described, (*_admission(series), *_sizes(sizes, taken))
     )
 
 
 def _side_by_side(
     cluster: Cluster,
     directory: Path,
-    servers: Sequence[Installed],
+    servers: Sequence[Server],
     namespaces: Sequence[str],
     arguments: Namespace,
 ) -> Series:
@@ -90,7 +91,7 @@ def _side_by_side(
         review = reviews.of_pod(namespace, "wf", api.workflow(cluster, namespace))
         body = write(directory / f"{which}.json", review)
         case = Case(which, which, PODS_PATH, body, arguments.pods)
-        server = replace(this.server, name=which)
+        server = replace(this, name=which)
         patched(server, case)
         measurements.append(partial(driven, case, server, arguments.concurrency))
     return interleave(arguments.rounds, measurements)
@@ -108,39 +109,39 @@ def _admission(series: Series) -> list[Figure]:
     ]
 
 
-def _sizes(sizes: Sequence[int], memory: Sequence[float]) -> list[Figure]:
-    """What each entry takes of the memory that the server had not without any."""
-    idle = memory[0]
+def _sizes(sizes: Sequence[int], taken: Sequence[float]) -> list[Figure]:
+    """What each entry takes of the memory that the keeper had not without any."""
+    idle = taken[0]
     return [
         compare(
             f"memory for each of {count:,} entries, above idle",
             "KiB",
             [max(0.0, rss - idle) / count],
-            "the whole server, idle",
+            "the whole keeper, idle",
             [idle],
             _KILOBYTE,
         )
-        for count, rss in zip(sizes[1:], memory[1:], strict=True)
+        for count, rss in zip(sizes[1:], taken[1:], strict=True)
     ]
 
 
 def _memory(cluster: Cluster, directory: Path, namespace: str, entries: int) -> float:
-    """KiB of a server that has just come to know so many entries."""
-    with installed(cluster, directory, caches=[namespace]) as this:
-        _until_known(this, entries)
-        return this.memory()
+    """KiB of a keeper that has just come to know so many entries."""
+    with installed(cluster, directory, caches=[namespace]) as both:
+        _until_known(both.keeper, entries)
+        return memory(both.keeper)
 
 
-def _until_known(this: Installed, count: int) -> None:
+def _until_known(keeper: Server, count: int) -> None:
     """Return once the view has so many entries; RuntimeError where it does not get them."""
 
     def known() -> bool:
-        return sum(value for name, value in this.metrics().items() if "view_entries" in name) >= count
+        return sum(value for name, value in metrics(keeper).items() if "view_entries" in name) >= count
 
     try:
         wait_for(known, _PATIENCE)
     except AssertionError:
-        raise RuntimeError(f"the view does not come to {count} entries: {this.metrics()}") from None
+        raise RuntimeError(f"the view does not come to {count} entries: {metrics(keeper)}") from None
 
 
 def _fill(cluster: Cluster, namespace: str, numbers: range, each: int) -> None:

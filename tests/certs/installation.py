@@ -16,9 +16,9 @@ from certs.cluster import Certificates
 from tests.cluster import Cluster
 from tests.waiting import until
 
-RBAC = Path(__file__).parents[2] / "manifests" / "base" / "rbac.yaml"
+RBAC = Path(__file__).parents[2] / "manifests" / "base" / "webhook-rbac.yaml"
 SECRET = "stepmemo-certs"
-ACCOUNT = "stepmemo"
+ACCOUNT = "stepmemo-webhook"
 
 Json = dict[str, Any]
 

@@ -102,6 +102,14 @@ def test_a_gate_that_no_keeper_would_take_away_is_taken_away(pod: Json, gone: st
     assert cleared(after) == pod
 
 
+def test_what_a_replica_of_another_release_decided_is_left_alone(pod: Json) -> None:
+    """In a rollout the second pass may be another replica's, and its plan of a version that we do not read."""
+    after = held(pod)
+    after["metadata"]["annotations"][names.PLAN] = '{"version":2,"entry":"memo/k"}'
+    assert traces.cleared(after)[1] == []
+    assert judged.classify(after, "default", {}, {}) == Skip(Reason.ALREADY_INJECTED)
+
+
 def test_a_plan_that_an_author_wrote_into_his_template_is_no_earlier_pass(pod: Json) -> None:
     forged = copy.deepcopy(pod)
     forged["metadata"]["annotations"][names.PLAN] = "x"

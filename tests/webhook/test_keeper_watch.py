@@ -67,8 +67,9 @@ async def test_a_keeper_is_followed_from_its_first_renewal_to_its_end(cluster: C
         status, answer = cluster.patch("Lease", namespace, LEASE, body)
         assert status == 200, answer
 
-    # No time passes: what ends is not believed any more at once.
-    async with following(cluster, namespace=namespace, token=token, clock=lambda: 100.0) as watch:
+    # No time passes, and no silence ends the watch: what it shows last is what ends the keeper, at once.
+    patient: Json = {"clock": lambda: 100.0, "silence": 600.0}
+    async with following(cluster, namespace=namespace, token=token, **patient) as watch:
         assert cluster.create(named(next(numbers), namespace))[0] == 201
         assert cluster.create(named(next(numbers), namespace, name="another"))[0] == 201
 

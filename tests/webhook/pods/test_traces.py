@@ -103,7 +103,7 @@ def test_a_gate_that_no_keeper_would_take_away_is_taken_away(pod: Json, gone: st
 
 
 def test_what_a_replica_of_another_release_decided_is_left_alone(pod: Json) -> None:
-    """In a rollout the second pass may be another replica's, and its plan of a version that we do not read."""
+    """In a rollout the second pass may be another replica's, with a plan that we cannot read."""
     after = held(pod)
     after["metadata"]["annotations"][names.PLAN] = '{"version":2,"entry":"memo/k"}'
     assert traces.cleared(after)[1] == []

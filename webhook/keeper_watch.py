@@ -19,6 +19,8 @@ from webhook.keeper_state import TRUST, KeeperState, SeenLease
 _log = logging.getLogger(__name__)
 
 LEASE = "stepmemo-keeper"
+STATES = (KeeperState.READY, KeeperState.BUSY, KeeperState.GONE)
+"""In which the keeper as a whole can be."""
 _SHORTEST = 1.0
 """Seconds of an attempt; after a shorter one there is a pause …"""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0

@@ -38,6 +38,7 @@ TOLD = frozenset(
         Reason.CANNOT_WRAP_COMMAND,
         Reason.IMAGE_BROKEN,
         Reason.KEEPER_UNAVAILABLE,
+        Reason.NAMESPACE_NOT_KEPT,
         Reason.API_UNAVAILABLE,
     }
 )

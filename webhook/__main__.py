@@ -28,8 +28,7 @@ from webhook.admission import Admission
 from webhook.hooks import Hooks
 from webhook.inject import preflight
 from webhook.inject.containers import InjectSettings, Service
-from webhook.keeper_state import KeeperState
-from webhook.keeper_watch import KeeperWatch
+from webhook.keeper_watch import STATES, KeeperWatch
 from webhook.pods.delivery import Delivery
 from webhook.settings import Settings
 
@@ -90,7 +89,7 @@ async def _serve(given: Settings) -> None:
         listener = Listener(metrics, problem, (lambda: f"keeper: {keeper.state}") if keeper else str)
         Hooks(admission.workflow, admission.pod, metrics).add_to(listener.app)
         if keeper:
-            metrics.show_keeper_state(KeeperState, lambda: keeper.state)
+            metrics.show_keeper_state(STATES, lambda: keeper.state)
         background = [
             events.run(),
             serving.follow(),

@@ -28,7 +28,9 @@ class KeeperState(StrEnum):
     """It will decide the Pod soon, if it is gated."""
     BUSY = "busy"
     """It answers what containers of ours ask it, and is not to get gated Pods: it is not in sync, too many
-    Pods of the Namespace wait already, it does not keep the Namespace, or it reads no plan of ours."""
+    Pods of the Namespace wait already, or it reads no plan of ours."""
+    ELSEWHERE = "elsewhere"
+    """It does not keep the Namespace: it would decide no Pod there, and answer no container."""
     GONE = "gone"
     """Nobody acts, as far as we can tell."""
 
@@ -90,12 +92,9 @@ def state(status: KeeperStatus | None, namespace: str) -> KeeperState:
     """What the keeper can do for a new Pod of the Namespace."""
     if status is None:
         return KeeperState.GONE
-    ready = (
-        status.ready
-        and namespace in status.keeps
-        and namespace not in status.backlogged
-        and plan.VERSION in status.plans
-    )
+    if namespace not in status.keeps:
+        return KeeperState.ELSEWHERE
+    ready = status.ready and namespace not in status.backlogged and plan.VERSION in status.plans
     return KeeperState.READY if ready else KeeperState.BUSY
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
@@ -19,17 +19,19 @@ from webhook.keeper_state import TRUST, KeeperState, SeenLease
 _log = logging.getLogger(__name__)
 
 LEASE = "stepmemo-keeper"
+STATES = (KeeperState.READY, KeeperState.BUSY, KeeperState.GONE)
+"""In which the keeper as a whole can be."""
 _SHORTEST = 1.0
 """Seconds of an attempt; after a shorter one there is a pause …"""
-_LONGEST_PAUSE = 16
-"""… that grows up to so many times the first."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
+"""… of so many seconds."""
 
 
 class KeeperWatch:
     """What the keeper says of itself, while it is to be believed.
 
     `clock` counts seconds. After `silence` seconds without a word the watch is opened anew: the connection
-    may be dead. `pause` is the seconds before the second of several attempts that fail at once.
+    may be dead.
     """
 
     def __init__(
@@ -39,12 +41,12 @@ class KeeperWatch:
         *,
         clock: Callable[[], float] = time.monotonic,
         silence: float = TRUST,
-        pause: float = 0.5,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._api, self._clock, self._silence = api, clock, silence
+        self._api, self._clock, self._silence, self._sleep = api, clock, silence, sleep
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases"
         self._lease = SeenLease()
-        self._backoff = Backoff(pause, pause * _LONGEST_PAUSE)
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._told: KeeperState | None = None
         self._trouble = ""
 
@@ -75,7 +77,7 @@ class KeeperWatch:
                 _log.exception("cannot watch the keeper's Lease: a bug of ours")
             self._tell()
             if self._clock() - begun < _SHORTEST:
-                await asyncio.sleep(self._backoff.next())
+                await self._sleep(self._backoff.next())
             else:
                 self._backoff.reset()
 

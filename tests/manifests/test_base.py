@@ -22,6 +22,7 @@ from tests.manifests.rendering import (
     container,
     environment,
     find,
+    kustomized,
     permissions,
     render,
 )
@@ -55,7 +56,7 @@ def pod(program: str) -> Json:
 )
 def test_kustomize_makes_the_same_of_it() -> None:
     done = subprocess.run(["kubectl", "kustomize", BASE], capture_output=True, check=True)
-    theirs = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(done.stdout)}
+    theirs = {(d["kind"], d["metadata"]["name"]): d for d in kustomized(done.stdout)}
     assert theirs == {(d["kind"], d["metadata"]["name"]): d for d in render(BASE)}
 
 

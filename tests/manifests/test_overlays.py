@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.manifests.rendering import BASE, OF_A_NAMESPACE, OF_THE_BASE, PROGRAMS, container, overlay, render
+from tests.manifests.rendering import (
+    BASE,
+    OF_A_NAMESPACE,
+    OF_THE_BASE,
+    PROGRAMS,
+    container,
+    kustomized,
+    overlay,
+    render,
+)
 
 Json = dict[str, Any]
 
@@ -24,7 +33,7 @@ needs_kubectl = pytest.mark.skipif(
 @pytest.mark.parametrize("component", OF_THE_BASE, ids=lambda path: path.name)
 def test_kustomize_makes_the_same_of_it(component: Path, tmp_path: Path) -> None:
     base, folder = (os.path.relpath(path, tmp_path.resolve()) for path in (BASE, component))
-    theirs = kustomized(tmp_path, {"resources": [base], "components": [folder]})
+    theirs = made(tmp_path, {"resources": [base], "components": [folder]})
     assert theirs == by_name(overlay(component))
 
 
@@ -32,14 +41,14 @@ def test_kustomize_makes_the_same_of_it(component: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("component", OF_A_NAMESPACE, ids=lambda path: path.name)
 def test_kustomize_makes_the_same_of_it_for_a_namespace(component: Path, tmp_path: Path) -> None:
     folder = os.path.relpath(component, tmp_path.resolve())
-    theirs = kustomized(tmp_path, {"namespace": "work", "components": [folder]})
+    theirs = made(tmp_path, {"namespace": "work", "components": [folder]})
     assert theirs == by_name(render(component, "work"))
 
 
-def kustomized(directory: Path, kustomization: Json) -> dict[tuple[str, str], Json]:
+def made(directory: Path, kustomization: Json) -> dict[tuple[str, str], Json]:
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     done = subprocess.run(["kubectl", "kustomize", directory], capture_output=True, check=True)
-    return by_name(list(yaml.safe_load_all(done.stdout)))
+    return by_name(kustomized(done.stdout))
 
 
 def by_name(documents: list[Json]) -> dict[tuple[str, str], Json]:
@@ -53,6 +62,6 @@ def test_the_overlay_of_the_readme_names_the_image_of_both_programs(tmp_path: Pa
     base = os.path.relpath(BASE, tmp_path.resolve())
     (tmp_path / "kustomization.yaml").write_text(written[1].replace("../manifests/base", base))
     done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, check=True)
-    documents = list(yaml.safe_load_all(done.stdout))
+    documents = kustomized(done.stdout)
     for program in PROGRAMS:
         assert container(documents, program)["image"] == "registry.example/stepmemo:1"

@@ -117,13 +117,13 @@ async def test_a_step_is_decided_inside_its_pod_beside_a_keeper_that_is_busy(ins
     assert outcome.reason is Reason.INJECTED
 
 
-async def test_a_step_is_decided_inside_its_pod_in_a_namespace_that_the_keeper_does_not_keep(
+async def test_a_step_is_left_alone_in_a_namespace_that_the_keeper_does_not_keep(
     installed: Installed,
 ) -> None:
     installed.status = replace(READY, keeps=Namespaces.of(["another"]))
     async with installed.deciding() as decide:
         outcome = await decide()
-    assert outcome.reason is Reason.INJECTED
+    assert (outcome.reason, list(outcome.ops)) == (Reason.NAMESPACE_NOT_KEPT, [])
 
 
 async def test_without_a_keeper_a_step_runs_as_it_is_and_is_left_to_the_next(

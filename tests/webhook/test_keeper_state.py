@@ -96,9 +96,13 @@ STATES = {
     "ready": (READY, KeeperState.READY),
     "gone": (None, KeeperState.GONE),
     "not in sync": (replace(READY, ready=False), KeeperState.BUSY),
-    "keeps only others": (replace(READY, keeps=Namespaces.of(["b"])), KeeperState.BUSY),
+    "keeps only others": (replace(READY, keeps=Namespaces.of(["b"])), KeeperState.ELSEWHERE),
+    "keeps only others, and is busy": (
+        replace(READY, ready=False, keeps=Namespaces.of(["b"])),
+        KeeperState.ELSEWHERE,
+    ),
     "keeps it too": (replace(READY, keeps=Namespaces.of(["a", "b"])), KeeperState.READY),
-    "keeps none": (replace(READY, keeps=NONE), KeeperState.BUSY),
+    "keeps none": (replace(READY, keeps=NONE), KeeperState.ELSEWHERE),
     "backlogged": (replace(READY, backlogged=Namespaces.of(["a"])), KeeperState.BUSY),
     "others backlogged": (replace(READY, backlogged=Namespaces.of(["b"])), KeeperState.READY),
     "too many backlogged to be named": (replace(READY, backlogged=EVERY), KeeperState.BUSY),
@@ -158,5 +162,10 @@ def test_without_one_of_its_fields_no_pod_is_gated_that_would_wait_for_ever(fiel
     fields = {name: value for name, value in json.loads(FROZEN).items() if name != field}
     told = json.dumps(fields)
     status = seen(lease(1, told), (100.0, lease(2, told))).status(100.0)
-    needed = {"version": KeeperState.GONE, **dict.fromkeys(("ready", "keeps", "plans"), KeeperState.BUSY)}
+    needed = {
+        "version": KeeperState.GONE,
+        "keeps": KeeperState.ELSEWHERE,
+        "ready": KeeperState.BUSY,
+        "plans": KeeperState.BUSY,
+    }
     assert state(status, "work") is needed.get(field, KeeperState.READY)

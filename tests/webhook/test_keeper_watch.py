@@ -36,6 +36,10 @@ async def following(
             assert task.cancelled()
 
 
+async def shortly(_: float) -> None:
+    await asyncio.sleep(0.01)
+
+
 def named(number: int, namespace: str, name: str = LEASE, **options: Any) -> Json:
     shown = lease(number, **options)
     del shown["metadata"]["uid"]
@@ -63,7 +67,9 @@ async def test_a_keeper_is_followed_from_its_first_renewal_to_its_end(cluster: C
         status, answer = cluster.patch("Lease", namespace, LEASE, body)
         assert status == 200, answer
 
-    async with following(cluster, namespace=namespace, token=token) as watch:
+    # No time passes, and no silence ends the watch: what it shows last is what ends the keeper, at once.
+    patient: Json = {"clock": lambda: 100.0, "silence": 600.0}
+    async with following(cluster, namespace=namespace, token=token, **patient) as watch:
         assert cluster.create(named(next(numbers), namespace))[0] == 201
         assert cluster.create(named(next(numbers), namespace, name="another"))[0] == 201
 
@@ -178,7 +184,7 @@ TROUBLES: dict[str, Answer] = {
 async def test_whatever_is_in_the_way_is_got_over(cluster: Cluster, trouble: Answer, where: str) -> None:
     leases = Leases()
     getattr(leases, where).append(trouble)
-    async with leases.serving() as url, following(cluster, url, silence=0.2, pause=0.01) as watch:
+    async with leases.serving() as url, following(cluster, url, silence=0.2, sleep=shortly) as watch:
         assert watch.status is None
         await until(lambda: watch.state is KeeperState.READY)
     assert leases.lists == 2
@@ -199,6 +205,21 @@ async def test_a_watch_that_says_nothing_is_opened_anew(cluster: Cluster) -> Non
     assert leases.lists == 3
 
 
+async def test_what_fails_at_once_is_tried_again_after_longer_and_longer_pauses(cluster: Cluster) -> None:
+    leases, pauses = Leases(), []
+    leases.on_list += [refusing(403)] * 8
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await shortly(seconds)
+
+    async with leases.serving() as url, following(cluster, url, sleep=sleep) as watch:
+        await until(lambda: watch.state is KeeperState.READY)
+    assert leases.lists == 9
+    longest = [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0]
+    assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
+
+
 async def test_the_log_says_each_state_and_each_trouble_once(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -210,7 +231,7 @@ async def test_the_log_says_each_state_and_each_trouble_once(
         lines = [getattr(one, "fields", {}) for one in caplog.records if one.name == "webhook.keeper_watch"]
         return [line[field] for line in lines if field in line]
 
-    async with leases.serving() as url, following(cluster, url, clock=lambda: now[0], pause=0.01) as watch:
+    async with leases.serving() as url, following(cluster, url, clock=lambda: now[0], sleep=shortly) as watch:
         await until(lambda: watch.state is KeeperState.READY)
         leases.on_list += [refusing(403)] * 100
         leases.event = lambda: b"no event\n"  # type: ignore[method-assign]

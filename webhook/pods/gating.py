@@ -9,6 +9,7 @@ state of the keeper and the Pod say together:
 | ready | gate | inject |
 | busy | inject | inject |
 | gone | run and capture: a keeper that comes back stores it | leave alone |
+| elsewhere | leave alone | leave alone |
 
 Mode `refresh` needs no answer, and so no gate: its Pods run and are captured, by a keeper that is ready or
 comes back. A template that lies in a ConfigMap, which is mounted in the Pod, is never read outside of it.
@@ -74,6 +75,8 @@ def decide_gating(
     keeper = keeper_state.state(status, memoized.pod.owner.namespace)
     if keeper is KeeperState.BUSY:
         return None
+    if keeper is KeeperState.ELSEWHERE:
+        return Skip(Reason.NAMESPACE_NOT_KEPT)
     if memoized.step.declared is None:
         what = "its template is not in the Pod"
         return None if status else Skip(Reason.KEEPER_UNAVAILABLE, f"{_GONE}, and {what}")

@@ -124,7 +124,6 @@ NOT_GATED = {
 EVERY_POD = {**SHARED, **UNSHARED, **NOT_GATED, "offloaded": offloaded()}
 BUSY = {
     "not in sync": replace(READY, ready=False),
-    "keeps other Namespaces": replace(READY, keeps=Namespaces.of(["other"])),
     "backlogged": replace(READY, backlogged=Namespaces.of(["default"])),
     "reads no plan of ours": replace(READY, plans=frozenset({VERSION + 1})),
 }
@@ -148,6 +147,16 @@ def test_what_cannot_be_gated_is_injected_beside_a_keeper_that_is_ready(pod: Jso
 @pytest.mark.parametrize("mode", ["use", "refresh", "readonly"])
 def test_every_pod_is_injected_while_the_keeper_is_busy(pod: Json, status: KeeperStatus, mode: str) -> None:
     assert decide(pod, status, mode) is None
+
+
+@pytest.mark.parametrize("pod", EVERY_POD.values(), ids=EVERY_POD)
+@pytest.mark.parametrize("ready", [True, False])
+@pytest.mark.parametrize("mode", ["use", "refresh", "readonly"])
+def test_every_pod_is_left_alone_where_the_keeper_neither_decides_nor_answers(
+    pod: Json, ready: bool, mode: str
+) -> None:
+    elsewhere = replace(READY, ready=ready, keeps=Namespaces.of(["other"]))
+    assert decide(pod, elsewhere, mode) == Skip(Reason.NAMESPACE_NOT_KEPT)
 
 
 @pytest.mark.parametrize("pod", [*SHARED.values(), *UNSHARED.values()], ids=[*SHARED, *UNSHARED])
@@ -266,7 +275,10 @@ def test_a_readonly_step_over_the_limit_of_its_namespace_is_nobodys_business() -
 
 @pytest.mark.parametrize("field", ["version", "shards", *json.loads(FROZEN)])
 def test_with_a_keeper_of_another_release_no_step_is_lost_and_none_waits_for_ever(field: str) -> None:
-    """Whatever its status has more or less: a gated Pod is kept by it, and its plan can be read by it."""
+    """Whatever its status has more or less: a gated Pod is kept by it, and its plan can be read by it.
+
+    Without a word on the Namespaces it keeps, it keeps none.
+    """
     fields = json.loads(FROZEN)
     fields = {**fields, field: 2} if field in ("version", "shards") else {**fields, field: None}
     status = KeeperStatus.from_json(json.dumps(fields))
@@ -277,6 +289,8 @@ def test_with_a_keeper_of_another_release_no_step_is_lost_and_none_waits_for_eve
         assert "default" in status.keeps
         assert VERSION in status.plans
         assert decision.plan.wait_seconds <= status.wait_seconds
+    elif field == "keeps":
+        assert decision == Skip(Reason.NAMESPACE_NOT_KEPT)
     else:
         assert decision is None or runs(decision).plan.capture
 

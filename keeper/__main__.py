@@ -88,7 +88,8 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             return "" if serving.loaded else serving.problem
 
         listener = Listener(metrics, problem, lambda: breaker.notice)
-        Service(api, view.read, writer, metrics.service_requests).add_to(listener.app)
+        service = Service(api, view.read, writer, metrics.service_requests, namespaces=chosen.namespaces)
+        service.add_to(listener.app)
         listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
 
         # 3. All of it, side by side, until the listener ends by a signal.

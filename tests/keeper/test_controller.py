@@ -466,7 +466,7 @@ async def test_the_lease_says_whose_pods_are_kept_for_how_long_and_by_which_plan
         await until(lambda: (published(site) or KeeperStatus()).ready)
         kept = Namespaces(frozenset({site.namespace}))
         assert published(site) == KeeperStatus(ready=True, keeps=kept, wait_seconds=90, plans=READS)
-        assert running.keeper.acts
+        await until(lambda: running.keeper.acts)
     assert published(site) is None
 
 

@@ -125,6 +125,28 @@ async def test_no_pod_runs_beside_an_answer_that_was_posted_for_it(site: Site) -
     assert not any(site.held(name) for name in (answered, other, late))
 
 
+async def test_a_pod_that_succeeds_at_that_moment_keeps_its_answer(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last request of the keeper that was killed may come through late."""
+    monkeypatch.setattr(releasing, "_FIRST_PAUSE", 0.01)
+    name = site.pod()
+    posted(site, name, site.get(name)["metadata"]["uid"])
+    proxy = Proxy(site.cluster)
+
+    def finish(method: str, path: str) -> web.Response | None:
+        if method == "PATCH" and path == f"pods/{name}" and not site.succeeded(name):
+            labels = {"metadata": {"labels": {names.RESULT: names.RESULT_HIT}}}
+            over = {**labels, "status": {"phase": "Succeeded"}}
+            assert site.cluster.patch("Pod", site.namespace, name, over, subresource="status")[0] == 200
+        return None
+
+    proxy.fault = finish
+    await release(site, proxy)
+    assert site.value(name) == "ours"
+    assert site.label(name) == names.RESULT_HIT
+
+
 def posted(site: Site, name: str, uid: str) -> None:
     site.report(name, "ours")
     annotations = {names.POSTED_FOR: uid}

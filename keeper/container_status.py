@@ -88,9 +88,14 @@ def look(pod: Mapping[str, Any]) -> InjectedContainers:
 def _ours(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[Container]:
     reported = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     by_name = {one["name"]: one.get("state") or {} for one in reported}
-    for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
-        if is_ours(container):
-            yield Container(container["name"], *_state(by_name.get(container["name"], {})))
+    for container in of_ours(spec):
+        yield Container(container["name"], *_state(by_name.get(container["name"], {})))
+
+
+def of_ours(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The containers that admission put into a Pod with this spec."""
+    every = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    return (container for container in every if is_ours(container))
 
 
 def is_ours(container: Mapping[str, Any]) -> bool:
@@ -104,6 +109,21 @@ def is_ours(container: Mapping[str, Any]) -> bool:
         and isinstance(command, list)
         and command[:1] == [names.IMAGE_ENTRYPOINT]
     )
+
+
+def looks_up(container: Mapping[str, Any]) -> bool:
+    """Whether a container of ours looks the key up.
+
+    CHECK_CONTAINER does if it starts Python; else it only delivers the entrypoint. CAPTURE_CONTAINER does
+    with the image volume, and has a time for it then (`-c`).
+    """
+    command = container["command"]
+    return "--" in command if container["name"] == names.CHECK_CONTAINER else "-c" in command
+
+
+def stores(container: Mapping[str, Any]) -> bool:
+    """Whether a container of ours stores the outputs; it has a time for that (`-t`)."""
+    return container["name"] == names.CAPTURE_CONTAINER and "-t" in container["command"]
 
 
 def _state(state: Mapping[str, Any]) -> tuple[State, str, datetime | None]:

@@ -22,7 +22,7 @@ from argo.shape import mapping
 from argo.steppod import StepPod
 from kube import client
 from kube.backoff import Backoff
-from kube.errors import ApiError, NotFound
+from kube.errors import TEMPORARY, ApiError, NotFound
 from kube.leader_election import DURATION, Lease
 from memoize import names, taskresult
 from memoize.outcome import Outcome
@@ -140,27 +140,32 @@ async def _is_released(api: ApiClient, pod: Json, metrics: Metrics, events: Even
 
 async def _release(api: ApiClient, pod: Json, path: str) -> None:
     """Let the Pod run, without an answer of ours beside it."""
-    same = {"uid": pod["metadata"]["uid"]}
-    # 1. An answer that was posted for it is taken back. Whoever is about to finish that is refused: the mark
+    uid = pod["metadata"]["uid"]
+    seen = {"uid": uid, "resourceVersion": pod["metadata"]["resourceVersion"]}
+    # 1. An answer that was posted for it is taken back, if the Pod is still as it was listed: one that has
+    #    succeeded meanwhile needs its answer. Whoever is about to finish it is refused from here on: the mark
     #    makes another version of the Pod, and says that it is to run.
     result = _result_path(pod)
-    if result and (posted := await _posted(api, result, same["uid"])):
-        await _patch(api, path, {"metadata": {**same, "labels": {names.RESULT: names.RESULT_MISS}}})
+    if result and (posted := await _posted(api, result, uid)):
+        mark = {"labels": {names.RESULT: names.RESULT_MISS}}
+        marked = await _patch(api, path, {"metadata": {**seen, **mark}})
+        seen["resourceVersion"] = marked["metadata"]["resourceVersion"]
         with suppress(NotFound):
             await client.request(api, "DELETE", result, seconds=SECONDS, body=posted)
     # 2. The gate goes, and with it comes a final label, so that no keeper looks at the Pod again …
     if _label(pod) == names.RESULT_GATED:
         said = {"annotations": {names.REASON: f"{_OUTCOME.reason}: {_OUTCOME.detail}"}}
-        marks = {**same, **said, "labels": {names.RESULT: names.RESULT_SKIPPED}}
+        marks = {**seen, **said, "labels": {names.RESULT: names.RESULT_SKIPPED}}
         try:
             await _patch(api, path, {"metadata": marks, "spec": _WITHOUT_GATE})
-            return
-        except NotFound:
+        except (NotFound, *TEMPORARY):
             raise
         except ApiError as error:
             _log.info("a Pod takes no label of ours", extra=fields(pod=path, error=str(error)))
+        else:
+            return
     # 3. … or, where the Pod takes no word of ours, at last nothing but the gate's removal.
-    await _patch(api, path, {"metadata": same, "spec": _WITHOUT_GATE})
+    await _patch(api, path, {"metadata": {"uid": uid}, "spec": _WITHOUT_GATE})
 
 
 async def _posted(api: ApiClient, path: str, uid: str) -> Json | None:
@@ -174,8 +179,8 @@ async def _posted(api: ApiClient, path: str, uid: str) -> Json | None:
     return {"preconditions": {name: result["metadata"][name] for name in ("uid", "resourceVersion")}}
 
 
-async def _patch(api: ApiClient, path: str, body: Json) -> None:
-    await client.request(
+async def _patch(api: ApiClient, path: str, body: Json) -> Json:
+    return await client.request(
         api,
         "PATCH",
         path,

@@ -35,9 +35,10 @@ OPEN_SECONDS = 10.0
 Json = dict[str, Any]
 
 
-async def connect() -> ApiClient:
+async def connect(user_agent: str = "stepmemo-webhook") -> ApiClient:
     """A client by kubectl's rules: $KUBECONFIG or ~/.kube/config, else the Pod's service account.
 
+    The API server takes `user_agent` for the field manager of what is written.
     Unavailable where there is neither, or it cannot be read. The caller closes it.
     """
     configuration = Configuration()
@@ -52,7 +53,7 @@ async def connect() -> ApiClient:
     # whoever sends many requests bounds them himself.
     configuration.connection_pool_maxsize = 0
     api = ApiClient(configuration)
-    api.user_agent = "stepmemo-webhook"
+    api.user_agent = user_agent
     return api
 
 

@@ -159,6 +159,23 @@ def test_a_gate_that_was_the_last_is_not_taken_away_again(cluster: Cluster) -> N
     assert (status, body) == (200, get(cluster, namespace))
 
 
+def test_a_gate_goes_by_its_name_alone_and_as_often_as_that_is_asked(cluster: Cluster) -> None:
+    """A strategic merge patch, as a keeper sends it that knows a Pod by its metadata."""
+    namespace = gated(cluster, THEIRS, OURS)
+    path, before = cluster.path("Pod", namespace, "p"), get(cluster, namespace)
+    ours_goes = {"spec": {"schedulingGates": [{**OURS, "$patch": "delete"}]}}
+    for _ in range(2):
+        status, body, _ = cluster.request("PATCH", path, ours_goes, content_type=STRATEGIC)
+        assert (status, body["spec"]["schedulingGates"]) == (200, [THEIRS])
+    assert before["spec"].keys() == body["spec"].keys()
+    another = {**ours_goes, "metadata": {"uid": "another"}}
+    assert cluster.request("PATCH", path, another, content_type=STRATEGIC).status == 422
+    labelled = {"metadata": {"uid": before["metadata"]["uid"], "labels": {"a": "b"}}}
+    assert cluster.request("PATCH", path, labelled, content_type=STRATEGIC).body["metadata"]["labels"] == {
+        "a": "b"
+    }
+
+
 def test_gate_label_and_annotation_go_in_one_patch(cluster: Cluster) -> None:
     namespace = gated(cluster, OURS)
     cluster.patch("Pod", namespace, "p", {"metadata": {"labels": {names.RESULT: names.RESULT_GATED}}})

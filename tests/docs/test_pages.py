@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import keeper.settings
+import webhook.settings
 from cli import inject, lint, release, restore
-from keeper.settings import ServiceMode
 from memoize import names
-from server.settings import declared
-from webhook import settings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -30,12 +29,12 @@ TOOLS = (ROOT / "Makefile", ROOT / "tools", ROOT / "tests", ROOT / "bench", ROOT
 
 @pytest.fixture
 def server_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the server says of its settings, each in one line."""
+    """What the programs of the server say of their settings, each in one line."""
     monkeypatch.setenv("COLUMNS", "1000")
-    with pytest.raises(SystemExit):
-        settings.parse(["--help"], {})
-    keeper = (f"--{one.flag} {one.variable}" for one in declared(ServiceMode))
-    return capsys.readouterr().out + "\n".join(keeper)
+    for program in (keeper.settings, webhook.settings):
+        with pytest.raises(SystemExit):
+            program.parse(["--help"], {})
+    return capsys.readouterr().out
 
 
 def ids(pages: list[Path]) -> list[str]:

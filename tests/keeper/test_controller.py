@@ -437,6 +437,22 @@ async def test_a_keeper_that_stands_by_is_ready_too_and_takes_over_at_once_from_
     assert site.labels([one, other]) == ["hit", "hit"]
 
 
+async def test_a_key_whose_step_failed_is_not_shared_by_the_keeper_that_stood_by_either(site: Site) -> None:
+    """Or a step that always fails would make all that are equal run in turn again, at each fail-over."""
+    async with keeping(site) as first, keeping(site) as second:
+        failed = site.pod(0)
+        uid = site.get(failed)["metadata"]["uid"]
+        await decided(site, failed)
+        await until(lambda: second.keeper._records.get(uid) is not None)
+        site.end(failed, phase="Failed", code=1)
+        await until(lambda: site.label(failed) == names.RESULT_SKIPPED)
+        await until(lambda: second.keeper._records.get(uid) is None)
+        await first.end()
+        equal = [site.pod(number) for number in range(1, 4)]
+        await decided(site, *equal)
+    assert site.labels(equal) == [names.RESULT_MISS] * 3
+
+
 def published(site: Site) -> KeeperStatus | None:
     """What admission would go by."""
     status, lease = site.cluster.get("Lease", site.namespace, LEASE)
@@ -450,7 +466,7 @@ async def test_the_lease_says_whose_pods_are_kept_for_how_long_and_by_which_plan
         await until(lambda: (published(site) or KeeperStatus()).ready)
         kept = Namespaces(frozenset({site.namespace}))
         assert published(site) == KeeperStatus(ready=True, keeps=kept, wait_seconds=90, plans=READS)
-        assert running.keeper.acts
+        await until(lambda: running.keeper.acts)
     assert published(site) is None
 
 

@@ -1,12 +1,7 @@
 """A start that releases first: on the API server itself, and by a keeper that is killed at every start."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +17,12 @@ from memoize import names
 from server.events import Events
 from server.metrics import Metrics
 from tests.cluster import Cluster
+from tests.keeper.program import running
 from tests.keeper.proxy import Proxy, refusing
 from tests.keeper.site import Site
-from tests.processes import MEASURED
 from tests.waiting import until
 from tests.webhook.serving import api_client, certify
 
-ROOT = Path(__file__).parents[2]
 OTHER = {"name": "other.dev/gate"}
 WHY = "Undecided: the keeper was killed at its last starts, and released it before this one"
 
@@ -131,6 +125,28 @@ async def test_no_pod_runs_beside_an_answer_that_was_posted_for_it(site: Site) -
     assert not any(site.held(name) for name in (answered, other, late))
 
 
+async def test_a_pod_that_succeeds_at_that_moment_keeps_its_answer(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last request of the keeper that was killed may come through late."""
+    monkeypatch.setattr(releasing, "_FIRST_PAUSE", 0.01)
+    name = site.pod()
+    posted(site, name, site.get(name)["metadata"]["uid"])
+    proxy = Proxy(site.cluster)
+
+    def finish(method: str, path: str) -> web.Response | None:
+        if method == "PATCH" and path == f"pods/{name}" and not site.succeeded(name):
+            labels = {"metadata": {"labels": {names.RESULT: names.RESULT_HIT}}}
+            over = {**labels, "status": {"phase": "Succeeded"}}
+            assert site.cluster.patch("Pod", site.namespace, name, over, subresource="status")[0] == 200
+        return None
+
+    proxy.fault = finish
+    await release(site, proxy)
+    assert site.value(name) == "ours"
+    assert site.label(name) == names.RESULT_HIT
+
+
 def posted(site: Site, name: str, uid: str) -> None:
     site.report(name, "ours")
     annotations = {names.POSTED_FOR: uid}
@@ -210,37 +226,14 @@ async def test_without_a_right_to_the_lease_they_are_released_all_the_same(
 # --- the whole program
 
 
-@contextmanager
-def started(site: Site, url: str, directory: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    kubeconfig = directory / "kubeconfig"
-    write_kubeconfig(kubeconfig, url, site.cluster.ca_file, site.cluster.admin_token)
-    flags = {
-        "listen": "127.0.0.1:0",
-        "certs": "files",
-        "cert-dir": directory / "certs",
-        "state-dir": directory / "state",
-        "namespace": site.namespace,
-        "namespaces": site.namespace,
-        "shutdown-delay": "0s",
-    }
-    command = [sys.executable, "-B", "-m", "keeper", *(f"--{name}={value}" for name, value in flags.items())]
-    environment = {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig), **MEASURED}
-    with (
-        (directory / "log").open("ab") as log,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 @pytest.mark.slow
 async def test_held_pods_run_though_every_keeper_is_killed_as_soon_as_it_looks_at_them(
     site: Site, tmp_path: Path
 ) -> None:
     """The poison: the keeper that lists the caches is killed, as if a list were too much for its memory."""
     certify(tmp_path / "certs")
+    kubeconfig = tmp_path / "kubeconfig"
+    argv = ("--certs=files", f"--cert-dir={tmp_path / 'certs'}", f"--namespaces={site.namespace}")
     pods = [site.pod(number) for number in range(15)]
     proxy = Proxy(site.cluster)
     looked = asyncio.Event()
@@ -254,14 +247,16 @@ async def test_held_pods_run_though_every_keeper_is_killed_as_soon_as_it_looks_a
 
     proxy.fault_all = poison
     async with proxy.serving() as url:
+        write_kubeconfig(kubeconfig, url, site.cluster.ca_file, site.cluster.admin_token)
+        environ = {"KUBECONFIG": str(kubeconfig), "STEPMEMO_NAMESPACE": site.namespace}
         while any(site.held(name) for name in pods):
-            assert killed < 3, (tmp_path / "log").read_text()
             looked.clear()
-            with started(site, url, tmp_path) as process:
-                await until(lambda: looked.is_set() or process.poll() is not None)
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                process.send_signal(signal.SIGKILL)
-                await asyncio.to_thread(process.wait)
+            with running(tmp_path, environ, *argv) as keeper:
+                assert killed < 3, keeper.log
+                await until(lambda: looked.is_set() or keeper.process.poll() is not None)
+                assert keeper.process.poll() is None, keeper.log
+                keeper.process.send_signal(signal.SIGKILL)
+                await asyncio.to_thread(keeper.process.wait)
             killed += 1
     assert killed == 3
     assert {reason(site, name) for name in pods} == {WHY}

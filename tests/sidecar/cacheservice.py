@@ -18,6 +18,7 @@ from keeper.cache.writer import Writer
 from memoize import names
 from memoize.step import Step
 from tests.cluster import Cluster
+from tests.keeper.api.steps import container
 from tests.webhook.serving import api_client, certify
 
 HOST = "127.0.0.1"
@@ -77,10 +78,13 @@ def create_pod(cluster: Cluster, namespace: str, account: str, name: str, step: 
             "metadata": {
                 "name": name,
                 "namespace": namespace,
-                "labels": {argo.WORKFLOW_LABEL: step.workflow},
+                "labels": {argo.WORKFLOW_LABEL: step.workflow, names.RESULT: names.RESULT_IN_POD},
                 "annotations": annotations,
             },
-            "spec": {"serviceAccountName": account, "containers": [{"name": "main", "image": "x"}]},
+            "spec": {
+                "serviceAccountName": account,
+                "containers": [{"name": "main", "image": "x"}, container("-c", "2000", "-t", "2000")],
+            },
         }
     )
     assert status == 201, body

@@ -94,7 +94,7 @@ def installed(
     environment = {"KUBECONFIG": str(kubeconfig)}
     with started(f"{name}-server", "webhook", [*words, *flags], directory, environment) as server:
         this = Installed(cluster, server, name)
-        _configure(cluster, this, made.ca.certificate)
+        _configure(cluster, this, made.ca_pem)
         try:
             _until_it_holds(this, _in_front(this, caches))
             yield this

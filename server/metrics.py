@@ -65,6 +65,10 @@ class Metrics:
             "lastHitTimestamps of entries that were renewed, or not, by reason code.",
             ["reason"],
         )
+        self._certificate_expiry = self._gauge(
+            "stepmemo_certificate_expiry_timestamp_seconds",
+            "When the certificate that is served ends, in seconds since 1970; 0 while there is none.",
+        )
         self._breaker = self._gauge(
             "stepmemo_breaker_open", "1 while containers of our image cannot be started in step Pods, else 0."
         )
@@ -133,6 +137,10 @@ class Metrics:
         """Have every scrape ask how many entries the view knows, and whether it is in sync."""
         self._entries.set_function(entries)
         self._in_sync.set_function(in_sync)
+
+    def show_certificate(self, expiry: Callable[[], float]) -> None:
+        """Have every scrape ask when the certificate that is served ends."""
+        self._certificate_expiry.set_function(expiry)
 
     def render(self) -> bytes:
         """All of it in Prometheus' text format."""

@@ -68,12 +68,13 @@ async def _serve(given: Settings) -> None:
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
         serving = ServingCertificate(chosen.cert_dir)
         serving.reload()
+        metrics.show_certificate(lambda: serving.expiry)
         wiring = _wiring(api, chosen, lookups, events, metrics)
 
         def problem() -> str:
             serving.reload()  # ready means: with what the Secret holds now, not a second later
-            if not serving.loaded:
-                return serving.problem
+            if serving.unready:
+                return serving.unready
             if wiring and not serving.authority:
                 return (
                     f"no {AUTHORITY_FILE} in {chosen.cert_dir}, and steps could not trust the cache service"
@@ -136,8 +137,13 @@ def _certificates(api: ApiClient, chosen: Settings) -> Certificates:
         api,
         namespace=chosen.namespace,
         secret=chosen.secret,
+        ca_secret=chosen.ca_secret,
         configuration=chosen.webhook_configuration,
-        names=pki.service_names(chosen.service, chosen.namespace),
+        names=[
+            name
+            for service in (chosen.service, chosen.keeper_service)
+            for name in pki.service_names(service, chosen.namespace)
+        ],
         directory=chosen.cert_dir,
     )
 

@@ -50,6 +50,9 @@ class Settings:
     secret: str = setting(
         "secret", values.SUBDOMAIN, "stepmemo-certs", "the Secret that holds the certificate"
     )
+    ca_secret: str = setting(
+        "ca-secret", values.SUBDOMAIN, "stepmemo-ca", "the Secret that holds the CA's private key"
+    )
     webhook_configuration: str = setting(
         "webhook-configuration",
         values.SUBDOMAIN,
@@ -62,6 +65,12 @@ class Settings:
         values.one_of("service", "direct"),
         "service",
         "service: the server looks up and stores; direct: each step reaches its ConfigMaps itself",
+    )
+    keeper_service: str = setting(
+        "keeper-service",
+        values.LABEL,
+        "stepmemo-keeper",
+        "the keeper's Service in the same Namespace, which the certificate is for too",
     )
     service_url: str = setting(
         "service-url",

@@ -198,7 +198,7 @@ def test_rights_are_those_that_are_used_and_no_others() -> None:
         "admissionregistration.k8s.io/mutatingwebhookconfigurations/stepmemo": ["list", "watch", "patch"],
     }
     assert permissions("Role") == {
-        f"/secrets/{DEFAULTS['secret']}": ["get", "update"],
+        f"/secrets/{DEFAULTS['secret']}/{DEFAULTS['ca-secret']}": ["list", "watch", "update"],
         "/secrets": ["create"],
         "/pods": ["get"],
     }

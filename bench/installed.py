@@ -99,7 +99,7 @@ def installed(
 
     with program("keeper", keeper, *flags) as keeps, program("webhook", webhook) as admits:
         this = Installed(cluster, admits, keeps, name)
-        _configure(cluster, this, made.ca.certificate)
+        _configure(cluster, this, made.ca_pem)
         try:
             _until_it_holds(this, _in_front(this, caches))
             yield this

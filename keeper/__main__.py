@@ -81,12 +81,13 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         # 2. What it serves. Ready means that sidecars are served, and who stands by does that as well.
         certificates = _certificates(api, chosen)
         serving = ServingCertificate(chosen.cert_dir)
+        metrics.show_certificate(lambda: serving.expiry)
 
         def problem() -> str:
             serving.reload()
             if certificates and certificates.problem:
                 return certificates.problem
-            return "" if serving.loaded else serving.problem
+            return serving.unready
 
         listener = Listener(metrics, problem, lambda: breaker.notice)
         service = Service(api, view.read, writer, metrics.service_requests, namespaces=chosen.namespaces)

@@ -9,6 +9,8 @@ import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,24 @@ async def read(api: ApiClient, path: str, *, seconds: float, query: Sequence[tup
     with _as_api_errors():
         response = await _begin(api, "GET", path, aiohttp.ClientTimeout(total=seconds), query)
         return await response.read()
+
+
+async def date(api: ApiClient, *, seconds: float) -> datetime:
+    """The API server's clock: the Date of its answer, whatever that is; an ApiError for none in `seconds`."""
+    with _as_api_errors():
+        response = await api.call_api(
+            "/version",
+            "GET",
+            auth_settings=["BearerToken"],
+            _preload_content=False,
+            _request_timeout=aiohttp.ClientTimeout(total=seconds),
+        )
+        await response.read()
+    try:
+        found = parsedate_to_datetime(response.headers["Date"])
+        return found.replace(tzinfo=UTC)  # always GMT (RFC 9110, section 5.6.7)
+    except (KeyError, ValueError):
+        raise Unreadable("the answer has no Date") from None
 
 
 def parsed(text: bytes) -> Json:

@@ -77,6 +77,7 @@ class Reflector:
         *,
         name: str,
         selector: str = "",
+        fields: str = "",
         page: int = 500,
         clock: Callable[[], float] = time.monotonic,
         pause: float = 1.0,
@@ -86,6 +87,7 @@ class Reflector:
     ) -> None:
         self._api, self._path, self._handler, self._name = api, path, handler, name
         self._selected = [("labelSelector", selector)] if selector else []
+        self._selected += [("fieldSelector", fields)] if fields else []
         self._page, self._clock = page, clock
         self._backoff = Backoff(pause, pause * _LONGEST_PAUSE)
         self._watch_seconds, self._silence, self._on_synced = watch_seconds, silence, on_synced
@@ -93,6 +95,8 @@ class Reflector:
         """Where the watch goes on; empty where a list has to come first."""
         self.in_sync = False
         self.heard = -math.inf
+        self.trouble: ApiError | None = None
+        """What the last attempt failed with; None once a watch is open."""
 
     async def run(self) -> None:
         """Follow the collection for ever; every error is said in the log and tried again."""
@@ -112,7 +116,7 @@ class Reflector:
         except ApiError as error:
             if not (isinstance(error, TooManyRequests | Unavailable) and error.status in _RESUMED):
                 self._version = ""
-            wish = min(error.retry_after, _LONGEST_WISH)
+            self.trouble, wish = error, min(error.retry_after, _LONGEST_WISH)
             _log.warning("cannot watch %s", self._name, extra={"fields": {"error": str(error)}})
         except Exception:
             self._version = ""
@@ -151,6 +155,7 @@ class Reflector:
         ]
         async with client.watch(self._api, self._path, query, silence=self._silence) as events:
             opened = self.heard = self._clock()
+            self.trouble = None
             if not self.in_sync:
                 self.in_sync = True
                 self._on_synced()

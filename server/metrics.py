@@ -66,6 +66,10 @@ class Metrics:
             "lastHitTimestamps of entries that were renewed, or not, by reason code.",
             ["reason"],
         )
+        self._certificate_expiry = self._gauge(
+            "stepmemo_certificate_expiry_timestamp_seconds",
+            "When the certificate that is served ends, in seconds since 1970; 0 while there is none.",
+        )
         self._breaker = self._gauge(
             "stepmemo_breaker_open", "1 while containers of our image cannot be started in step Pods, else 0."
         )
@@ -154,6 +158,10 @@ class Metrics:
         self._gauge(
             "stepmemo_keeper_ready", "1 while this keeper would decide a Pod soon that is gated now, else 0."
         ).set_function(ready)
+
+    def show_certificate(self, expiry: Callable[[], float]) -> None:
+        """Have every scrape ask when the certificate that is served ends."""
+        self._certificate_expiry.set_function(expiry)
 
     def render(self) -> bytes:
         """All of it in Prometheus' text format."""

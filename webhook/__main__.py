@@ -67,13 +67,14 @@ async def _serve(given: Settings) -> None:
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
         serving = ServingCertificate(chosen.cert_dir)
         serving.reload()
+        metrics.show_certificate(lambda: serving.expiry)
         service = chosen.access == "service"
         keeper = KeeperWatch(api, chosen.namespace) if service else None
 
         def problem() -> str:
             serving.reload()  # ready means: with what the Secret holds now, not a second later
-            if not serving.loaded:
-                return serving.problem
+            if serving.unready:
+                return serving.unready
             if service and not serving.authority:
                 return f"no {AUTHORITY_FILE} in {chosen.cert_dir}, and steps could not trust the keeper"
             return certificates.problem if certificates else ""
@@ -119,6 +120,7 @@ def _certificates(api: ApiClient, chosen: Settings) -> Certificates:
         api,
         namespace=chosen.namespace,
         secret=chosen.secret,
+        ca_secret=chosen.ca_secret,
         configuration=chosen.webhook_configuration,
         names=[
             name

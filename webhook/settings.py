@@ -40,7 +40,7 @@ class Settings:
         "namespace",
         values.LABEL,
         "stepmemo",
-        "the server's own Namespace, of its Services, Secret and Lease too",
+        "the server's own Namespace, of its Services, Secrets and Lease too",
     )
     pod_name: str = setting(
         "pod-name",
@@ -53,6 +53,9 @@ class Settings:
     )
     secret: str = setting(
         "secret", values.SUBDOMAIN, "stepmemo-certs", "the Secret that holds the certificate"
+    )
+    ca_secret: str = setting(
+        "ca-secret", values.SUBDOMAIN, "stepmemo-ca", "the Secret that holds the CA's private key"
     )
     webhook_configuration: str = setting(
         "webhook-configuration",

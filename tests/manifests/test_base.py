@@ -238,8 +238,9 @@ def test_the_webhook_has_the_rights_that_it_uses_and_no_others() -> None:
         "/events": ["create"],
         "admissionregistration.k8s.io/mutatingwebhookconfigurations/stepmemo": ["list", "watch", "patch"],
     }
+    certs = f"/secrets/{defaults(WEBHOOK)['secret']}/{defaults(WEBHOOK)['ca-secret']}"
     assert permissions(render(BASE), "Role", WEBHOOK) == {
-        f"/secrets/{defaults(WEBHOOK)['secret']}": ["get", "update"],
+        certs: ["list", "watch", "update"],
         "/secrets": ["create"],
         f"coordination.k8s.io/leases/{KEEPER}": ["list", "watch"],
         "/pods": ["get"],
@@ -259,7 +260,7 @@ def test_the_keeper_has_the_rights_that_it_uses_and_no_others() -> None:
     assert permissions(render(BASE), "Role", KEEPER) == {
         f"coordination.k8s.io/leases/{KEEPER}": ["get", "update"],
         "coordination.k8s.io/leases": ["create"],
-        f"/secrets/{defaults(KEEPER)['secret']}": ["get"],
+        f"/secrets/{defaults(KEEPER)['secret']}": ["list", "watch"],
     }
 
 

@@ -170,7 +170,7 @@ async def recording(cluster: Cluster, namespace: str, directory: Path) -> AsyncI
         path = webhook["clientConfig"]["service"]["path"]
         webhook["clientConfig"] = {
             "url": f"https://localhost:{runner.addresses[0][1]}{path}",
-            "caBundle": base64.b64encode(authority.ca.certificate).decode(),
+            "caBundle": base64.b64encode(authority.ca_pem).decode(),
         }
         webhook["failurePolicy"] = "Fail"
         here = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [namespace]}

@@ -102,6 +102,14 @@ def test_states_go_up_and_down() -> None:
     assert found["stepmemo_view_entries", frozenset()] == 50_000
 
 
+def test_the_end_of_the_certificate_is_asked_for_at_each_scrape() -> None:
+    metrics, end = Metrics(), 0.0
+    metrics.show_certificate(lambda: end)
+    for end in (0.0, 1.8e9):
+        found = samples(metrics)
+        assert found["stepmemo_certificate_expiry_timestamp_seconds", frozenset()] == end
+
+
 def test_every_name_begins_with_ours_and_two_servers_do_not_share_counters() -> None:
     one, other = Metrics(), Metrics()
     one.event_dropped()

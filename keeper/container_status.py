@@ -45,7 +45,6 @@ class Container(NamedTuple):
     """A container of ours. `at`: since when it runs, or when it ended, by its node's clock."""
 
     name: str
-    image: str
     state: State
     why: str = ""
     at: datetime | None = None
@@ -89,11 +88,42 @@ def look(pod: Mapping[str, Any]) -> InjectedContainers:
 def _ours(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[Container]:
     reported = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     by_name = {one["name"]: one.get("state") or {} for one in reported}
-    for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
-        name = container["name"]
-        if name in names.CONTAINERS:
-            # The image as the Pod says it: a status names it as the runtime does.
-            yield Container(name, container.get("image", ""), *_state(by_name.get(name, {})))
+    for container in of_ours(spec):
+        yield Container(container["name"], *_state(by_name.get(container["name"], {})))
+
+
+def of_ours(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The containers that admission put into a Pod with this spec."""
+    every = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    return (container for container in every if is_ours(container))
+
+
+def is_ours(container: Mapping[str, Any]) -> bool:
+    """Whether admission put this container there.
+
+    Not by its image: while the server is upgraded there are two.
+    """
+    command = container.get("command")
+    return (
+        container.get("name") in names.CONTAINERS
+        and isinstance(command, list)
+        and command[:1] == [names.IMAGE_ENTRYPOINT]
+    )
+
+
+def looks_up(container: Mapping[str, Any]) -> bool:
+    """Whether a container of ours looks the key up.
+
+    CHECK_CONTAINER does if it starts Python; else it only delivers the entrypoint. CAPTURE_CONTAINER does
+    with the image volume, and has a time for it then (`-c`).
+    """
+    command = container["command"]
+    return "--" in command if container["name"] == names.CHECK_CONTAINER else "-c" in command
+
+
+def stores(container: Mapping[str, Any]) -> bool:
+    """Whether a container of ours stores the outputs; it has a time for that (`-t`)."""
+    return container["name"] == names.CAPTURE_CONTAINER and "-t" in container["command"]
 
 
 def _state(state: Mapping[str, Any]) -> tuple[State, str, datetime | None]:

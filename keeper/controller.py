@@ -11,6 +11,7 @@ to. What fails is tried again with longer and longer pauses; a gated Pod that co
 """
 
 import asyncio
+import logging
 import math
 import random
 import time
@@ -55,12 +56,16 @@ from kube.fair_queue import FairQueue
 from kube.leader_election import Lease
 from kube.rate_limiter import RateLimiter
 from kube.reflector import WATCH_IDLE_TIMEOUT
+from memoize import names, plan
+from memoize.keeper_status import EVERY, KeeperStatus, Namespaces
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.events import Events
 from server.lookups import Lookups
 from server.metrics import Metrics
 
+LEASE = "stepmemo-keeper"
+"""The name of the Lease of all replicas, in the server's own Namespace."""
 WATCH_GRACE = 10.0
 """Seconds beyond those that a reflector itself waits for an event, after which it is taken to hang."""
 NOT_READY_AFTER = 5.0
@@ -82,14 +87,15 @@ _RECORDS_FULL = Outcome(Reason.RECORDS_FULL, "its Namespace has more step Pods t
 
 Json = dict[str, Any]
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class KeeperSettings:
     """How gated Pods are kept. Times are in seconds."""
 
     lease_namespace: str
-    lease: str = "stepmemo-keeper"
-    """The Lease of all replicas, by namespace and name."""
+    lease: str = LEASE
     namespaces: Sequence[str] = ()
     """Those whose Pods are kept; none means all."""
     gate_timeout: float = 30.0
@@ -136,7 +142,14 @@ class Keeper:
         self._acted = False
         requests = Requests(api, RateLimiter(settings.requests_per_second, clock))
         self._lease = Lease(
-            api, settings.lease_namespace, settings.lease, identity, may_lead=self._may_lead, clock=clock
+            api,
+            settings.lease_namespace,
+            settings.lease,
+            identity,
+            may_lead=self._may_lead,
+            annotation=names.KEEPER_STATUS,
+            says=self._says,
+            clock=clock,
         )
         self._single_flight = SingleFlight(
             gate_timeout=timedelta(seconds=settings.gate_timeout),
@@ -187,7 +200,7 @@ class Keeper:
 
     @property
     def ready(self) -> bool:
-        """Whether a Pod that is gated now will be decided soon: here, or by the replica that acts."""
+        """Whether a Pod that is gated now will be decided soon, if this replica acts."""
         now = self._clock()
         return (
             self._view.in_sync
@@ -195,8 +208,36 @@ class Keeper:
             and all(one.in_sync for one in self._reflectors)
             and self._watches_pods(now)
             and now < self._last_progress + NOT_READY_AFTER
-            and self._lease.has_leader
         )
+
+    @property
+    def acts(self) -> bool:
+        """Whether this replica is the one that acts."""
+        return self._lease.is_leader
+
+    @property
+    def status(self) -> KeeperStatus:
+        """What admission goes by while this replica acts; each renewal of the Lease carries it."""
+        kept = self._settings.namespaces
+        return KeeperStatus(
+            ready=self.ready,
+            # Never `Namespaces.of`, which tells many as all: a Pod that is gated where nobody looks hangs.
+            keeps=Namespaces(frozenset(kept)) if kept else EVERY,
+            wait_seconds=int(self._settings.single_flight_timeout),
+            plans=plan.READS,
+            backlogged=Namespaces.of(self.backlogged),
+            stopped=Namespaces.of(self._breaker.stopped),
+            trial=Namespaces.of(self._breaker.trial),
+            troubled=self._breaker.troubled,
+        )
+
+    def _says(self) -> str:
+        """The status as text. A bug in it must not end the Lease: then gated Pods would be left to nobody."""
+        try:
+            return self.status.to_json()
+        except Exception:
+            _log.exception("cannot say how the keeper is")
+            return KeeperStatus().to_json()
 
     async def run(self) -> None:
         """Keep for ever; when cancelled, leave the Lease to another replica."""

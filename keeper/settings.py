@@ -1,20 +1,57 @@
-"""The settings of the keeper."""
+"""The settings of `python -m keeper`, in the order of --help; docs/configuration.md is made from them."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from server import values
+from memoize.keeper_status import KeeperStatus, Namespaces
+from server import settings, values
 from server.settings import setting
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceMode:
-    """How steps are decided from outside of their Pods (`--access service`). Times are in seconds."""
+class Settings:
+    """What the keeper was told. Times are in seconds."""
 
+    listen: tuple[str, int] = setting(
+        "listen", values.ADDRESS, ":8443", "the address to serve on; without a host, every address"
+    )
+    shutdown_delay: float = setting(
+        "shutdown-delay",
+        values.seconds("0s", "60s"),
+        "5s",
+        "how long to go on serving after SIGTERM, until no endpoint names this Pod any more",
+    )
+    certs: str = setting(
+        "certs",
+        values.one_of("cluster", "files"),
+        "cluster",
+        "cluster: serve the certificate in the Secret, which the webhook keeps; files: what is in --cert-dir",
+    )
+    cert_dir: Path = setting(
+        "cert-dir",
+        values.DIRECTORY,
+        "/run/stepmemo/certs",
+        "where tls.crt, tls.key and ca.crt are (files) or are written to (cluster)",
+    )
+    state_dir: Path = setting(
+        "state-dir",
+        values.DIRECTORY,
+        "/run/stepmemo/state",
+        "where it is written down how the last starts ended; must outlive the container, not the Pod",
+    )
+    namespace: str = setting(
+        "namespace", values.LABEL, "stepmemo", "the server's own Namespace, of the Lease and the Secret too"
+    )
+    secret: str = setting(
+        "secret", values.SUBDOMAIN, "stepmemo-certs", "the Secret that holds the certificate"
+    )
     namespaces: tuple[str, ...] = setting(
         "namespaces",
         values.LABELS,
         "",
-        "the Namespaces whose steps the server decides from outside of their Pods; empty: all of them",
+        "the Namespaces whose steps are decided from outside of their Pods; empty: all of them",
     )
     gate_timeout: float = setting(
         "gate-timeout",
@@ -46,3 +83,28 @@ class ServiceMode:
         "10m",
         "the shortest time between two updates of an entry's lastHitTimestamp",
     )
+    log_format: str = setting("log-format", values.one_of("text", "json"), "text", "how log lines look")
+
+
+DECLARED = {one.flag: one for one in settings.declared(Settings)}
+"""Every setting by its flag."""
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """The settings; SettingsError with everything that is wrong with them."""
+    return settings.parse(
+        Settings,
+        argv,
+        environ,
+        _conflicts,
+        program="python -m keeper",
+        description="The keeper of stepmemo: decides gated step Pods, stores outputs, serves sidecars.",
+    )
+
+
+def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with values that could be read."""
+    kept = Namespaces(frozenset(read.get("namespaces", ())))
+    told = KeeperStatus.from_json(KeeperStatus(keeps=kept).to_json())
+    if told is None or told.keeps != kept:
+        yield f"{DECLARED['namespaces']}: too many to be told to admission, which would gate no Pod"

@@ -34,6 +34,8 @@ _BYTES_OF_AN_OBJECT = 200
 """What Python takes for a JSON object or list, its text aside: `{"name":"a"}` is 12 characters."""
 _TERMINAL = ("Succeeded", "Failed")
 _ANNOUNCED = "it was to run already"
+_SHOWN = 100
+"""Characters of what is wrong with a plan."""
 
 
 class Phase(Enum):
@@ -257,8 +259,9 @@ def _decided(pod: StepPod | NotAStep) -> dict[str, Any] | Outcome:
         plan = Plan.from_json(str(pod.annotations.get(names.PLAN, "")))
         created_at = _time(str(pod.pod["metadata"].get("creationTimestamp", "")))
         until = created_at + timedelta(seconds=plan.wait_seconds)
-    except (ValueError, RecursionError, OverflowError):
-        return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is not a plan")
+    except (ValueError, RecursionError, OverflowError) as error:
+        # Of a version that is not read, too: admission of another release wrote it, and the Pod is let run.
+        return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN}: {str(error)[:_SHOWN]}")
     step = step_of(pod, gc=plan.gc)
     if isinstance(step, Outcome):
         return step

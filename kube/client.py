@@ -10,6 +10,8 @@ import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+"""Of Kubernetes' own kinds alone: lists are merged by the names of their elements."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 """Accept header that spares us the rest of an object: a Workflow may well weigh a megabyte …"""
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -45,9 +48,10 @@ Go type (ObjectMeta in k8s.io/apimachinery)."""
 Json = dict[str, Any]
 
 
-async def connect() -> ApiClient:
+async def connect(user_agent: str = "stepmemo-webhook") -> ApiClient:
     """A client by kubectl's rules: $KUBECONFIG or ~/.kube/config, else the Pod's service account.
 
+    The API server takes `user_agent` for the field manager of what is written.
     Unavailable where there is neither, or it cannot be read. The caller closes it.
     """
     configuration = Configuration()
@@ -62,7 +66,7 @@ async def connect() -> ApiClient:
     # whoever sends many requests bounds them himself.
     configuration.connection_pool_maxsize = 0
     api = ApiClient(configuration)
-    api.user_agent = "stepmemo-webhook"
+    api.user_agent = user_agent
     return api
 
 
@@ -116,6 +120,24 @@ async def read(
         text = await _received(response, most_bytes)
     cost.charge(bytes=len(text))
     return text
+
+
+async def date(api: ApiClient, *, seconds: float) -> datetime:
+    """The API server's clock: the Date of its answer, whatever that is; an ApiError for none in `seconds`."""
+    with _as_api_errors():
+        response = await api.call_api(
+            "/version",
+            "GET",
+            auth_settings=["BearerToken"],
+            _preload_content=False,
+            _request_timeout=aiohttp.ClientTimeout(total=seconds),
+        )
+        await response.read()
+    try:
+        found = parsedate_to_datetime(response.headers["Date"])
+        return found.replace(tzinfo=UTC)  # always GMT (RFC 9110, section 5.6.7)
+    except (KeyError, ValueError):
+        raise Unreadable("the answer has no Date") from None
 
 
 def parsed(text: bytes) -> Json:

@@ -73,6 +73,7 @@ class Reflector:
         name: str,
         selector: str = "",
         identity_only: bool = False,
+        fields: str = "",
         page: int = 500,
         clock: Callable[[], float] = time.monotonic,
         pause: float = 1.0,
@@ -83,6 +84,7 @@ class Reflector:
         self._api, self._path, self._handler, self._name = api, path, handler, name
         self._selected = [("labelSelector", selector)] if selector else []
         self._identity_only = identity_only
+        self._selected += [("fieldSelector", fields)] if fields else []
         self._page, self._clock = page, clock
         self._backoff = Backoff(pause, pause * _LONGEST_PAUSE)
         self._watch_seconds, self._silence, self._on_synced = watch_seconds, silence, on_synced
@@ -90,6 +92,8 @@ class Reflector:
         """Where the watch goes on; empty where a list has to come first."""
         self.in_sync = False
         self.heard = -math.inf
+        self.trouble: ApiError | None = None
+        """What the last attempt failed with; None once a watch is open."""
 
     async def run(self) -> None:
         """Follow the collection for ever; every error is said in the log and tried again."""
@@ -109,7 +113,7 @@ class Reflector:
         except ApiError as error:
             if not (isinstance(error, TooManyRequests | Unavailable) and error.status in _RESUMED):
                 self._version = ""
-            wish = min(error.retry_after, _LONGEST_WISH)
+            self.trouble, wish = error, min(error.retry_after, _LONGEST_WISH)
             _log.warning("cannot watch %s", self._name, extra={"fields": {"error": str(error)}})
         except Exception:
             self._version = ""
@@ -151,6 +155,7 @@ class Reflector:
             self._api, self._path, query, silence=self._silence, accept=accept, parse=parse
         ) as events:
             opened = self.heard = self._clock()
+            self.trouble = None
             if not self.in_sync:
                 self.in_sync = True
                 self._on_synced()

@@ -85,7 +85,8 @@ class KeeperStatus:
             if not lists[longest]:
                 # Only the Namespaces kept are left, which somebody listed in a flag: nobody is gated then.
                 return KeeperStatus(plans=self.plans)._text()
-            told = replace(told, **{longest: EVERY})
+            wider: dict[str, Any] = {longest: EVERY}
+            told = replace(told, **wider)
         return text
 
     def _text(self) -> str:

@@ -59,6 +59,10 @@ class Reason(StrEnum):
     """Neither check nor capture can be put into this Pod without changing what it does."""
     IMAGE_BROKEN = "ImageBroken"
     """Our image could not be started in other Pods, so nothing is injected until it can."""
+    KEEPER_UNAVAILABLE = "KeeperUnavailable"
+    """No keeper acts, and only an answer from one would have helped this Pod."""
+    NAMESPACE_NOT_KEPT = "NamespaceNotKept"
+    """The keeper was told to keep other Namespaces."""
 
     # Steps: the look-up, at the keeper or inside the Pod
     HIT = "Hit"

@@ -37,6 +37,8 @@ TOLD = frozenset(
         Reason.NO_ROOM,
         Reason.CANNOT_WRAP_COMMAND,
         Reason.IMAGE_BROKEN,
+        Reason.KEEPER_UNAVAILABLE,
+        Reason.NAMESPACE_NOT_KEPT,
         Reason.API_UNAVAILABLE,
     }
 )

@@ -1,7 +1,8 @@
 """What /metrics tells: decisions and outcomes by reason, times, what was dropped or not read."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -71,6 +72,10 @@ class Metrics:
             "lastHitTimestamps of entries that were renewed, or not, by reason code.",
             ["reason"],
         )
+        self._certificate_expiry = self._gauge(
+            "stepmemo_certificate_expiry_timestamp_seconds",
+            "When the certificate that is served ends, in seconds since 1970; 0 while there is none.",
+        )
         self._breaker = self._gauge(
             "stepmemo_breaker_open", "1 while containers of our image cannot be started in step Pods, else 0."
         )
@@ -79,6 +84,12 @@ class Metrics:
         )
         self._kept_bytes = self._gauge(
             "stepmemo_view_kept_bytes", "Memory that caches take which were read and have not changed since."
+        )
+        self._keeper = Gauge(
+            "stepmemo_keeper_state",
+            "1 for the state that admission finds the keeper in, 0 for the others.",
+            ["state"],
+            registry=self._registry,
         )
         self._in_sync = self._gauge(
             "stepmemo_view_in_sync", "1 while the view of the caches is in sync, else 0."
@@ -137,6 +148,11 @@ class Metrics:
         """Count one step Pod that was deleted since a container of ours could not start."""
         self._breaker_deleted.inc()
 
+    def show_keeper_state(self, states: Iterable[str], state: Callable[[], str]) -> None:
+        """Have every scrape ask which of these states the keeper is in."""
+        for one in states:
+            self._keeper.labels(one).set_function(partial(_is, state, one))
+
     def show_view(self, kept_bytes: Callable[[], int], in_sync: Callable[[], bool]) -> None:
         """Have every scrape ask how much memory the view takes, and whether it is in sync."""
         self._kept_bytes.set_function(kept_bytes)
@@ -146,6 +162,19 @@ class Metrics:
         """Have every scrape ask how many Pods wait for the keeper, and for how many seconds the oldest."""
         self._queue_depth.set_function(depth)
         self._queue_oldest.set_function(oldest)
+
+    def show_keeper(self, acts: Callable[[], bool], ready: Callable[[], bool]) -> None:
+        """Have every scrape ask whether this keeper acts, and whether it is ready for gated Pods."""
+        self._gauge("stepmemo_keeper_acts", "1 in the keeper that holds the Lease, else 0.").set_function(
+            acts
+        )
+        self._gauge(
+            "stepmemo_keeper_ready", "1 while this keeper would decide a Pod soon that is gated now, else 0."
+        ).set_function(ready)
+
+    def show_certificate(self, expiry: Callable[[], float]) -> None:
+        """Have every scrape ask when the certificate that is served ends."""
+        self._certificate_expiry.set_function(expiry)
 
     def render(self) -> bytes:
         """All of it in Prometheus' text format."""
@@ -161,6 +190,10 @@ class Metrics:
         self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
     ) -> Histogram:
         return Histogram(name, text, labels, buckets=buckets, registry=self._registry)
+
+
+def _is(state: Callable[[], str], one: str) -> bool:
+    return state() == one
 
 
 _LONGEST_STEP = 30 * 86_400.0

@@ -20,7 +20,7 @@ PAUSE = 1.0
 _REQUEST_SECONDS = 5.0
 _FINAL = (403, 404)
 """Answers that asking again does not change."""
-_ALLOW = "allow the server to get Pods in its own Namespace, as manifests/base/rbac.yaml does"
+_ALLOW = "allow the server to get Pods in its own Namespace, as manifests/base/webhook-rbac.yaml does"
 _INSTEAD = "or name the image with --image (STEPMEMO_IMAGE)"
 
 

@@ -7,13 +7,11 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 from kubernetes_asyncio.client import ApiClient
 
 from certs import pki
 from certs.cluster import Certificates
-from keeper.wiring import Wiring
 from kube import client
 from kube.errors import ApiError
 from server import logs
@@ -26,15 +24,16 @@ from server.program import signals, until_first_ends
 from server.settings import SettingsError
 from server.tls import AUTHORITY_FILE, ServingCertificate
 from webhook import settings
-from webhook.admission import Admission, Outside
+from webhook.admission import Admission
 from webhook.hooks import Hooks
 from webhook.inject import preflight
 from webhook.inject.containers import InjectSettings, Service
+from webhook.keeper_watch import STATES, KeeperWatch
 from webhook.pods.delivery import Delivery
 from webhook.settings import Settings
 
 CONTAINER = "webhook"
-"""The server's container in its Pod, in manifests/base/deployment.yaml."""
+"""Its container in its Pod, in manifests/base."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,49 +67,42 @@ async def _serve(given: Settings) -> None:
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
         serving = ServingCertificate(chosen.cert_dir)
         serving.reload()
-        wiring = _wiring(api, chosen, lookups, events, metrics)
+        metrics.show_certificate(lambda: serving.expiry)
+        service = chosen.access == "service"
+        keeper = KeeperWatch(api, chosen.namespace) if service else None
 
         def problem() -> str:
             serving.reload()  # ready means: with what the Secret holds now, not a second later
-            if not serving.loaded:
-                return serving.problem
-            if wiring and not serving.authority:
-                return (
-                    f"no {AUTHORITY_FILE} in {chosen.cert_dir}, and steps could not trust the cache service"
-                )
+            if serving.unready:
+                return serving.unready
+            if service and not serving.authority:
+                return f"no {AUTHORITY_FILE} in {chosen.cert_dir}, and steps could not trust the keeper"
             return certificates.problem if certificates else ""
 
         def injected() -> InjectSettings:
-            if not wiring:
+            if not service:
                 return chosen.inject
             return replace(chosen.inject, service=Service(chosen.cache_service_url, serving.authority))
 
-        if wiring:
-            follow = timedelta(seconds=chosen.service_mode.single_flight_timeout)
-            outside = Outside(wiring.view, wiring.keeper, follow)
-            admission = Admission(lookups, events, chosen.validate, injected, wiring.refused, outside)
-        else:
-            admission = Admission(lookups, events, chosen.validate, injected)
-        listener = Listener(metrics, problem, wiring.notice if wiring else str)
+        status = (lambda: keeper.status) if keeper else None
+        admission = Admission(lookups, events, chosen.validate, injected, status)
+        # Admission goes on without a keeper, so it is no problem of ours.
+        listener = Listener(metrics, problem, (lambda: f"keeper: {keeper.state}") if keeper else str)
         Hooks(admission.workflow, admission.pod, metrics).add_to(listener.app)
-        if wiring:
-            wiring.service.add_to(listener.app)
+        if keeper:
+            metrics.show_keeper_state(STATES, lambda: keeper.state)
         background = [
             events.run(),
             serving.follow(),
             *([certificates.run()] if certificates else []),
-            *(wiring.work() if wiring else []),
+            *([keeper.run()] if keeper else []),
         ]
         listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
         # A full collection walks all that was imported, some 50 ms in which nobody is answered: a p99 of its
         # own. None of it will ever be garbage.
         gc.collect()
         gc.freeze()
-        try:
-            await until_first_ends(listening, *background)
-        finally:
-            if wiring:
-                await wiring.close()
+        await until_first_ends(listening, *background)
 
 
 async def _prepared(api: ApiClient, chosen: Settings) -> Settings:
@@ -123,21 +115,18 @@ async def _prepared(api: ApiClient, chosen: Settings) -> Settings:
     return replace(chosen, inject=inject)
 
 
-def _wiring(
-    api: ApiClient, chosen: Settings, lookups: Lookups, events: Events, metrics: Metrics
-) -> Wiring | None:
-    if chosen.access == "direct":
-        return None
-    return Wiring(api, chosen.service_mode, chosen.namespace, chosen.inject.image, lookups, events, metrics)
-
-
 def _certificates(api: ApiClient, chosen: Settings) -> Certificates:
     return Certificates(
         api,
         namespace=chosen.namespace,
         secret=chosen.secret,
+        ca_secret=chosen.ca_secret,
         configuration=chosen.webhook_configuration,
-        names=pki.service_names(chosen.service, chosen.namespace),
+        names=[
+            name
+            for service in (chosen.service, chosen.keeper_service)
+            for name in pki.service_names(service, chosen.namespace)
+        ],
         directory=chosen.cert_dir,
     )
 

@@ -1,25 +1,29 @@
 """One review in, one outcome out: looks up what is needed, and lets the pure modules decide.
 
-Answer, log line, metric and Event are made from the outcome (server.py); nothing here knows HTTP.
+Answer, log line, metric and Event are made from the outcome (hooks.py); nothing here knows HTTP.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Any
 
 from argo import artifact_gc, templates
 from argo import names as argo
 from argo.fields import FieldError
 from argo.steppod import NotAStep, StepPod
 from kube.jsonpatch import Op
-from memoize.keeper_status import Known
+from memoize.keeper_status import KeeperStatus
 from memoize.opt_in import Mode
 from memoize.reasons import Reason
 from server.events import TOLD, Events
 from server.lookups import Lookups
+from server.rate_limit import Limits
+from webhook import keeper_state
 from webhook.inject.containers import InjectSettings
 from webhook.inject.patch import inject
+from webhook.keeper_state import Injection
 from webhook.pods import decision, gating, room, traces
 from webhook.pods.decision import MemoizedStep, Skip
 from webhook.review import Request
@@ -35,6 +39,15 @@ WORKFLOW_OPERATIONS: Mapping[str, frozenset[str]] = {
 
 The controller updates a Workflow at every step, so updates of these are none of our business.
 """
+
+GATED_RATE, GATED_BURST = 50.0, 500
+"""Pods of one Namespace that a replica gates in a second, and at once. The keeper's word that a Namespace has
+too many comes a second or two later, and a Namespace is not to fill its queue in that time."""
+TRIAL_SECONDS = 10.0
+"""Between two Pods that a replica injects into in a Namespace where the image could not be started. While it
+still cannot, each costs its step two minutes."""
+_NAMESPACES = 1000
+"""Namespaces for which these are counted; the one not seen for longest is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,37 +67,11 @@ class Outcome:
     """Of a Pod, the id of the node that it names."""
 
 
-class Keeper(Protocol):
-    """What admission has to know of the keeper."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether a Pod that is held now will be decided soon."""
-
-
-class View(Protocol):
-    """What admission has to know of the caches."""
-
-    def knows(self, namespace: str) -> bool:
-        """Whether every change of the Namespace's caches is heard of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What deciding steps outside of their Pods takes."""
-
-    view: View
-    keeper: Keeper
-    follow: timedelta
-    """How long a step may wait for an equal one."""
-
-
 class Admission:
     """The two webhooks' decisions, with the look-ups they need.
 
-    `settings` is asked anew for each Pod, since certificates change. `refused` says why the Pod of a step
-    (Namespace, node id, whether it is a dry run) must not be injected, "" where it may. Without `outside`
-    every step is decided inside its Pod.
+    `settings` is asked anew for each Pod, since certificates change. `keeper` gives what the keeper says of
+    itself, None while it is gone; without a `keeper` every step is decided inside its Pod.
     """
 
     def __init__(
@@ -93,12 +80,14 @@ class Admission:
         events: Events,
         validate: str,
         settings: Callable[[], InjectSettings],
-        refused: Callable[[str, str, bool], str] = lambda *_: "",
-        outside: Outside | None = None,
+        keeper: Callable[[], KeeperStatus | None] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lookups, self._events = lookups, events
-        self._validate, self._settings = validate, settings
-        self._refused, self._outside = refused, outside
+        self._validate, self._settings, self._keeper = validate, settings, keeper
+        self._gated = Limits(GATED_RATE, GATED_BURST, most=_NAMESPACES, clock=clock)
+        self._trials = Limits(1 / TRIAL_SECONDS, 1, most=_NAMESPACES, clock=clock)
 
     async def workflow(self, request: Request) -> Outcome:
         """Judge the memoize blocks of a Workflow or a template, and take opted-in ones over."""
@@ -124,7 +113,7 @@ class Admission:
         )
 
     async def pod(self, request: Request) -> Outcome:
-        """Hold a step Pod, watch it, inject into it, or leave it alone and say why. Never denies."""
+        """Gate a step Pod, let it run and be captured, inject into it, or leave it alone. Never denies."""
         if (request.group, request.kind, request.subresource, request.operation) != ("", "Pod", "", "CREATE"):
             return Outcome(Reason.NOT_A_STEP, "not an object that this webhook looks at")
         pod, cleared = traces.cleared(request.object or {})
@@ -143,21 +132,44 @@ class Admission:
         memoized = await self._classify(step)
         if isinstance(memoized, Skip):
             return Outcome(memoized.reason, memoized.detail)
-        pod = step.pod
-        match self._decide_gating(memoized):
-            case gating.Gate() as gate:
-                return _fitted(pod, Outcome(Reason.GATED, ops=gating.ops(pod, gate)), gating.written(gate))
-            case gating.RunAndCapture() as run:
-                outcome = Outcome(Reason.NOT_GATED, run.detail or "", ops=gating.ops(pod, run))
-                return _fitted(pod, outcome, gating.written(run))
+        status = self._keeper() if self._keeper else None
+        if self._keeper:
+            match gating.decide_gating(memoized, status, datetime.now(UTC)):
+                case gating.Gate() as gate:
+                    return self._gate(memoized, gate, dry_run)
+                case gating.RunAndCapture() as run:
+                    return _run_and_capture(memoized, run)
+                case Skip() as skip:
+                    return Outcome(skip.reason, skip.detail)
         settings = self._settings()
         injection = decision.plan_injection(memoized, settings.injection)
         if isinstance(injection, Skip):
             return Outcome(injection.reason, injection.detail)
-        if refused := self._refused(step.owner.namespace, step.node_id, dry_run):
+        if status and (refused := self._refused(status, step, dry_run)):
             return Outcome(Reason.IMAGE_BROKEN, refused)
-        ops = inject(pod, injection.plan, settings)
-        return _fitted(pod, Outcome(injection.reason, injection.detail, ops=ops), {})
+        ops = inject(step.pod, injection.plan, settings)
+        return _fitted(step.pod, Outcome(injection.reason, injection.detail, ops=ops), {})
+
+    def _gate(self, memoized: MemoizedStep, gate: gating.Gate, dry_run: bool) -> Outcome:
+        """Gate the Pod, if that is not one more than its Namespace may have gated now."""
+        if not dry_run and self._gated.take(memoized.pod.owner.namespace):
+            detail = f"the Namespace has more than {GATED_RATE:.0f} Pods gated in a second"
+            return _run_and_capture(memoized, gating.RunAndCapture(gate.plan, detail))
+        pod = memoized.pod.pod
+        outcome = Outcome(Reason.GATED, gate.detail, ops=gating.ops(pod, gate))
+        return _fitted(pod, outcome, gating.written(gate))
+
+    def _refused(self, status: KeeperStatus, step: StepPod, dry_run: bool) -> str:
+        """Why the Pod must not get containers of ours, "" where it may. A dry run is never the trial."""
+        namespace = step.owner.namespace
+        match keeper_state.injection(status, namespace, step.node_id):
+            case Injection.TROUBLED:
+                return "a container of ours could not start in this step's last Pod"
+            case Injection.STOPPED:
+                return "containers of ours cannot start in this Namespace; the keeper's log says why"
+            case Injection.TRIAL if not dry_run and self._trials.take(namespace):
+                return "whether containers of ours can start in this Namespace again is tried in another Pod"
+        return ""
 
     async def _classify(self, step: StepPod) -> Skip | MemoizedStep:
         if skip := decision.screen(step):
@@ -170,13 +182,11 @@ class Admission:
         deleted = await self._lookups.deletes_artifacts(step.owner) is not False
         return found.of_deleted_artifacts() if deleted else found
 
-    def _decide_gating(self, memoized: MemoizedStep) -> gating.Gate | gating.RunAndCapture | None:
-        here = self._outside
-        if here is None or not here.keeper.ready:
-            return None
-        now = datetime.now(UTC)
-        known = Known.FRESH if here.view.knows(memoized.pod.owner.namespace) else Known.UNKNOWN
-        return gating.decide_gating(memoized, known, now, here.follow)
+
+def _run_and_capture(memoized: MemoizedStep, run: gating.RunAndCapture) -> Outcome:
+    pod = memoized.pod.pod
+    outcome = Outcome(Reason.NOT_GATED, run.detail, ops=gating.ops(pod, run))
+    return _fitted(pod, outcome, gating.written(run))
 
 
 def _fitted(pod: Mapping[str, Any], outcome: Outcome, written: Mapping[str, str]) -> Outcome:

@@ -1,9 +1,9 @@
-"""The patch types that the devcluster takes: JSON Patch, JSON merge patch, for Pods some strategic merge.
+"""The patch types that the devcluster takes: JSON Patch, JSON merge patch and some of strategic merge patch.
 
 The API server applies JSON Patch with a Go library that is laxer than RFC 6902 in two places that callers
 can see: a `test` against null passes where the member is absent, and `replace` sets a member that is absent.
-Of strategic merge patch there is what takes a Pod's scheduling gates by their names. Server-side apply is
-left out: nothing here uses it.
+Of strategic merge patch, which Kubernetes' own kinds take, there is a list with a merge key, and in it
+`$patch: delete`; a patch with more is refused. Server-side apply is left out: nothing here uses it.
 """
 
 import copy
@@ -15,9 +15,12 @@ from devcluster.api.kinds import Kind, Object
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
-STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
-ACCEPTED = (JSON_PATCH, MERGE_PATCH)
-_MERGED_BY_NAME = "schedulingGates"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+
+_MERGE_KEYS = {"schedulingGates": "name"}
+"""The lists that a strategic merge patch merges here, by their field: what their items are known by
+(`patchMergeKey` of the Go type; kubernetes, staging/src/k8s.io/api/core/v1/types.go)."""
+_DIRECTIVE = "$patch"
 
 _GO_NAMES = {dict: "object", list: "array", str: "string", int: "number", float: "number", bool: "bool"}
 
@@ -28,7 +31,7 @@ class PatchError(Exception):
 
 def decode(content_type: str, body: bytes, kind: Kind) -> Any:
     """The decoded patch of a PATCH request; ApiError 400 or 415 if it is none."""
-    accepted = (*ACCEPTED, STRATEGIC_MERGE_PATCH) if kind.name == "Pod" else ACCEPTED
+    accepted = (JSON_PATCH, MERGE_PATCH) if kind.custom else (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
     if content_type not in accepted:
         raise errors.unsupported_patch(accepted)
     try:
@@ -54,8 +57,8 @@ def apply(content_type: str, patch: Any, obj: Object) -> Object:
     if content_type == MERGE_PATCH:
         merged: Object = merge(obj, patch)
         return merged
-    if content_type == STRATEGIC_MERGE_PATCH:
-        return _merge_strategically(patch, obj)
+    if content_type == STRATEGIC_PATCH:
+        return _merged_by_kind(obj, patch)
     try:
         return apply_operations(patch, obj)
     except PatchError as error:
@@ -75,21 +78,38 @@ def merge(target: Any, patch: Any) -> Any:
     return merged
 
 
-def _merge_strategically(patch: Any, obj: Object) -> Object:
-    """A merge patch, but for the scheduling gates: each of the patch's is added, or deleted, by its name."""
-    spec = patch.get("spec") or {}
-    others = {**patch, "spec": {key: value for key, value in spec.items() if key != _MERGED_BY_NAME}}
-    merged: Object = merge(obj, others)
-    gates = {gate["name"]: gate for gate in merged["spec"].get(_MERGED_BY_NAME) or ()}
-    for gate in spec.get(_MERGED_BY_NAME) or ():
-        if gate.get("$patch") == "delete":
-            gates.pop(gate["name"], None)
+def _merged_by_kind(target: Object, patch: Object) -> Object:
+    """Strategic merge patch (mergeMap in apimachinery, strategicpatch/patch.go); ApiError 501 beyond it."""
+    merged = dict(target)
+    for name, value in patch.items():
+        found = merged.get(name)
+        if name.startswith("$"):
+            raise errors.not_implemented(f"{name} in a strategic merge patch")
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, dict):
+            merged[name] = _merged_by_kind(found if isinstance(found, dict) else {}, value)
+        elif not isinstance(value, list):
+            merged[name] = value
+        elif name in _MERGE_KEYS:
+            merged[name] = _merged_items(found or [], value, _MERGE_KEYS[name])
         else:
-            gates[gate["name"]] = gate
-    merged["spec"].pop(_MERGED_BY_NAME, None)
-    if gates:
-        merged["spec"][_MERGED_BY_NAME] = list(gates.values())
+            raise errors.not_implemented(f"a list {name} in a strategic merge patch")
     return merged
+
+
+def _merged_items(found: list[Any], items: list[Any], key: str) -> list[Any]:
+    """The list without what the patch deletes, and with what it adds or changes."""
+    merged = {each[key]: each for each in found}
+    for item in items:
+        match item.get(_DIRECTIVE):
+            case None:
+                merged[item[key]] = {**merged.get(item[key], {}), **item}
+            case "delete":
+                merged.pop(item[key], None)
+            case other:
+                raise errors.not_implemented(f"{_DIRECTIVE}: {other} in a strategic merge patch")
+    return list(merged.values())
 
 
 def apply_operations(operations: list[Any], obj: Object) -> Object:

@@ -10,6 +10,7 @@ from kubernetes_asyncio.client import ApiClient
 from argo import names as argo
 from argo import tags
 from argo.fields import FieldError, Kind, annotation
+from keeper import container_status
 from keeper.api.auth import Caller
 from keeper.api.errors import Refusal, unavailable
 from kube import client
@@ -32,6 +33,10 @@ class Claim(NamedTuple):
     data_key: str
     node_id: str
     workflow: str
+    looks_up: bool
+    """Admission had a container of the Pod look the key up …"""
+    stores: bool
+    """… and one store the outputs; its mode may ask for one of them alone."""
 
 
 async def read(api: ApiClient, caller: Caller) -> Claim | Refusal:
@@ -53,6 +58,10 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
         return Refusal(HTTPStatus.FORBIDDEN, "the token is of an earlier Pod of that name")
     if metadata.get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in _OVER:
         return Refusal(HTTPStatus.FORBIDDEN, "the Pod is over")
+    labels = metadata.get("labels") or {}
+    ours = list(container_status.of_ours(pod.get("spec") or {}))
+    if labels.get(names.RESULT) != names.RESULT_IN_POD or not ours:
+        return Refusal(HTTPStatus.FORBIDDEN, "nothing was injected into the Pod")
     annotations = metadata.get("annotations") or {}
     memo, errors = spec.from_pod(annotations, _METADATA)
     errors += [
@@ -73,5 +82,7 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
         memo=memo,
         data_key=memo.data_key,
         node_id=node_id,
-        workflow=(metadata.get("labels") or {}).get(argo.WORKFLOW_LABEL, ""),
+        workflow=labels.get(argo.WORKFLOW_LABEL, ""),
+        looks_up=any(map(container_status.looks_up, ours)),
+        stores=any(map(container_status.stores, ours)),
     )

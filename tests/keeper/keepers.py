@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -56,17 +56,18 @@ async def keeping(
     gate_timeout: float = 30.0,
     single_flight_timeout: float = 600.0,
     requests_per_second: float = 200.0,
+    namespaces: Sequence[str] = (),
     token: str | None = None,
     wait: bool = True,
 ) -> AsyncIterator[Running]:
     """A keeper of the site's Namespace until the block ends; ready first, unless told otherwise."""
     proxy = proxy or Proxy(site.cluster)
     if token is None:
-        token = site.cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo"))
+        token = site.cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo-keeper"))
     settings = KeeperSettings(
         lease_namespace=site.namespace,
         lease=LEASE,
-        namespaces=(site.namespace,),
+        namespaces=tuple(namespaces) or (site.namespace,),
         gate_timeout=gate_timeout,
         single_flight_timeout=single_flight_timeout,
         requests_per_second=requests_per_second,
@@ -88,7 +89,7 @@ async def keeping(
             events,
             Hits(writer, view),
             metrics,
-            Breaker(api, metrics, events, "stepmemo:test"),
+            Breaker(api, metrics, events),
             settings,
             f"keeper-{next(_numbers)}",
         )
@@ -96,11 +97,16 @@ async def keeping(
         running = Running(keeper, proxy, metrics, [asyncio.create_task(part) for part in work])
         try:
             if wait:
-                await until(lambda: keeper.ready)
+                await until(lambda: keeper.ready and _has_leader(site))
             yield running
         finally:
             await running.end()
             await writer.close()
+
+
+def _has_leader(site: Site) -> bool:
+    status, lease = site.cluster.get("Lease", site.namespace, LEASE)
+    return status == 200 and bool(lease["spec"].get("holderIdentity"))
 
 
 def forget_the_lease(site: Site) -> None:

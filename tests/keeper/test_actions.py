@@ -38,7 +38,7 @@ def site(cluster: Cluster) -> Site:
 
 @pytest.fixture
 async def actions(cluster: Cluster, site: Site) -> AsyncIterator[Actions]:
-    token = cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo"))
+    token = cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo-keeper"))
     async with api_client(cluster, token=token) as api:
         yield Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
 

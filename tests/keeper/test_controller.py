@@ -10,9 +10,11 @@ from aiohttp import web
 from argo import names as argo
 from keeper.reconcile import PAUSE
 from memoize import names
+from memoize.keeper_status import KeeperStatus, Namespaces
+from memoize.plan import READS
 from server.lookups import Lookups
 from tests.cluster import Cluster
-from tests.keeper.keepers import Running, decided, keeping
+from tests.keeper.keepers import LEASE, Running, decided, keeping
 from tests.keeper.proxy import Proxy, refusing
 from tests.keeper.site import KEY, OUT, PAUSED, RAN, SIMPLE, Site, outputs
 from tests.waiting import until
@@ -405,9 +407,7 @@ async def test_several_caches_and_keys_do_not_wait_for_each_other(site: Site) ->
     assert site.labels(pods) == ["miss"] * 20
 
 
-async def test_a_keeper_is_ready_once_it_sees_and_somebody_acts_and_not_when_it_is_cut_off(
-    site: Site,
-) -> None:
+async def test_a_keeper_is_ready_once_it_sees_and_not_when_it_is_cut_off(site: Site) -> None:
     proxy = Proxy(site.cluster)
     proxy.cut = True
     async with keeping(site, proxy, wait=False) as running:
@@ -567,3 +567,53 @@ async def test_who_waits_for_an_equal_step_is_no_backlog(site: Site, monkeypatch
         pods = [site.pod(number) for number in range(3)]
         await until(lambda: site.labels(pods) == ["gated", "gated", "miss"])
         await until(lambda: running.keeper.backlogged == frozenset())
+
+
+async def test_a_key_whose_step_failed_is_not_shared_by_the_keeper_that_stood_by_either(site: Site) -> None:
+    """Or a step that always fails would make all that are equal run in turn again, at each fail-over."""
+    async with keeping(site) as first, keeping(site) as second:
+        failed = site.pod(0)
+        uid = site.get(failed)["metadata"]["uid"]
+        await decided(site, failed)
+        await until(lambda: second.keeper._records.get(uid) is not None)
+        site.end(failed, phase="Failed", code=1)
+        await until(lambda: site.label(failed) == names.RESULT_SKIPPED)
+        await until(lambda: second.keeper._records.get(uid) is None)
+        await first.end()
+        equal = [site.pod(number) for number in range(1, 4)]
+        await decided(site, *equal)
+    assert site.labels(equal) == [names.RESULT_MISS] * 3
+
+
+def published(site: Site) -> KeeperStatus | None:
+    """What admission would go by."""
+    status, lease = site.cluster.get("Lease", site.namespace, LEASE)
+    annotations = (lease["metadata"].get("annotations") or {}) if status == 200 else {}
+    return KeeperStatus.from_json(annotations.get(names.KEEPER_STATUS, ""))
+
+
+@pytest.mark.contract
+async def test_the_lease_says_whose_pods_are_kept_for_how_long_and_by_which_plans(site: Site) -> None:
+    async with keeping(site, single_flight_timeout=90) as running:
+        await until(lambda: (published(site) or KeeperStatus()).ready)
+        kept = Namespaces(frozenset({site.namespace}))
+        assert published(site) == KeeperStatus(ready=True, keeps=kept, wait_seconds=90, plans=READS)
+        await until(lambda: running.keeper.acts)
+    assert published(site) is None
+
+
+async def test_the_lease_says_that_it_is_not_ready_while_it_cannot_see_the_caches(site: Site) -> None:
+    proxy = Proxy(site.cluster)
+    proxy.fault_all = refusing(403, "configmaps")
+    async with keeping(site, proxy, wait=False) as running:
+        await until(lambda: published(site) is not None)
+        assert not running.keeper.ready
+        assert published(site) == running.keeper.status
+
+
+async def test_a_keeper_of_many_namespaces_never_says_that_it_keeps_all(site: Site) -> None:
+    """A Pod that is gated where nobody looks waits for ever."""
+    some = [f"team-{number}" for number in range(150)]
+    async with keeping(site, namespaces=some, wait=False) as running:
+        assert running.keeper.status.keeps == Namespaces(frozenset(some))
+        assert not running.keeper.status.keeps.all

@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import web
@@ -115,6 +116,37 @@ async def test_no_answer_in_time_or_at_all_is_unavailable(cluster: Cluster) -> N
     for error in (late, broken, away):
         assert (type(error), error.status, error.retry_after) == (Unavailable, 0, 0)
         assert str(error), "the log says what it was"
+
+
+async def test_the_api_servers_clock_is_read_off_any_answer(cluster: Cluster) -> None:
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=403, headers={"Date": "Sun, 01 Mar 2026 12:00:00 GMT"})
+
+    async with answering(refuse) as url, api_client(cluster, url=url) as api:
+        assert await client.date(api, seconds=5) == datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("answer", [{"Date": "yesterday"}, {"Date": ""}])
+async def test_an_answer_without_a_clock_is_unreadable(cluster: Cluster, answer: dict[str, str]) -> None:
+    async def say(_: web.Request) -> web.StreamResponse:
+        return web.Response(headers=answer)
+
+    async with answering(say) as url, api_client(cluster, url=url) as api:
+        with pytest.raises(Unreadable, match="no Date"):
+            await client.date(api, seconds=5)
+
+
+@pytest.mark.contract
+async def test_the_api_server_tells_its_clock(cluster: Cluster) -> None:
+    async with api_client(cluster) as api:
+        there = await client.date(api, seconds=5)
+    assert abs(there - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+async def test_an_api_server_that_hangs_tells_no_clock(cluster: Cluster) -> None:
+    async with answering(hang) as url, api_client(cluster, url=url) as api:
+        with pytest.raises(Unavailable):
+            await client.date(api, seconds=0.05)
 
 
 async def test_without_credentials_there_is_nobody_to_talk_to(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kube import client
 from kube.client import Json, Lines
-from kube.errors import TooLarge
+from kube.errors import Forbidden, TooLarge
 from kube.reflector import Reflector
 from tests.cluster import DEVCLUSTER, Cluster
 from tests.keeper.troubled import Answer, broken, gibberish, hang, overloaded
@@ -114,6 +114,19 @@ async def test_what_is_there_is_listed_and_what_changes_is_told(cluster: Cluster
 
 
 @pytest.mark.contract
+async def test_one_object_is_followed_by_its_name(cluster: Cluster) -> None:
+    namespace = cluster.namespace()
+    create(cluster, namespace, "a", "b")
+    async with following(cluster, namespace, fields="metadata.name=a") as (_, recorder):
+        assert set(recorder.objects) == {"a"}
+        cluster.delete("ConfigMap", namespace, "b")
+        cluster.delete("ConfigMap", namespace, "a")
+        create(cluster, namespace, "b", "a")
+        await until(lambda: len(recorder.events) == 2)
+    assert recorder.events == [("DELETED", "a"), ("ADDED", "a")]
+
+
+@pytest.mark.contract
 async def test_an_object_that_loses_its_label_is_gone(cluster: Cluster) -> None:
     namespace = cluster.namespace()
     create(cluster, namespace, "a")
@@ -169,9 +182,11 @@ async def test_without_the_right_it_is_not_in_sync_until_it_gets_it(
         async with running(reflector):
             await until(lambda: "cannot watch test" in caplog.text)
             assert not reflector.in_sync
+            assert isinstance(reflector.trouble, Forbidden)
             rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]}
             cluster.set_rules(namespace, "watcher", [rule])
             await until(lambda: reflector.in_sync)
+            assert reflector.trouble is None
 
 
 # --- an API server that does as it is told -----------------------------------------------------------

@@ -45,6 +45,15 @@ def test_failures_of_the_api_are_counted() -> None:
     assert found["stepmemo_events_dropped_total", frozenset()] == 1
 
 
+def test_the_keepers_state_is_the_one_that_it_is_in_at_the_scrape() -> None:
+    metrics, state = Metrics(), ["gone"]
+    metrics.show_keeper_state(("ready", "gone"), lambda: state[0])
+    for state[0] in ("gone", "ready"):
+        found = samples(metrics)
+        for one in ("ready", "gone"):
+            assert found["stepmemo_keeper_state", frozenset({one})] == (one == state[0])
+
+
 def test_what_became_of_steps_is_counted_and_timed() -> None:
     metrics = Metrics()
     metrics.step_outcome(Reason.HIT)
@@ -91,6 +100,14 @@ def test_states_go_up_and_down() -> None:
         assert found["stepmemo_breaker_open", frozenset()] == state
         assert found["stepmemo_view_in_sync", frozenset()] == state
     assert found["stepmemo_view_kept_bytes", frozenset()] == 50_000
+
+
+def test_the_end_of_the_certificate_is_asked_for_at_each_scrape() -> None:
+    metrics, end = Metrics(), 0.0
+    metrics.show_certificate(lambda: end)
+    for end in (0.0, 1.8e9):
+        found = samples(metrics)
+        assert found["stepmemo_certificate_expiry_timestamp_seconds", frozenset()] == end
 
 
 def test_every_name_begins_with_ours_and_two_servers_do_not_share_counters() -> None:

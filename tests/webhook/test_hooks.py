@@ -454,6 +454,7 @@ async def test_one_line_is_logged_per_decision_and_no_value_is_in_it(
     namespace = cluster.namespace()
     own = step_pod(pod, cluster, namespace)
     own["metadata"]["annotations"]["stepmemo.dev/key"] = "s3cr3t-{{x}}"
+    caplog.set_level(logging.INFO)
     async with installed(cluster, tmp_path) as served:
         bad = workflow(namespace, key="s3cr3t{{", maxAge="s3cr3t", s3cr3t="s3cr3t")
         await served.review("/mutate/workflows", ask(bad, namespace))

@@ -11,14 +11,13 @@ from typing import Any, Protocol
 from argo import artifact_gc, templates
 from argo import names as argo
 from argo.fields import FieldError
-from argo.steppod import NotAStep, StepPod
+from argo.steppod import NotAStep, Owner, StepPod
 from kube.jsonpatch import Op
+from memoize.event import TOLD
 from memoize.keeper_status import Known
 from memoize.opt_in import Mode
 from memoize.reasons import Reason
 from memoize.step import Step
-from server.events import TOLD, Events
-from server.lookups import Lookups
 from webhook.inject.containers import InjectSettings
 from webhook.inject.patch import inject
 from webhook.pods import decision, gating, room, traces
@@ -46,6 +45,8 @@ class Outcome:
     detail: str = ""
     errors: Sequence[FieldError] = ()
     """Any of them denies the object."""
+    more_errors: int = 0
+    """Errors that are not told."""
     warnings: Sequence[str] = ()
     ops: Sequence[Op] = ()
     """They change the object that is admitted."""
@@ -53,6 +54,26 @@ class Outcome:
     """Of a step Pod, the name of its Workflow."""
     node: str = ""
     """Of a Pod, the id of the node that it names."""
+
+
+class Lookups(Protocol):
+    """What admission looks up (server.lookups)."""
+
+    async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        """The labels of a Namespace; None where it could not be read."""
+
+    async def of_step(self, owner: Owner) -> tuple[Mapping[str, Any] | None, Mapping[str, str] | None]:
+        """The metadata of a step's Workflow and the labels of its Namespace."""
+
+    async def deletes_artifacts(self, owner: Owner) -> bool | None:
+        """Whether the Workflow's artifacts are deleted; None where that could not be read."""
+
+
+class Events(Protocol):
+    """Where it tells of what it left alone (server.events)."""
+
+    def skipped(self, owner: Owner, node: str, reason: Reason, detail: str) -> None:
+        """Write an Event on the Workflow."""
 
 
 class Keeper(Protocol):
@@ -119,6 +140,7 @@ class Admission:
         return Outcome(
             verdict.reason,
             errors=verdict.errors,
+            more_errors=verdict.more_errors,
             warnings=verdict.warnings,
             ops=verdict.ops,
             workflow=request.shown_name,
@@ -128,6 +150,9 @@ class Admission:
         """Hold a step Pod, watch it, inject into it, or leave it alone and say why. Never denies."""
         if (request.group, request.kind, request.subresource, request.operation) != ("", "Pod", "", "CREATE"):
             return Outcome(Reason.NOT_A_STEP, "not an object that this webhook looks at")
+        if room.too_many_containers(request.object or {}):
+            many = f"more than {room.CONTAINERS} containers"
+            return Outcome(Reason.BEYOND_BUDGET, many, warnings=[f"spec: {many}: not memoized"])
         pod, cleared = traces.cleared(request.object or {})
         step = StepPod.parse(pod, request.namespace)
         if isinstance(step, NotAStep):

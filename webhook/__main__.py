@@ -5,9 +5,10 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -17,6 +18,7 @@ from keeper.wiring import Wiring
 from kube import client
 from kube.errors import ApiError
 from server import logs
+from server.child import Child
 from server.events import Events
 from server.listener import Listener
 from server.lookups import Lookups
@@ -25,9 +27,11 @@ from server.own_image import own_image
 from server.program import signals, until_first_ends
 from server.settings import SettingsError
 from server.tls import AUTHORITY_FILE, ServingCertificate
-from webhook import settings
+from webhook import in_child, settings
 from webhook.admission import Admission, Outside
+from webhook.big_reviews import BigReviews
 from webhook.hooks import Hooks
+from webhook.in_child import Given
 from webhook.inject import preflight
 from webhook.inject.containers import InjectSettings, Service
 from webhook.pods.delivery import Delivery
@@ -85,6 +89,7 @@ async def _serve(given: Settings) -> None:
                 return chosen.inject
             return replace(chosen.inject, service=Service(chosen.cache_service_url, serving.authority))
 
+        outside = None
         if wiring:
             follow = timedelta(seconds=chosen.service_mode.single_flight_timeout)
             outside = Outside(wiring.view, wiring.keeper, follow)
@@ -92,7 +97,17 @@ async def _serve(given: Settings) -> None:
         else:
             admission = Admission(lookups, events, chosen.validate, injected)
         listener = Listener(metrics, problem, wiring.notice if wiring else str)
-        Hooks(admission.workflow, admission.pod, metrics).add_to(listener.app)
+        child = Child(in_child.__name__)
+
+        def round_of(webhook: str, facts: Mapping[Hashable, Any]) -> Given:
+            gates = (outside.keeper.ready, outside.follow) if outside else None
+            return Given(webhook, chosen.validate, injected(), gates, facts)
+
+        asked: dict[str, Callable[..., Any]] = {}
+        if wiring:
+            asked = {"refused": wiring.refused, "ask": wiring.view.ask}
+        big = BigReviews(child, lookups, events, round_of, asked)
+        Hooks(admission.workflow, admission.pod, metrics, big).add_to(listener.app)
         if wiring:
             wiring.service.add_to(listener.app)
         background = [
@@ -109,6 +124,7 @@ async def _serve(given: Settings) -> None:
         try:
             await until_first_ends(listening, *background)
         finally:
+            await child.close()
             if wiring:
                 await wiring.close()
 

@@ -10,6 +10,23 @@ from memoize.reasons import Reason
 
 _REASONS = {Reason.HIT: "MemoizationHit", Reason.STORED: "MemoizationStored"}
 _SKIPPED = "MemoizationSkipped"
+TOLD = frozenset(
+    {
+        Reason.UNRESOLVED_TAG,
+        Reason.INVALID_ANNOTATIONS,
+        Reason.MODE_UNKNOWN,
+        Reason.UNSUPPORTED_TEMPLATE,
+        Reason.OWNED_BY_WORKFLOW,
+        Reason.NAME_CLASH,
+        Reason.NO_ROOM,
+        Reason.CANNOT_WRAP_COMMAND,
+        Reason.IMAGE_BROKEN,
+        Reason.KEEPER_UNAVAILABLE,
+        Reason.NAMESPACE_NOT_KEPT,
+        Reason.API_UNAVAILABLE,
+    }
+)
+"""Reasons at admission to leave an opted-in step alone that its author did not ask for."""
 UNTOLD = frozenset(
     {
         Reason.MISS,

@@ -9,10 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from argo import tags
-from argo.fields import FieldError, Kind
+from argo.fields import FieldError, Kind, Misspelt, misspelt
 from argo.shape import mapping
 from memoize import names
-from memoize.spec import did_you_mean
 
 _MEMOIZE = {"true": True, "false": False}
 _VALIDATE = ("enforce", "warn", "off")
@@ -106,6 +105,6 @@ def errors(annotations: Mapping[str, Any], path: str, *, may_hold_tags: bool) ->
             yield FieldError(f"{path}[{name}]", Kind.TYPE_INVALID, f"{detail}, in quotes", word)
 
 
-def meant(name: str) -> str:
+def meant(name: str) -> Misspelt:
     """What an unknown name of our domain may have been meant for."""
-    return did_you_mean(name, BY_A_PERSON)
+    return misspelt(name, BY_A_PERSON)

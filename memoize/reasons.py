@@ -109,6 +109,10 @@ class Reason(StrEnum):
     """Others kept changing the ConfigMap until our time was up."""
 
     # Anywhere
+    BEYOND_BUDGET = "BeyondBudget"
+    """The object has more in it than is looked at, or took too long; it is admitted as it is."""
+    OVERLOADED = "Overloaded"
+    """Too many large reviews at once; the object is admitted without having been looked at."""
     FORBIDDEN = "Forbidden"
     """A right is missing: the step's service account's, or the server's."""
     LABEL_REFUSED = "LabelRefused"

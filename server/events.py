@@ -26,23 +26,6 @@ from server.logs import fields
 
 _log = logging.getLogger(__name__)
 
-TOLD = frozenset(
-    {
-        Reason.UNRESOLVED_TAG,
-        Reason.INVALID_ANNOTATIONS,
-        Reason.MODE_UNKNOWN,
-        Reason.UNSUPPORTED_TEMPLATE,
-        Reason.OWNED_BY_WORKFLOW,
-        Reason.NAME_CLASH,
-        Reason.NO_ROOM,
-        Reason.CANNOT_WRAP_COMMAND,
-        Reason.IMAGE_BROKEN,
-        Reason.KEEPER_UNAVAILABLE,
-        Reason.NAMESPACE_NOT_KEPT,
-        Reason.API_UNAVAILABLE,
-    }
-)
-"""Reasons to leave an opted-in step alone that its author did not ask for."""
 WAITING = 2_000
 """Events of one line that may wait to be written, of about a kilobyte each; those beyond are dropped."""
 PACE = 0.05

@@ -5,8 +5,9 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -15,6 +16,7 @@ from certs.cluster import Certificates
 from kube import client
 from kube.errors import ApiError
 from server import logs
+from server.child import Child
 from server.events import Events
 from server.listener import Listener
 from server.lookups import Lookups
@@ -23,9 +25,11 @@ from server.own_image import own_image
 from server.program import signals, until_first_ends
 from server.settings import SettingsError
 from server.tls import AUTHORITY_FILE, ServingCertificate
-from webhook import settings
-from webhook.admission import Admission
+from webhook import in_child, settings
+from webhook.admission import Admission, LocalShares
+from webhook.big_reviews import BigReviews
 from webhook.hooks import Hooks
+from webhook.in_child import Given
 from webhook.inject import preflight
 from webhook.inject.containers import InjectSettings, Service
 from webhook.keeper_watch import STATES, KeeperWatch
@@ -85,10 +89,16 @@ async def _serve(given: Settings) -> None:
             return replace(chosen.inject, service=Service(chosen.cache_service_url, serving.authority))
 
         status = (lambda: keeper.status) if keeper else None
-        admission = Admission(lookups, events, chosen.validate, injected, status)
+        shares, child = LocalShares(), Child(in_child.__name__)
+        admission = Admission(lookups, events, chosen.validate, injected, status, shares)
+
+        def round_of(webhook: str, facts: Mapping[Hashable, Any]) -> Given:
+            return Given(webhook, chosen.validate, injected(), (status(),) if status else None, facts)
+
         # Admission goes on without a keeper, so it is no problem of ours.
         listener = Listener(metrics, problem, (lambda: f"keeper: {keeper.state}") if keeper else str)
-        Hooks(admission.workflow, admission.pod, metrics).add_to(listener.app)
+        big = BigReviews(child, lookups, events, shares, round_of)
+        Hooks(admission.workflow, admission.pod, metrics, big).add_to(listener.app)
         if keeper:
             metrics.show_keeper_state(STATES, lambda: keeper.state)
         background = [
@@ -102,7 +112,10 @@ async def _serve(given: Settings) -> None:
         # own. None of it will ever be garbage.
         gc.collect()
         gc.freeze()
-        await until_first_ends(listening, *background)
+        try:
+            await until_first_ends(listening, *background)
+        finally:
+            await child.close()
 
 
 async def _prepared(api: ApiClient, chosen: Settings) -> Settings:

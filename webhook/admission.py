@@ -7,18 +7,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from argo import artifact_gc, templates
 from argo import names as argo
 from argo.fields import FieldError
-from argo.steppod import NotAStep, StepPod
+from argo.steppod import NotAStep, Owner, StepPod
 from kube.jsonpatch import Op
+from memoize.event import TOLD
 from memoize.keeper_status import KeeperStatus
 from memoize.opt_in import Mode
 from memoize.reasons import Reason
-from server.events import TOLD, Events
-from server.lookups import Lookups
 from server.rate_limit import Limits
 from webhook import keeper_state
 from webhook.inject.containers import InjectSettings
@@ -58,6 +57,8 @@ class Outcome:
     detail: str = ""
     errors: Sequence[FieldError] = ()
     """Any of them denies the object."""
+    more_errors: int = 0
+    """Errors that are not told."""
     warnings: Sequence[str] = ()
     ops: Sequence[Op] = ()
     """They change the object that is admitted."""
@@ -65,6 +66,52 @@ class Outcome:
     """Of a step Pod, the name of its Workflow."""
     node: str = ""
     """Of a Pod, the id of the node that it names."""
+
+
+class Lookups(Protocol):
+    """What admission looks up (server.lookups)."""
+
+    async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        """The labels of a Namespace; None where it could not be read."""
+
+    async def of_step(self, owner: Owner) -> tuple[Mapping[str, Any] | None, Mapping[str, str] | None]:
+        """The metadata of a step's Workflow and the labels of its Namespace."""
+
+    async def deletes_artifacts(self, owner: Owner) -> bool | None:
+        """Whether the Workflow's artifacts are deleted; None where that could not be read."""
+
+
+class Events(Protocol):
+    """Where it tells of what it left alone (server.events)."""
+
+    def skipped(self, owner: Owner, node: str, reason: Reason, detail: str) -> None:
+        """Write an Event on the Workflow."""
+
+
+class Shares(Protocol):
+    """What a Namespace may have of what all have to share; asking for it takes it."""
+
+    def may_gate(self, namespace: str) -> bool:
+        """Whether one more Pod may be gated there now."""
+
+    def may_try(self, namespace: str) -> bool:
+        """Whether containers of ours may be tried in a Pod there now."""
+
+
+class LocalShares:
+    """The shares that this replica gives. `clock` counts seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._gated = Limits(GATED_RATE, GATED_BURST, most=_NAMESPACES, clock=clock)
+        self._trials = Limits(1 / TRIAL_SECONDS, 1, most=_NAMESPACES, clock=clock)
+
+    def may_gate(self, namespace: str) -> bool:
+        """See Shares."""
+        return not self._gated.take(namespace)
+
+    def may_try(self, namespace: str) -> bool:
+        """See Shares."""
+        return not self._trials.take(namespace)
 
 
 class Admission:
@@ -81,13 +128,11 @@ class Admission:
         validate: str,
         settings: Callable[[], InjectSettings],
         keeper: Callable[[], KeeperStatus | None] | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        shares: Shares | None = None,
     ) -> None:
         self._lookups, self._events = lookups, events
         self._validate, self._settings, self._keeper = validate, settings, keeper
-        self._gated = Limits(GATED_RATE, GATED_BURST, most=_NAMESPACES, clock=clock)
-        self._trials = Limits(1 / TRIAL_SECONDS, 1, most=_NAMESPACES, clock=clock)
+        self._shares = shares or LocalShares()
 
     async def workflow(self, request: Request) -> Outcome:
         """Judge the memoize blocks of a Workflow or a template, and take opted-in ones over."""
@@ -107,6 +152,7 @@ class Admission:
         return Outcome(
             verdict.reason,
             errors=verdict.errors,
+            more_errors=verdict.more_errors,
             warnings=verdict.warnings,
             ops=verdict.ops,
             workflow=request.shown_name,
@@ -116,6 +162,9 @@ class Admission:
         """Gate a step Pod, let it run and be captured, inject into it, or leave it alone. Never denies."""
         if (request.group, request.kind, request.subresource, request.operation) != ("", "Pod", "", "CREATE"):
             return Outcome(Reason.NOT_A_STEP, "not an object that this webhook looks at")
+        if room.too_many_containers(request.object or {}):
+            many = f"more than {room.CONTAINERS} containers"
+            return Outcome(Reason.BEYOND_BUDGET, many, warnings=[f"spec: {many}: not memoized"])
         pod, cleared = traces.cleared(request.object or {})
         step = StepPod.parse(pod, request.namespace)
         if isinstance(step, NotAStep):
@@ -152,7 +201,7 @@ class Admission:
 
     def _gate(self, memoized: MemoizedStep, gate: gating.Gate, dry_run: bool) -> Outcome:
         """Gate the Pod, if that is not one more than its Namespace may have gated now."""
-        if not dry_run and self._gated.take(memoized.pod.owner.namespace):
+        if not dry_run and not self._shares.may_gate(memoized.pod.owner.namespace):
             detail = f"the Namespace has more than {GATED_RATE:.0f} Pods gated in a second"
             return _run_and_capture(memoized, gating.RunAndCapture(gate.plan, detail))
         pod = memoized.pod.pod
@@ -167,7 +216,7 @@ class Admission:
                 return "a container of ours could not start in this step's last Pod"
             case Injection.STOPPED:
                 return "containers of ours cannot start in this Namespace; the keeper's log says why"
-            case Injection.TRIAL if not dry_run and self._trials.take(namespace):
+            case Injection.TRIAL if not dry_run and not self._shares.may_try(namespace):
                 return "whether containers of ours can start in this Namespace again is tried in another Pod"
         return ""
 

@@ -1,18 +1,18 @@
 """The webhooks' routes, and everything that is said about an outcome."""
 
-import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
-import jsonpatch
 from aiohttp import web
 
 from memoize.reasons import Reason
 from server.logs import fields
 from server.metrics import Metrics
-from webhook import review
+from webhook import reply, review
 from webhook.admission import Outcome
+from webhook.big_reviews import BigReviews, ShedError, is_big
+from webhook.reply import Decide
 from webhook.review import MalformedReviewError, Request
 
 _log = logging.getLogger(__name__)
@@ -20,17 +20,14 @@ _log = logging.getLogger(__name__)
 WORKFLOWS_PATH = "/mutate/workflows"
 PODS_PATH = "/mutate/pods"
 
-_OPERATIONS = jsonpatch.JsonPatch.operations
-
-Decide = Callable[[Request], Awaitable[Outcome]]
-"""One webhook's decision; whatever it raises is a bug, answered with a 500."""
-
 
 class Hooks:
-    """The two webhooks' routes."""
+    """The two webhooks' routes. What is big goes to `big`, where there is one."""
 
-    def __init__(self, workflows: Decide, pods: Decide, metrics: Metrics) -> None:
-        self._workflows, self._pods, self._metrics = workflows, pods, metrics
+    def __init__(
+        self, workflows: Decide, pods: Decide, metrics: Metrics, big: BigReviews | None = None
+    ) -> None:
+        self._workflows, self._pods, self._metrics, self._big = workflows, pods, metrics, big
 
     def add_to(self, app: web.Application) -> None:
         """Serve them."""
@@ -54,49 +51,29 @@ class Hooks:
 
     async def _answer(self, webhook: str, decide: Decide, request: web.Request) -> web.Response:
         body = await request.read()
+        question: Request | None = None
         try:
-            question = review.parse(body)
+            if self._big is not None and is_big(body):
+                made = await self._big.reply(webhook, body)
+            else:
+                question = review.parse(body)
+                made = await reply.of(webhook, question, decide)
         except MalformedReviewError as error:
             _log.warning("malformed review", extra=fields(webhook=webhook, error=error))
             return web.Response(status=400, text=f"{error}\n")
-        try:
-            outcome = await decide(question)
-            answer = _answered(question, outcome)
+        except ShedError as shed:
+            # No Retry-After: the API server's client would wait for so long, and ask again.
+            self._metrics.decided(webhook, shed.reason)
+            told = fields(webhook=webhook, reason=shed.reason.value, detail=shed.detail, bytes=len(body))
+            _log.warning("not decided", extra=told)
+            return web.Response(status=503, text=f"{shed.detail}\n")
         except Exception:
             # Not a denial: a 500 leaves it to failurePolicy, which lets the object through unchanged.
             self._metrics.decided(webhook, Reason.INTERNAL_ERROR)
-            _log.exception("cannot decide", extra=_told(webhook, question, Outcome(Reason.INTERNAL_ERROR)))
+            broken = Outcome(Reason.INTERNAL_ERROR)
+            extra = reply.told(webhook, question, broken) if question else fields(webhook=webhook)
+            _log.exception("cannot decide", extra=extra)
             return web.Response(status=500, text="a bug of stepmemo's; its log has the traceback\n")
-        self._metrics.decided(webhook, outcome.reason)
-        _log.info("decided", extra=_told(webhook, question, outcome))
-        return web.Response(body=json.dumps(answer).encode(), content_type="application/json")
-
-
-def _answered(question: Request, outcome: Outcome) -> Mapping[str, object]:
-    if outcome.errors:
-        return review.denied(question, outcome.reason, outcome.errors, outcome.warnings)
-    answer = review.allowed(question, outcome.reason, outcome.warnings, outcome.ops)
-    if outcome.ops:
-        # A patch that does not apply fails the request whatever failurePolicy says (k8s.io/apiserver,
-        # plugin/webhook/mutating/dispatcher.go): better found out here, as a bug of ours. Only places can be
-        # wrong, and none lies inside another's value, so values are left out: jsonpatch would copy them.
-        # Nobody reads the object after this.
-        for op in outcome.ops:
-            _OPERATIONS[op["op"]]({**op, "value": None}).apply(question.object)
-    return answer
-
-
-def _told(webhook: str, question: Request, outcome: Outcome) -> dict[str, object]:
-    """What a decision's log line says. Of an error only the place: its message repeats the value."""
-    return fields(
-        webhook=webhook,
-        reason=outcome.reason.value,
-        kind=question.kind,
-        namespace=question.namespace,
-        workflow=outcome.workflow or question.shown_name,
-        node=outcome.node,
-        detail=outcome.detail,
-        errors=", ".join(f"{error.field} {error.kind.value}" for error in outcome.errors),
-        dryRun="true" if question.dry_run else None,
-        uid=question.uid,
-    )
+        self._metrics.decided(webhook, made.reason)
+        _log.info("decided", extra=made.told)
+        return web.Response(body=made.body, content_type="application/json")

@@ -1,8 +1,8 @@
 import re
 from pathlib import Path
 
+from memoize.event import TOLD
 from memoize.reasons import Reason
-from server.events import TOLD
 
 PAGE = Path(__file__).parents[2] / "docs" / "reasons.md"
 ROW = re.compile(r"^\| `(\w+)` \| (.+) \| (.+) \|$", re.MULTILINE)

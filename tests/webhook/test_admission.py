@@ -11,15 +11,16 @@ import pytest
 
 from argo import names as argo
 from memoize import names
+from memoize.event import TOLD
 from memoize.keeper_status import KeeperStatus, Namespaces, digest
 from memoize.key import data_key
 from memoize.reasons import Reason
-from server.events import TOLD, Events
+from server.events import Events
 from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.webhook.keeperstatus import GONE, READY
 from tests.webhook.serving import api_client
-from webhook.admission import GATED_BURST, GATED_RATE, Admission, Outcome
+from webhook.admission import GATED_BURST, GATED_RATE, Admission, LocalShares, Outcome
 from webhook.inject.containers import InjectSettings
 from webhook.pods import room
 from webhook.review import Request
@@ -58,7 +59,7 @@ class Installed:
                 "enforce",
                 lambda: InjectSettings(image="stepmemo:test"),
                 lambda: self.status,
-                clock=lambda: self.now,
+                LocalShares(lambda: self.now),
             )
             yield lambda: admission.pod(replace(self.request(), **request))
 

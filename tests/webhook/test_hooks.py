@@ -25,6 +25,7 @@ from tests.cluster import Cluster
 from tests.waiting import until
 from tests.webhook.serving import HOST, api_client, certify, trusting
 from webhook.admission import Admission, Outcome
+from webhook.big_reviews import BigReviews
 from webhook.hooks import Decide, Hooks
 from webhook.inject.containers import InjectSettings
 
@@ -59,7 +60,7 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    workflows: Decide, pods: Decide, directory: Path, delay: float = 60
+    workflows: Decide, pods: Decide, directory: Path, delay: float = 60, big: BigReviews | None = None
 ) -> AsyncIterator[Served]:
     authority = certify(directory)
     certificate = ServingCertificate(directory)
@@ -82,7 +83,7 @@ async def serving(
             served = Served(session, stop, stop_now)
             metrics = Metrics()
             listener = Listener(metrics, lambda: served.problem)
-            Hooks(workflows, pods, metrics).add_to(listener.app)
+            Hooks(workflows, pods, metrics, big).add_to(listener.app)
             running = asyncio.create_task(
                 listener.run("127.0.0.1", 0, certificate.context, stop, stop_now, delay)
             )
@@ -451,6 +452,7 @@ async def test_a_pod_of_a_shape_that_no_api_server_sends_is_a_500(cluster: Clust
 async def test_one_line_is_logged_per_decision_and_no_value_is_in_it(
     cluster: Cluster, tmp_path: Path, pod: Json, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     namespace = cluster.namespace()
     own = step_pod(pod, cluster, namespace)
     own["metadata"]["annotations"]["stepmemo.dev/key"] = "s3cr3t-{{x}}"

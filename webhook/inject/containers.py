@@ -163,14 +163,15 @@ def memory(settings: InjectSettings) -> list[str]:
 
 def awaited(plan: InjectionPlan) -> list[str]:
     """The entrypoint's options that name the containers whose end decides whether the outputs are stored."""
-    return [word for ref in plan.layout.recorded for word in (_kind(ref, plan), ref.name)]
+    mains = frozenset(plan.mains)
 
+    def kind(ref: ContainerRef) -> str:
+        """How it must end, as the entrypoint is told: `-M` and `-w` with 0, `-s` also by a signal."""
+        if ref is plan.layout.auxiliary:
+            return "-w"
+        return "-M" if ref.name in mains else "-s"
 
-def _kind(ref: ContainerRef, plan: InjectionPlan) -> str:
-    """How a container must end, as the entrypoint is told: `-M` and `-w` with 0, `-s` also by a signal."""
-    if ref is plan.layout.auxiliary:
-        return "-w"
-    return "-M" if ref.name in plan.mains else "-s"
+    return [word for ref in plan.layout.recorded for word in (kind(ref), ref.name)]
 
 
 def env(plan: InjectionPlan, settings: InjectSettings) -> list[Json]:

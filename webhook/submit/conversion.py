@@ -96,7 +96,7 @@ def wanted(ref: TemplateRef, written: Form, nearby: Nearby, needs_node: str = ""
     the reference to a step of this template that only a Pod with a node can satisfy.
     """
     namespace = nearby.namespace if nearby.namespace_known else _as_it_was(written.made)
-    seen_by_argo = {**ref.default_annotations, **written.annotations}
+    seen_by_argo = ref.seen_by_argo(written.annotations, (names.MEMOIZE, names.KEY, names.GATED))
     word = opt_in.of_template(seen_by_argo)
     nearest = next((w for w in (word, nearby.holder, namespace) if w is not None), None)
     keyed = names.KEY in seen_by_argo

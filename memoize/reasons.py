@@ -106,7 +106,7 @@ class Reason(StrEnum):
     FORBIDDEN = "Forbidden"
     """A right is missing: the step's service account's, or the server's."""
     RATE_LIMITED = "RateLimited"
-    """The Namespace asked the cache service for more than its share."""
+    """The Namespace asked the cache service, or admission's look-ups, for more than its share."""
     STOPPED = "Stopped"
     """The Pod was told to stop before the work was done."""
     API_UNAVAILABLE = "ApiUnavailable"

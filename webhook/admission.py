@@ -163,7 +163,9 @@ class Admission:
     async def _classify(self, step: StepPod) -> Skip | MemoizedStep:
         if skip := decision.screen(step):
             return skip
-        metadata, labels = await self._lookups.of_step(step.owner)
+        metadata, labels, limited = await self._lookups.of_step(step.owner)
+        if limited:
+            return Skip(Reason.RATE_LIMITED, "too many Workflows were looked up")
         found = decision.classify_pod(step, metadata, labels)
         if isinstance(found, Skip) or metadata is None or not _must_ask(found, metadata):
             return found

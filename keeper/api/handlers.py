@@ -20,11 +20,11 @@ from keeper.api import request as body
 from keeper.api.auth import Caller, Tokens
 from keeper.api.claim import Claim
 from keeper.api.errors import Refusal, unavailable
-from keeper.api.rate_limit import Limits
 from keeper.cache.writer import Writer
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.logs import fields
+from server.rate_limit import Limits
 
 _log = logging.getLogger(__name__)
 

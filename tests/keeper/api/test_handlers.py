@@ -17,13 +17,13 @@ from argo import names as argo
 from keeper.api import handlers as serving
 from keeper.api.auth import FRESH, Tokens
 from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH, Read, Service
-from keeper.api.rate_limit import Limits
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from memoize import names
 from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
+from server.rate_limit import Limits
 from tests.cluster import Cluster
 from tests.keeper.api.steps import CACHE, KEY, annotations, entry, make_pod, token_of
 from tests.webhook.serving import api_client

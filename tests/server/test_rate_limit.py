@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeper.api.rate_limit import Limits
+from server.rate_limit import Limits
 
 
 class Clock:

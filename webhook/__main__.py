@@ -63,12 +63,14 @@ async def _serve(given: Settings) -> None:
         chosen = await until_first_ends(_prepared(api, given), stop.wait())
         if not isinstance(chosen, Settings):
             return
-        events = Events(api, metrics.event_dropped, socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
+        events = Events(api, metrics.event_dropped, socket.gethostname(), workflows=lookups)
+        # The keeper tells of Pods that it saw, not of what a caller named.
+        keepers_events = Events(api, metrics.event_dropped, socket.gethostname())
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
         serving = ServingCertificate(chosen.cert_dir)
         serving.reload()
-        wiring = _wiring(api, chosen, lookups, events, metrics)
+        wiring = _wiring(api, chosen, lookups, keepers_events, metrics)
 
         def problem() -> str:
             serving.reload()  # ready means: with what the Secret holds now, not a second later
@@ -92,14 +94,14 @@ async def _serve(given: Settings) -> None:
         else:
             admission = Admission(lookups, events, chosen.validate, injected)
         listener = Listener(metrics, problem, wiring.notice if wiring else str)
-        Hooks(admission.workflow, admission.pod, metrics).add_to(listener.app)
+        Hooks(admission.workflow, admission.pod, metrics, listener)
         if wiring:
             wiring.service.add_to(listener.app)
         background = [
             events.run(),
             serving.follow(),
             *([certificates.run()] if certificates else []),
-            *(wiring.work() if wiring else []),
+            *([keepers_events.run(), *wiring.work()] if wiring else []),
         ]
         listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
         # A full collection walks all that was imported, some 50 ms in which nobody is answered: a p99 of its

@@ -9,16 +9,26 @@ import jsonpatch
 from aiohttp import web
 
 from memoize.reasons import Reason
+from server.bodies import Bodies
+from server.listener import Listener
 from server.logs import fields
 from server.metrics import Metrics
+from server.refusals import Refusal, Refusals, RefusedError
 from webhook import review
 from webhook.admission import Outcome
 from webhook.review import MalformedReviewError, Request
+from webhook.under_way import UnderWay
 
 _log = logging.getLogger(__name__)
 
 WORKFLOWS_PATH = "/mutate/workflows"
 PODS_PATH = "/mutate/pods"
+
+PODS_SHARE = 0.75
+"""Of what the program takes at once, for Pods: a Pod that passes unseen runs its step, but a Workflow keeps
+its memoize blocks, and Argo's own memoization runs."""
+LONGEST_PROBLEM = 256
+"""Characters of what is wrong with a body: it may repeat what the caller sent."""
 
 _OPERATIONS = jsonpatch.JsonPatch.operations
 
@@ -27,38 +37,45 @@ Decide = Callable[[Request], Awaitable[Outcome]]
 
 
 class Hooks:
-    """The two webhooks' routes."""
+    """The two webhooks' routes, on a listener of which they use the bounds."""
 
-    def __init__(self, workflows: Decide, pods: Decide, metrics: Metrics) -> None:
-        self._workflows, self._pods, self._metrics = workflows, pods, metrics
+    def __init__(self, workflows: Decide, pods: Decide, metrics: Metrics, listener: Listener) -> None:
+        self._metrics = metrics
+        self._bodies: Bodies = listener.bodies
+        self._refusals: Refusals = listener.refusals
+        self._under_way = UnderWay()
+        router = listener.app.router
+        router.add_post(WORKFLOWS_PATH, self._hook("workflows", workflows, 1.0))
+        router.add_post(PODS_PATH, self._hook("pods", pods, PODS_SHARE))
 
-    def add_to(self, app: web.Application) -> None:
-        """Serve them."""
-        app.router.add_post(WORKFLOWS_PATH, self._hook("workflows", self._workflows))
-        app.router.add_post(PODS_PATH, self._hook("pods", self._pods))
-
-    def _hook(self, webhook: str, decide: Decide) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def _hook(
+        self, webhook: str, decide: Decide, share: float
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def timed(request: web.Request) -> web.Response:
             began, status = time.perf_counter(), 500
             try:
-                response = await self._answer(webhook, decide, request)
+                response = await self._answer(webhook, decide, share, request)
                 status = response.status
-            except web.HTTPException as refusal:
-                status = refusal.status
-                raise
+            except RefusedError as refused:
+                status = refused.status
+                self._refusals.tell(refused.refusal, request.remote or "", refused)
+                return web.Response(status=status, text=f"{refused}\n")
             finally:
                 self._metrics.answered(webhook, status, time.perf_counter() - began)
             return response
 
         return timed
 
-    async def _answer(self, webhook: str, decide: Decide, request: web.Request) -> web.Response:
-        body = await request.read()
-        try:
-            question = review.parse(body)
-        except MalformedReviewError as error:
-            _log.warning("malformed review", extra=fields(webhook=webhook, error=error))
-            return web.Response(status=400, text=f"{error}\n")
+    async def _answer(self, webhook: str, decide: Decide, share: float, request: web.Request) -> web.Response:
+        async with self._bodies.received(request, share) as body:
+            try:
+                question = review.parse(body)
+            except MalformedReviewError as error:
+                raise RefusedError(Refusal.MALFORMED, 400, str(error)[:LONGEST_PROBLEM]) from None
+            with self._under_way.one(question.namespace, request.remote or "", share):
+                return await self._decided(webhook, decide, question)
+
+    async def _decided(self, webhook: str, decide: Decide, question: Request) -> web.Response:
         try:
             outcome = await decide(question)
             answer = _answered(question, outcome)

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from argo.steppod import Owner
 from memoize.reasons import Reason
+from server.bodies import BODY_LIMIT
 from server.events import Events
-from server.listener import BODY_LIMIT
 from server.lookups import Lookups
 from server.tls import ServingCertificate
 from tests.cluster import Cluster
@@ -95,7 +95,7 @@ async def test_the_servers_account_may_look_up_and_tell(cluster: Cluster) -> Non
         lookups = Lookups(api, lost.append, seconds=10)
         assert await lookups.workflow_metadata(owner) is not None
         assert await lookups.namespace_labels(namespace) is not None
-        events = Events(api, lambda: lost.append("event"), "test")
+        events = Events(api, lambda _: lost.append("event"), "test")
         telling = asyncio.create_task(events.run())
         events.skipped(owner, "hello-1", Reason.NAME_CLASH, "")
         await until(lambda: cluster.list("Event", namespace)[1]["items"])

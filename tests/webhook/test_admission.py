@@ -80,7 +80,7 @@ class Installed:
             watching = asyncio.create_task(view.run())
             admission = Admission(
                 Lookups(api, lambda _: None, seconds=10),
-                Events(api, lambda: None, "test"),
+                Events(api, lambda _: None, "test"),
                 "enforce",
                 lambda: InjectSettings(image="stepmemo:test"),
                 lambda *_: self.broken,

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from server.listener import BODY_LIMIT, READY_PATH
+from server.bodies import BODY_LIMIT
+from server.listener import READY_PATH
 from server.tls import ServingCertificate
 from webhook.hooks import PODS_PATH, WORKFLOWS_PATH
 

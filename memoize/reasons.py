@@ -118,7 +118,7 @@ class Reason(StrEnum):
     LABEL_REFUSED = "LabelRefused"
     """The final label of a Pod that is over was refused until our time was up; it is not tried any more."""
     RATE_LIMITED = "RateLimited"
-    """The Namespace asked the cache service for more than its share."""
+    """The Namespace asked the cache service, or admission's look-ups, for more than its share."""
     STOPPED = "Stopped"
     """The Pod was told to stop before the work was done."""
     API_UNAVAILABLE = "ApiUnavailable"

@@ -7,17 +7,20 @@ from contextlib import suppress
 from ssl import SSLContext
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
+from server.bodies import Bodies
+from server.connections import Connections, listening
 from server.logs import fields
 from server.metrics import CONTENT_TYPE, Metrics
+from server.program import until_first_ends
+from server.refusals import Refusals
 
 _log = logging.getLogger(__name__)
 
 HEALTH_PATH = "/healthz"
 READY_PATH = "/readyz"
 METRICS_PATH = "/metrics"
-BODY_LIMIT = 7 * 1024 * 1024
-"""Bytes of a review: on an UPDATE it holds the object twice, and the API server takes one of 3 MiB."""
 CLOSING_SECONDS = 10.0
 """How long requests in flight may take after the socket is closed; twice the webhooks' time-out."""
 
@@ -25,13 +28,20 @@ CLOSING_SECONDS = 10.0
 class Listener:
     """Serves the probes and the metrics, and whatever is added to `app`.
 
-    `problem` is empty once requests can arrive; `notice` is what an admin should know besides.
+    What is added receives its bodies from `bodies` and tells `refusals` what it does not serve. `problem` is
+    empty once requests can arrive; `notice` is what an admin should know besides.
     """
 
     def __init__(self, metrics: Metrics, problem: Callable[[], str], notice: Callable[[], str] = str) -> None:
         self._metrics, self._problem, self._notice = metrics, problem, notice
         self._draining = False
-        self.app = web.Application(client_max_size=BODY_LIMIT)
+        self.refusals = Refusals(metrics.refused)
+        self.bodies = Bodies()
+        self._connections: Connections | None = None
+        metrics.show_load(
+            lambda: self._connections.open if self._connections else 0, lambda: self.bodies.held
+        )
+        self.app = web.Application(middlewares=[self._noted])
         self.app.router.add_get(HEALTH_PATH, self._healthz)
         self.app.router.add_get(READY_PATH, self._readyz)
         self.app.router.add_get(METRICS_PATH, self._show_metrics)
@@ -52,18 +62,41 @@ class Listener:
         """
         runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=CLOSING_SECONDS)
         await runner.setup()
+        assert runner.server is not None
+        self._connections = connections = Connections(runner.server, context, self.refusals)
         try:
-            await web.TCPSite(runner, host or None, port, ssl_context=context).start()
-            for address in runner.addresses:
-                _log.info("listening", extra=fields(host=address[0], port=address[1]))
-            await stop.wait()
-            self._draining = True
-            _log.info("shutting down", extra=fields(seconds=delay))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await stop_now.wait()
+            sockets = await listening(host, port)
+            try:
+                for one in sockets:
+                    address = one.getsockname()
+                    _log.info("listening", extra=fields(host=address[0], port=address[1]))
+                accepting = [connections.accept(one) for one in sockets]
+                await until_first_ends(self._drained(stop, stop_now, delay), *accepting)
+            finally:
+                for one in sockets:
+                    one.close()
         finally:
+            connections.close()
             await runner.cleanup()
+
+    async def _drained(self, stop: asyncio.Event, stop_now: asyncio.Event, delay: float) -> None:
+        await stop.wait()
+        self._draining = True
+        _log.info("shutting down", extra=fields(seconds=delay))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await stop_now.wait()
+
+    @web.middleware
+    async def _noted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Tell the connections that a request is under way."""
+        if self._connections is None:
+            return await handler(request)
+        self._connections.begin(request.protocol)
+        try:
+            return await handler(request)
+        finally:
+            self._connections.end(request.protocol)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

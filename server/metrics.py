@@ -7,6 +7,8 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from memoize.reasons import Reason
+from server.events import Dropped
+from server.refusals import Refusal
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
@@ -32,12 +34,21 @@ class Metrics:
             _BUCKETS,
             ["webhook", "status"],
         )
+        self._refused = self._counter(
+            "stepmemo_refused_requests",
+            "Connections and requests that were not served, by reason.",
+            ["reason"],
+        )
+        self._connections = self._gauge("stepmemo_connections", "Connections that are open.")
+        self._body_bytes = self._gauge("stepmemo_body_bytes", "Bytes of requests' bodies that are held.")
         self._lookup_failures = self._counter(
             "stepmemo_lookup_failures",
             "Namespaces and Workflows that could not be read in time.",
             ["resource"],
         )
-        self._events_dropped = self._counter("stepmemo_events_dropped", "Events that were not written.")
+        self._events_dropped = self._counter(
+            "stepmemo_events_dropped", "Events that were not written, by reason.", ["reason"]
+        )
         self._steps = self._counter(
             "stepmemo_steps", "What the keeper made of steps, by reason code.", ["reason"]
         )
@@ -103,13 +114,22 @@ class Metrics:
         """Count one answer and how long it took."""
         self._seconds.labels(webhook, str(status)).observe(seconds)
 
+    def refused(self, refusal: Refusal) -> None:
+        """Count one connection or request that was not served."""
+        self._refused.labels(refusal.value).inc()
+
+    def show_load(self, connections: Callable[[], int], body_bytes: Callable[[], int]) -> None:
+        """Have every scrape ask how many connections are open, and how many bytes of bodies are held."""
+        self._connections.set_function(connections)
+        self._body_bytes.set_function(body_bytes)
+
     def lookup_failed(self, resource: str) -> None:
         """Count one look-up that brought nothing."""
         self._lookup_failures.labels(resource).inc()
 
-    def event_dropped(self) -> None:
+    def event_dropped(self, dropped: Dropped) -> None:
         """Count one Event that was not written."""
-        self._events_dropped.inc()
+        self._events_dropped.labels(dropped.value).inc()
 
     def step_outcome(self, reason: Reason) -> None:
         """Count what the keeper made of one step: answered, let run, stored, or why not."""

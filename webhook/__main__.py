@@ -66,8 +66,8 @@ async def _serve(given: Settings) -> None:
         chosen = await until_first_ends(_prepared(api, given), stop.wait())
         if not isinstance(chosen, Settings):
             return
-        events = Events(api, metrics.event_dropped, socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
+        events = Events(api, metrics.event_dropped, socket.gethostname(), workflows=lookups)
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
         serving = ServingCertificate(chosen.cert_dir)
         serving.reload()
@@ -98,7 +98,7 @@ async def _serve(given: Settings) -> None:
         # Admission goes on without a keeper, so it is no problem of ours.
         listener = Listener(metrics, problem, (lambda: f"keeper: {keeper.state}") if keeper else str)
         big = BigReviews(child, lookups, events, shares, round_of)
-        Hooks(admission.workflow, admission.pod, metrics, big).add_to(listener.app)
+        Hooks(admission.workflow, admission.pod, metrics, listener, big)
         if keeper:
             metrics.show_keeper_state(STATES, lambda: keeper.state)
         background = [

@@ -68,14 +68,17 @@ class Outcome:
     """Of a Pod, the id of the node that it names."""
 
 
+OfStep = tuple[Mapping[str, Any] | None, Mapping[str, str] | None, bool]
+
+
 class Lookups(Protocol):
     """What admission looks up (server.lookups)."""
 
     async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         """The labels of a Namespace; None where it could not be read."""
 
-    async def of_step(self, owner: Owner) -> tuple[Mapping[str, Any] | None, Mapping[str, str] | None]:
-        """The metadata of a step's Workflow and the labels of its Namespace."""
+    async def of_step(self, owner: Owner) -> OfStep:
+        """The metadata of a step's Workflow, the labels of its Namespace, and whether too many were asked."""
 
     async def deletes_artifacts(self, owner: Owner) -> bool | None:
         """Whether the Workflow's artifacts are deleted; None where that could not be read."""
@@ -223,7 +226,9 @@ class Admission:
     async def _classify(self, step: StepPod) -> Skip | MemoizedStep:
         if skip := decision.screen(step):
             return skip
-        metadata, labels = await self._lookups.of_step(step.owner)
+        metadata, labels, limited = await self._lookups.of_step(step.owner)
+        if limited:
+            return Skip(Reason.RATE_LIMITED, "too many Workflows were looked up")
         found = decision.classify_pod(step, metadata, labels)
         if isinstance(found, Skip) or metadata is None or not _must_ask(found, metadata):
             return found

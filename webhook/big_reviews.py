@@ -7,10 +7,11 @@ import re
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any
 
+from argo.steppod import Owner
 from memoize.reasons import Reason
 from server.child import WAITING, Child, FullError, KilledError
 from webhook import in_child
-from webhook.admission import Events, Lookups, Shares
+from webhook.admission import Events, Lookups, OfStep, Shares
 from webhook.in_child import Decided, Given, Malformed, Need
 from webhook.reply import Reply
 from webhook.review import MalformedReviewError
@@ -55,10 +56,10 @@ class BigReviews:
         shares: Shares,
         given: Callable[[str, Mapping[Hashable, Any]], Given],
     ) -> None:
-        self._child, self._events, self._given = child, events, given
+        self._child, self._lookups, self._events, self._given = child, lookups, events, given
         self._asked: Mapping[str, Callable[..., Any]] = {
             "namespace_labels": lookups.namespace_labels,
-            "of_step": lookups.of_step,
+            "of_step": self._of_step,
             "deletes_artifacts": lookups.deletes_artifacts,
             "may_gate": shares.may_gate,
             "may_try": shares.may_try,
@@ -92,6 +93,11 @@ class BigReviews:
                         self._events.skipped(*event)
                     return reply
         raise RuntimeError("a review asked for too many things")
+
+    async def _of_step(self, owner: Owner) -> OfStep:
+        """As a tuple: its own type would have the child import what it does not need."""
+        metadata, labels, limited = await self._lookups.of_step(owner)
+        return metadata, labels, limited
 
     async def _look_up(self, need: Need, facts: dict[Hashable, Any]) -> None:
         found = self._asked[need.what](*need.args)

@@ -13,7 +13,7 @@ from argo.steppod import Owner
 from memoize.keeper_status import KeeperStatus
 from memoize.reasons import Reason
 from webhook import reply, review
-from webhook.admission import Admission
+from webhook.admission import Admission, OfStep
 from webhook.inject.containers import InjectSettings
 from webhook.reply import Reply
 from webhook.review import MalformedReviewError, Request
@@ -131,8 +131,8 @@ class _Facts:
         found: Mapping[str, str] | None = self._found("namespace_labels", name)
         return found
 
-    async def of_step(self, owner: Owner) -> tuple[Mapping[str, Any] | None, Mapping[str, str] | None]:
-        found: tuple[Mapping[str, Any] | None, Mapping[str, str] | None] = self._found("of_step", owner)
+    async def of_step(self, owner: Owner) -> OfStep:
+        found: OfStep = self._found("of_step", owner)
         return found
 
     async def deletes_artifacts(self, owner: Owner) -> bool | None:

@@ -33,6 +33,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "gate-timeout": "10s",
         "single-flight-timeout": "1m30s",
         "single-flight-waiters": "20",
+        "requests-per-second": "50",
         "hit-interval": "1h",
         "log-format": "json",
     }
@@ -54,6 +55,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         gate_timeout=10,
         single_flight_timeout=90,
         single_flight_waiters=20,
+        requests_per_second=50,
         hit_interval=3600,
         log_format="json",
     )

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from argo.steppod import Owner
 from memoize.reasons import Reason
+from server.bodies import BODY_LIMIT
 from server.events import Events
-from server.listener import BODY_LIMIT
 from server.lookups import Lookups
 from server.tls import ServingCertificate
 from tests.cluster import Cluster
@@ -125,7 +125,7 @@ async def test_each_account_may_look_up_and_tell(cluster: Cluster, program: str,
         assert await lookups.workflow_metadata(owner) is not None
         if program == WEBHOOK:
             assert await lookups.namespace_labels(namespace) is not None
-        events = Events(api, lambda: lost.append("event"), "test")
+        events = Events(api, lambda _: lost.append("event"), "test")
         telling = asyncio.create_task(events.run())
         events.skipped(owner, "hello-1", Reason.NAME_CLASH, "")
         await until(lambda: cluster.list("Event", namespace)[1]["items"])

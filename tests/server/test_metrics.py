@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from memoize.reasons import Reason
+from server.events import Dropped
 from server.metrics import Metrics
 
 
@@ -39,10 +40,10 @@ def test_latency_is_observed_by_webhook_and_status() -> None:
 def test_failures_of_the_api_are_counted() -> None:
     metrics = Metrics()
     metrics.lookup_failed("workflows")
-    metrics.event_dropped()
+    metrics.event_dropped(Dropped.FLOOD)
     found = samples(metrics)
     assert found["stepmemo_lookup_failures_total", frozenset({"workflows"})] == 1
-    assert found["stepmemo_events_dropped_total", frozenset()] == 1
+    assert found["stepmemo_events_dropped_total", frozenset({"Flood"})] == 1
 
 
 def test_the_keepers_state_is_the_one_that_it_is_in_at_the_scrape() -> None:
@@ -112,8 +113,8 @@ def test_the_end_of_the_certificate_is_asked_for_at_each_scrape() -> None:
 
 def test_every_name_begins_with_ours_and_two_servers_do_not_share_counters() -> None:
     one, other = Metrics(), Metrics()
-    one.event_dropped()
-    assert samples(other)["stepmemo_events_dropped_total", frozenset()] == 0
+    one.breaker_deleted()
+    assert samples(other)["stepmemo_breaker_deleted_pods_total", frozenset()] == 0
     assert all(name.startswith("stepmemo_") for name, _ in samples(one))
 
 

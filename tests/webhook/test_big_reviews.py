@@ -47,9 +47,9 @@ class Site:
         self.asked.append(f"labels of {name}")
         return self.labels
 
-    async def of_step(self, owner: Owner) -> tuple[Json | None, Mapping[str, str] | None]:
+    async def of_step(self, owner: Owner) -> tuple[Json | None, Mapping[str, str] | None, bool]:
         self.asked.append(f"metadata of {owner.name}")
-        return self.metadata, self.labels
+        return self.metadata, self.labels, False
 
     async def deletes_artifacts(self, owner: Owner) -> bool | None:
         self.asked.append(f"spec of {owner.name}")

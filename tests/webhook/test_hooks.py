@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import gzip
 import io
 import json
 import logging
@@ -16,8 +17,9 @@ from yarl import URL
 
 from kube.jsonpatch import remove
 from memoize.reasons import Reason
+from server.bodies import BODY_LIMIT
 from server.events import Events
-from server.listener import BODY_LIMIT, Listener
+from server.listener import Listener
 from server.lookups import Lookups
 from server.metrics import Metrics
 from server.tls import ServingCertificate
@@ -28,6 +30,7 @@ from webhook.admission import Admission, Outcome
 from webhook.big_reviews import BigReviews
 from webhook.hooks import Decide, Hooks
 from webhook.inject.containers import InjectSettings
+from webhook.under_way import MOST
 
 Json = dict[str, Any]
 
@@ -79,11 +82,12 @@ async def serving(
     log.addHandler(port)
     stop, stop_now = asyncio.Event(), asyncio.Event()
     try:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting(authority))) as session:
+        connector = aiohttp.TCPConnector(ssl=trusting(authority), limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session:
             served = Served(session, stop, stop_now)
             metrics = Metrics()
             listener = Listener(metrics, lambda: served.problem)
-            Hooks(workflows, pods, metrics, big).add_to(listener.app)
+            Hooks(workflows, pods, metrics, listener, big)
             running = asyncio.create_task(
                 listener.run("127.0.0.1", 0, certificate.context, stop, stop_now, delay)
             )
@@ -102,10 +106,11 @@ async def installed(
 ) -> AsyncIterator[Served]:
     """The whole server, with a cluster behind it."""
     async with api_client(cluster, token=token) as api:
-        events = Events(api, lambda: None, "test")
+        lookups = Lookups(api, lambda _: None, seconds=10)
+        events = Events(api, lambda _: None, "test", workflows=lookups)
         telling = asyncio.create_task(events.run())
         admission = Admission(
-            Lookups(api, lambda _: None, seconds=10),
+            lookups,
             events,
             validate,
             lambda: InjectSettings(image="stepmemo:golden"),
@@ -480,6 +485,63 @@ async def test_decisions_and_latency_are_metrics(tmp_path: Path) -> None:
     assert status == 200
     assert 'stepmemo_decisions_total{reason="NotMemoized",webhook="workflows"} 1.0' in text
     assert 'stepmemo_admission_duration_seconds_count{status="200",webhook="workflows"} 1.0' in text
+
+
+# --- What is beyond the bounds -----------------------------------------------------------------------
+
+
+async def test_reviews_of_one_namespace_are_shed_without_a_retry_after_and_others_are_answered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    under_way, go_on = 0, asyncio.Event()
+
+    async def ponder(_: object) -> Outcome:
+        nonlocal under_way
+        under_way += 1
+        await go_on.wait()
+        return Outcome(Reason.ACCEPTED)
+
+    share = MOST // 2
+    async with serving(nothing, ponder, tmp_path) as served:
+        body = ask({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}, "busy")
+        waiting = [asyncio.create_task(served.post("/mutate/pods", body)) for _ in range(share)]
+        await until(lambda: under_way == share)
+        for _ in range(3):
+            url = served.url.with_path("/mutate/pods")
+            async with served.session.post(url, json=body, server_hostname=HOST) as response:
+                assert response.status == 503
+                assert "Retry-After" not in response.headers
+        await served.review("/mutate/workflows", ask(workflow("quiet"), "quiet"))
+        assert (await served.get("/healthz"))[0] == 200
+        _, metrics = await served.get("/metrics")
+        go_on.set()
+        assert {status for status, _ in await asyncio.gather(*waiting)} == {200}
+    assert 'stepmemo_refused_requests_total{reason="ReviewsOfNamespace"} 3.0' in metrics
+    assert 'stepmemo_admission_duration_seconds_count{status="503",webhook="pods"} 3.0' in metrics
+    assert f"stepmemo_connections {share + 1}.0" in metrics
+    lines = [record for record in caplog.records if record.getMessage() == "not served"]
+    assert len(lines) == 1
+
+
+async def test_a_body_that_claims_to_be_compressed_is_not_expanded(tmp_path: Path) -> None:
+    async with serving(nothing, nothing, tmp_path) as served:
+        data, url = gzip.compress(b" " * BODY_LIMIT), served.url.with_path("/mutate/pods")
+        headers = {"Content-Encoding": "gzip"}
+        async with served.session.post(url, data=data, headers=headers, server_hostname=HOST) as response:
+            assert response.status == 400
+
+
+async def test_what_a_caller_wrote_is_not_repeated_at_length(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    long = "x" * 100_000
+    async with serving(nothing, nothing, tmp_path) as served:
+        status, text = await served.post("/mutate/pods", {"apiVersion": long, "kind": long})
+        assert status == 400
+        await served.review("/mutate/pods", ask({"apiVersion": long, "kind": long, "metadata": {}}, long))
+    assert len(text) < 1_000
+    assert all(len(str(getattr(record, "fields", ""))) < 10_000 for record in caplog.records)
 
 
 # --- Life and death ----------------------------------------------------------------------------------

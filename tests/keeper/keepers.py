@@ -81,6 +81,7 @@ async def keeping(
         view = View(api, settings.namespaces)
         writer = Writer(api, metrics.cache_writes)
         events = Events(aside, metrics.event_dropped, "test")  # not among the requests that a test counts
+        breaker = Breaker(api, metrics, events)
         keeper = Keeper(
             api,
             view,
@@ -89,11 +90,11 @@ async def keeping(
             events,
             Hits(writer, view),
             metrics,
-            Breaker(api, metrics, events),
+            breaker,
             settings,
             f"keeper-{next(_numbers)}",
         )
-        work = (view.run(), events.run(), keeper.run())
+        work = (view.run(), events.run(), breaker.run(), keeper.run())
         running = Running(keeper, proxy, metrics, [asyncio.create_task(part) for part in work])
         try:
             if wait:

@@ -80,7 +80,8 @@ class Wiring:
         return f"injection stopped: {self._breaker.open}" if self._breaker.open else ""
 
     async def close(self) -> None:
-        """Give up the entries that are still to be written."""
+        """Give up the entries that are still to be read or written."""
+        await self.service.close()
         await self._writer.close()
 
 

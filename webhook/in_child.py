@@ -5,7 +5,6 @@ is not there yet is asked for, and the review is begun anew with it. So nothing 
 """
 
 import pickle
-import struct
 from collections.abc import Coroutine, Hashable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from argo.steppod import Owner
 from memoize.keeper_status import Known
 from memoize.reasons import Reason
 from memoize.step import Step
+from server.child import headed
 from webhook import reply, review
 from webhook.admission import Admission, Outside
 from webhook.inject.containers import InjectSettings
@@ -22,7 +22,6 @@ from webhook.review import MalformedReviewError, Request
 
 IN_CHILD = ("decide",)
 FUNCTION = f"{__name__}:decide"
-_LENGTH = struct.Struct(">I")
 
 
 class Need(NamedTuple):
@@ -59,12 +58,6 @@ class Given(NamedTuple):
     facts: Mapping[Hashable, Any]
 
 
-def packed(given: Given) -> bytes:
-    """What goes before the review's body."""
-    head = pickle.dumps(given)
-    return _LENGTH.pack(len(head)) + head
-
-
 def answer_of(content: bytes) -> Need | Malformed | Decided:
     """What `decide` answered."""
     found: Need | Malformed | Decided = pickle.loads(content)
@@ -72,13 +65,12 @@ def answer_of(content: bytes) -> Need | Malformed | Decided:
 
 
 def decide(data: bytes) -> bytes:
-    """Decide the review behind what it came with (see `packed`)."""
-    (length,) = _LENGTH.unpack_from(data)
-    at = _LENGTH.size + length
-    given: Given = pickle.loads(data[_LENGTH.size : at])
+    """Decide the review behind what it came with, its Given."""
+    given: Given
+    given, body = headed(data)
     answer: Need | Malformed | Decided
     try:
-        answer = _decided(given, review.parse(data[at:]))
+        answer = _decided(given, review.parse(body))
     except MalformedReviewError as error:
         answer = Malformed(str(error))
     except _NeededError as error:

@@ -5,8 +5,9 @@ import pytest
 from argo import names as argo
 from keeper.api import claim as reading
 from keeper.api.auth import Caller
-from keeper.api.claim import Claim, claim
+from keeper.api.claim import claim
 from keeper.api.errors import Refusal
+from keeper.api.request import Claim
 from tests.cluster import Cluster
 from tests.keeper.api.steps import annotations
 from tests.keeper.troubled import Answer, answering, broken, gibberish, hang, overloaded

@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import NamedTuple
 
 
@@ -32,7 +32,15 @@ _PHRASES = {
     Kind.UNKNOWN: "Unknown field",
     Kind.FORBIDDEN: "Forbidden",
 }
-_NO_VALUE = object()
+
+
+class _Nothing(Enum):
+    """The one value that no field has; of a kind that is itself again in another process."""
+
+    VALUE = "no value"
+
+
+_NO_VALUE = _Nothing.VALUE
 _SHOWN = 120
 """Longest value that a message repeats, in characters: a message is for reading."""
 

@@ -111,6 +111,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         try:
             await until_first_ends(listening, events.run(), serving.follow(), *certified, keep())
         finally:
+            await service.close()
             await writer.close()
 
 

@@ -12,6 +12,7 @@ import asyncio
 import gc
 import importlib
 import os
+import pickle
 import resource
 import signal
 import socket
@@ -22,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 SECONDS = 3.0
 """For one task, the start of the process included; then it is killed. The webhooks' time-out is 5."""
@@ -38,6 +40,7 @@ _REQUEST = struct.Struct(">HI")
 """The lengths of a function's name and of the bytes that it is given."""
 _ANSWER = struct.Struct(">BI")
 """A _Status and the length of what follows."""
+_HEAD = struct.Struct(">I")
 _ROOT = Path(__file__).parents[1]
 
 
@@ -48,6 +51,19 @@ class _Status(IntEnum):
     NO_MEMORY = 2
     FAILED = 3
     """The function raised; its traceback follows."""
+
+
+def with_head(head: object) -> bytes:
+    """What a function is given before the bytes that it is about; `headed` takes the two apart again."""
+    pickled = pickle.dumps(head)
+    return _HEAD.pack(len(pickled)) + pickled
+
+
+def headed(data: bytes) -> tuple[Any, bytes]:
+    """The head, and the bytes behind it."""
+    (length,) = _HEAD.unpack_from(data)
+    at = _HEAD.size + length
+    return pickle.loads(data[_HEAD.size : at]), data[at:]
 
 
 class FullError(Exception):
@@ -74,8 +90,10 @@ class Child:
         seconds: float = SECONDS,
         memory: int = MEMORY,
         patience: float = PATIENCE,
+        of_one: int = OF_ONE,
     ) -> None:
         self._modules, self._seconds, self._memory, self._patience = modules, seconds, memory, patience
+        self._of_one = of_one
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._shares = Counter[str]()
@@ -90,10 +108,10 @@ class Child:
     async def call(self, function: str, *data: bytes, share: str = "", places: int = WAITING) -> bytes:
         """What the function makes of the bytes, which may come in parts.
 
-        `places`: how many tasks may wait before this one; of each non-empty `share` there are OF_ONE.
+        `places`: how many tasks may wait before this one; of each non-empty `share` there are `of_one`.
         FullError, KilledError or FailedError where there is no result.
         """
-        if self._waiting >= places or (share and self._shares[share] >= OF_ONE):
+        if self._waiting >= places or (share and self._shares[share] >= self._of_one):
             raise FullError
         self._shares[share] += 1
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from argo.steppod import Owner
 from memoize.reasons import Reason
-from server.child import WAITING, Child, FullError, KilledError
+from server.child import WAITING, Child, FullError, KilledError, with_head
 from webhook import in_child
 from webhook.admission import Events, Lookups, OfStep, Shares
 from webhook.in_child import Decided, Given, Malformed, Need
@@ -18,7 +18,7 @@ from webhook.review import MalformedReviewError
 
 BYTES = 64 * 1024
 """Of a body that is decided in the loop …"""
-PARTS = 8_000
+PARTS = 4_000
 """… and commas and braces in it: a short body may hold ten thousand templates."""
 PLACES = {"workflows": WAITING, "pods": WAITING // 2}
 """Reviews that may wait before one that comes. Pods are shed first: a step then runs. A Workflow that is shed
@@ -74,7 +74,7 @@ class BigReviews:
         if namespace and webhook == "workflows":
             await self._look_up(Need("namespace_labels", (namespace,)), facts)
         for _ in range(_ROUNDS):
-            head = in_child.packed(self._given(webhook, facts))
+            head = with_head(self._given(webhook, facts))
             try:
                 content = await self._child.call(
                     in_child.FUNCTION, head, body, share=namespace, places=PLACES[webhook]

@@ -5,13 +5,13 @@ is not there yet is asked for, and the review is begun anew with it. So nothing 
 """
 
 import pickle
-import struct
 from collections.abc import Coroutine, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from argo.steppod import Owner
 from memoize.keeper_status import KeeperStatus
 from memoize.reasons import Reason
+from server.child import headed
 from webhook import reply, review
 from webhook.admission import Admission, OfStep
 from webhook.inject.containers import InjectSettings
@@ -20,7 +20,6 @@ from webhook.review import MalformedReviewError, Request
 
 IN_CHILD = ("decide",)
 FUNCTION = f"{__name__}:decide"
-_LENGTH = struct.Struct(">I")
 
 
 class Need(NamedTuple):
@@ -57,12 +56,6 @@ class Given(NamedTuple):
     facts: Mapping[Hashable, Any]
 
 
-def packed(given: Given) -> bytes:
-    """What goes before the review's body."""
-    head = pickle.dumps(given)
-    return _LENGTH.pack(len(head)) + head
-
-
 def answer_of(content: bytes) -> Need | Malformed | Decided:
     """What `decide` answered."""
     found: Need | Malformed | Decided = pickle.loads(content)
@@ -70,13 +63,12 @@ def answer_of(content: bytes) -> Need | Malformed | Decided:
 
 
 def decide(data: bytes) -> bytes:
-    """Decide the review behind what it came with (see `packed`)."""
-    (length,) = _LENGTH.unpack_from(data)
-    at = _LENGTH.size + length
-    given: Given = pickle.loads(data[_LENGTH.size : at])
+    """Decide the review behind what it came with, its Given."""
+    given: Given
+    given, body = headed(data)
     answer: Need | Malformed | Decided
     try:
-        answer = _decided(given, review.parse(data[at:]))
+        answer = _decided(given, review.parse(body))
     except MalformedReviewError as error:
         answer = Malformed(str(error))
     except _NeededError as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
@@ -13,30 +13,15 @@ from argo.fields import FieldError, Kind, annotation
 from keeper import container_status
 from keeper.api.auth import Caller
 from keeper.api.errors import Refusal, unavailable
+from keeper.api.request import Claim
 from kube import client
 from kube.errors import ApiError, NotFound
 from memoize import names, spec
-from memoize.spec import Memo
 
 TIMEOUT = 2.0
 """Seconds to read a Pod."""
 _OVER = ("Succeeded", "Failed")
 _METADATA = "metadata"
-
-
-class Claim(NamedTuple):
-    """A live step Pod and what it is about; `place` is the data key of its memoize key."""
-
-    namespace: str
-    pod: str
-    memo: Memo
-    data_key: str
-    node_id: str
-    workflow: str
-    looks_up: bool
-    """Admission had a container of the Pod look the key up …"""
-    stores: bool
-    """… and one store the outputs; its mode may ask for one of them alone."""
 
 
 async def read(api: ApiClient, caller: Caller) -> Claim | Refusal:

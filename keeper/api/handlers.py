@@ -7,6 +7,7 @@ more than the one entry that his step is about.
 import asyncio
 import json
 import logging
+import pickle
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,12 +20,13 @@ from kubernetes_asyncio.client import ApiClient
 from keeper.api import claim as pod
 from keeper.api import request as body
 from keeper.api.auth import Caller, Tokens
-from keeper.api.claim import Claim
 from keeper.api.errors import Refusal, unavailable
 from keeper.api.in_flight import Bytes, TooMuchError, Turns
+from keeper.api.request import Claim
 from keeper.cache.writer import Writer
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
+from server.child import Child, FullError, KilledError, with_head
 from server.logs import fields
 from server.rate_limit import Limits
 
@@ -38,12 +40,13 @@ BODY_SECONDS = 5.0
 """For a body to arrive, and for an answer to be taken."""
 TURN_SECONDS = 2.0
 """For a Pod to be read, its wait for others included."""
-PARSED_AT_ONCE = 2
-"""Long bodies: each takes several times its size while it is parsed."""
 RATE, BURST = 100.0, 500
 """Requests of one namespace: every step inside it makes two at most."""
 REVIEW_RATE, REVIEW_BURST = 50.0, 500
 """Unknown tokens from one address: every Pod has an address and a token of its own."""
+
+WAITING, OF_ONE = 16, 8
+"""Large entries that wait to be read, and those of one Namespace; a megabyte takes some 50 ms."""
 
 _LONG = 64 << 10
 """Bytes of a body that is not looked at in the loop that answers admission reviews."""
@@ -80,7 +83,11 @@ class Service:
         self._namespaces = frozenset(namespaces)
         self._in_flight = in_flight or Bytes()
         self._reads = Turns()
-        self._parsing = asyncio.Semaphore(PARSED_AT_ONCE)
+        self._child = Child(body.__name__, of_one=OF_ONE)
+
+    async def close(self) -> None:
+        """End the process that reads large entries."""
+        await self._child.close()
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
@@ -104,8 +111,7 @@ class Service:
             return Refusal(HTTPStatus.FORBIDDEN, "the Pod was not to be stored")
         now = self._now()
         if len(content) > _LONG:
-            async with self._parsing:
-                text = await asyncio.to_thread(body.entry, content, claim, now)
+            text = await self._read_entry(claim, content, now)
         else:
             text = body.entry(content, claim, now)
         if isinstance(text, Refusal):
@@ -114,6 +120,20 @@ class Service:
         if reason is Reason.RATE_LIMITED:
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, detail, retry_after=1)
         return {"reason": reason.value, "detail": detail}
+
+    async def _read_entry(self, claim: Claim, content: bytes, now: datetime) -> str | Refusal:
+        """The entry in a long body, read where nobody waits for it."""
+        head = with_head((claim, now))
+        try:
+            answer = await self._child.call(
+                body.IN_CHILD_FUNCTION, head, content, share=claim.namespace, places=WAITING
+            )
+        except FullError:
+            return unavailable("too many large entries are being read")
+        except KilledError as error:
+            return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the entry {error}")
+        found: str | Refusal = pickle.loads(answer)
+        return found
 
     def _route(
         self, route: str, answer: Callable[[Claim, bytes], Awaitable[Json | Refusal]]

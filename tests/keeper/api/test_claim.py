@@ -6,8 +6,9 @@ import pytest
 
 from keeper.api import claim as reading
 from keeper.api.auth import Caller
-from keeper.api.claim import Claim, claim
+from keeper.api.claim import claim
 from keeper.api.errors import Refusal
+from keeper.api.request import Claim
 from memoize import names
 from tests.cluster import Cluster
 from tests.keeper.api.steps import CONTAINERS, LABELS, annotations, container

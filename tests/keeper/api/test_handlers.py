@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from argo import names as argo
 from keeper.api import handlers as serving
+from keeper.api import request
 from keeper.api.auth import FRESH, Tokens
 from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH, Read, Service
 from keeper.api.in_flight import MOST_BYTES_OF_ONE, Bytes
@@ -25,6 +26,7 @@ from memoize import names
 from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
+from server.child import Child
 from server.rate_limit import Limits
 from tests.cluster import Cluster
 from tests.keeper.api.steps import CACHE, KEY, annotations, container, entry, make_pod, token_of
@@ -56,8 +58,16 @@ class Clock:
 class Setting:
     """A namespace, and the service, reachable over HTTP."""
 
-    def __init__(self, cluster: Cluster, client: Any, requests: list[tuple[str, int]], clock: Clock) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        client: Any,
+        requests: list[tuple[str, int]],
+        clock: Clock,
+        service: Service,
+    ) -> None:
         self.cluster, self.client, self.requests, self.clock = cluster, client, requests, clock
+        self.service = service
         self.namespace = cluster.namespace()
 
     def step(self, name: str = "wf-a-123", namespace: str = "", **metadata: Any) -> str:
@@ -113,7 +123,7 @@ class Serving:
         requests: list[tuple[str, int]] = []
         clock = Clock()
         self._writer = Writer(api)
-        service = Service(
+        self._service = service = Service(
             api,
             self._read or View(api).read,
             self._writer,
@@ -128,10 +138,11 @@ class Serving:
         service.add_to(app)
         self._client: Any = TestClient(TestServer(app))
         await self._client.start_server()
-        return Setting(self._cluster, self._client, requests, clock)
+        return Setting(self._cluster, self._client, requests, clock, service)
 
     async def __aexit__(self, *exc_info: Any) -> None:
         await self._client.close()
+        await self._service.close()
         await self._writer.close()
         await self._api.__aexit__(*exc_info)
 
@@ -333,6 +344,32 @@ async def test_an_absent_entry_and_unknown_fields_are_said(setting: Setting) -> 
 async def test_a_body_that_is_no_object_is_a_bad_request(setting: Setting, content: bytes) -> None:
     answer = await setting.ask(LOOKUP_PATH, setting.step(), content)
     assert (answer.status, answer.body["reason"]) == (400, "BadRequest")
+
+
+LARGE = {"result": "x" * (100 << 10)}
+
+
+async def test_a_large_entry_is_read_in_a_child_process_and_stored(setting: Setting) -> None:
+    token = setting.step()
+    stored = await setting.store(token, entry(outputs=LARGE))
+    assert (stored.status, stored.body["reason"]) == (200, "Stored")
+    assert setting.service._child.pid is not None
+    forged = await setting.store(token, entry(outputs=LARGE, nodeID="another"))
+    assert forged.status == 403
+    assert forged.body["details"]["causes"][0]["message"] == "Forbidden: not the node that the Pod is of"
+
+
+async def test_a_large_entry_that_finds_no_place_is_to_come_again(setting: Setting) -> None:
+    setting.service._child = Child(request.__name__, of_one=0)
+    answer = await setting.store(setting.step(), entry(outputs=LARGE))
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+
+
+async def test_a_large_entry_that_takes_too_long_is_not_stored(setting: Setting) -> None:
+    setting.service._child = Child(request.__name__, seconds=0.001)
+    answer = await setting.store(setting.step(), entry(outputs=LARGE))
+    assert (answer.status, answer.body["message"]) == (413, "the entry took more than 0.001 s")
+    assert setting.data() == {}
 
 
 async def test_an_entry_of_more_than_a_megabyte_is_too_large(setting: Setting) -> None:

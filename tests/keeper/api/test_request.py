@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeper.api import request
-from keeper.api.claim import Claim
 from keeper.api.errors import Refusal
+from keeper.api.request import Claim
 from memoize import configmap
 from memoize.entry import Entry
 from memoize.key import data_key

@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # Processes that `make test` shares the tests among; 0: none but one, for a machine that is slow or shared.
 WORKERS ?= auto
+# Not empty: `make test` says which lines and branches ran; a third slower, so .ci/run asks for it.
+COVERAGE ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 # Else every worker compiles every test for itself, each time.
@@ -12,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:
 	@echo 'make demo    run a workflow, run it again, see it answered from the cache'
 	@echo 'make check   lint, then the fast tests: what to run before each commit'
-	@echo 'make test    lint, then every test that this machine can run, with coverage'
+	@echo 'make test    lint, then every test that this machine can run'
 	@echo 'make mutations   break the product where harm is greatest, and see that a test notices'
 	@echo 'make lint    ruff, mypy and the rules of who imports whom'
 	@echo 'make bench   measure what it costs, into bench/RESULTS.md'
@@ -44,10 +46,14 @@ check: lint
 	$(BIN)/pytest -m 'not slow' -n logical --dist worksteal --hypothesis-profile=quick
 
 test: lint entrypoint
+ifeq ($(COVERAGE),)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+else
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+endif
 
 mutations: $(STAMP)
 	$(BIN)/python tools/mutations

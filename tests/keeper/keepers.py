@@ -17,10 +17,13 @@ from server.lookups import Lookups
 from server.metrics import Metrics
 from tests.keeper.proxy import Proxy
 from tests.keeper.site import Site
+from tests.manifests.rendering import rules_of
 from tests.waiting import until
 from tests.webhook.serving import api_client
 
-LEASE = "keeper"
+LEASE = "stepmemo-keeper"
+ACCOUNT = "stepmemo-keeper"
+"""The keeper's own: on the real API server it is under the policies of the manifests."""
 _numbers = itertools.count()
 
 
@@ -57,6 +60,8 @@ async def keeping(
 ) -> AsyncIterator[Running]:
     """A keeper of the site's Namespace until the block ends; ready first, unless told otherwise."""
     proxy = proxy or Proxy(site.cluster)
+    if token is None:
+        token = site.cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo"))
     settings = KeeperSettings(
         lease_namespace=site.namespace,
         lease=LEASE,

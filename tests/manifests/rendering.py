@@ -14,7 +14,8 @@ IMAGE_VOLUME = ROOT / "components" / "image-volume"
 ACCESS_DIRECT = ROOT / "components" / "access-direct"
 
 Json = dict[str, Any]
-CLUSTER_WIDE = ("Namespace", "ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration")
+POLICIES = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+CLUSTER_WIDE = ("Namespace", "ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration", *POLICIES)
 
 
 def render(directory: Path, namespace: str = "") -> list[Json]:
@@ -40,6 +41,31 @@ def render(directory: Path, namespace: str = "") -> list[Json]:
             for container in document["spec"]["template"]["spec"]["containers"]:
                 container["image"] = images[container["image"]]
     return documents
+
+
+def kustomized(text: bytes | str) -> list[Json]:
+    """What `kubectl kustomize` printed.
+
+    It does not know that policies have no Namespace, and gives them one, which the API server takes away.
+    """
+    documents = list(yaml.safe_load_all(text))
+    for document in documents:
+        if document["kind"] in POLICIES:
+            document["metadata"].pop("namespace", None)
+    return documents
+
+
+def rules_of(account: str) -> list[Json]:
+    """All that the base lets this account do, wherever."""
+    documents = render(BASE)
+    roles = {(d["kind"], d["metadata"]["name"]): d["rules"] for d in documents if "rules" in d}
+    bound = [
+        (d["roleRef"]["kind"], d["roleRef"]["name"])
+        for d in documents
+        if any(subject["name"] == account for subject in d.get("subjects", ()))
+    ]
+    assert bound, f"nothing is bound to {account}"
+    return [rule for role in bound for rule in roles[role]]
 
 
 def overlay(component: Path) -> list[Json]:

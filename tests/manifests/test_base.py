@@ -12,7 +12,7 @@ from argo import names as argo
 from argo import templates
 from certs import cluster
 from memoize import names
-from tests.manifests.rendering import BASE, CLUSTER_WIDE, render
+from tests.manifests.rendering import BASE, CLUSTER_WIDE, kustomized, render
 from webhook import admission, server, settings
 from webhook.__main__ import CONTAINER
 
@@ -42,7 +42,7 @@ def container() -> Json:
 )
 def test_kustomize_makes_the_same_of_it() -> None:
     done = subprocess.run(["kubectl", "kustomize", BASE], capture_output=True, check=True)
-    theirs = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(done.stdout)}
+    theirs = {(d["kind"], d["metadata"]["name"]): d for d in kustomized(done.stdout)}
     assert theirs == {(d["kind"], d["metadata"]["name"]): d for d in render(BASE)}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.manifests.rendering import ACCESS_DIRECT, BASE, IMAGE_VOLUME, overlay
+from tests.manifests.rendering import ACCESS_DIRECT, BASE, IMAGE_VOLUME, kustomized, overlay
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -22,7 +22,7 @@ def test_kustomize_makes_the_same_of_it(component: Path, tmp_path: Path) -> None
         yaml.safe_dump({"resources": [base], "components": [folder]})
     )
     done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, check=True)
-    theirs = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(done.stdout)}
+    theirs = {(d["kind"], d["metadata"]["name"]): d for d in kustomized(done.stdout)}
     assert theirs == {(d["kind"], d["metadata"]["name"]): d for d in overlay(component)}
 
 
@@ -33,6 +33,6 @@ def test_the_overlay_of_the_readme_names_the_image_of_the_server(tmp_path: Path)
     base = os.path.relpath(BASE, tmp_path.resolve())
     (tmp_path / "kustomization.yaml").write_text(written[1].replace("../manifests/base", base))
     done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, check=True)
-    (deployment,) = (d for d in yaml.safe_load_all(done.stdout) if d["kind"] == "Deployment")
+    (deployment,) = (d for d in kustomized(done.stdout) if d["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.example/stepmemo:1"

@@ -17,8 +17,13 @@ Json = dict[str, Any]
 
 WORK = ("--", *names.SIDECAR_COMMAND)
 """The end of an entrypoint's command line: the Python that it starts."""
-_SHARED_VOLUME: Json = {"name": names.VOLUME, "emptyDir": {}}
+_SIZE_LIMIT = "16Mi"
+"""Of our emptyDirs: some blocks of a file system for each of a Pod's containers, or one small binary. Who
+writes more into them has its Pod evicted, instead of filling the node."""
+_SHARED_VOLUME: Json = {"name": names.VOLUME, "emptyDir": {"sizeLimit": _SIZE_LIMIT}}
 SHARED_MOUNT: Json = {"name": names.VOLUME, "mountPath": names.SHARED_DIR}
+BIN_VOLUME: Json = {"name": names.BIN_VOLUME, "emptyDir": {"sizeLimit": _SIZE_LIMIT}}
+BIN_MOUNT: Json = {"name": names.BIN_VOLUME, "mountPath": names.BIN_DIR}
 
 _TOKEN_VOLUME: Json = {
     "name": names.TOKEN_VOLUME,

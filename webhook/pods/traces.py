@@ -18,8 +18,11 @@ from memoize import names
 Json = dict[str, Any]
 
 _ENTRYPOINTS = (names.ENTRYPOINT, names.VOLUME_ENTRYPOINT)
-_VOLUMES = (names.VOLUME, names.IMAGE_VOLUME, names.TOKEN_VOLUME)
-_MOUNTS = {names.SHARED_DIR: names.VOLUME, names.IMAGE_DIR: names.IMAGE_VOLUME}
+_MOUNTS = {
+    names.SHARED_DIR: names.VOLUME,
+    names.BIN_DIR: names.BIN_VOLUME,
+    names.IMAGE_DIR: names.IMAGE_VOLUME,
+}
 _MARKS = (names.RESULT_GATED, names.RESULT_MISS, names.RESULT_SKIPPED)
 """Words of names.RESULT that admission writes beside a plan."""
 
@@ -93,7 +96,7 @@ def _is_whole(pod: Mapping[str, Any], shape: Layout) -> bool:
     check, capture = ours.get(names.CHECK_CONTAINER), ours.get(names.CAPTURE_CONTAINER)
     volumes = {volume.get("name") for volume in pod["spec"].get("volumes") or ()}
     mounted = [mount.get("name") for ref in ours.values() for mount in ref.mounts.values()]
-    if not volumes.issuperset(name for name in mounted if name in _VOLUMES):
+    if not volumes.issuperset(name for name in mounted if name in names.VOLUMES):
         return False
     if not all(_can_start(ref, check, volumes) for ref in wrapped.values()):
         return False
@@ -119,8 +122,7 @@ def _to_be_wrapped(
 def _can_start(ref: ContainerRef, check: ContainerRef | None, volumes: set[Any]) -> bool:
     """Whether the entrypoint is there when the container starts."""
     program = _words(ref)[0]
-    paths = (names.SHARED_DIR,) if program == names.ENTRYPOINT else (names.SHARED_DIR, names.IMAGE_DIR)
-    for path in paths:
+    for path in (names.SHARED_DIR, names.BIN_DIR if program == names.ENTRYPOINT else names.IMAGE_DIR):
         mount = ref.mounts.get(path)
         if mount is None or mount.get("name") != _MOUNTS[path] or _MOUNTS[path] not in volumes:
             return False
@@ -176,14 +178,14 @@ def _without_containers(pod: Mapping[str, Any], shape: Layout) -> Iterator[Op]:
     for ref in shape.containers:  # a mount must not outlive its volume, wherever others may have put it
         mounts = ref.container.get("volumeMounts") or ()
         for index in reversed(range(len(mounts))):
-            if mounts[index].get("name") in _VOLUMES:
+            if mounts[index].get("name") in names.VOLUMES:
                 yield remove(("spec", ref.kind, ref.index, "volumeMounts", index))
     # Who changed ours may have given it another command.
     for ref in reversed([ref for ref in shape.containers if ref.name in names.CONTAINERS]):
         yield remove(("spec", ref.kind, ref.index))
     volumes = pod["spec"].get("volumes") or ()
     for index in reversed(range(len(volumes))):
-        if volumes[index].get("name") in _VOLUMES:
+        if volumes[index].get("name") in names.VOLUMES:
             yield remove(("spec", "volumes", index))
 
 

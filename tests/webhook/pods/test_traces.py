@@ -133,6 +133,8 @@ def spoilt(pod: Json, what: str) -> Json:
                 inits.sort(key=lambda container: container["name"] == "stepmemo-check")
         case "volume gone":
             spec["volumes"] = without(spec["volumes"], "stepmemo")
+        case "program gone":
+            spec["volumes"] = without(spec["volumes"], "stepmemo-bin")
         case "image gone":
             spec["volumes"] = without(spec["volumes"], "stepmemo-image")
         case "mount gone":
@@ -152,6 +154,7 @@ WAYS = [
     "both gone",
     "check last",
     "volume gone",
+    "program gone",
     "image gone",
     "mount gone",
     "command anew",

@@ -39,10 +39,9 @@ async def keeping(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Dev
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def inside(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
-    """A devcluster whose server keeps the caches of another namespace, and serves all."""
+    """A devcluster whose server keeps the caches; steps that are never gated ask the cache service."""
     directory = tmp_path_factory.mktemp("devcluster")
-    elsewhere = {"STEPMEMO_NAMESPACES": "elsewhere", **_PATIENT}
-    async with start(directory, settings=elsewhere) as cluster:
+    async with start(directory, settings=_PATIENT) as cluster:
         if cluster.isolation == sandbox.NO_NAMESPACE:
             pytest.skip("containers of this kernel have no /etc/hosts of their own to find the service by")
         yield cluster
@@ -104,11 +103,11 @@ def any_cluster(request: pytest.FixtureRequest) -> DevCluster:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def any_space(any_cluster: DevCluster, tmp_path: Path) -> Space:
-    """A namespace of one's own in any such cluster."""
-    return await _space(any_cluster, tmp_path)
+    """A namespace of one's own in any such cluster, whose steps are never gated."""
+    return await _space(any_cluster, tmp_path, gated=False)
 
 
-async def _space(cluster: DevCluster, directory: Path) -> Space:
+async def _space(cluster: DevCluster, directory: Path, *, gated: bool = True) -> Space:
     name = f"space-{next(_numbers)}"
     await cluster.namespace(name)
-    return Space(cluster, name, directory)
+    return Space(cluster, name, directory, gated=gated)

@@ -16,13 +16,16 @@ RANDOM = "cat /proc/sys/kernel/random/uuid"
 
 
 class Space:
-    """One namespace of the cluster; `directory` is shared with the steps as /ran."""
+    """One namespace of the cluster; `directory` is shared with the steps as /ran.
 
-    def __init__(self, cluster: DevCluster, name: str, directory: Path) -> None:
+    Unless they may be `gated`, its steps ask for a node: they are looked up inside their Pods.
+    """
+
+    def __init__(self, cluster: DevCluster, name: str, directory: Path, *, gated: bool = True) -> None:
         self.cluster = cluster
         self.client: Client = cluster.client
         self.name = name
-        self._directory = directory
+        self._directory, self._gated = directory, gated
 
     async def run(self, *templates: Object, **workflow: Any) -> Object:
         """The finished Workflow whose entrypoint is the first template."""
@@ -51,7 +54,7 @@ class Space:
                 "entrypoint": templates[0]["name"],
                 "arguments": {"parameters": arguments},
                 "volumes": [{"name": "ran", "hostPath": {"path": str(self._directory)}}],
-                "templates": list(templates),
+                "templates": list(templates) if self._gated else [_with_a_node(each) for each in templates],
             },
         }
 
@@ -159,6 +162,17 @@ def script(source: str, *, key: str = "k", **template: Any) -> Object:
 def memo(key: str) -> Object:
     """Argo's own block."""
     return {"key": key, "cache": {"configMap": {"name": CACHE}}}
+
+
+def _with_a_node(template: Object) -> Object:
+    """The template, whose Pods are not to be gated if it is memoized."""
+    if "memoize" not in template:
+        return template
+    metadata = template.get("metadata", {})
+    return {
+        **template,
+        "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), names.GATED: "false"}},
+    }
 
 
 def steps(*groups: list[Object], **template: Any) -> Object:

@@ -318,6 +318,30 @@ async def test_a_certificate_near_its_end_is_renewed_by_one_replica_under_the_sa
         assert one.ca == ca
 
 
+async def test_what_may_not_be_renewed_is_served_and_kept_trusted(
+    installation: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with installation.replica() as replica:
+        await replica.becomes_ready()
+        expiring = replica.served
+    later = datetime.now(UTC) + timedelta(days=350)
+    async with proxy(installation) as between:
+
+        async def refuse_updates(request: web.Request) -> web.StreamResponse:
+            return await (refusal(403) if request.method == "PUT" else between.passed_on)(request)
+
+        between.date, between.on_everything = later, refuse_updates
+        async with installation.replica(now=lambda: later, url=between.url) as replica:
+            await replica.becomes_ready()
+            assert replica.served == expiring
+            assert "answered 403" in caplog.text
+            installation.configure()
+            await until(lambda: installation.ca_bundles() == {replica.ca})
+            between.on_everything = None
+            await until(lambda: replica.served != expiring)
+            assert in_step(installation, replica)
+
+
 @pytest.mark.parametrize("days", [350, 5000, -30])
 async def test_time_alone_changes_nothing_unless_the_api_servers_clock_says_so_too(
     installation: Installation, caplog: pytest.LogCaptureFixture, days: int

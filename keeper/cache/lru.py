@@ -1,8 +1,9 @@
 """What caches held when they were read, within a number of bytes of which no Namespace has more than half."""
 
 import sys
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from memoize.outcome import Outcome
@@ -14,6 +15,8 @@ Data = Mapping[str, str]
 Answer = Data | Outcome
 """What a read brings: the data, empty where there is no such ConfigMap; or why there are none."""
 
+KEPT_SECONDS = 300.0
+"""How long something is kept: who tells of changes may have lost some (as when etcd was restored)."""
 _LEAST = 1 << 10
 """Bytes that anything kept counts: its names, and its places in dictionaries."""
 
@@ -22,17 +25,19 @@ class _Kept(NamedTuple):
     version: str
     answer: Answer
     size: int
+    until: float
 
 
 class DataCache:
     """What was read of caches, each at its resourceVersion. `bytes` is what all of it takes.
 
+    `clock` counts seconds.
     Where there is no room, the Namespace that has the most gives up what it used least lately; where a
     Namespace has its half, that is itself.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes, self.bytes = most_bytes, 0
+    def __init__(self, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most_bytes, self._clock, self.bytes = most_bytes, clock, 0
         self._namespaces: dict[str, OrderedDict[Cache, _Kept]] = {}
         """The one that was used least lately is the first of each."""
         self._bytes: dict[str, int] = {}
@@ -43,7 +48,8 @@ class DataCache:
         namespace, size = cache[0], size_of(answer)
         if size > self._most_bytes // 2:
             return
-        self._namespaces.setdefault(namespace, OrderedDict())[cache] = _Kept(version, answer, size)
+        kept = _Kept(version, answer, size, self._clock() + KEPT_SECONDS)
+        self._namespaces.setdefault(namespace, OrderedDict())[cache] = kept
         self._bytes[namespace] = self._bytes.get(namespace, 0) + size
         self.bytes += size
         while self._bytes[namespace] > self._most_bytes // 2:
@@ -55,6 +61,9 @@ class DataCache:
         """What is kept of the cache, None for nothing."""
         of_namespace = self._namespaces.get(cache[0])
         if of_namespace is None or cache not in of_namespace:
+            return None
+        if self._clock() >= of_namespace[cache].until:
+            self.drop(cache)
             return None
         of_namespace.move_to_end(cache)
         return of_namespace[cache].answer

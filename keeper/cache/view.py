@@ -2,8 +2,8 @@
 
 Watched are the metadata of ConfigMaps alone, and nothing is kept of a cache that nobody asks for: however
 many there are, and whatever is in them, costs those who write them. A cache is read when somebody asks for
-it, and what was read is kept until an event, or a list, tells of another version. What the view does not know
-it never takes for a miss.
+it, and what was read is kept until an event, or a list, tells of another version, and for some minutes at
+most. What the view does not know it never takes for a miss.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class View:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
-        self._kept = DataCache(kept_bytes)
+        self._kept = DataCache(kept_bytes, clock)
         self._reads = Reads(self._fetch, self._on_read, self._on_left, clock=clock)
         self._told: Told = lambda *_: None
         self._followed: Collection[Cache] = ()

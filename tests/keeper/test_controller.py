@@ -402,6 +402,21 @@ async def test_a_step_that_is_only_looked_up_runs_and_is_not_stored(site: Site) 
     assert site.entry() is None
 
 
+@pytest.mark.parametrize("label", [None, names.RESULT_STORED])
+async def test_a_gated_pod_that_lost_its_label_is_found_and_decided(
+    site: Site, label: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.pod_watch.SEARCH_SECONDS", 0.05)
+    monkeypatch.setattr("keeper.pod_watch.SEARCH_GRACE", 0.05)
+    site.store()
+    name = site.pod()
+    lost = {"metadata": {"labels": {names.RESULT: label}}}
+    assert site.cluster.patch("Pod", site.namespace, name, lost)[0] == 200
+    async with keeping(site):
+        await until(lambda: site.succeeded(name))
+    assert site.label(name) == names.RESULT_HIT
+
+
 async def test_several_caches_and_keys_do_not_wait_for_each_other(site: Site) -> None:
     async with keeping(site):
         pods = [site.pod(number, key=f"{KEY}-{number}") for number in range(20)]

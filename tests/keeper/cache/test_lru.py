@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeper.cache.lru import Answer, DataCache, size_of
+from keeper.cache.lru import KEPT_SECONDS, Answer, DataCache, size_of
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
@@ -26,6 +26,18 @@ def test_what_was_read_is_given_with_its_version() -> None:
     assert (kept.get(A), kept.version(A)) == (data("b"), "2")
     kept.drop(A)
     assert kept.get(A) is None
+
+
+def test_nothing_is_kept_for_longer_than_some_minutes_however_often_it_is_used() -> None:
+    now = [0.0]
+    kept = DataCache(ROOM, lambda: now[0])
+    kept.put(A, "1", data("a"))
+    for _ in range(3):
+        now[0] += KEPT_SECONDS / 3 - 1
+        assert kept.get(A)
+    now[0] += 3
+    assert kept.get(A) is None
+    assert kept.bytes == 0
 
 
 def test_that_there_is_nothing_and_that_it_is_no_cache_are_kept_as_well() -> None:

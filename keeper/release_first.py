@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from itertools import product
 from typing import Any
 from urllib.parse import quote
 
@@ -42,8 +43,10 @@ PAGE = 10
 """Pods of a page, released side by side. Each may weigh a megabyte and a half, by its metadata alone."""
 SECONDS = 5.0
 """For one request."""
-_GATED = f"{names.RESULT} in ({names.RESULT_GATED},{names.RESULT_MISS},{names.RESULT_IN_POD})"
-"""Which Pods may have our gate; one that is to run says `miss` before it goes."""
+_LABELLED = f"{names.RESULT} in ({names.RESULT_GATED},{names.RESULT_MISS},{names.RESULT_IN_POD})"
+"""Which Pods may have our gate; one that is to run says `miss` before it goes …"""
+_NOT_LABELLED = f"!{names.RESULT}"
+"""… and somebody may have taken the label away: the plan is there still."""
 _UNSCHEDULED = "spec.nodeName=,status.phase=Pending"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 _WITHOUT_GATE = {"schedulingGates": [{"name": names.SCHEDULING_GATE, "$patch": "delete"}]}
@@ -89,28 +92,36 @@ async def _until_nobody_else_acts(lease: Lease) -> None:
 async def _all_released(api: ApiClient, namespaces: Sequence[str], metrics: Metrics, events: Events) -> bool:
     """Release what one list names; False where something failed."""
     done = True
-    for namespace in namespaces or ("",):
+    for namespace, selector in product(namespaces or ("",), (_LABELLED, _NOT_LABELLED)):
         within = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
         path = f"/api/v1/{within}pods"
         try:
-            async for pods in _pages(api, path):
+            async for pods in _pages(api, path, selector):
                 ended = await asyncio.gather(*(_is_released(api, pod, metrics, events) for pod in pods))
                 done = done and all(ended)
         except ApiError as error:
             _log.warning("cannot list gated Pods", extra=fields(error=str(error)))
             done = False
+        except Exception:
+            _log.exception("cannot list gated Pods: an answer that makes no sense, or a bug of ours")
+            done = False
     return done
 
 
-async def _pages(api: ApiClient, path: str) -> AsyncIterator[list[Json]]:
+async def _pages(api: ApiClient, path: str, selector: str) -> AsyncIterator[list[Json]]:
     """The metadata of the Pods that may be gated by us, some at a time."""
     going_on: list[tuple[str, str]] = []
     while True:
-        query = [("labelSelector", _GATED), ("fieldSelector", _UNSCHEDULED), ("limit", str(PAGE)), *going_on]
+        query = [
+            ("labelSelector", selector),
+            ("fieldSelector", _UNSCHEDULED),
+            ("limit", str(PAGE)),
+            *going_on,
+        ]
         page = await client.request(
             api, "GET", path, seconds=SECONDS, accept=client.METADATA_LIST, query=query
         )
-        yield [pod for pod in page.get("items") or () if not pod["metadata"].get("deletionTimestamp")]
+        yield list(filter(_may_be_gated, page.get("items") or ()))
         token = mapping(page.get("metadata")).get("continue")
         if not token:
             return
@@ -121,25 +132,27 @@ async def _is_released(api: ApiClient, pod: Json, metrics: Metrics, events: Even
     """Let one Pod run; False where that failed."""
     namespace, name = str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"])
     about = {"namespace": namespace, "pod": name}
+    path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
     try:
-        await _release(
-            api, pod, f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
-        )
+        if not await _release(api, pod, path):
+            return True
     except NotFound:
         return True
     except ApiError as error:
         _log.warning("cannot release a gated Pod", extra=fields(**about, error=str(error)))
         return False
-    if _label(pod) == names.RESULT_GATED:
-        _log.warning("released a gated Pod", extra=fields(**about, **_OUTCOME._asdict()))
-        metrics.step_outcome(_OUTCOME.reason)
-        if isinstance(step := StepPod.parse(pod, namespace), StepPod):
-            events.skipped(step.owner, step.node_id, *_OUTCOME)
+    except Exception:  # a Pod that nobody thought of: the others are not to wait for it
+        _log.exception("cannot release a gated Pod: a bug of ours", extra=fields(**about))
+        return False
+    _log.warning("released a gated Pod", extra=fields(**about, **_OUTCOME._asdict()))
+    metrics.step_outcome(_OUTCOME.reason)
+    if isinstance(step := StepPod.parse(pod, namespace), StepPod):
+        events.skipped(step.owner, step.node_id, *_OUTCOME)
     return True
 
 
-async def _release(api: ApiClient, pod: Json, path: str) -> None:
-    """Let the Pod run, without an answer of ours beside it."""
+async def _release(api: ApiClient, pod: Json, path: str) -> bool:
+    """Let the Pod run, without an answer of ours beside it; False where it had no gate of ours."""
     uid = pod["metadata"]["uid"]
     seen = {"uid": uid, "resourceVersion": pod["metadata"]["resourceVersion"]}
     # 1. An answer that was posted for it is taken back, if the Pod is still as it was listed: one that has
@@ -163,9 +176,11 @@ async def _release(api: ApiClient, pod: Json, path: str) -> None:
         except ApiError as error:
             _log.info("a Pod takes no label of ours", extra=fields(pod=path, error=str(error)))
         else:
-            return
-    # 3. … or, where the Pod takes no word of ours, at last nothing but the gate's removal.
-    await _patch(api, path, {"metadata": {"uid": uid}, "spec": _WITHOUT_GATE})
+            return True
+    # 3. … or, where it takes no word of ours, at last nothing but the gate's removal. Where our
+    #    gate was gone that makes no other version of the Pod.
+    after = await _patch(api, path, {"metadata": {"uid": uid}, "spec": _WITHOUT_GATE})
+    return bool(after["metadata"]["resourceVersion"] != seen["resourceVersion"])
 
 
 async def _posted(api: ApiClient, path: str, uid: str) -> Json | None:
@@ -189,6 +204,12 @@ async def _patch(api: ApiClient, path: str, body: Json) -> Json:
         accept=client.METADATA_ONLY,
         content_type=client.STRATEGIC_MERGE_PATCH,
     )
+
+
+def _may_be_gated(pod: Json) -> bool:
+    """Of a Pod that waits for a node, whether it is one of ours; one that is about to go is left alone."""
+    annotations = mapping(pod["metadata"].get("annotations"))
+    return not pod["metadata"].get("deletionTimestamp") and (bool(_label(pod)) or names.PLAN in annotations)
 
 
 def _label(pod: Json) -> object:

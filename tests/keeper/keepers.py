@@ -78,6 +78,7 @@ async def keeping(
         view = View(api, settings.namespaces)
         writer = Writer(api, metrics.cache_writes)
         events = Events(aside, metrics.event_dropped, "test")  # not among the requests that a test counts
+        breaker = Breaker(api, metrics, events)
         keeper = Keeper(
             api,
             view,
@@ -86,11 +87,11 @@ async def keeping(
             events,
             Hits(writer, view),
             metrics,
-            Breaker(api, metrics, events),
+            breaker,
             settings,
             f"keeper-{next(_numbers)}",
         )
-        work = (view.run(), events.run(), keeper.run())
+        work = (view.run(), events.run(), breaker.run(), keeper.run())
         running = Running(keeper, proxy, [asyncio.create_task(part) for part in work])
         try:
             if wait:

@@ -452,9 +452,9 @@ async def running(cluster: Cluster, url: str = "") -> AsyncIterator[tuple[Breake
                 await task
 
 
-def created(cluster: Cluster) -> Json:
+def created(cluster: Cluster, namespace: str = "") -> Json:
     """The Pod as the API server keeps it, its check in trouble."""
-    made = pod(check=PULL, namespace=cluster.namespace())
+    made = pod(check=PULL, namespace=namespace or cluster.namespace())
     status, found = cluster.create(
         {**made, "metadata": {**made["metadata"], "uid": "", "resourceVersion": ""}}
     )

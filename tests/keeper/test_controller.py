@@ -7,15 +7,17 @@ import pytest
 from aiohttp import web
 
 from argo import names as argo
+from keeper import breaker
 from keeper.reconcile import PAUSE
 from memoize import names
-from memoize.keeper_status import KeeperStatus, Namespaces
+from memoize.keeper_status import KeeperStatus, Namespaces, digest
 from memoize.plan import READS
 from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.keeper.keepers import LEASE, decided, keeping
 from tests.keeper.proxy import Proxy, refusing
 from tests.keeper.site import KEY, OUT, PAUSED, RAN, SIMPLE, Site, outputs
+from tests.keeper.test_breaker import created
 from tests.waiting import until
 
 
@@ -485,3 +487,21 @@ async def test_a_keeper_of_many_namespaces_never_says_that_it_keeps_all(site: Si
     async with keeping(site, namespaces=some, wait=False) as running:
         assert running.keeper.status.keeps == Namespaces(frozenset(some))
         assert not running.keeper.status.keeps.all
+
+
+async def test_the_lease_says_where_injection_is_stopped_where_it_is_on_trial_and_which_steps_met_trouble(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "GRACE", 0.05)
+    monkeypatch.setattr(breaker, "PACE", 0.02)
+    monkeypatch.setattr(breaker, "TRIAL", 3.0)
+    here = Namespaces(frozenset({site.namespace}))
+    async with keeping(site):
+        created(site.cluster, site.namespace)
+        await until(lambda: (published(site) or KeeperStatus()).stopped == here)
+        assert (published(site) or KeeperStatus()).trial == Namespaces()
+        await until(lambda: (published(site) or KeeperStatus()).trial == here)
+        assert (published(site) or KeeperStatus()).stopped == Namespaces()
+        site.delete("hello-1")
+        step = frozenset({digest(site.namespace, "hello-1")})
+        await until(lambda: (published(site) or KeeperStatus()).troubled == step)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from certs import bundle as bundles
 from keeper.controller import LEASE
 from keeper.starts import FILE
+from server.tls import AUTHORITY_FILE
 from tests.cluster import Cluster, wait_for
 from tests.keeper.program import run, running
 from tests.webhook.serving import certify
@@ -52,7 +52,8 @@ def test_on_a_first_install_it_acts_and_waits_for_the_secret_to_serve(
         status, body = cluster.create({**secret, "type": "kubernetes.io/tls"})
         assert status == 201, body
         wait_for(lambda: server.get("/readyz") == (200, "ok\n"))
-        assert (tmp_path / "served" / bundles.CA_FILE).read_bytes() == made.ca.certificate
+        served, its = (tmp_path / name / AUTHORITY_FILE for name in ("served", "made"))
+        assert served.read_bytes() == its.read_bytes()
 
 
 def test_one_that_stands_by_is_ready_too_and_takes_over_from_one_that_is_told_to_stop(

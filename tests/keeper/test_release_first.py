@@ -24,6 +24,7 @@ from tests.waiting import until
 from tests.webhook.serving import api_client, certify
 
 OTHER = {"name": "other.dev/gate"}
+NAMELESS = {"metadata": {"labels": {names.RESULT: names.RESULT_GATED}}}
 WHY = "Undecided: the keeper was killed at its last starts, and released it before this one"
 
 
@@ -82,9 +83,11 @@ async def test_gates_of_others_and_pods_without_ours_stay_as_they_are(site: Site
     assert site.cluster.create(pod)[0] == 201
     before = site.get(running)["metadata"]["resourceVersion"]
 
-    await release(site)
+    metrics = Metrics()
+    await release(site, metrics=metrics)
 
     assert gates(site, "both") == [OTHER["name"]]
+    assert b'stepmemo_steps_total{reason="Undecided"} 2.0' in metrics.render()
     assert site.label(running) == names.RESULT_MISS
     assert site.get(running)["metadata"]["resourceVersion"] == before
     assert site.cluster.get("Pod", namespace, both)[1]["metadata"]["labels"][names.RESULT] == "skipped"
@@ -99,6 +102,23 @@ async def test_a_pod_that_was_to_run_already_keeps_its_label_and_is_stored_later
     await release(site)
     assert not site.held(name)
     assert site.label(name) == names.RESULT_MISS
+
+
+@pytest.mark.contract
+async def test_a_pod_that_lost_its_label_is_found_by_its_plan_and_pods_of_others_are_not_touched(
+    site: Site,
+) -> None:
+    lost = site.pod(0)
+    site.cluster.patch("Pod", site.namespace, lost, {"metadata": {"labels": {names.RESULT: None}}})
+    spec = {"containers": [{"name": "c", "image": "x"}], "schedulingGates": [OTHER]}
+    theirs = {"kind": "Pod", "metadata": {"name": "theirs", "namespace": site.namespace}, "spec": spec}
+    assert site.cluster.create({"apiVersion": "v1", **theirs})[0] == 201
+    proxy, metrics = Proxy(site.cluster), Metrics()
+    await release(site, proxy, metrics)
+    assert not site.held(lost)
+    assert gates(site, "theirs") == [OTHER["name"]]
+    assert [call.says for call in proxy.calls if call.method == "PATCH"] == [f"PATCH pods/{lost}"]
+    assert b'stepmemo_steps_total{reason="Undecided"} 1.0' in metrics.render()
 
 
 @pytest.mark.contract
@@ -180,6 +200,24 @@ async def test_what_fails_is_said_and_tried_again(
     assert not site.held(second)
     assert "cannot list gated Pods" in caplog.text
     assert "cannot release a gated Pod" in caplog.text
+
+
+@pytest.mark.parametrize("page", [{"items": 7}, {"items": [{}]}, {"items": [NAMELESS]}])
+async def test_an_answer_that_makes_no_sense_ends_nothing(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, page: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(releasing, "_FIRST_PAUSE", 0.01)
+    name = site.pod()
+    proxy, answers = Proxy(site.cluster), [page]
+
+    def once(method: str, path: str) -> web.Response | None:
+        return web.json_response(answers.pop()) if path == "pods" and answers else None
+
+    proxy.fault_all = once
+    await release(site, proxy)
+    assert not answers
+    assert not site.held(name)
+    assert "cannot list gated Pods: an answer that makes no sense" in caplog.text
 
 
 async def test_a_pod_that_cannot_be_released_does_not_stop_the_start_for_ever(

@@ -76,6 +76,13 @@ class Bundle:
         return pki.issuer(self.server.certificate, self.trusted)
 
     @property
+    def flaw(self) -> str:
+        """Why nobody can be served with this, at whatever time and by whatever name; empty when one can."""
+        if flaw := pki.server_flaw(self.server, ()):
+            return flaw
+        return "" if self.issuer else "no CA in ca.crt has signed the certificate"
+
+    @property
     def _files(self) -> dict[str, bytes]:
         return {
             AUTHORITY_FILE: self.ca_pem,

@@ -22,7 +22,7 @@ from certs import pki
 from certs.bundle import BrokenBundleError, Bundle
 from certs.watched import LOOK_SECONDS, Follower
 from kube import client
-from kube.errors import Forbidden, Invalid, NotFound
+from kube.errors import ApiError, Forbidden, Invalid, NotFound
 from kube.jsonpatch import Op, add, test
 from server.tls import utc_now
 
@@ -90,22 +90,31 @@ class Certificates(Follower):
             if not watched.known:
                 self._lacking = f"{what} has not been read yet"
                 return LOOK_SECONDS
-        stored = await self._settled(self._stored.object, self._stored_ca.object)
+        secret, ca_secret = self._stored.object, self._stored_ca.object
+        found: Bundle | None = None
+        with suppress(BrokenBundleError):
+            found = Bundle.from_data((secret or {}).get("data"))
+        try:
+            stored = await self._settled(found, secret, ca_secret)
+        except ApiError:
+            # What cannot be made better serves until its end.
+            if sound := found if found and not found.flaw else self._served:
+                await self._made_known(sound, self._configured.object)
+            raise
         if stored is None:
             return LOOK_SECONDS  # the watch shows it
         return await self._made_known(stored, self._configured.object)
 
-    async def _settled(self, secret: Json | None, ca_secret: Json | None) -> Bundle | None:
-        """What the Secrets hold; None after writing something sound where it was not.
+    async def _settled(
+        self, found: Bundle | None, secret: Json | None, ca_secret: Json | None
+    ) -> Bundle | None:
+        """What the Secrets hold (`found` is the first one's); None after writing something sound there.
 
         Each write holds for the version that was looked at: another replica may have been quicker.
         """
         in_ca_secret = bundles.signers_from_data((ca_secret or {}).get("data"))
         signers = in_ca_secret or self._signers
-        found: Bundle | None = None
-        with suppress(BrokenBundleError):
-            found = Bundle.from_data((secret or {}).get("data"), signers)
-        stored, why = await self._renewed(found or replace(self._served or bundles.NOTHING, signers=signers))
+        stored, why = await self._renewed(replace(found or self._served or bundles.NOTHING, signers=signers))
         has_other_keys = stored.signers != in_ca_secret
         has_other_certificates = found is None or stored.to_data() != found.to_data()
         # The keys first: a CA that nobody can sign with must not be made known.

@@ -8,7 +8,6 @@ from pathlib import Path
 from kubernetes_asyncio.client import ApiClient
 
 from certs import bundle as bundles
-from certs import pki
 from certs.bundle import BrokenBundleError, Bundle
 from certs.watched import LOOK_SECONDS, Follower
 from server.tls import utc_now
@@ -59,9 +58,7 @@ class CertificateReader(Follower):
         except BrokenBundleError as error:
             flaw = str(error)
         else:
-            flaw = pki.server_flaw(found.server, ())
-            if not flaw and found.issuer is None:
-                flaw = "no CA in its ca.crt has signed the certificate"
+            flaw = found.flaw
         if flaw:
             self._lacking = f"Secret {self._where}: {flaw}"
         else:

@@ -102,8 +102,9 @@ class Follower(ABC):
         """Seconds until the next attempt, if nothing changes."""
         try:
             pause = await self._sync()
-        except Conflict:
-            return self._backoff.next()  # another replica was quicker: the watch shows what it wrote
+        except Conflict as error:
+            _log.info("certificates: somebody else was quicker: %s", error.message)
+            return self._backoff.next()  # the watch shows what they wrote
         except ApiError as error:
             self._failed(explained(error))
         except Exception as error:

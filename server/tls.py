@@ -95,9 +95,14 @@ class ServingCertificate:
         _log.info("serving the certificate in %s", self._certificate)
 
     async def follow(self) -> None:
-        """Reload for ever, whenever the files have changed."""
+        """Reload for ever, whenever the files have changed; and say in the log when what is served ends."""
+        was_valid = True
         while True:
             self.reload()
+            is_valid = not self._served or not self.unready
+            if was_valid and not is_valid:
+                _log.warning("not ready: %s", self.unready)
+            was_valid = is_valid
             await asyncio.sleep(POLL_SECONDS)
 
     def _flawed(self, problem: str) -> None:

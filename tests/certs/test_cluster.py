@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,10 +10,12 @@ from email.utils import format_datetime
 import aiohttp
 import pytest
 from aiohttp import web
+from cryptography import x509
 
 from certs import bundle as bundles
 from certs import pki
 from certs.bundle import Bundle
+from server.tls import ServingCertificate
 from tests.certs.installation import CA_SECRET, SECRET, Installation, Replica
 from tests.cluster import Cluster
 from tests.waiting import until
@@ -191,6 +194,49 @@ async def test_a_certificate_of_another_ca_is_served_only_when_every_api_server_
         assert in_step(installation, replica, still=[ca]), "who still serves by the old one is trusted"
 
 
+async def test_whoever_trusts_the_ca_bundle_of_a_moment_ago_gets_through_while_the_ca_changes(
+    installation: Installation,
+) -> None:
+    seconds = [1000.0]
+
+    async def serial(port: int, trusted: bytes) -> int:
+        """The certificate that a client sees who trusts this; an SSLError for one that he does not."""
+        context, name = ssl.create_default_context(cadata=trusted.decode()), installation.names[0]
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.transport.abort()
+        return x509.load_der_x509_certificate(shown).serial_number
+
+    async def replaced(port: int, trusted: bytes, old: int) -> bool:
+        return await serial(port, trusted) != old
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with installation.replica(clock=lambda: seconds[0]) as replica:
+        await replica.becomes_ready()
+        serving = ServingCertificate(replica.directory)
+        follow = asyncio.create_task(serving.follow())
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=serving.context)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            (before,) = installation.ca_bundles()
+            old = await serial(port, before)
+            installation.restore(bundles.new(installation.names, datetime.now(UTC)))
+            # Until all API servers have heard of it, those that have not get through, and those that have.
+            await until(lambda: len(pki.authorities(*installation.ca_bundles())) == 2)
+            (both,) = installation.ca_bundles()
+            async with installation.replica() as another:
+                await another.becomes_ready()
+            serving.reload()
+            assert [await serial(port, trusted) for trusted in (before, both)] == [old, old]
+            seconds[0] += 5
+            await until(lambda: replaced(port, both, old))
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await serial(port, before)
+        follow.cancel()
+
+
 async def test_a_restart_with_another_ca_is_not_ready_before_every_api_server_has_heard_of_it(
     installation: Installation,
 ) -> None:
@@ -270,6 +316,30 @@ async def test_a_certificate_near_its_end_is_renewed_by_one_replica_under_the_sa
         await until(lambda: one.ready and two.ready and one.served == two.served != expiring)
         assert in_step(installation, one, two)
         assert one.ca == ca
+
+
+async def test_what_may_not_be_renewed_is_served_and_kept_trusted(
+    installation: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with installation.replica() as replica:
+        await replica.becomes_ready()
+        expiring = replica.served
+    later = datetime.now(UTC) + timedelta(days=350)
+    async with proxy(installation) as between:
+
+        async def refuse_updates(request: web.Request) -> web.StreamResponse:
+            return await (refusal(403) if request.method == "PUT" else between.passed_on)(request)
+
+        between.date, between.on_everything = later, refuse_updates
+        async with installation.replica(now=lambda: later, url=between.url) as replica:
+            await replica.becomes_ready()
+            assert replica.served == expiring
+            assert "answered 403" in caplog.text
+            installation.configure()
+            await until(lambda: installation.ca_bundles() == {replica.ca})
+            between.on_everything = None
+            await until(lambda: replica.served != expiring)
+            assert in_step(installation, replica)
 
 
 @pytest.mark.parametrize("days", [350, 5000, -30])

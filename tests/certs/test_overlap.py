@@ -6,7 +6,7 @@ from functools import lru_cache
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from certs import bundle, pki
@@ -76,6 +76,12 @@ class Installation:
         if ends_at(self.stored.server.certificate) > self.now + 70 * DAY:
             self.stored = replace(self.stored, signers=())
 
+    def somebody_breaks_the_certificate(self) -> None:
+        """While we have the key of its CA, and a replica sees it at once."""
+        if self.stored.issuer in {ca.certificate for ca in self.stored.signers}:
+            self.stored = replace(self.stored, server=NOTHING.server)
+            self.wakes(self.random.choice(self.replicas))
+
     def clients_read(self) -> None:
         """One the caBundle, and one the file of a replica."""
         self.clients = [one for one in self.clients if self.now - one[0] <= TRUSTED_FOR]
@@ -98,7 +104,7 @@ class Installation:
     losses=st.sets(st.integers(1, YEARS), max_size=3),
     random=st.randoms(use_true_random=True),
 )
-@settings(max_examples=5)
+@settings(max_examples=5, phases=[Phase.reuse, Phase.generate])
 def test_whoever_read_any_bundle_in_the_last_thirty_days_trusts_whatever_is_served(
     skews: list[int], losses: set[int], random: Random
 ) -> None:
@@ -110,6 +116,8 @@ def test_whoever_read_any_bundle_in_the_last_thirty_days_trusts_whatever_is_serv
         if (year := age // (365 * DAY)) in losses:
             losses.remove(year)
             here.the_cas_keys_are_lost()
+        if random.random() < 0.1:
+            here.somebody_breaks_the_certificate()
         here.clients_read()
         here.everybody_is_trusted()
     assert len(here.signed) >= 2

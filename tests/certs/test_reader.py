@@ -65,7 +65,7 @@ async def test_it_follows_the_secret_and_never_loses_what_is_good(bare: Installa
     [
         ({"tls.crt": "anVuaw=="}, "the certificate cannot be used"),
         ({"tls.key": ""}, "the certificate cannot be used"),
-        ({"ca.crt": "anVuaw=="}, "no CA in its ca.crt has signed the certificate"),
+        ({"ca.crt": "anVuaw=="}, "no CA in ca.crt has signed the certificate"),
         ({"ca.crt": None}, "ca.crt is missing"),
     ],
 )

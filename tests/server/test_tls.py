@@ -158,6 +158,23 @@ def test_what_is_not_valid_now_is_told_whatever_served_before(tmp_path: Path, da
     assert certificate.expiry == end.timestamp()
 
 
+async def test_the_end_of_what_is_served_is_said_once_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certify(tmp_path)
+    looked: list[datetime] = []
+
+    def next_day() -> datetime:
+        looked.append(datetime.now(UTC) + timedelta(days=363 + len(looked)))
+        return looked[-1]
+
+    certificate = ServingCertificate(tmp_path, next_day)
+    follow = asyncio.create_task(certificate.follow())
+    await until(lambda: len(looked) > 5)
+    follow.cancel()
+    assert caplog.text.count("not ready: what was read from") == 1
+
+
 def test_without_a_certificate_nothing_ends(tmp_path: Path) -> None:
     certificate = ServingCertificate(tmp_path)
     certificate.reload()

@@ -17,9 +17,11 @@ from memoize import names
 from server.events import Events
 from server.metrics import Metrics
 from tests.cluster import Cluster
+from tests.keeper.keepers import ACCOUNT
 from tests.keeper.program import running
 from tests.keeper.proxy import Proxy, refusing
 from tests.keeper.site import Site
+from tests.manifests.rendering import rules_of
 from tests.waiting import until
 from tests.webhook.serving import api_client, certify
 
@@ -34,8 +36,10 @@ def site(cluster: Cluster) -> Site:
 
 
 async def release(site: Site, proxy: Proxy | None = None, metrics: Metrics | None = None) -> None:
+    """Do so as the keeper's account."""
     proxy, metrics = proxy or Proxy(site.cluster), metrics or Metrics()
-    async with proxy.serving() as url, api_client(site.cluster, url=url) as api:
+    token = site.cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo"))
+    async with proxy.serving() as url, api_client(site.cluster, url=url, token=token) as api:
         events = Events(api, metrics.event_dropped, "test")
         writing = asyncio.create_task(events.run())
         lease = Lease(api, site.namespace, LEASE, "a", renew=0.02)

@@ -108,13 +108,14 @@ async def start(
     kill_seconds: float = runner.KILL_SECONDS,
     components: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
+    namespaces: Sequence[str] = (),
 ) -> AsyncIterator[DevCluster]:
     """Start a devcluster with stepmemo installed; everything it keeps lies in `directory`, which is there.
 
     `components` are folders of manifests/components that are installed with manifests/base, `settings` are
     variables of every program besides those that these give it. `isolation` is one of devcluster.sandbox's
     three, without it what $DEVCLUSTER_ISOLATION says, without that the strongest that works here.
-    `kill_seconds`: see devcluster.execution.Surroundings.
+    `kill_seconds`: see devcluster.execution.Surroundings. `namespaces` are there before the programs start.
     """
     entrypoint = await asyncio.to_thread(build.path_for_host)
     isolation = (
@@ -138,6 +139,8 @@ async def start(
         cluster.run_beside(kubelet.run())
         cluster.run_beside(runner.run(client, directory / "artifacts", kubelet.signal_inside, kill_seconds))
         workloads = await installation.install(client, components)
+        for name in namespaces:
+            await cluster.namespace(name)
         programs = await program.start_all(workloads, client, server, directory, settings or {})
         for each in programs:
             cluster.run_beside(each.run())

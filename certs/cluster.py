@@ -1,4 +1,4 @@
-"""Keeps the Secrets, the files and the webhook configuration's caBundle in step.
+"""Keeps the Secrets, the files and the webhook configuration's caBundle in step: the webhook's part.
 
 The Secrets are the truth: whoever creates one first wins, and every replica serves what it holds. A replica
 whose Secret is gone writes back what it serves, so that nobody's trust changes.
@@ -130,7 +130,7 @@ class Certificates(Follower):
     async def _renewed(self, bundle: Bundle) -> tuple[Bundle, str]:
         """The bundle that should be stored, and why it is another one.
 
-        Time alone is a cause only where the API server's clock, by which it will be judged, says so too.
+        Time alone is a cause only where the API server's clock, by which it will be verified, says so too.
         """
         _, why = bundles.renewed(bundle, self._names, self._now())
         if not why:

@@ -1,4 +1,4 @@
-"""`python -m keeper`: reads the settings, connects everything, serves until SIGTERM."""
+"""`python -m keeper`: reads the settings, connects everything, keeps and serves until SIGTERM."""
 
 import asyncio
 import gc

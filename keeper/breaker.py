@@ -256,7 +256,7 @@ class Breaker:
         self._circuits.on_pod(look(pod), self._clock(), lambda at: (self._now() - at).total_seconds())
 
     def on_deleted(self, uid: str) -> None:
-        """Forget a Pod that was deleted, or needs no more tending."""
+        """Forget a Pod that was deleted, or has a final label."""
         self._circuits.on_deleted(uid, self._clock())
 
     @property

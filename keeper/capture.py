@@ -1,7 +1,7 @@
 """Storing what a step reported, once its Pod is over: the keeper's part of a miss.
 
 A Pod that is over tells by its container statuses whether Argo takes the step for a success, which is more
-than exit codes of 0: a step that was told to stop may end with 0 as well, and what it reports is unfinished.
+than exit codes of 0: a step that was asked to stop may end with 0 as well, and what it reports is unfinished.
 """
 
 import asyncio

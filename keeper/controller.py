@@ -65,7 +65,7 @@ from server.lookups import Lookups
 from server.metrics import Metrics
 
 LEASE = "stepmemo-keeper"
-"""The name of the Lease of all replicas, in the server's own Namespace."""
+"""The name of the Lease of all replicas, in the keeper's own Namespace."""
 WATCH_GRACE = 10.0
 """Seconds beyond those that a reflector itself waits for an event, after which it is taken to hang."""
 NOT_READY_AFTER = 5.0
@@ -75,7 +75,7 @@ YIELD_LEASE_AFTER = 15.0
 STORE_DEADLINE = 120.0
 """Seconds that storing a step's outputs is tried; what reports them goes with its workflow."""
 LABEL_DEADLINE = 600.0
-"""Seconds that a final label is tried which the API server refuses: what it says of the step was told."""
+"""Seconds that a final label is tried which the API server refuses: the log has said the same already."""
 _IDLE_TICK = 0.5
 """Seconds between two signs of life of a keeper that has nothing to do."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 300.0
@@ -194,7 +194,7 @@ class Keeper:
     def backlogged(self) -> frozenset[str]:
         """The Namespaces of which a Pod waits for its first turn for seconds: one more would wait longer.
 
-        None while another replica acts. To be asked about once a second.
+        Empty while another replica acts. To be asked about once a second.
         """
         return self._queue.backlogged() if self._acted else frozenset()
 

@@ -177,7 +177,7 @@ async def _release(api: ApiClient, pod: Json, path: str) -> bool:
             _log.info("a Pod takes no label of ours", extra=fields(pod=path, error=str(error)))
         else:
             return True
-    # 3. … or, where it takes no word of ours, at last nothing but the gate's removal. Where our
+    # 3. … or, where it takes no label of ours, at last nothing but the gate's removal. Where our
     #    gate was gone that makes no other version of the Pod.
     after = await _patch(api, path, {"metadata": {"uid": uid}, "spec": _WITHOUT_GATE})
     return bool(after["metadata"]["resourceVersion"] != seen["resourceVersion"])

@@ -12,7 +12,7 @@ from server.settings import setting
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the keeper was told. Times are in seconds."""
+    """The settings of one keeper process. Times are in seconds."""
 
     listen: tuple[str, int] = setting(
         "listen", values.ADDRESS, ":8443", "the address to serve on; without a host, every address"

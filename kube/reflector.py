@@ -22,9 +22,9 @@ from kube.pages import pages
 _log = logging.getLogger(__name__)
 
 WATCH_IDLE_TIMEOUT = 150.0
-"""Seconds without a word after which a connection is taken for dead: so late is one noticed that ends without
-a word. A watch with nothing to tell gets its first bookmark after two minutes (seen on Kubernetes 1.35), then
-one about every minute."""
+"""Seconds without an event after which a connection is taken for dead: the news of its end may have got lost.
+A watch of what does not change gets its first bookmark after two minutes (seen on Kubernetes 1.35), then one
+about every minute."""
 _SHORTEST = 0.5
 """Seconds of a watch without an event; a shorter one is not asked for again at once."""
 _LONGEST_PAUSE = 32

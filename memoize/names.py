@@ -27,7 +27,7 @@ MAX_AGE = f"{DOMAIN}/max-age"
 
 MODE = f"{DOMAIN}/mode"
 """`use`, `refresh`, `readonly` or `off`: annotation or label of a Workflow, annotation of a template.
-The run's word beats the template's."""
+The Workflow's value beats the template's."""
 
 SINGLE_FLIGHT = f"{DOMAIN}/single-flight"
 """`"false"` on a template: its steps do not wait for an equal step that runs already."""
@@ -83,7 +83,7 @@ REASON = f"{DOMAIN}/reason"
 LONGEST_REASON = 1024
 """Bytes of that annotation at most: whoever writes one keeps to it, and admission leaves room for it."""
 SCHEDULING_GATE = f"{DOMAIN}/gated"
-"""Scheduling gate of a held Pod."""
+"""Scheduling gate of a gated Pod: only the keeper, or `stepmemo release`, takes it away."""
 
 # --- Containers, volumes and paths inside a step Pod -------------------------------------------------
 

@@ -62,7 +62,7 @@ class Reason(StrEnum):
     KEEPER_UNAVAILABLE = "KeeperUnavailable"
     """No keeper acts, and only an answer from one would have helped this Pod."""
     NAMESPACE_NOT_KEPT = "NamespaceNotKept"
-    """The keeper was told to keep other Namespaces."""
+    """The keeper's `--namespaces` names other Namespaces."""
 
     # Steps: the look-up, at the keeper or inside the Pod
     HIT = "Hit"
@@ -94,7 +94,7 @@ class Reason(StrEnum):
     STORED = "Stored"
     """The outputs were stored."""
     STEP_FAILED = "StepFailed"
-    """A main container or a sidecar of the template did not end with 0, or the step was told to stop."""
+    """A main container or a sidecar of the template did not end with 0, or the step was asked to stop."""
     OUTPUTS_FAILED = "OutputsFailed"
     """Argo's `wait` or `supervisor` did not end with 0, or its end could not be known."""
     OUTPUTS_INCOMPLETE = "OutputsIncomplete"
@@ -120,7 +120,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "RateLimited"
     """The Namespace asked the cache service, or admission's look-ups, for more than its share."""
     STOPPED = "Stopped"
-    """The Pod was told to stop before the work was done."""
+    """The Pod was asked to stop before the work was done."""
     API_UNAVAILABLE = "ApiUnavailable"
     """The API server did not answer in time, or with an error of its own."""
     INTERNAL_ERROR = "InternalError"

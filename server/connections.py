@@ -40,7 +40,7 @@ FULL_SECONDS = 1.0
 HEADERS = 32
 """Fields of a request, each 8 KiB at most; an API server sends seven."""
 READ_BYTES = 64 << 10
-"""Of a body, kept for the handler before the transport is told to wait: twice this."""
+"""Of a body, kept for the handler before the transport pauses: twice this."""
 
 
 class _Handler(web.RequestHandler):
@@ -109,7 +109,7 @@ class _Connection:
 
 
 class Connections:
-    """Accepts connections for the server, within bounds; `refusals` is told of each that ends by one."""
+    """Accepts connections for the server, within bounds; `refusals` counts each that ends by one."""
 
     def __init__(
         self,

@@ -1,12 +1,12 @@
 """Events on a Workflow: what became of its steps, where its author looks for it.
 
-Told behind everybody's back: neither an admission review nor the keeper ever waits for an Event. They are
-written at a bounded rate, by turns of their Namespaces, and a flood of them is dropped and counted: a fan-out
-of a thousand hits is no more work to the API server in a second than one of twenty, and takes nothing from
-another Namespace. What went wrong has a line of its own, so it is neither late nor lost behind hits.
+Neither an admission review nor the keeper ever waits for an Event. They are written at a bounded rate, by
+turns of their Namespaces, and a flood of them is dropped and counted: a fan-out of a thousand hits is no more
+work to the API server in a second than one of twenty, and takes nothing from another Namespace. What went
+wrong has a line of its own, so it is neither late nor lost behind hits.
 
-Who calls the webhooks may be anybody, and a review names whom its caller likes: what admission tells is
-written only about a Workflow that was read with that uid.
+Who calls the webhooks may be anybody, and a review names whom its caller likes: admission writes Events only
+about a Workflow that was read with that uid.
 """
 
 import asyncio

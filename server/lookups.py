@@ -1,4 +1,4 @@
-"""What the webhooks have to know beyond the review: of a Namespace, of a Workflow.
+"""What is looked up of a Namespace or a Workflow: for a review, and before the keeper answers a Pod.
 
 A look-up never raises. What cannot be read in time is None, which the decision turns into a reason to leave
 things alone: memoization is not worth a step's delay. Who calls the webhooks may be anybody, so requests are

@@ -1,4 +1,4 @@
-"""What /metrics tells: decisions and outcomes by reason, times, what was dropped or not read."""
+"""What /metrics shows: decisions and outcomes by reason, times, what was dropped or not read."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -136,7 +136,7 @@ class Metrics:
         self._steps.labels(reason.value).inc()
 
     def held(self, pods: int) -> None:
-        """Tell how many Pods are held right now."""
+        """Show how many Pods are gated right now."""
         self._held.set(pods)
 
     def completed_seconds(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What every program of the server does beside its own work: it stops when it is told to."""
+"""What both programs do beside their own work: they stop at SIGTERM or SIGINT."""
 
 import asyncio
 import signal

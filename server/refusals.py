@@ -1,4 +1,4 @@
-"""What a program does not take: told by reason in a metric, and in the log at most once a second."""
+"""What a program does not serve: counted by reason in a metric, and logged at most once a second."""
 
 import logging
 import time
@@ -44,7 +44,7 @@ class Refusal(StrEnum):
 
 
 class RefusedError(Exception):
-    """A request is not served: what it is told, in a few words, and with which HTTP status.
+    """A request is not served: the answer's text, a few words, and its HTTP status.
 
     Never with a `Retry-After`: client-go would wait for so long and ask again, all within the time-out of the
     webhook (client-go rest/with_retry.go), while an error at once lets the object through (failurePolicy

@@ -1,4 +1,4 @@
-"""`python -m webhook`: reads the settings, connects everything, serves until SIGTERM."""
+"""`python -m webhook`: reads the settings, connects everything, answers admission reviews until SIGTERM."""
 
 import asyncio
 import gc

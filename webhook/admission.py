@@ -40,8 +40,8 @@ The controller updates a Workflow at every step, so updates of these are none of
 """
 
 GATED_RATE, GATED_BURST = 50.0, 500
-"""Pods of one Namespace that a replica gates in a second, and at once. The keeper's word that a Namespace has
-too many comes a second or two later, and a Namespace is not to fill its queue in that time."""
+"""Pods of one Namespace that a replica gates in a second, and at once. The Lease says a second or two late
+that a Namespace has too many, and it is not to fill its queue in that time."""
 TRIAL_SECONDS = 10.0
 """Between two Pods that a replica injects into in a Namespace where the image could not be started. While it
 still cannot, each costs its step two minutes."""
@@ -58,7 +58,7 @@ class Outcome:
     errors: Sequence[FieldError] = ()
     """Any of them denies the object."""
     more_errors: int = 0
-    """Errors that are not told."""
+    """Errors beyond those in `errors`."""
     warnings: Sequence[str] = ()
     ops: Sequence[Op] = ()
     """They change the object that is admitted."""
@@ -138,7 +138,7 @@ class Admission:
         self._shares = shares or LocalShares()
 
     async def workflow(self, request: Request) -> Outcome:
-        """Judge the memoize blocks of a Workflow or a template, and take opted-in ones over."""
+        """Validate the memoize blocks of a Workflow or a template, and take opted-in ones over."""
         operations = WORKFLOW_OPERATIONS.get(request.kind, frozenset())
         if request.group != argo.GROUP or request.subresource or request.operation not in operations:
             return Outcome(Reason.NOT_MEMOIZED, "not an object that this webhook looks at")

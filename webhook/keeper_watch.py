@@ -1,4 +1,4 @@
-"""Follows the keeper's Lease, one renewal a second; keeper_state.py says what is made of it."""
+"""Watches the keeper's Lease, which is renewed every second; keeper_state.py says what follows from it."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 class KeeperWatch:
     """What the keeper says of itself, while it is to be believed.
 
-    `clock` counts seconds. After `silence` seconds without a word the watch is opened anew: the connection
+    `clock` counts seconds. After `silence` seconds without an event the watch is opened anew: the connection
     may be dead.
     """
 

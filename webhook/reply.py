@@ -1,4 +1,4 @@
-"""From a review's outcome to the bytes that are answered and to what is told of it."""
+"""From a review's outcome to the bytes of the answer and the fields of its log line."""
 
 import json
 from collections.abc import Callable, Coroutine
@@ -22,7 +22,7 @@ _LOGGED = 512
 
 
 class Reply(NamedTuple):
-    """What is answered, and what is told of it."""
+    """The answer, and the log line."""
 
     reason: Reason
     body: bytes

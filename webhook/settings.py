@@ -13,7 +13,7 @@ from webhook.inject.containers import InjectSettings
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the server was told. Times are in seconds."""
+    """The settings of one webhook process. Times are in seconds."""
 
     listen: tuple[str, int] = setting(
         "listen", values.ADDRESS, ":8443", "the address to serve on; without a host, every address"

@@ -49,7 +49,7 @@ WAITING, OF_ONE = 16, 8
 """Large entries that wait to be read, and those of one Namespace; a megabyte takes some 50 ms."""
 
 _LONG = 64 << 10
-"""Bytes of a body that is not looked at in the loop that answers admission reviews."""
+"""Bytes of a body from which on it is read in a child process: the event loop decides gated Pods, too."""
 _BEARER = "Bearer "
 
 Read = Callable[[str, str], Awaitable[Mapping[str, str] | Outcome]]
@@ -146,7 +146,7 @@ class Service:
                 caller = _bug(route)
             if isinstance(caller, Refusal):
                 return self._answered(route, None, caller)
-            # 2. For what: all that is held for the request counts until its answer is sent.
+            # 2. For what: all bytes of the request count until its answer is sent.
             claim: Claim | None = None
             with self._in_flight.of(caller.namespace) as more:
                 result: Json | Refusal

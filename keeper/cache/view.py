@@ -179,7 +179,7 @@ class View:
                 self.on_change(key)
 
     async def _tell_of_change(self, key: Cache) -> None:
-        """Read the cache until what was told is the last word, no more often than its Namespace may."""
+        """Read the cache until its newest version was handed on, no more often than its Namespace may."""
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         try:
             while self._changed[key] and key in self._followed:

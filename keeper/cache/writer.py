@@ -1,4 +1,4 @@
-"""The one way that entries take from this server into caches.
+"""The one way that entries take from this process into caches.
 
 Steps that end at the same moment would meet each other in the same ConfigMap: entries for one cache are
 gathered for some milliseconds, and go in one request after another.

@@ -2,7 +2,7 @@
 
 What goes in depends on how the entrypoint is delivered (init_container.py, image_volume.py); here it is put
 in its place: containers and volumes of ours, and the entrypoint before the commands of the containers that
-Argo manages. Where there is a service, a label tells its keeper of the Pod. Nothing else changes.
+Argo manages. With `--access service` a label makes the keeper watch the Pod. Nothing else changes.
 """
 
 from collections.abc import Mapping, Sequence

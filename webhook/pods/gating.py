@@ -41,7 +41,7 @@ _LIMITS = ("timeout", "pendingTimeout")
 """Fields of a template that hold durations, counted from the node's start (version.HAS_A_PENDING_TIMEOUT)."""
 
 _SHOWN = 20
-"""Characters of an author's word that are repeated."""
+"""Characters of an author's value that are repeated."""
 _QUEUE = "kueue.x-k8s.io/queue-name"
 """Label of the Pods that Kueue admits, by a scheduling gate of its own."""
 _GONE = "no keeper renews its Lease"
@@ -133,7 +133,7 @@ def _blocker(memoized: MemoizedStep, limits: Iterable[timedelta]) -> str:
 
     A Pod with a node has been scheduled, and the API server takes no gate on it. Volumes that are made for
     the Pod, or for its workflow, may be what its successors read from; and some are made while it waits.
-    A template may ask for a node (names.GATED): any word but "true" counts as "false", since a Pod that is
+    A template may ask for a node (names.GATED): any value but "true" counts as "false", since a Pod that is
     not gated only takes longer, and where a node is waited for that is never there a workflow hangs.
     """
     spec = memoized.pod.spec

@@ -1,7 +1,7 @@
 """What is wrong with one object, and what its author should know: as much as somebody reads, and a count.
 
-Anybody can make thousands of mistakes. Those that are not told cost no more than finding them: no text is
-made of them.
+Anybody can make thousands of mistakes. Those that are only counted cost no more than finding them: no text
+is made of them.
 """
 
 from collections.abc import Hashable, Iterable
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from argo.fields import FieldError, Misspelt
 
 MOST = 20
-"""Errors, and warnings, that are told."""
+"""Errors, and warnings, that are written out; the others are counted."""
 PROPOSALS = 10
 """Of the first so many, what a misspelt word may have been meant for: it takes a millisecond to find."""
 

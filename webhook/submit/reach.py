@@ -1,4 +1,4 @@
-"""Words of ours that stand where they reach nothing, or less than it looks: each place is warned of once.
+"""Names of ours that stand where they have no effect, or less than it looks: each place is warned of once.
 
 What becomes of each place is Argo's doing (v3.5 to v4.1): `workflowMetadata` is written to the Workflow at
 the end of the controller's first look, after the first Pods (operator.go, updateWorkflowMetadata).
@@ -89,9 +89,9 @@ def on_template(ref: TemplateRef, written: Mapping[str, Any], *, block: bool) ->
 
 
 def behind_references(kind: str, obj: Mapping[str, Any], *, own: bool) -> Iterator[Remark]:
-    """What the object's own word does not reach: templates that it calls and another object holds.
+    """What the object's own opt-in does not reach: templates that it calls and another object holds.
 
-    `own`: it holds memoized templates of its own, which that word is for.
+    `own`: it holds memoized templates of its own, which that opt-in is for.
     """
     metadata, path = mapping(obj.get("metadata")), "metadata"
     if kind == CRON_WORKFLOW:

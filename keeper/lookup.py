@@ -10,8 +10,8 @@ from memoize.outcome import Outcome
 from memoize.step import Step
 
 PATIENCE = 0.25
-"""Seconds that a look-up waits for a cache to be read. Whoever looks up has one of few slots, and is told
-when it has been read."""
+"""Seconds that a look-up waits for a cache to be read. Whoever looks up has one of few slots, and is called
+again when it has been read."""
 
 
 class Lookup(NamedTuple):

@@ -16,7 +16,7 @@ VERSION = 1
 LONGEST = 16 * 1024
 """Bytes of the annotation at most; a watch of the Lease carries it at every renewal."""
 MOST_NAMES = 100
-"""Namespaces of one list at most; more of them are told as all."""
+"""Namespaces of one list at most; more of them are written as `*`, all."""
 MOST_STEPS = 200
 """Steps whose last Pod met trouble, of the newest."""
 _ALL = "*"
@@ -47,7 +47,7 @@ class Namespaces:
 
     @classmethod
     def of(cls, names: Collection[str]) -> "Namespaces":
-        """These; all where they are too many to be told."""
+        """These; all where they are too many for a list."""
         return EVERY if len(names) > MOST_NAMES else cls(frozenset(names))
 
 
@@ -77,7 +77,7 @@ class KeeperStatus:
     """`digest` of steps whose last Pod had a container of ours that could not start."""
 
     def to_json(self) -> str:
-        """The value of names.KEEPER_STATUS, of LONGEST bytes at most: long lists are told as all."""
+        """The value of names.KEEPER_STATUS, of LONGEST bytes at most: long lists are written as `*`, all."""
         told = self
         while len(text := told._text()) > LONGEST:
             lists = {"backlogged": told.backlogged, "stopped": told.stopped, "trial": told.trial}

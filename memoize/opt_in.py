@@ -1,7 +1,7 @@
-"""The words `stepmemo.dev/memoize` and `stepmemo.dev/mode`, wherever a person may write them.
+"""`stepmemo.dev/memoize` and `stepmemo.dev/mode`, wherever a person may write them.
 
-For one template the nearest word counts: its own annotation, then its holder's annotation or label, then the
-Namespace's label. Writing `stepmemo.dev/key` oneself is an opt-in where no word stands anywhere.
+For one template the nearest value counts: its own annotation, then its holder's annotation or label, then the
+Namespace's label. Writing `stepmemo.dev/key` oneself is an opt-in where none stands anywhere.
 """
 
 from collections.abc import Iterator, Mapping
@@ -49,7 +49,7 @@ _CHOICES = (
 def of_template(annotations: Mapping[str, Any]) -> bool | None:
     """The word in a template's annotations.
 
-    One with tags counts as true: what it turns into stands on the Pod, and is judged there.
+    One with tags counts as true: what it turns into stands on the Pod, and is read there.
     """
     word = annotations.get(names.MEMOIZE)
     if isinstance(word, str) and tags.has_tags(word):

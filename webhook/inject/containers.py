@@ -166,7 +166,7 @@ def awaited(plan: InjectionPlan) -> list[str]:
     mains = frozenset(plan.mains)
 
     def kind(ref: ContainerRef) -> str:
-        """How it must end, as the entrypoint is told: `-M` and `-w` with 0, `-s` also by a signal."""
+        """How it must end, for the entrypoint: `-M` and `-w` with 0, `-s` also by a signal."""
         if ref is plan.layout.auxiliary:
             return "-w"
         return "-M" if ref.name in mains else "-s"
@@ -175,7 +175,7 @@ def awaited(plan: InjectionPlan) -> list[str]:
 
 
 def env(plan: InjectionPlan, settings: InjectSettings) -> list[Json]:
-    """What the sidecar is told: the step, which Pod it is in, and the cache service where there is one."""
+    """The sidecar's variables: the step, which Pod it is in, and the cache service where there is one."""
     service = settings.service
     told = {} if service is None else {names.ENV_SERVICE: service.url, names.ENV_SERVICE_CA: service.ca}
     fields = {

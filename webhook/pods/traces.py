@@ -151,7 +151,7 @@ def _words(ref: ContainerRef) -> list[Any]:
 
 
 def _options(ref: ContainerRef) -> list[Any]:
-    """What our entrypoint was told before the container's own command."""
+    """The arguments of our entrypoint before the container's own command."""
     words = _words(ref)
     return words[: words.index("--")]
 

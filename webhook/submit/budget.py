@@ -86,5 +86,5 @@ def _bytes(value: object) -> int:
 
 
 def remark(why: str) -> Remark:
-    """What the author of an object beyond the budget is told."""
+    """The warning for the author of an object beyond the budget."""
     return Remark("spec", f"{why}: not reviewed, its memoize blocks stay with Argo")

@@ -38,7 +38,7 @@ class Verdict:
     errors: list[FieldError] = field(default_factory=list)
     """Any of them denies the object."""
     more_errors: int = 0
-    """Errors that are not told."""
+    """Errors beyond those in `errors`."""
     warnings: list[str] = field(default_factory=list)
     """Shown to who submits it."""
     ops: list[Op] = field(default_factory=list)
@@ -57,7 +57,7 @@ def review_object(
     """The verdict on one object of templates.KINDS, with `most` errors and warnings at most.
 
     `old` is the object before an UPDATE; `namespace_labels` are None where the Namespace could not be read
-    (and for what lies in none); `validate` is the server's word, which the Namespace's label overrules.
+    (and for what lies in none); `validate` is the webhook's setting, which the Namespace's label overrules.
     """
     if operation == "UPDATE" and not _concerns_us(kind, obj, old):
         return Verdict(Reason.UNCHANGED)
@@ -202,7 +202,7 @@ def _relevant(kind: str, obj: Mapping[str, Any]) -> list[Any]:
 
 
 def _metadata_that_counts(kind: str, obj: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The metadata whose word counts for the object's templates: of a CronWorkflow, its runs'."""
+    """The metadata whose opt-in counts for the object's templates: of a CronWorkflow, its runs'."""
     return reach.metadata_of_runs(kind, obj) if kind == CRON_WORKFLOW else mapping(obj.get("metadata"))
 
 

@@ -7,7 +7,8 @@ All of it can be read anew from the API server: it spares requests, and nothing 
     Running ─► Capturing ─► Labelling        the Pod ran: its outputs are stored, its label says how it ended
                               └─► Unlabelled and its label is refused for ever
 
-A Pod that leaves `Answering` otherwise, let run or deleted by somebody, is `Orphaned` until its answer is gone.
+A Pod that leaves `Answering` otherwise, let run or deleted by somebody, is `Orphaned` until its answer is
+gone.
 """
 
 from collections import defaultdict

@@ -75,7 +75,7 @@ YIELD_LEASE_AFTER = 15.0
 STORE_DEADLINE = 120.0
 """Seconds that storing a step's outputs is tried; what reports them goes with its workflow."""
 LABEL_DEADLINE = 600.0
-"""Seconds that a final label is tried which the API server refuses: the log has said the same already."""
+"""Seconds that a final label is tried which the API server refuses: log and metrics have said the same."""
 _IDLE_TICK = 0.5
 """Seconds between two signs of life of a keeper that has nothing to do."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 300.0

@@ -1,7 +1,7 @@
 """What a piece of work costs: requests to the API server, bytes of its answers, time of the event loop.
 
-Who works is told by the context (contextvars): what a task begins, and the tasks that it begins, are
-charged to the same Cost.
+The context (contextvars) says whose work it is: what a task begins, and the tasks that it begins, are charged
+to the same Cost.
 """
 
 import asyncio

@@ -8,6 +8,7 @@ that never asked anything before one that did, the oldest first. Whoever opens a
 import asyncio
 import logging
 import socket
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from http import HTTPStatus
 from ssl import SSLContext
@@ -20,8 +21,8 @@ from server.refusals import Refusal, Refusals
 _log = logging.getLogger(__name__)
 
 MOST = 512
-"""Connections at once. Each costs up to 256 KiB for TLS (asyncio.sslproto) and as much for headers; and many
-container runtimes let a process have 1,024 files."""
+"""Connections at once. Each costs some 100 KiB for TLS and up to as much for headers; and many container
+runtimes let a process have 1,024 files."""
 MOST_OF_ONE = 384
 """… of one address. It may well be that of all API servers, behind a tunnel or an agent (konnectivity), each
 with a connection for every review under way and 25 idle ones (client-go, transport/cache.go); what is left
@@ -37,10 +38,15 @@ GOODBYE_SECONDS = 1.0
 """For the other side to end TLS, or to hear an answer that comes before its body is there."""
 FULL_SECONDS = 1.0
 """Pause where the system has no socket left to give."""
-HEADERS = 32
-"""Fields of a request, each 8 KiB at most; an API server sends seven."""
+HEADERS, HEADER_BYTES = 24, 4 << 10
+"""Fields of a request, and the bytes of one: an API server sends some seven, a container of ours its token of
+a kilobyte or two."""
 READ_BYTES = 64 << 10
-"""Of a body, kept for the handler before the transport pauses: twice this."""
+"""Read from a connection at once; of a body twice this is kept before the transport pauses."""
+
+# asyncio fills a buffer of this size with zeros for each connection, 256 KiB of memory if it is left alone,
+# and has no argument for it.
+SSLProtocol.max_size = READ_BYTES
 
 
 class _Handler(web.RequestHandler):
@@ -49,7 +55,7 @@ class _Handler(web.RequestHandler):
     def __init__(
         self,
         server: web.Server,
-        on_made: Callable[[], None],
+        on_made: Callable[[asyncio.BaseTransport], None],
         on_lost: Callable[[], None],
         on_malformed: Callable[[BaseException | None], None],
     ) -> None:
@@ -61,6 +67,7 @@ class _Handler(web.RequestHandler):
             "keepalive_timeout": IDLE_SECONDS,
             "lingering_time": GOODBYE_SECONDS,
             "max_headers": HEADERS,
+            "max_field_size": HEADER_BYTES,
             "read_bufsize": READ_BYTES,
         }
         super().__init__(server, loop=asyncio.get_running_loop(), **limits)
@@ -69,7 +76,7 @@ class _Handler(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS is there."""
         super().connection_made(transport)
-        self._on_made()
+        self._on_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is gone."""
@@ -87,6 +94,8 @@ class _Handler(web.RequestHandler):
         if status != HTTPStatus.BAD_REQUEST:
             return super().handle_error(request, status, exc, message)
         self._on_malformed(exc)
+        if exc:
+            exc.__traceback__ = None  # its frames hold what was read, and the collector is seldom about
         response = web.Response(status=status, text="not a request\n")
         response.force_close()
         return response
@@ -105,6 +114,8 @@ class _Connection:
         """Whether one is under way."""
         self.opening: asyncio.Task[None] | None = None
         self.handler: _Handler | None = None
+        self.transport: asyncio.BaseTransport | None = None
+        """aiohttp's own is gone as soon as it has begun to close it."""
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -195,9 +206,9 @@ class Connections:
         loop = asyncio.get_running_loop()
         handler = _Handler(
             self._server,
-            lambda: self._made(connection, handler),
+            lambda transport: self._made(connection, handler, transport),
             lambda: self._forget(connection),
-            lambda error: self._refusals.tell(Refusal.MALFORMED, connection.peer, type(error).__name__),
+            lambda error: self._end_malformed(connection, error),
         )
         try:
             await loop.connect_accepted_socket(
@@ -213,11 +224,16 @@ class Connections:
             if connection.handler is None:
                 self._forget(connection)
 
-    def _made(self, connection: _Connection, handler: _Handler) -> None:
-        connection.handler = handler
+    def _made(self, connection: _Connection, handler: _Handler, transport: asyncio.BaseTransport) -> None:
+        connection.handler, connection.transport = handler, transport
         self._by_handler[handler] = connection
         loop = asyncio.get_running_loop()
         connection.timer = loop.call_later(self._first_request_seconds, self._give_up, connection)
+
+    def _end_malformed(self, connection: _Connection, error: BaseException | None) -> None:
+        # Without a goodbye: until the other side answered it, TLS would keep what still arrives.
+        self._refusals.tell(Refusal.MALFORMED, connection.peer, type(error).__name__)
+        self._cut(connection)
 
     def _give_up(self, connection: _Connection) -> None:
         self._refusals.tell(Refusal.NO_REQUEST, connection.peer)
@@ -226,11 +242,10 @@ class Connections:
     def _cut(self, connection: _Connection) -> None:
         """End it at once: who has been waited for does not get to delay its end."""
         self._forget(connection)
-        if connection.handler is None:
-            if connection.opening:
-                connection.opening.cancel()
-        elif transport := connection.handler.transport:
-            transport.abort()
+        if isinstance(connection.transport, asyncio.WriteTransport):
+            connection.transport.abort()
+        elif connection.opening:
+            connection.opening.cancel()
 
     def _forget(self, connection: _Connection) -> None:
         _stop_timer(connection)

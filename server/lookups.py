@@ -37,6 +37,9 @@ RATE, BURST = 200.0, 200
 """Requests a second, and after a rest, of all …"""
 NAMESPACE_RATE, NAMESPACE_BURST = 50.0, 100
 """… and about one Namespace. Who calls the webhooks is not known, and names whom it likes."""
+FRUITLESS_RATE, FRUITLESS_BURST = 5.0, 50
+"""Of these, requests that bring nothing: a step's Workflow is there, but for forged reviews and an API server
+in trouble."""
 WHOLE_RATE, WHOLE_BURST = 20.0, 40
 """Of these, requests for whole objects, of up to a megabyte or two, of all …"""
 WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST = 5.0, 20
@@ -101,6 +104,7 @@ class Lookups:
             _ABSENT, clock, group=lambda key: key[0], most_of_one=MOST_OF_ONE
         )
         self._limits = Limits(NAMESPACE_RATE, NAMESPACE_BURST, clock=clock), Limits(RATE, BURST, clock=clock)
+        self._fruitless = Limits(FRUITLESS_RATE, FRUITLESS_BURST, clock=clock)
         self._whole_limits = (
             Limits(WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST, clock=clock),
             Limits(WHOLE_RATE, WHOLE_BURST, clock=clock),
@@ -157,12 +161,15 @@ class Lookups:
         who = namespace, key
         if self._absent.get(who):
             return None
-        if not self._known.get(who) and _is_over(self._limits, namespace):
+        is_known, nothing_more = self._known.get(who), (namespace, None)
+        if not is_known and (self._absent.get(nothing_more) or _is_over(self._limits, namespace)):
             self._on_failed(resource)
             return _LIMITED
         found = await read()
         if found is None:
             self._absent.put(who, True, FRESH_NOTHING)
+            if wait := self._fruitless.take(namespace):
+                self._absent.put(nothing_more, True, wait)
         else:
             self._known.put(who, True, KNOWN)
         return found

@@ -10,6 +10,8 @@ from argo.steppod import Owner
 from server.lookups import (
     BURST,
     FRESH,
+    FRUITLESS_BURST,
+    FRUITLESS_RATE,
     MOST,
     MOST_OF_ONE,
     NAMESPACE_BURST,
@@ -258,16 +260,27 @@ async def test_three_thousand_forged_names_of_one_namespace_are_a_bounded_number
 ) -> None:
     async with flooded(cluster) as (asked, lookups):
         found = [await lookups.of_step(forged(number)) for number in range(3_000)]
-        assert asked.count() < NAMESPACE_BURST
+        assert asked.count() == FRUITLESS_BURST + 1
         assert found[-1] == (None, {"a": "b"}, True)
         assert not found[0].limited
-        asked.now += 1
-        before = asked.count()
         for number in range(3_000, 6_000):
+            asked.now += 0.01
             await lookups.of_step(forged(number))
-        assert asked.count() - before <= NAMESPACE_RATE
+        assert asked.count() <= FRUITLESS_BURST + 1 + 30 * (FRUITLESS_RATE + 1)
         asked.there["hello"] = "u"
         assert await lookups.workflow_metadata(Owner("quiet", "hello", "u")) is not None
+
+
+async def test_workflows_that_are_there_have_a_bound_of_their_own(cluster: Cluster) -> None:
+    async with flooded(cluster) as (asked, lookups):
+        asked.there = {f"real-{number}": "u" for number in range(300)}
+        found = [await lookups.of_step(Owner("work", name, "u")) for name in asked.there]
+        assert asked.count() == NAMESPACE_BURST - 1  # and one for the Namespace
+        assert not found[0].limited
+        assert found[-1].limited
+        asked.now += 1
+        await lookups.of_step(Owner("work", "real-299", "u"))
+        assert asked.count() == NAMESPACE_BURST
 
 
 async def test_forged_names_of_many_namespaces_are_a_bounded_number_of_requests_too(cluster: Cluster) -> None:

@@ -180,9 +180,9 @@ def _time_limits(memoized: MemoizedStep, now: datetime) -> Iterator[timedelta]:
     """What is left of every time limit that the Pod, its template or its workflow says."""
     template = memoized.pod.layout.template or {}
     for owner in (memoized.pod.spec, template):
-        seconds = owner.get("activeDeadlineSeconds")
-        if seconds is not None and str(seconds).isdigit():
-            yield timedelta(seconds=min(int(seconds), timedelta.max.days))
+        seconds = str(owner.get("activeDeadlineSeconds", ""))
+        if seconds.isascii() and seconds.isdigit():  # so many digits as a tenant likes: cut, or int() raises
+            yield timedelta(seconds=min(int(seconds[:12]), timedelta.max.days))
     for field in _LIMITS:
         if text := template.get(field):
             try:

@@ -252,6 +252,11 @@ def test_a_limit_that_is_none_or_over_means_no_gate() -> None:
         assert decide(step_pod(timeout=text)) is None
 
 
+@pytest.mark.parametrize("limit", ["²", "9" * 5000, "1e3", "{{x}}", None, {}, -1])
+def test_a_deadline_that_is_no_number_of_seconds_limits_nothing(limit: Any) -> None:
+    assert gated(decide(step_pod(activeDeadlineSeconds=limit))).wait_seconds == READY.wait_seconds
+
+
 @pytest.mark.parametrize("word", ["false", "False", "no", "", "{{x}}", "f" * 1000])
 def test_a_template_that_asks_for_a_node_is_never_gated(word: str) -> None:
     pod = with_annotation(names.GATED, word)

@@ -396,6 +396,18 @@ def test_a_pod_whose_main_may_have_begun_or_that_nobody_makes_anew_is_never_dele
     assert table.hopeless() == []
 
 
+def test_of_a_pod_that_is_known_by_its_metadata_alone_nothing_is_told() -> None:
+    """So a list tells a Pod that is too large (kube.pages)."""
+    seen = {"metadata": pod(check=PULL)["metadata"]}
+    found = look(seen)
+    assert (found.uid, found.step, found.untouched, found.containers) == ("u-1", "hello-1", False, ())
+    table = Table()
+    table.see(seen)
+    table.after(DELETE_POD_AFTER)
+    assert table.hopeless() == []
+    assert table.refuses() == ""
+
+
 def symptoms(uid: int, name: str, state: State) -> InjectedContainers:
     container = Container(name, state, "why")
     owner = Owner("work", "hello", "w-1")

@@ -15,6 +15,7 @@ the Pods that would hang, so that Argo makes them anew.
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -45,7 +46,9 @@ TRIAL = 60.0
 LONGEST_TRIAL = 300.0
 """… up to this: each that fails has cost a step DELETE_POD_AFTER seconds."""
 PACE = 1.0
-"""Seconds from one look at the table to the next, and so from one deletion to the next."""
+"""Seconds from one look at the table to the next, and so from one deletion in a Namespace to the next."""
+MOST_DELETIONS = 10
+"""Pods that are deleted side by side after a look, of as many Namespaces."""
 AGAIN = 30.0
 """Seconds until the deletion of the same Pod is tried again."""
 REMEMBERED = 3600.0
@@ -78,6 +81,11 @@ class _Trouble:
     next_deletion: float
     counts: bool = True
 
+    def is_hopeless(self, now: float) -> bool:
+        """Whether its Pod should be deleted now."""
+        old = now - self.since >= DELETE_POD_AFTER and now >= self.next_deletion
+        return old and self.pod.untouched and self.pod.owner is not None
+
 
 @dataclass(slots=True)
 class _Pod:
@@ -98,6 +106,8 @@ class _Namespace:
     circuit: _Circuit | None = None
     remembered: OrderedDict[str, float] = field(default_factory=OrderedDict)
     """When a step met trouble, the newest last."""
+    last_turn: float = -math.inf
+    """When a Pod of it was last to be deleted."""
 
     def troubles(self) -> Iterator[_Trouble]:
         for uid in self.troubled:
@@ -203,16 +213,22 @@ class Circuits:
         )
         return list(islice((one for row in zip_longest(*newest) for one in row if one), most))
 
-    def hopeless(self, now: float) -> InjectedContainers | None:
-        """Give a Pod that should be deleted, if any; each one again only after a while."""
-        for here in self._namespaces.values():
-            for trouble in here.troubles():
-                old = now - trouble.since >= DELETE_POD_AFTER and now >= trouble.next_deletion
-                if old and trouble.pod.untouched and trouble.pod.owner is not None:
-                    trouble.next_deletion = now + AGAIN
-                    here.remember(trouble.pod.step, now)
-                    return trouble.pod
-        return None
+    def hopeless(self, now: float, most: int) -> list[InjectedContainers]:
+        """Give Pods that should be deleted, one of a Namespace; each one again only after a while.
+
+        Namespaces take turns, so that none waits for what another piles up.
+        """
+        found: list[InjectedContainers] = []
+        for here in sorted(self._namespaces.values(), key=lambda here: here.last_turn):
+            trouble = next((one for one in here.troubles() if one.is_hopeless(now)), None)
+            if trouble is None:
+                continue
+            trouble.next_deletion, here.last_turn = now + AGAIN, now
+            here.remember(trouble.pod.step, now)
+            found.append(trouble.pod)
+            if len(found) == most:
+                break
+        return found
 
     def _tried(self, here: _Namespace, now: float) -> None:
         """A Pod was injected: where the circuit is on trial, it is the trial, and the next is later."""
@@ -287,8 +303,8 @@ class Breaker:
         while True:
             self._circuits.pass_time(self._clock())
             self._tell()
-            if pod := self._circuits.hopeless(self._clock()):
-                await self._delete(pod)
+            hopeless = self._circuits.hopeless(self._clock(), MOST_DELETIONS)
+            await asyncio.gather(*map(self._delete, hopeless))
             await self._sleep(PACE)
 
     def _tell(self) -> None:

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from argo import names as argo
+from argo.shape import mapping
 from argo.steppod import Owner, StepPod
 from memoize import names
 
@@ -68,8 +69,8 @@ class InjectedContainers(NamedTuple):
 
 
 def look(pod: Mapping[str, Any]) -> InjectedContainers:
-    """Read a Pod as the API server gave it."""
-    metadata, status = pod["metadata"], pod.get("status") or {}
+    """Read a Pod as the API server gave it; one that is known by its metadata alone has no containers."""
+    metadata, spec, status = pod["metadata"], mapping(pod.get("spec")), mapping(pod.get("status"))
     namespace = metadata["namespace"]
     step = StepPod.parse(pod, namespace)
     pending = status.get("phase") == "Pending" and not metadata.get("deletionTimestamp")
@@ -80,8 +81,8 @@ def look(pod: Mapping[str, Any]) -> InjectedContainers:
         version=metadata["resourceVersion"],
         owner=step.owner if isinstance(step, StepPod) else None,
         step=step.node_id,
-        untouched=pending and _nothing_began(pod["spec"], status),
-        containers=tuple(_ours(pod["spec"], status)),
+        untouched=pending and _nothing_began(spec, status),
+        containers=tuple(_ours(spec, status)),
     )
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memoize.keeper_status import KeeperStatus, Namespaces
+from memoize import plan
+from memoize.keeper_status import EVERY, KeeperStatus, Namespaces
 from server import settings, values
 from server.settings import setting
 
@@ -105,6 +106,14 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
 def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with values that could be read."""
     kept = Namespaces(frozenset(read.get("namespaces", ())))
-    told = KeeperStatus.from_json(KeeperStatus(keeps=kept).to_json())
+    longest = KeeperStatus(  # what to_json comes to at last: the other lists told as all, or left out
+        keeps=kept,
+        wait_seconds=int(read.get("single-flight-timeout", 0)),
+        plans=plan.READS,
+        backlogged=EVERY,
+        stopped=EVERY,
+        trial=EVERY,
+    )
+    told = KeeperStatus.from_json(longest.to_json())
     if told is None or told.keeps != kept:
         yield f"{DECLARED['namespaces']}: too many to be told to admission, which would gate no Pod"

@@ -77,16 +77,25 @@ class KeeperStatus:
     """`digest` of steps whose last Pod had a container of ours that could not start."""
 
     def to_json(self) -> str:
-        """The value of names.KEEPER_STATUS, of LONGEST bytes at most: long lists are written as `*`, all."""
+        """The value of names.KEEPER_STATUS, of LONGEST bytes at most.
+
+        The longest list gives way first: Namespaces are told as all, of the troubled steps half are left out.
+        """
         told = self
         while len(text := told._text()) > LONGEST:
-            lists = {"backlogged": told.backlogged, "stopped": told.stopped, "trial": told.trial}
-            longest = max(lists, key=lambda name: len(lists[name]))
+            lists = {
+                "backlogged": told.backlogged.names,
+                "stopped": told.stopped.names,
+                "trial": told.trial.names,
+                "troubled": told.troubled,
+            }
+            longest = max(lists, key=lambda name: sum(map(len, lists[name])))
             if not lists[longest]:
                 # Only the Namespaces kept are left, which somebody listed in a flag: nobody is gated then.
                 return KeeperStatus(plans=self.plans)._text()
-            wider: dict[str, Any] = {longest: EVERY}
-            told = replace(told, **wider)
+            half = frozenset(sorted(told.troubled)[: len(told.troubled) // 2])
+            shorter: dict[str, Any] = {longest: half if longest == "troubled" else EVERY}
+            told = replace(told, **shorter)
         return text
 
     def _text(self) -> str:

@@ -122,6 +122,10 @@ class Table:
         self.time += seconds
         self.circuits.pass_time(self.time)
 
+    def hopeless(self, most: int = 1) -> list[str]:
+        """The UIDs of Pods that are to be deleted now."""
+        return [found.uid for found in self.circuits.hopeless(self.time, most)]
+
     def refuses(self, namespace: str = "work", step: str = "other") -> str:
         """Why admission leaves such a Pod alone, by what the keeper publishes."""
         if (namespace, step) in self.circuits.troubled(1_000_000):
@@ -238,7 +242,7 @@ def test_containers_of_our_name_that_start_something_else_are_not_ours() -> None
     table.see(pod(check=PULL, command="/bin/sh"))
     table.after(DELETE_POD_AFTER)
     assert table.circuits.open() == {}
-    assert table.circuits.hopeless(table.time) is None
+    assert table.hopeless() == []
 
 
 def test_a_container_that_could_never_start_opens_it_at_once() -> None:
@@ -322,14 +326,29 @@ def test_a_pod_is_hopeless_after_two_minutes_and_then_only_now_and_then() -> Non
     table = Table()
     table.see(pod(check=PULL))
     table.after(DELETE_POD_AFTER - 1)
-    assert table.circuits.hopeless(table.time) is None
+    assert table.hopeless() == []
     table.after(1)
-    found = table.circuits.hopeless(table.time)
-    assert found is not None
-    assert found.uid == "u-1"
-    assert table.circuits.hopeless(table.time) is None
+    assert table.hopeless() == ["u-1"]
+    assert table.hopeless() == []
     table.after(breaker.AGAIN)
-    assert table.circuits.hopeless(table.time) is not None
+    assert table.hopeless() == ["u-1"]
+
+
+def test_no_namespace_waits_for_the_hopeless_pods_of_another() -> None:
+    table = Table()
+    for number in range(100):
+        table.see(pod(number, check=PULL))
+    for number in range(100, 103):
+        table.see(pod(number, check=PULL, namespace=f"other-{number}"))
+    table.after(DELETE_POD_AFTER)
+    turns = []
+    for _ in range(3):
+        turns.append(table.hopeless(2))
+        table.after(breaker.PACE)
+    first, second, third = turns
+    assert [first[1], *second] == ["u-100", "u-101", "u-102"]
+    assert len({first[0], *third}) == 2, "one of its own a turn, and each another"
+    assert len(table.hopeless(10)) == 1, "one of a Namespace at a time"
 
 
 def changed(**status: Any) -> Json:
@@ -374,7 +393,19 @@ def test_a_pod_whose_main_may_have_begun_or_that_nobody_makes_anew_is_never_dele
     table = Table()
     table.see(seen)
     table.after(DELETE_POD_AFTER)
-    assert table.circuits.hopeless(table.time) is None
+    assert table.hopeless() == []
+
+
+def test_of_a_pod_that_is_known_by_its_metadata_alone_nothing_is_told() -> None:
+    """So a list tells a Pod that is too large (kube.pages)."""
+    seen = {"metadata": pod(check=PULL)["metadata"]}
+    found = look(seen)
+    assert (found.uid, found.step, found.untouched, found.containers) == ("u-1", "hello-1", False, ())
+    table = Table()
+    table.see(seen)
+    table.after(DELETE_POD_AFTER)
+    assert table.hopeless() == []
+    assert table.refuses() == ""
 
 
 def symptoms(uid: int, name: str, state: State) -> InjectedContainers:
@@ -520,6 +551,26 @@ async def test_the_deletion_is_tried_again_while_the_api_server_is_in_trouble(cl
     assert told.said == []
     assert tries[0]["preconditions"] == {"uid": "u-1", "resourceVersion": "7"}
     assert tries[0]["gracePeriodSeconds"] == 0
+
+
+async def test_a_deletion_that_hangs_keeps_no_other_from_being_made(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "TIMEOUT", 3600.0)
+    paths: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        paths.append(request.path)
+        return await (troubled.hang if "/slow/" in request.path else troubled.broken)(request)
+
+    async with (
+        troubled.answering(answer, "DELETE") as url,
+        running(cluster, url) as (found, ticking, _, __),
+    ):
+        found.on_pod(pod(1, check=PULL, namespace="slow"))
+        found.on_pod(pod(2, check=PULL, namespace="other"))
+        ticking.time += DELETE_POD_AFTER
+        await until(lambda: len(paths) == 2)
 
 
 async def test_it_is_said_once_when_injection_stops_and_once_when_it_goes_on(

@@ -1,10 +1,13 @@
 import re
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 import pytest
 
 from keeper import settings
 from keeper.settings import DECLARED, Settings
+from memoize import plan
+from memoize.keeper_status import MOST_NAMES, MOST_STEPS, KeeperStatus, Namespaces, digest
 from server.settings import SettingsError
 
 
@@ -84,6 +87,32 @@ def test_two_hundred_namespaces_are_kept_and_more_than_can_be_told_are_refused()
     assert settings.parse([f"--namespaces={','.join(some)}"], {}).namespaces == tuple(some)
     (line,) = errors("--namespaces=" + ",".join(f"{number:063}" for number in range(300)))
     assert line.startswith("--namespaces (STEPMEMO_NAMESPACES): too many to be told to admission")
+
+
+def test_whatever_namespaces_are_accepted_a_keeper_in_trouble_can_tell_them() -> None:
+    def accepts(*kept: str) -> bool:
+        try:
+            settings.parse([f"--namespaces={','.join(kept)}", "--single-flight-timeout=24h"], {})
+        except SettingsError:
+            return False
+        return True
+
+    many = list(takewhile(lambda some: accepts(*some), accumulate([f"{n:063}"] for n in range(300))))[-1]
+    longest = [one for one in ([*many, "a" * length] for length in range(1, 64)) if accepts(*one)][-1]
+    kept = Namespaces(frozenset(longest))
+    some = Namespaces.of([f"{number:063}" for number in range(MOST_NAMES)])
+    said = KeeperStatus(
+        keeps=kept,
+        wait_seconds=86_400,
+        plans=plan.READS,
+        backlogged=some,
+        stopped=some,
+        trial=some,
+        troubled=frozenset(digest("work", str(number)) for number in range(MOST_STEPS)),
+    )
+    told = KeeperStatus.from_json(said.to_json())
+    assert told is not None
+    assert told.keeps == kept
 
 
 def test_help_shows_every_flag_with_its_variable_and_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memoize.keeper_status import EVERY, LONGEST, MOST_NAMES, NONE, KeeperStatus, Namespaces, digest
+from memoize.keeper_status import (
+    EVERY,
+    LONGEST,
+    MOST_NAMES,
+    MOST_STEPS,
+    NONE,
+    KeeperStatus,
+    Namespaces,
+    digest,
+)
 from tests.recordedpods import PODS
 
 FROZEN = (PODS.parent / "skew" / "keeper-status-v1.json").read_text(encoding="utf-8")
@@ -93,6 +102,34 @@ def test_a_status_is_never_long_and_never_promises_more_than_was_meant(status: K
     for name in ("backlogged", "stopped", "trial"):
         told, meant = getattr(read, name), getattr(status, name)
         assert told in (meant, EVERY) or read.keeps == NONE
+    assert read.troubled <= status.troubled
+
+
+TROUBLED = frozenset(digest("work", str(number)) for number in range(MOST_STEPS))
+
+
+def long_names(prefix: str, count: int) -> frozenset[str]:
+    return frozenset(f"{prefix}-{number:0{62 - len(prefix)}}" for number in range(count))
+
+
+def read_again(**fields: Any) -> KeeperStatus:
+    found = KeeperStatus.from_json(KeeperStatus(ready=True, **fields).to_json())
+    assert found is not None
+    return found
+
+
+def test_troubled_steps_give_way_to_the_namespaces_that_are_kept_and_to_short_lists() -> None:
+    keeps, stopped = Namespaces(long_names("kept", 240)), Namespaces.of({"one"})
+    read = read_again(keeps=keeps, stopped=stopped, troubled=TROUBLED)
+    assert read.ready
+    assert (read.keeps, read.stopped) == (keeps, stopped)
+    assert read.troubled < TROUBLED
+
+
+def test_a_list_that_is_longer_than_that_of_troubled_steps_gives_way_before_it() -> None:
+    keeps, stopped = Namespaces(long_names("kept", 150)), Namespaces(long_names("stopped", 100))
+    read = read_again(keeps=keeps, stopped=stopped, troubled=TROUBLED)
+    assert (read.keeps, read.stopped, read.troubled) == (keeps, EVERY, TROUBLED)
 
 
 def test_a_digest_tells_steps_and_namespaces_apart() -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
@@ -145,26 +146,30 @@ class Search:
         self._knows, self._on_pod, self._acts, self._sleep = knows, on_pod, acts, sleep
 
     async def run(self) -> None:
-        """Search for ever; what fails is said in the log, and tried again the next time."""
+        """Search for ever."""
         while True:
             await self._sleep(SEARCH_SECONDS)
-            for path in _paths(self._namespaces):
-                try:
-                    await self.search(path)
-                except ApiError as error:
-                    _log.warning("cannot search for Pods", extra=fields(error=str(error)))
+            await self.search()
 
-    async def search(self, path: str) -> None:
-        """Search the Pods of a path of the API once."""
+    async def search(self) -> None:
+        """Search once; what fails is said in the log, and tried again the next time."""
         # 1. Who is there, and not known?
-        found = [place async for place in self._unknown(path)]
+        found = defaultdict[str, list[_Place]](list)
+        for path in _paths(self._namespaces):
+            try:
+                async for place in self._unknown(path):
+                    found[place.namespace].append(place)
+            except ApiError as error:  # of this list: the Pods of others are not to wait for it
+                _log.warning("cannot search for Pods", extra=fields(path=path, error=str(error)))
         if not found:
             return
         # 2. Those that an event is still on its way of are known after a while.
         await self._sleep(SEARCH_GRACE)
-        for place in found:
-            if not self._knows(place.uid):
-                await self._deal_with(place)
+        # 3. Namespaces take turns: none waits for all the Pods of another.
+        for turn in zip_longest(*found.values()):
+            for place in turn:
+                if place is not None and not self._knows(place.uid):
+                    await self._deal_with(place)
 
     async def _unknown(self, path: str) -> AsyncIterator[_Place]:
         found: Counter[str] = Counter()

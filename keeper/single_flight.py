@@ -13,7 +13,7 @@ thousand steps one after the other.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
@@ -30,7 +30,6 @@ STORED_GRACE = timedelta(seconds=2)
 ORDER_GRACE = timedelta(seconds=2)
 """How long the oldest of equal Pods has, once there is no runner, before a younger one becomes it: no Pod may
 depend on another's being reconciled."""
-_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Complete(NamedTuple):
@@ -59,6 +58,8 @@ class _Waiter:
     """A gated Pod."""
 
     pod: GatedStep
+    seen: datetime
+    """When this table first heard of it."""
     limit: datetime
     """The latest moment to wait for an equal step."""
     since: datetime | None = None
@@ -151,7 +152,7 @@ class SingleFlight:
             return self.on_deleted(pod.uid, now)
         self._keys[pod.uid] = pod.key
         if pod.phase is Phase.GATED:
-            return self._put_waiting(pod)
+            return self._put_waiting(pod, now)
         self._remove_waiting(pod.key, pod.uid)
         if not pod.may_run_for_others or (pod.deleting and pod.phase is Phase.RUNNING):
             return self.on_failed(pod.uid, now)
@@ -256,19 +257,16 @@ class SingleFlight:
             self._waiters[namespace] += 1
         return Wait(until)
 
-    def _put_waiting(self, pod: GatedStep) -> Sequence[str]:
+    def _put_waiting(self, pod: GatedStep, now: datetime) -> Sequence[str]:
         flight = self._flights.setdefault(pod.key, _Flight())
-        waiter = flight.waiting.setdefault(pod.uid, _Waiter(pod, self._limit(pod)))
-        waiter.pod, waiter.limit = pod, self._limit(pod)
+        waiter = flight.waiting.setdefault(pod.uid, _Waiter(pod, seen=now, limit=now))
+        waiter.pod, waiter.limit = pod, self._limit(pod, waiter.seen)
         flight.note(waiter)
         return (pod.uid,)
 
-    def _limit(self, pod: GatedStep) -> datetime:
-        try:
-            longest = pod.created_at + self._timeout
-        except OverflowError:
-            longest = _NEVER
-        return min(longest, pod.until)
+    def _limit(self, pod: GatedStep, seen: datetime) -> datetime:
+        """The API server's clock says when the Pod was made, and ours may be behind it."""
+        return min(pod.created_at, seen) + min(self._timeout, pod.until - pod.created_at)
 
     def _remove_waiting(self, key: Key, uid: str) -> None:
         flight = self._flights.get(key)

@@ -7,6 +7,7 @@ from keeper import pod_watch
 from keeper.pod_watch import Pods, Search
 from memoize import names
 from tests.cluster import Cluster
+from tests.keeper.proxy import Proxy, refusing
 from tests.keeper.site import Site
 from tests.keeper.troubled import answering, broken
 from tests.webhook.serving import api_client
@@ -78,6 +79,7 @@ class Searched:
 
     def __init__(self, site: Site, *, acts: bool = True) -> None:
         self.site, self.acts = site, acts
+        self.namespaces = [site.namespace]
         self.known: set[str] = set()
         self.found: list[str] = []
         self.slept: list[float] = []
@@ -87,13 +89,13 @@ class Searched:
         async with api_client(self.site.cluster, url=url) as api:
             search = Search(
                 api,
-                [self.site.namespace],
+                self.namespaces,
                 self.known.__contains__,
                 self.on_pod,
                 lambda: self.acts,
                 sleep=self.sleep,
             )
-            await search.search(f"/api/v1/namespaces/{self.site.namespace}/pods")
+            await search.search()
 
     def on_pod(self, pod: Json, *, new: bool) -> str:
         assert not new
@@ -196,6 +198,32 @@ async def test_the_pods_of_one_namespace_that_a_search_deals_with_are_bounded(
     searched.known |= {searched.uid(name) for name in searched.found}
     await searched()
     assert len(set(searched.found)) == 4
+
+
+async def test_a_search_of_many_namespaces_waits_once_and_they_take_turns(
+    searched: Searched, cluster: Cluster
+) -> None:
+    many, one = [searched.site.pod(number) for number in range(3)], Site.new(cluster)
+    searched.namespaces.append(one.namespace)
+    alone = one.pod(5)
+    await searched()
+    assert searched.slept == [pod_watch.SEARCH_GRACE]
+    assert sorted(searched.found) == sorted([*many, alone])
+    assert searched.found.index(alone) == 1
+
+
+async def test_a_namespace_that_cannot_be_listed_does_not_keep_another_from_being_searched(
+    searched: Searched, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    other, proxy = Site.new(cluster), Proxy(cluster)
+    searched.namespaces.append(other.namespace)
+    searched.site.pod(0)
+    found = other.pod(1)
+    proxy.fault_all = refusing(403, "GET pods", times=1)
+    async with proxy.serving() as url:
+        await searched(url)
+    assert searched.found == [found]
+    assert caplog.text.count("cannot search for Pods") == 1
 
 
 async def test_a_search_goes_on_after_the_api_server_was_away(

@@ -245,6 +245,19 @@ def test_a_plan_cannot_make_a_pod_wait_longer_than_the_server_lets_it() -> None:
     assert flights(pod, running("z")).decide(pod, MISS, START) == Wait(LIMIT)
 
 
+@pytest.mark.parametrize("patience", [timedelta(minutes=1), timedelta(days=9)])
+def test_a_clock_that_is_behind_makes_nobody_wait_longer(patience: timedelta) -> None:
+    behind = START - timedelta(minutes=1)
+    pod, table = gated_step("a", until=START + patience), SingleFlight()
+    for other in (pod, running("z")):
+        table.on_pod(other, behind)
+    limit = behind + min(patience, timedelta(minutes=10))
+    assert table.decide(pod, MISS, behind) == Wait(limit)
+    table.on_pod(pod, behind + SECOND)
+    assert table.decide(pod, MISS, behind + SECOND) == Wait(limit), "seeing it again gives it no more time"
+    assert table.decide(pod, MISS, limit) == Release(Outcome(Reason.SHARED_RUN_TIMEOUT))
+
+
 def test_a_limit_is_kept_while_nothing_can_be_told() -> None:
     pod = gated_step("a", until=START + SECOND)
     table = flights(pod, running("z"))

@@ -26,7 +26,6 @@ from kube import client
 from kube.errors import ApiError
 from kube.leader_election import Lease
 from memoize import names
-from memoize.keeper_status import KeeperStatus
 from server import logs
 from server.events import Events
 from server.listener import Listener
@@ -98,7 +97,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         async def keep() -> None:
             if were_killed:  # and what killed them may kill this one, as soon as it looks at the Pods
                 lease = Lease(
-                    api, chosen.namespace, LEASE, identity, annotation=names.KEEPER_STATUS, says=_not_ready
+                    api, chosen.namespace, LEASE, identity, annotation=names.KEEPER_STATUS, says=str
                 )
                 await release_first(api, lease, chosen.namespaces, metrics, events)
             await until_first_ends(*(_again(part.run) for part in (view, hits, breaker, keeper)))
@@ -124,10 +123,6 @@ def _keeper_settings(chosen: Settings) -> KeeperSettings:
         single_flight_waiters=chosen.single_flight_waiters,
         requests_per_second=chosen.requests_per_second,
     )
-
-
-def _not_ready() -> str:
-    return KeeperStatus().to_json()
 
 
 def _certificates(api: ApiClient, chosen: Settings) -> CertificateReader | None:

@@ -55,7 +55,7 @@ from kube.errors import TEMPORARY, ApiError
 from kube.fair_queue import FairQueue
 from kube.leader_election import Lease
 from kube.rate_limiter import RateLimiter
-from kube.reflector import WATCH_IDLE_TIMEOUT
+from kube.reflector import WATCH_IDLE_TIMEOUT, Reflector
 from memoize import names, plan
 from memoize.keeper_status import EVERY, KeeperStatus, Namespaces
 from memoize.outcome import Outcome
@@ -68,6 +68,8 @@ LEASE = "stepmemo-keeper"
 """The name of the Lease of all replicas, in the keeper's own Namespace."""
 WATCH_GRACE = 10.0
 """Seconds beyond those that a reflector itself waits for an event, after which it is taken to hang."""
+SLOT_SECONDS = 1.0
+"""How long a turn may keep others from theirs."""
 NOT_READY_AFTER = 5.0
 """Seconds without progress after which no new Pod is gated …"""
 YIELD_LEASE_AFTER = 15.0
@@ -170,7 +172,7 @@ class Keeper:
             clock=clock,
             now=now,
         )
-        self._reflectors = pod_watch.reflectors(
+        watched = pod_watch.reflectors(
             api,
             settings.namespaces,
             self.on_pod,
@@ -178,6 +180,7 @@ class Keeper:
             on_synced=self._lease.check_now,
             clock=clock,
         )
+        self._reflectors = dict(zip(settings.namespaces or ("",), watched, strict=True))
         self._search = pod_watch.Search(
             api,
             settings.namespaces,
@@ -203,12 +206,8 @@ class Keeper:
     def ready(self) -> bool:
         """Whether a Pod that is gated now will be decided soon, if this replica acts."""
         now = self._clock()
-        return (
-            self._view.in_sync
-            and now < self._view.heard + WATCH_IDLE_TIMEOUT + WATCH_GRACE
-            and all(one.in_sync for one in self._reflectors)
-            and self._watches_pods(now)
-            and now < self._last_progress + NOT_READY_AFTER
+        return now < self._last_progress + NOT_READY_AFTER and any(
+            self._hears(namespace, now) for namespace in self._reflectors
         )
 
     @property
@@ -226,7 +225,8 @@ class Keeper:
             keeps=Namespaces(frozenset(kept)) if kept else EVERY,
             wait_seconds=int(self._settings.single_flight_timeout),
             plans=plan.READS,
-            backlogged=Namespaces.of(self.backlogged),
+            # Where one of several cannot be read, because it is gone or our rights are, the others go on.
+            backlogged=Namespaces.of(self.backlogged | self._unheard()),
             stopped=Namespaces.of(self._breaker.stopped),
             trial=Namespaces.of(self._breaker.trial),
             troubled=self._breaker.troubled,
@@ -238,12 +238,12 @@ class Keeper:
             return self.status.to_json()
         except Exception:
             _log.exception("cannot say how the keeper is")
-            return KeeperStatus().to_json()
+            return ""  # nobody is gated, as without a keeper
 
     async def run(self) -> None:
         """Keep for ever; when cancelled, leave the Lease to another replica."""
         async with asyncio.TaskGroup() as group:
-            for reflector in self._reflectors:
+            for reflector in self._reflectors.values():
                 group.create_task(reflector.run())
             group.create_task(self._search.run())
             group.create_task(self._lease.run())
@@ -308,13 +308,22 @@ class Keeper:
 
     # --- What is done about it ------------------------------------------------------------------------
 
-    def _watches_pods(self, now: float) -> bool:
-        return all(now < one.heard + pod_watch.WATCH_IDLE_TIMEOUT + WATCH_GRACE for one in self._reflectors)
+    def _hears(self, namespace: str, now: float) -> bool:
+        """Whether every change of the Namespace's Pods and caches is heard of ("": of all Namespaces')."""
+        pods = self._reflectors[namespace]
+        caches = self._view.heard(namespace) + WATCH_IDLE_TIMEOUT + WATCH_GRACE
+        return pods.in_sync and now < min(_heard_until(pods), caches)
+
+    def _unheard(self) -> frozenset[str]:
+        """Of several Namespaces that are kept, those where a new Pod had better not be gated."""
+        now = self._clock()
+        return frozenset(name for name in self._settings.namespaces if not self._hears(name, now))
 
     def _may_lead(self) -> bool:
-        """Whether this replica may have the Lease: it sees the Pods, and gets on with its work."""
+        """Whether this replica may have the Lease: it sees Pods, and gets on with its work."""
         now = self._clock()
-        return self._watches_pods(now) and now < self._last_progress + YIELD_LEASE_AFTER
+        sees = any(now < _heard_until(one) for one in self._reflectors.values())
+        return sees and now < self._last_progress + YIELD_LEASE_AFTER
 
     async def _work(self) -> None:
         """Hand Pods to workers while this replica may act; others wait in the queue until it may."""
@@ -355,12 +364,20 @@ class Keeper:
             self._enqueue(record)
 
     async def _reconcile(self, uid: str, slots: asyncio.Semaphore) -> None:
-        cost = Cost()
+        cost, holds = Cost(), [slots]
+
+        def give_back() -> None:
+            while holds:
+                holds.pop().release()
+
+        # Who waits, for a cache that others keep changing, keeps its share of its Namespace and no more.
+        timer = asyncio.get_running_loop().call_later(SLOT_SECONDS, give_back)
         try:
             await metered(cost, self._take_turn(uid))
         finally:
             self._queue.done(uid, cost.total)
-            slots.release()
+            timer.cancel()
+            give_back()
 
     async def _take_turn(self, uid: str) -> None:
         record = self._orphans.pop(uid, None) or self._records.get(uid)
@@ -410,3 +427,8 @@ class Keeper:
             case Labelling() if not isinstance(error, TEMPORARY):
                 return LABEL_DEADLINE
         return math.inf
+
+
+def _heard_until(pods: Reflector) -> float:
+    """When the reflector's last word from the API server is so old that it is taken to hang."""
+    return pods.heard + pod_watch.WATCH_IDLE_TIMEOUT + WATCH_GRACE

@@ -8,6 +8,7 @@ most. What the view does not know it never takes for a miss.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from urllib.parse import quote
@@ -86,11 +87,6 @@ class View:
         return all(part.reflector.in_sync for part in self._parts.values())
 
     @property
-    def heard(self) -> float:
-        """`clock()` when the API server last said something, of the namespace where that is longest ago."""
-        return min(part.reflector.heard for part in self._parts.values())
-
-    @property
     def kept_bytes(self) -> int:
         """How much memory what was read takes."""
         return self._kept.bytes
@@ -106,8 +102,15 @@ class View:
 
     def knows(self, namespace: str) -> bool:
         """Whether every change of the Namespace's caches is heard of."""
+        return self.heard(namespace) > -math.inf
+
+    def heard(self, namespace: str) -> float:
+        """`clock()` when the API server last said something of the Namespace's caches ("": of those of all).
+
+        Minus infinity while there are changes that were not heard of.
+        """
         part = self._parts.get(namespace) or self._parts.get("")
-        return part is not None and part.reflector.in_sync
+        return part.reflector.heard if part is not None and part.reflector.in_sync else -math.inf
 
     async def read(self, namespace: str, cache: str, patience: float | None = PATIENCE) -> Answer:
         """Give all of a cache's data, no older than the last change that was heard of before the call.

@@ -56,6 +56,7 @@ async def keeping(
     gate_timeout: float = 30.0,
     single_flight_timeout: float = 600.0,
     requests_per_second: float = 200.0,
+    workers: int = 32,
     namespaces: Sequence[str] = (),
     token: str | None = None,
     wait: bool = True,
@@ -71,6 +72,7 @@ async def keeping(
         gate_timeout=gate_timeout,
         single_flight_timeout=single_flight_timeout,
         requests_per_second=requests_per_second,
+        workers=workers,
     )
     async with (
         proxy.serving() as url,

@@ -652,3 +652,31 @@ async def test_the_lease_says_where_injection_is_stopped_where_it_is_on_trial_an
         site.delete("hello-1")
         step = frozenset({digest(site.namespace, "hello-1")})
         await until(lambda: (published(site) or KeeperStatus()).troubled == step)
+
+
+async def test_a_namespace_that_cannot_be_read_keeps_no_other_from_being_decided(site: Site) -> None:
+    async with keeping(site, namespaces=[site.namespace, "gone"]) as running:
+        name = site.pod()
+        await decided(site, name)
+        assert running.keeper.status.ready
+        assert running.keeper.status.backlogged == Namespaces.of(["gone"])
+
+
+async def test_a_turn_that_waits_for_long_keeps_no_other_namespace_from_its_turn(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.controller.SLOT_SECONDS", 0.05)
+    other = Site.new(site.cluster)
+    other.store()
+    both = [site.namespace, other.namespace]
+    async with keeping(site, namespaces=both, workers=1, token=site.cluster.admin_token) as running:
+        running.proxy.fault = refusing(409, "PATCH configmaps", "POST configmaps")
+        name = site.pod(held=False)
+        site.run(name)
+        await until(
+            lambda: any("configmaps" in call.path for call in running.proxy.calls if call.status == 409)
+        )
+        answered = other.pod()
+        await until(lambda: other.succeeded(answered))
+        assert counted(running, "Conflict") == 0, "the turn was over"
+        assert site.label(name) == names.RESULT_MISS

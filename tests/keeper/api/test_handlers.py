@@ -478,7 +478,7 @@ async def test_three_hundred_entries_of_a_megabyte_at_once_never_hold_more_than_
         token = setting.step()
         body = json.dumps({"entry": entry(outputs={"result": "x" * 950_000})}).encode()
         answers = await asyncio.gather(*(setting.ask(ENTRIES_PATH, token, body) for _ in range(300)))
-        assert {answer.status for answer in answers} == {200, 429}
+        assert {200, 429} <= {answer.status for answer in answers} <= {200, 429, 503}
         assert most[0] <= MOST_BYTES_OF_ONE
         await until(lambda: in_flight.held == 0)
         assert (await setting.look_up(token)).body["entry"]

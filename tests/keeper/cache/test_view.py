@@ -502,9 +502,9 @@ async def test_when_it_last_heard_of_the_api_server_is_known(cluster: Cluster) -
     collection, now = Collection(), [5.0]
     collection.on_watch.append(silent)
     async with viewed(cluster, collection, clock=lambda: now[0]) as view:
-        assert view.heard == float("-inf")
+        assert view.heard(WORK) == float("-inf")
         await until(lambda: view.in_sync)
-        assert view.heard == 5.0
+        assert view.heard(WORK) == 5.0
         now[0] = 7.0
         collection.put("cache", {})
-        assert view.heard == 5.0
+        assert view.heard(WORK) == 5.0

@@ -350,7 +350,7 @@ async def test_where_it_cannot_be_read_whether_an_earlier_keeper_stored_it_that_
     site.run(name)
     site.cluster.delete("WorkflowTaskResult", site.namespace, name)
     proxy.fault = refusing(status, "GET configmaps")
-    (outcome,) = await captured(site, watched(site, name), proxy)
+    outcome = await captured(site, watched(site, name), proxy)
     assert outcome.reason in NOT_NOW
 
 

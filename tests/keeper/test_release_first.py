@@ -38,7 +38,7 @@ def site(cluster: Cluster) -> Site:
 async def release(site: Site, proxy: Proxy | None = None, metrics: Metrics | None = None) -> None:
     """Do so as the keeper's account."""
     proxy, metrics = proxy or Proxy(site.cluster), metrics or Metrics()
-    token = site.cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo"))
+    token = site.cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo-keeper"))
     async with proxy.serving() as url, api_client(site.cluster, url=url, token=token) as api:
         events = Events(api, metrics.event_dropped, "test")
         writing = asyncio.create_task(events.run())

@@ -10,7 +10,7 @@ It does so while it holds the Lease. If another keeper renews that, the Pods are
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import product
 from typing import Any
@@ -25,6 +25,7 @@ from kube import client
 from kube.backoff import Backoff
 from kube.errors import TEMPORARY, ApiError, NotFound
 from kube.leader_election import DURATION, Lease
+from kube.pages import pages
 from memoize import names, taskresult
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -40,7 +41,7 @@ DEADLINE = 60.0
 LEASE_SECONDS = 2 * DURATION
 """For the Lease of a keeper that was killed to run out."""
 PAGE = 10
-"""Pods of a page, released side by side. Each may weigh a megabyte and a half, by its metadata alone."""
+"""Pods of a page at most, released side by side; fewer where their metadata are large (kube.pages)."""
 SECONDS = 5.0
 """For one request."""
 _LABELLED = f"{names.RESULT} in ({names.RESULT_GATED},{names.RESULT_MISS},{names.RESULT_IN_POD})"
@@ -73,7 +74,9 @@ async def release_first(
                 _log.warning("another keeper acts: gated Pods are left to it")
                 return
             backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
-            while not await _all_released(api, namespaces, metrics, events):  # noqa: ASYNC110
+            left = list(product(namespaces or ("",), (_LABELLED, _NOT_LABELLED)))
+            # What was released once is not listed again for the sake of a Namespace where something fails.
+            while left := [one for one in left if not await _all_released(api, *one, metrics, events)]:  # noqa: ASYNC110
                 await asyncio.sleep(backoff.next())
     except TimeoutError:
         _log.warning("some Pods may be gated still: the start goes on", extra=fields(seconds=DEADLINE))
@@ -89,43 +92,26 @@ async def _until_nobody_else_acts(lease: Lease) -> None:
                 await asyncio.sleep(0.1)
 
 
-async def _all_released(api: ApiClient, namespaces: Sequence[str], metrics: Metrics, events: Events) -> bool:
-    """Release what one list names; False where something failed."""
+async def _all_released(
+    api: ApiClient, namespace: str, selector: str, metrics: Metrics, events: Events
+) -> bool:
+    """Release what one list names, "" for that of all Namespaces; False where something failed."""
     done = True
-    for namespace, selector in product(namespaces or ("",), (_LABELLED, _NOT_LABELLED)):
-        within = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
-        path = f"/api/v1/{within}pods"
-        try:
-            async for pods in _pages(api, path, selector):
-                ended = await asyncio.gather(*(_is_released(api, pod, metrics, events) for pod in pods))
-                done = done and all(ended)
-        except ApiError as error:
-            _log.warning("cannot list gated Pods", extra=fields(error=str(error)))
-            done = False
-        except Exception:
-            _log.exception("cannot list gated Pods: an answer that makes no sense, or a bug of ours")
-            done = False
+    within = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
+    path = f"/api/v1/{within}pods"
+    query = [("labelSelector", selector), ("fieldSelector", _UNSCHEDULED)]
+    try:
+        async for page in pages(api, path, query, name=path, most=PAGE, metadata_only=True, seconds=SECONDS):
+            pods = filter(_may_be_gated, page.get("items") or ())
+            ended = await asyncio.gather(*(_is_released(api, pod, metrics, events) for pod in pods))
+            done = done and all(ended)
+    except ApiError as error:
+        _log.warning("cannot list gated Pods", extra=fields(namespace=namespace, error=str(error)))
+        return False
+    except Exception:
+        _log.exception("cannot list gated Pods: an answer that makes no sense, or a bug of ours")
+        return False
     return done
-
-
-async def _pages(api: ApiClient, path: str, selector: str) -> AsyncIterator[list[Json]]:
-    """The metadata of the Pods that may be gated by us, some at a time."""
-    going_on: list[tuple[str, str]] = []
-    while True:
-        query = [
-            ("labelSelector", selector),
-            ("fieldSelector", _UNSCHEDULED),
-            ("limit", str(PAGE)),
-            *going_on,
-        ]
-        page = await client.request(
-            api, "GET", path, seconds=SECONDS, accept=client.METADATA_LIST, query=query
-        )
-        yield list(filter(_may_be_gated, page.get("items") or ()))
-        token = mapping(page.get("metadata")).get("continue")
-        if not token:
-            return
-        going_on = [("continue", token)]
 
 
 async def _is_released(api: ApiClient, pod: Json, metrics: Metrics, events: Events) -> bool:

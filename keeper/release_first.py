@@ -2,7 +2,8 @@
 
 Gated Pods wait for a keeper, and nothing in Kubernetes lets a gate run out. Where keepers are killed at every
 start, by an object that nobody thought of, the steps are let run by their Pods' metadata alone: none of their
-specs is asked for, none of their annotations is understood, and a page of the list is all that is in memory.
+specs is asked for, of their annotations only those that name the node are understood, and a page of the list
+is all that is in memory.
 The cost is hits: these steps run, and are not stored.
 
 It does so while it holds the Lease. If another keeper renews that, the Pods are in good hands, and stay.
@@ -21,6 +22,7 @@ from kubernetes_asyncio.client import ApiClient
 from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import StepPod
+from keeper import identity
 from kube import client
 from kube.backoff import Backoff
 from kube.errors import TEMPORARY, ApiError, NotFound
@@ -145,7 +147,7 @@ async def _release(api: ApiClient, pod: Json, path: str) -> bool:
     #    succeeded meanwhile needs its answer. Whoever is about to finish it is refused from here on: the mark
     #    makes another version of the Pod, and says that it is to run.
     result = _result_path(pod)
-    if result and (posted := await _posted(api, result, uid)):
+    if result and (posted := await _posted(api, result, pod)):
         mark = {"labels": {names.RESULT: names.RESULT_MISS}}
         marked = await _patch(api, path, {"metadata": {**seen, **mark}})
         seen["resourceVersion"] = marked["metadata"]["resourceVersion"]
@@ -169,13 +171,19 @@ async def _release(api: ApiClient, pod: Json, path: str) -> bool:
     return bool(after["metadata"]["resourceVersion"] != seen["resourceVersion"])
 
 
-async def _posted(api: ApiClient, path: str, uid: str) -> Json | None:
-    """How to delete the answer that was posted for this Pod; None where there is none."""
+async def _posted(api: ApiClient, path: str, pod: Json) -> Json | None:
+    """How to delete the answer that was posted for this Pod; None where there is none.
+
+    One for an earlier Pod of the node counts where this one proves to be the node's too (`identity`).
+    """
     try:
         result = await client.request(api, "GET", path, seconds=SECONDS, accept=client.METADATA_ONLY)
     except NotFound:
         return None
-    if taskresult.posted_by_us(result) != uid:
+    posted_for = taskresult.posted_by_us(result)
+    step = StepPod.parse(pod, pod["metadata"]["namespace"])
+    proved = isinstance(step, StepPod) and identity.mismatch(step) is None
+    if not posted_for or (posted_for != pod["metadata"]["uid"] and not proved):
         return None
     return {"preconditions": {name: result["metadata"][name] for name in ("uid", "resourceVersion")}}
 

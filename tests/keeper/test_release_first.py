@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from argo import names as argo
 from devcluster.api.server import write_kubeconfig
 from keeper import release_first as releasing
 from keeper.controller import LEASE
@@ -128,8 +129,10 @@ async def test_a_pod_that_lost_its_label_is_found_by_its_plan_and_pods_of_others
 
 @pytest.mark.contract
 async def test_no_pod_runs_beside_an_answer_that_was_posted_for_it(site: Site) -> None:
-    answered, other, late = site.pod(0), site.pod(1), site.pod(2)
+    answered, again, late = site.pod(0), site.pod(1), site.pod(2)
+    other = site.pod(3, change={argo.NODE_NAME: "wf[0].another"})
     posted(site, answered, site.get(answered)["metadata"]["uid"])
+    posted(site, again, "of an earlier Pod")
     posted(site, other, "of an earlier Pod")
     site.report(late)
     gate_went: list[tuple[str, bool]] = []
@@ -145,9 +148,10 @@ async def test_no_pod_runs_beside_an_answer_that_was_posted_for_it(site: Site) -
 
     assert [there for _, there in gate_went] == [True, False], "marked, then taken back, then released"
     assert site.result(answered) is None
-    assert site.result(other) is not None
+    assert site.result(again) is None, "it proves to be the same node"
+    assert site.result(other) is not None, "it does not"
     assert site.value(late) == "of the step itself"
-    assert not any(site.held(name) for name in (answered, other, late))
+    assert not any(site.held(name) for name in (answered, again, other, late))
 
 
 async def test_a_pod_that_succeeds_at_that_moment_keeps_its_answer(

@@ -2,7 +2,8 @@
 
 Gated Pods wait for a keeper, and nothing in Kubernetes lets a gate run out. Where keepers are killed at every
 start, by an object that nobody thought of, the steps are let run by their Pods' metadata alone: none of their
-specs is asked for, none of their annotations is understood, and a page of the list is all that is in memory.
+specs is asked for, of their annotations only those that name the node are understood, and a page of the list
+is all that is in memory.
 The cost is hits: these steps run, and are not stored.
 
 It does so while it holds the Lease. If another keeper renews that, the Pods are in good hands, and stay.
@@ -10,7 +11,7 @@ It does so while it holds the Lease. If another keeper renews that, the Pods are
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import product
 from typing import Any
@@ -21,10 +22,12 @@ from kubernetes_asyncio.client import ApiClient
 from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import StepPod
+from keeper import identity
 from kube import client
 from kube.backoff import Backoff
 from kube.errors import TEMPORARY, ApiError, NotFound
 from kube.leader_election import DURATION, Lease
+from kube.pages import pages
 from memoize import names, taskresult
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -40,7 +43,7 @@ DEADLINE = 60.0
 LEASE_SECONDS = 2 * DURATION
 """For the Lease of a keeper that was killed to run out."""
 PAGE = 10
-"""Pods of a page, released side by side. Each may weigh a megabyte and a half, by its metadata alone."""
+"""Pods of a page at most, released side by side; fewer where their metadata are large (kube.pages)."""
 SECONDS = 5.0
 """For one request."""
 _LABELLED = f"{names.RESULT} in ({names.RESULT_GATED},{names.RESULT_MISS},{names.RESULT_IN_POD})"
@@ -73,7 +76,9 @@ async def release_first(
                 _log.warning("another keeper acts: gated Pods are left to it")
                 return
             backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
-            while not await _all_released(api, namespaces, metrics, events):  # noqa: ASYNC110
+            left = list(product(namespaces or ("",), (_LABELLED, _NOT_LABELLED)))
+            # What was released once is not listed again for the sake of a Namespace where something fails.
+            while left := [one for one in left if not await _all_released(api, *one, metrics, events)]:  # noqa: ASYNC110
                 await asyncio.sleep(backoff.next())
     except TimeoutError:
         _log.warning("some Pods may be gated still: the start goes on", extra=fields(seconds=DEADLINE))
@@ -89,43 +94,26 @@ async def _until_nobody_else_acts(lease: Lease) -> None:
                 await asyncio.sleep(0.1)
 
 
-async def _all_released(api: ApiClient, namespaces: Sequence[str], metrics: Metrics, events: Events) -> bool:
-    """Release what one list names; False where something failed."""
+async def _all_released(
+    api: ApiClient, namespace: str, selector: str, metrics: Metrics, events: Events
+) -> bool:
+    """Release what one list names, "" for that of all Namespaces; False where something failed."""
     done = True
-    for namespace, selector in product(namespaces or ("",), (_LABELLED, _NOT_LABELLED)):
-        within = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
-        path = f"/api/v1/{within}pods"
-        try:
-            async for pods in _pages(api, path, selector):
-                ended = await asyncio.gather(*(_is_released(api, pod, metrics, events) for pod in pods))
-                done = done and all(ended)
-        except ApiError as error:
-            _log.warning("cannot list gated Pods", extra=fields(error=str(error)))
-            done = False
-        except Exception:
-            _log.exception("cannot list gated Pods: an answer that makes no sense, or a bug of ours")
-            done = False
+    within = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
+    path = f"/api/v1/{within}pods"
+    query = [("labelSelector", selector), ("fieldSelector", _UNSCHEDULED)]
+    try:
+        async for page in pages(api, path, query, name=path, most=PAGE, metadata_only=True, seconds=SECONDS):
+            pods = filter(_may_be_gated, page.get("items") or ())
+            ended = await asyncio.gather(*(_is_released(api, pod, metrics, events) for pod in pods))
+            done = done and all(ended)
+    except ApiError as error:
+        _log.warning("cannot list gated Pods", extra=fields(namespace=namespace, error=str(error)))
+        return False
+    except Exception:
+        _log.exception("cannot list gated Pods: an answer that makes no sense, or a bug of ours")
+        return False
     return done
-
-
-async def _pages(api: ApiClient, path: str, selector: str) -> AsyncIterator[list[Json]]:
-    """The metadata of the Pods that may be gated by us, some at a time."""
-    going_on: list[tuple[str, str]] = []
-    while True:
-        query = [
-            ("labelSelector", selector),
-            ("fieldSelector", _UNSCHEDULED),
-            ("limit", str(PAGE)),
-            *going_on,
-        ]
-        page = await client.request(
-            api, "GET", path, seconds=SECONDS, accept=client.METADATA_LIST, query=query
-        )
-        yield list(filter(_may_be_gated, page.get("items") or ()))
-        token = mapping(page.get("metadata")).get("continue")
-        if not token:
-            return
-        going_on = [("continue", token)]
 
 
 async def _is_released(api: ApiClient, pod: Json, metrics: Metrics, events: Events) -> bool:
@@ -159,7 +147,7 @@ async def _release(api: ApiClient, pod: Json, path: str) -> bool:
     #    succeeded meanwhile needs its answer. Whoever is about to finish it is refused from here on: the mark
     #    makes another version of the Pod, and says that it is to run.
     result = _result_path(pod)
-    if result and (posted := await _posted(api, result, uid)):
+    if result and (posted := await _posted(api, result, pod)):
         mark = {"labels": {names.RESULT: names.RESULT_MISS}}
         marked = await _patch(api, path, {"metadata": {**seen, **mark}})
         seen["resourceVersion"] = marked["metadata"]["resourceVersion"]
@@ -183,13 +171,19 @@ async def _release(api: ApiClient, pod: Json, path: str) -> bool:
     return bool(after["metadata"]["resourceVersion"] != seen["resourceVersion"])
 
 
-async def _posted(api: ApiClient, path: str, uid: str) -> Json | None:
-    """How to delete the answer that was posted for this Pod; None where there is none."""
+async def _posted(api: ApiClient, path: str, pod: Json) -> Json | None:
+    """How to delete the answer that was posted for this Pod; None where there is none.
+
+    One for an earlier Pod of the node counts where this one proves to be the node's too (`identity`).
+    """
     try:
         result = await client.request(api, "GET", path, seconds=SECONDS, accept=client.METADATA_ONLY)
     except NotFound:
         return None
-    if taskresult.posted_by_us(result) != uid:
+    posted_for = taskresult.posted_by_us(result)
+    step = StepPod.parse(pod, pod["metadata"]["namespace"])
+    proved = isinstance(step, StepPod) and identity.mismatch(step) is None
+    if not posted_for or (posted_for != pod["metadata"]["uid"] and not proved):
         return None
     return {"preconditions": {name: result["metadata"][name] for name in ("uid", "resourceVersion")}}
 

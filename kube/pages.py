@@ -15,7 +15,7 @@ from kube.errors import TooLarge
 _log = logging.getLogger(__name__)
 
 LIST_SECONDS = 30.0
-"""For one page."""
+"""For one page, where nothing else is said."""
 PAGE_BYTES = 1 << 20
 """Of a page: so much is parsed in one go. The next one's number of objects is guessed by the last one's bytes
 …"""
@@ -34,8 +34,9 @@ async def pages(
     name: str,
     most: int,
     metadata_only: bool = False,
+    seconds: float = LIST_SECONDS,
 ) -> AsyncIterator[Json]:
-    """The pages of a list, each of `most` objects at most; an ApiError where one cannot be had.
+    """The pages of a list, each of `most` objects at most; an ApiError where one cannot be had in `seconds`.
 
     An object of more than client.MOST_BYTES comes as its metadata alone, whatever was asked for; `name` says
     in the log what it is an object of.
@@ -49,7 +50,7 @@ async def pages(
             text = await client.read(
                 api,
                 path,
-                seconds=LIST_SECONDS,
+                seconds=seconds,
                 query=[*query, ("limit", str(limit)), *going_on],
                 accept=accept,
                 most_bytes=client.MOST_BYTES if limit == 1 else MOST_PAGE_BYTES,

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from argo import names as argo
 from devcluster.api.server import write_kubeconfig
 from keeper import release_first as releasing
 from keeper.controller import LEASE
 from keeper.release_first import release_first
+from kube import client, pages
 from kube.leader_election import Lease
 from memoize import names
 from server.events import Events
@@ -127,8 +129,10 @@ async def test_a_pod_that_lost_its_label_is_found_by_its_plan_and_pods_of_others
 
 @pytest.mark.contract
 async def test_no_pod_runs_beside_an_answer_that_was_posted_for_it(site: Site) -> None:
-    answered, other, late = site.pod(0), site.pod(1), site.pod(2)
+    answered, again, late = site.pod(0), site.pod(1), site.pod(2)
+    other = site.pod(3, change={argo.NODE_NAME: "wf[0].another"})
     posted(site, answered, site.get(answered)["metadata"]["uid"])
+    posted(site, again, "of an earlier Pod")
     posted(site, other, "of an earlier Pod")
     site.report(late)
     gate_went: list[tuple[str, bool]] = []
@@ -144,9 +148,10 @@ async def test_no_pod_runs_beside_an_answer_that_was_posted_for_it(site: Site) -
 
     assert [there for _, there in gate_went] == [True, False], "marked, then taken back, then released"
     assert site.result(answered) is None
-    assert site.result(other) is not None
+    assert site.result(again) is None, "it proves to be the same node"
+    assert site.result(other) is not None, "it does not"
     assert site.value(late) == "of the step itself"
-    assert not any(site.held(name) for name in (answered, other, late))
+    assert not any(site.held(name) for name in (answered, again, other, late))
 
 
 async def test_a_pod_that_succeeds_at_that_moment_keeps_its_answer(
@@ -222,6 +227,37 @@ async def test_an_answer_that_makes_no_sense_ends_nothing(
     assert not answers
     assert not site.held(name)
     assert "cannot list gated Pods: an answer that makes no sense" in caplog.text
+
+
+async def test_pods_with_metadata_that_fill_a_page_are_released_one_by_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 50_000
+    monkeypatch.setattr(client, "MOST_BYTES", 2 * size)
+    monkeypatch.setattr(pages, "MOST_PAGE_BYTES", 2 * size)
+    filled = [site.pod(number, change={"example.com/much": "x" * size}) for number in range(4)]
+    await release(site)
+    assert not any(site.held(name) for name in filled)
+
+
+async def test_a_list_that_fails_is_made_again_and_no_other(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(releasing, "_FIRST_PAUSE", 0.01)
+    name, proxy = site.pod(), Proxy(site.cluster)
+    lists: list[str] = []
+    failing = refusing(500, "GET pods")
+
+    def fault(method: str, path: str) -> web.Response | None:
+        if (method, path) != ("GET", "pods"):
+            return None
+        lists.append(path)
+        return failing(method, path) if len(lists) in (1, 3, 4) else None
+
+    proxy.fault_all = fault
+    await release(site, proxy)
+    assert not site.held(name)
+    assert len(lists) == 2 + 3, "both selectors, and three times again the one that failed"
 
 
 async def test_a_pod_that_cannot_be_released_does_not_stop_the_start_for_ever(

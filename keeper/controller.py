@@ -184,8 +184,9 @@ class Keeper:
         self._search = pod_watch.Search(
             api,
             settings.namespaces,
-            lambda uid: self._records.get(uid) is not None,
+            self._records,
             self.on_pod,
+            self.on_deleted,
             lambda: self._lease.is_leader,
         )
         view.subscribe(self._on_cache, self._records.caches)

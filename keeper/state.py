@@ -12,7 +12,7 @@ gone.
 """
 
 from collections import defaultdict
-from collections.abc import KeysView, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -325,6 +325,10 @@ class Records:
             return pod.phase is not Phase.GATED, created
 
         return sorted(self._records.values(), key=order)
+
+    def pods(self) -> Iterator[ObservedPod]:
+        """All Pods as they were last shown."""
+        return (record.pod for record in self._records.values())
 
     def get(self, uid: str) -> Record | None:
         """The Pod's record; None for one that was not seen, or is gone."""

@@ -60,8 +60,8 @@ class Bodies:
             yield content
         finally:
             self._drop(body)
-            if transport:
-                transport.resume_reading()
+            # Not by the transport: aiohttp may have reasons of its own to wait, such as 32 requests in a row.
+            request.protocol.resume_reading()
 
     async def _receive(self, request: web.Request, body: _Body) -> None:
         if (request.content_length or 0) > self._limit:

@@ -36,10 +36,9 @@ FRESH_NOTHING = 1.0
 RATE, BURST = 200.0, 200
 """Requests a second, and after a rest, of all …"""
 NAMESPACE_RATE, NAMESPACE_BURST = 50.0, 100
-"""… and about one Namespace. Who calls the webhooks is not known, and names whom it likes."""
-FRUITLESS_RATE, FRUITLESS_BURST = 5.0, 50
-"""Of these, requests that bring nothing: a step's Workflow is there, but for forged reviews and an API server
-in trouble."""
+"""… and for Workflows of one Namespace. Who calls the webhooks is not known, and names whom it likes: a name
+that is not there takes what a new one takes, and is not held against its Namespace. The Namespace's own
+labels are out of this, or forged names would hide them; they are read once a second at most."""
 WHOLE_RATE, WHOLE_BURST = 20.0, 40
 """Of these, requests for whole objects, of up to a megabyte or two, of all …"""
 WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST = 5.0, 20
@@ -104,7 +103,6 @@ class Lookups:
             _ABSENT, clock, group=lambda key: key[0], most_of_one=MOST_OF_ONE
         )
         self._limits = Limits(NAMESPACE_RATE, NAMESPACE_BURST, clock=clock), Limits(RATE, BURST, clock=clock)
-        self._fruitless = Limits(FRUITLESS_RATE, FRUITLESS_BURST, clock=clock)
         self._whole_limits = (
             Limits(WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST, clock=clock),
             Limits(WHOLE_RATE, WHOLE_BURST, clock=clock),
@@ -143,7 +141,10 @@ class Lookups:
             found = await self._read("namespaces", f"/api/v1/namespaces/{name}", client.METADATA_ONLY)
             return None if found is None else mapping(found["metadata"].get("labels"))
 
-        return await self._within_limits(name, name, "namespaces", labels) if _is_label(name) else None
+        if not _is_label(name):
+            return None
+        of_all = self._limits[1]
+        return await self._within_limits((name, name), lambda: of_all.take("") > 0, "namespaces", labels)
 
     async def _read_workflow(self, owner: Owner) -> Json | None:
         path = _argo(owner.namespace, "workflows", owner.name)
@@ -152,24 +153,28 @@ class Lookups:
             found = await self._read("workflows", path, client.METADATA_ONLY)
             return None if found is None or found["metadata"].get("uid") != owner.uid else _kept(found)
 
-        return await self._within_limits(owner.namespace, owner, "workflows", metadata) if path else None
+        if path is None:
+            return None
+        namespace = owner.namespace
+        is_over = partial(_is_over, self._limits, namespace)
+        return await self._within_limits((namespace, owner), is_over, "workflows", metadata)
 
     async def _within_limits(
-        self, namespace: str, key: Hashable, resource: str, read: Callable[[], Awaitable[Json | None]]
+        self,
+        who: tuple[str, Hashable],
+        is_over: Callable[[], bool],
+        resource: str,
+        read: Callable[[], Awaitable[Json | None]],
     ) -> Json | None:
-        """What `read` brings, or _LIMITED; remembers of the key whether it was there."""
-        who = namespace, key
+        """What `read` brings, or _LIMITED; remembers whether `who`, a Namespace and a key, was there."""
         if self._absent.get(who):
             return None
-        is_known, nothing_more = self._known.get(who), (namespace, None)
-        if not is_known and (self._absent.get(nothing_more) or _is_over(self._limits, namespace)):
+        if not self._known.get(who) and is_over():
             self._on_failed(resource)
             return _LIMITED
         found = await read()
         if found is None:
             self._absent.put(who, True, FRESH_NOTHING)
-            if wait := self._fruitless.take(namespace):
-                self._absent.put(nothing_more, True, wait)
         else:
             self._known.put(who, True, KNOWN)
         return found

@@ -21,6 +21,7 @@ class Site:
         self.go_on = asyncio.Event()
         self.received: list[int] = []
         self.refused: list[Refusal] = []
+        self.reading: list[bool] = []
         self.port = 0
         self._writers: list[asyncio.StreamWriter] = []
 
@@ -28,6 +29,7 @@ class Site:
         try:
             async with self.bodies.received(request, float(request.query.get("share", 1))) as body:
                 self.received.append(len(body))
+                self.reading.append(bool(request.transport and request.transport.is_reading()))
                 await self.go_on.wait()
                 return web.Response(text="ok")
         except RefusedError as refused:
@@ -166,8 +168,37 @@ async def test_what_follows_a_request_is_not_read_while_it_is_answered() -> None
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 90000000\r\n\r\n")
         assert await sent_until_nobody_reads(writer) < 80_000_000
         assert served.bodies.held == 1
+        assert served.reading == [False]
         served.go_on.set()
         assert await status(reader) == 200
+
+
+@pytest.mark.parametrize("size", [1, 100 * KIB])
+async def test_requests_that_await_no_answer_are_not_read_far_ahead(size: int) -> None:
+    one = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+    batch = one * (1 + 64 * KIB // len(one))
+    most = 16_000 * KIB  # the system's own buffers are some megabytes
+    sent = 0
+
+    async def send(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        while True:
+            writer.write(batch)
+            await writer.drain()
+            sent += len(batch)
+
+    def ahead() -> int:
+        return sent - len(served.received) * len(one)
+
+    async with site() as served:
+        served.go_on.set()
+        reader, writer = await served.send(b"x")
+        sending = asyncio.create_task(send(writer))
+        while len(served.received) <= 500 and ahead() < most:
+            assert await reader.read(64 * KIB)
+        sending.cancel()
+        await asyncio.wait([sending])
+        assert ahead() < most
 
 
 async def sent_until_nobody_reads(writer: asyncio.StreamWriter) -> int:

@@ -10,8 +10,6 @@ from argo.steppod import Owner
 from server.lookups import (
     BURST,
     FRESH,
-    FRUITLESS_BURST,
-    FRUITLESS_RATE,
     MOST,
     MOST_OF_ONE,
     NAMESPACE_BURST,
@@ -260,13 +258,13 @@ async def test_three_thousand_forged_names_of_one_namespace_are_a_bounded_number
 ) -> None:
     async with flooded(cluster) as (asked, lookups):
         found = [await lookups.of_step(forged(number)) for number in range(3_000)]
-        assert asked.count() == FRUITLESS_BURST + 1
+        assert asked.count() == NAMESPACE_BURST
         assert found[-1] == (None, {"a": "b"}, True)
         assert not found[0].limited
         for number in range(3_000, 6_000):
             asked.now += 0.01
             await lookups.of_step(forged(number))
-        assert asked.count() <= FRUITLESS_BURST + 1 + 30 * (FRUITLESS_RATE + 1)
+        assert asked.count() <= NAMESPACE_BURST + 30 * NAMESPACE_RATE
         asked.there["hello"] = "u"
         assert await lookups.workflow_metadata(Owner("quiet", "hello", "u")) is not None
 
@@ -275,12 +273,33 @@ async def test_workflows_that_are_there_have_a_bound_of_their_own(cluster: Clust
     async with flooded(cluster) as (asked, lookups):
         asked.there = {f"real-{number}": "u" for number in range(300)}
         found = [await lookups.of_step(Owner("work", name, "u")) for name in asked.there]
-        assert asked.count() == NAMESPACE_BURST - 1  # and one for the Namespace
+        assert asked.count() == NAMESPACE_BURST
         assert not found[0].limited
         assert found[-1].limited
         asked.now += 1
         await lookups.of_step(Owner("work", "real-299", "u"))
-        assert asked.count() == NAMESPACE_BURST
+        assert asked.count() == NAMESPACE_BURST + 1
+
+
+async def test_forged_names_hide_no_labels_of_their_namespace(cluster: Cluster) -> None:
+    async with flooded(cluster) as (_, lookups):
+        for number in range(NAMESPACE_BURST + 10):
+            await lookups.workflow_metadata(forged(number))
+        assert await lookups.namespace_labels("work") == {"a": "b"}
+
+
+async def test_beside_forged_names_within_the_rate_each_new_workflow_is_read(cluster: Cluster) -> None:
+    owners = [Owner("work", f"real-{number}", "u") for number in range(200)]
+    async with flooded(cluster) as (asked, lookups):
+        asked.there = {owner.name: "u" for owner in owners}
+        for number in range(NAMESPACE_BURST):
+            await lookups.of_step(forged(number))
+        found = []
+        for number, owner in enumerate(owners, start=NAMESPACE_BURST):
+            asked.now += 2.5 / NAMESPACE_RATE
+            await lookups.of_step(forged(number))
+            found.append(await lookups.of_step(owner))
+    assert all(one.metadata is not None for one in found)
 
 
 async def test_forged_names_of_many_namespaces_are_a_bounded_number_of_requests_too(cluster: Cluster) -> None:

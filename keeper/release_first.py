@@ -25,7 +25,7 @@ from argo.steppod import StepPod
 from keeper import identity
 from kube import client
 from kube.backoff import Backoff
-from kube.errors import TEMPORARY, ApiError, NotFound
+from kube.errors import TEMPORARY, ApiError, Forbidden, NotFound
 from kube.leader_election import DURATION, Lease
 from kube.pages import pages
 from memoize import names, taskresult
@@ -166,8 +166,14 @@ async def _release(api: ApiClient, pod: Json, path: str) -> bool:
         else:
             return True
     # 3. … or, where it takes no label of ours, at last nothing but the gate's removal. Where our
-    #    gate was gone that makes no other version of the Pod.
-    after = await _patch(api, path, {"metadata": {"uid": uid}, "spec": _WITHOUT_GATE})
+    #    gate was gone that makes no other version of the Pod, or is refused: without gate and label it is
+    #    none of ours to the policies.
+    try:
+        after = await _patch(api, path, {"metadata": {"uid": uid}, "spec": _WITHOUT_GATE})
+    except Forbidden:
+        if _label(pod):
+            raise
+        return False
     return bool(after["metadata"]["resourceVersion"] != seen["resourceVersion"])
 
 

@@ -11,6 +11,7 @@ runs the same code as its parent on the same bytes; it is no sandbox, and what i
 import asyncio
 import gc
 import importlib
+import math
 import os
 import pickle
 import resource
@@ -18,6 +19,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +37,8 @@ OF_ONE = 2
 """… and those of one share, such as a Namespace, the running one included."""
 PATIENCE = 2.0
 """Seconds that a task waits. One that begins later would end when nobody waits for it any more."""
+LEAST = 0.3
+"""Seconds without which no task begins: it would only be killed, and the next one would wait for a start."""
 
 _REQUEST = struct.Struct(">HI")
 """The lengths of a function's name and of the bytes that it is given."""
@@ -67,7 +71,7 @@ def headed(data: bytes) -> tuple[Any, bytes]:
 
 
 class FullError(Exception):
-    """Too many tasks wait."""
+    """Too many tasks wait, or for this one no time is left."""
 
 
 class KilledError(Exception):
@@ -91,9 +95,10 @@ class Child:
         memory: int = MEMORY,
         patience: float = PATIENCE,
         of_one: int = OF_ONE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._modules, self._seconds, self._memory, self._patience = modules, seconds, memory, patience
-        self._of_one = of_one
+        self._of_one, self._clock = of_one, clock
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._shares = Counter[str]()
@@ -105,19 +110,26 @@ class Child:
         """The process, None while there is none."""
         return self._process.pid if self._process else None
 
-    async def call(self, function: str, *data: bytes, share: str = "", places: int = WAITING) -> bytes:
+    async def call(
+        self, function: str, *data: bytes, share: str = "", places: int = WAITING, within: float = math.inf
+    ) -> bytes:
         """What the function makes of the bytes, which may come in parts.
 
         `places`: how many tasks may wait before this one; of each non-empty `share` there are `of_one`.
+        `within`: seconds for its wait and itself together, where the caller has less than the two may take.
         FullError, KilledError or FailedError where there is no result.
         """
         if self._waiting >= places or (share and self._shares[share] >= self._of_one):
             raise FullError
+        until = self._clock() + within
         self._shares[share] += 1
         try:
-            await self._wait()
+            await self._wait(min(self._patience, within - LEAST))
             try:
-                return await self._exchange(function.encode(), data)
+                left = until - self._clock()
+                if left < LEAST:
+                    raise FullError
+                return await self._exchange(function.encode(), data, min(self._seconds, left))
             finally:
                 self._turn.release()
         finally:
@@ -136,23 +148,23 @@ class Child:
                 process.kill()
             await process.wait()
 
-    async def _wait(self) -> None:
+    async def _wait(self, seconds: float) -> None:
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(seconds):
                 await self._turn.acquire()
         except TimeoutError:
             raise FullError from None
         finally:
             self._waiting -= 1
 
-    async def _exchange(self, name: bytes, data: Sequence[bytes]) -> bytes:
+    async def _exchange(self, name: bytes, data: Sequence[bytes], seconds: float) -> bytes:
         """One task. Where it does not come to its end the child goes: nobody could tell answers apart."""
         status = None
         if self._process is not None and self._process.returncode is not None:
             await self.close()  # it died while it had nothing to do
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(seconds):
                 connection = self._socket or await self._start()
                 loop = asyncio.get_running_loop()
                 await loop.sock_sendall(connection, _REQUEST.pack(len(name), sum(map(len, data))) + name)
@@ -162,7 +174,7 @@ class Child:
                 content = await _received(connection, length)
                 status = _Status(code)
         except TimeoutError:
-            raise KilledError(f"took more than {self._seconds:g} s") from None
+            raise KilledError(f"took more than {seconds:g} s") from None
         except (OSError, EOFError):
             raise KilledError("the process came to an end") from None
         finally:

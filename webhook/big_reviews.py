@@ -4,12 +4,13 @@ The parent does not read such a body. It looks up what the child asks for, and p
 """
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any
 
 from argo.steppod import Owner
 from memoize.reasons import Reason
-from server.child import WAITING, Child, FullError, KilledError, with_head
+from server.child import LEAST, WAITING, Child, FullError, KilledError, with_head
 from webhook import in_child
 from webhook.admission import Events, Lookups, OfStep, Shares
 from webhook.in_child import Decided, Given, Malformed, Need
@@ -23,6 +24,8 @@ PARTS = 4_000
 PLACES = {"workflows": WAITING, "pods": WAITING // 2}
 """Reviews that may wait before one that comes. Pods are shed first: a step then runs. A Workflow that is shed
 keeps its blocks, and with them Argo's own memoization."""
+SECONDS = 4.0
+"""For one review, all waits and look-ups included: the webhooks' time-out is 5."""
 _ROUNDS = 8
 """Things that one review may ask for, each once."""
 _NAMESPACE = re.compile(rb'"namespace": ?"([a-z0-9-]{1,63})"')
@@ -45,7 +48,7 @@ def is_big(body: bytes) -> bool:
 class BigReviews:
     """Decides them.
 
-    `given` makes what a review of a webhook comes with, by the facts.
+    `given` makes what a review of a webhook comes with, by the facts; `seconds` are those of one review.
     """
 
     def __init__(
@@ -55,8 +58,12 @@ class BigReviews:
         events: Events,
         shares: Shares,
         given: Callable[[str, Mapping[Hashable, Any]], Given],
+        *,
+        seconds: float = SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._child, self._lookups, self._events, self._given = child, lookups, events, given
+        self._seconds, self._clock = seconds, clock
         self._asked: Mapping[str, Callable[..., Any]] = {
             "namespace_labels": lookups.namespace_labels,
             "of_step": self._of_step,
@@ -67,25 +74,32 @@ class BigReviews:
 
     async def reply(self, webhook: str, body: bytes) -> Reply:
         """The reply; ShedError, MalformedReviewError, or FailedError for a bug."""
-        facts: dict[Hashable, Any] = {}
+        until, facts = self._clock() + self._seconds, dict[Hashable, Any]()
         # Who calls may say any name, so it decides who waits and nothing else; and spares a second reading.
         found = _NAMESPACE.search(body[:_HEAD])
         namespace = found[1].decode() if found else ""
-        if namespace and webhook == "workflows":
-            await self._look_up(Need("namespace_labels", (namespace,)), facts)
+        need = Need("namespace_labels", (namespace,)) if namespace and webhook == "workflows" else None
         for _ in range(_ROUNDS):
-            head = with_head(self._given(webhook, facts))
+            if until - self._clock() < LEAST:
+                raise _overloaded()
+            if need is not None:
+                await self._look_up(need, facts)
             try:
                 content = await self._child.call(
-                    in_child.FUNCTION, head, body, share=namespace, places=PLACES[webhook]
+                    in_child.FUNCTION,
+                    with_head(self._given(webhook, facts)),
+                    body,
+                    share=namespace,
+                    places=PLACES[webhook],
+                    within=until - self._clock(),
                 )
             except FullError:
-                raise ShedError(Reason.OVERLOADED, f"too many reviews of more than {BYTES} bytes") from None
+                raise _overloaded() from None
             except KilledError as error:
                 raise ShedError(Reason.BEYOND_BUDGET, str(error)) from None
             match in_child.answer_of(content):
                 case Need() as need:
-                    await self._look_up(need, facts)
+                    pass  # looked up before the next round, if there is time for one
                 case Malformed(text):
                     raise MalformedReviewError(text)
                 case Decided(reply, event):
@@ -102,3 +116,7 @@ class BigReviews:
     async def _look_up(self, need: Need, facts: dict[Hashable, Any]) -> None:
         found = self._asked[need.what](*need.args)
         facts[in_child.key_of(need)] = await found if isinstance(found, Awaitable) else found
+
+
+def _overloaded() -> ShedError:
+    return ShedError(Reason.OVERLOADED, f"no place or no time for a review of more than {BYTES} bytes")

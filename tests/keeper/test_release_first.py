@@ -119,11 +119,14 @@ async def test_a_pod_that_lost_its_label_is_found_by_its_plan_and_pods_of_others
     spec = {"containers": [{"name": "c", "image": "x"}], "schedulingGates": [OTHER]}
     theirs = {"kind": "Pod", "metadata": {"name": "theirs", "namespace": site.namespace}, "spec": spec}
     assert site.cluster.create({"apiVersion": "v1", **theirs})[0] == 201
+    theirs["metadata"] |= {"name": "forged", "annotations": {names.PLAN: "x"}}
+    assert site.cluster.create({"apiVersion": "v1", **theirs})[0] == 201
     proxy, metrics = Proxy(site.cluster), Metrics()
     await release(site, proxy, metrics)
     assert not site.held(lost)
-    assert gates(site, "theirs") == [OTHER["name"]]
-    assert [call.says for call in proxy.calls if call.method == "PATCH"] == [f"PATCH pods/{lost}"]
+    assert gates(site, "theirs") == gates(site, "forged") == [OTHER["name"]]
+    patched = sorted(call.says for call in proxy.calls if call.method == "PATCH")
+    assert patched == ["PATCH pods/forged", f"PATCH pods/{lost}"], "each once, refused by a policy or not"
     assert b'stepmemo_steps_total{reason="Undecided"} 1.0' in metrics.render()
 
 

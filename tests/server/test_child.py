@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from server.child import WAITING, Child, FailedError, FullError, KilledError
+from server.child import LEAST, WAITING, Child, FailedError, FullError, KilledError
 from tests.waiting import until
 
 IN_CHILD = ("backwards", "number", "sleep", "take", "keep", "divide", "leave", "nowhere")
@@ -61,6 +61,13 @@ async def child(**changes: Any) -> AsyncIterator[Child]:
         yield one
     finally:
         await one.close()
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 async def busy(one: Child, share: str = "") -> "asyncio.Task[bytes]":
@@ -173,6 +180,34 @@ async def test_a_task_that_has_waited_too_long_is_shed() -> None:
         first = await busy(one)
         with pytest.raises(FullError):
             await one.call(f"{HERE}:number")
+        await ended(first)
+
+
+@pytest.mark.parametrize(("left", "error"), [(LEAST + 0.1, KilledError), (LEAST - 0.1, FullError)])
+async def test_a_wait_counts_for_the_time_of_who_has_little(left: float, error: type[Exception]) -> None:
+    clock = Clock()
+    async with child(clock=clock) as one:
+        first = await busy(one)
+        second = asyncio.create_task(one.call(f"{HERE}:sleep", LONG, within=30.0))
+        await until(lambda: one._waiting)
+        clock.now += 30.0 - left
+        await ended(first)
+        with pytest.raises(error) as raised:
+            await second
+        assert str(raised.value) == ("took more than 0.4 s" if error is KilledError else "")
+        assert one.pid is None
+        assert await one.call(f"{HERE}:backwards", b"ab") == b"ba"
+
+
+async def test_who_has_little_time_waits_no_longer_than_that_and_harms_nobody() -> None:
+    async with child() as one:
+        first = await busy(one)
+        pid = one.pid
+        for within in (LEAST + 0.05, LEAST, 0.0):
+            with pytest.raises(FullError):
+                await one.call(f"{HERE}:number", within=within)
+        assert one.pid == pid
+        assert not first.done()
         await ended(first)
 
 

@@ -4,6 +4,8 @@ import asyncio
 import base64
 import json
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -18,7 +20,8 @@ from argo.steppod import Owner
 from memoize import names
 from memoize.keeper_status import EVERY, KeeperStatus
 from memoize.reasons import Reason
-from server.child import Child, FailedError
+from server.child import LEAST, Child, FailedError
+from tests.waiting import until
 from tests.webhook.keeperstatus import READY
 from tests.webhook.test_hooks import Served, ask, serving, workflow
 from webhook import in_child, review
@@ -31,6 +34,8 @@ from webhook.reply import Reply, of
 Json = dict[str, Any]
 SETTINGS = InjectSettings(image="stepmemo:golden")
 BUSY = replace(READY, ready=False)
+LONG = 60.0
+"""Seconds, more than any of these reviews takes."""
 
 
 class Site:
@@ -74,10 +79,12 @@ class Site:
 
 
 @asynccontextmanager
-async def apart(site: Site, **limits: Any) -> AsyncIterator[BigReviews]:
-    child = Child(in_child.__name__, **({"seconds": 60.0, "patience": 60.0} | limits))
+async def apart(
+    site: Site, clock: Callable[[], float] = lambda: 0.0, **limits: Any
+) -> AsyncIterator[BigReviews]:
+    child = Child(in_child.__name__, **({"seconds": LONG, "patience": LONG, "clock": clock} | limits))
     try:
-        yield BigReviews(child, site, site, site, site.given)
+        yield BigReviews(child, site, site, site, site.given, seconds=LONG, clock=clock)
     finally:
         await child.close()
 
@@ -210,6 +217,75 @@ async def test_pods_are_shed_before_workflows() -> None:
             await big.reply("workflows", b"{")
         ends = await asyncio.gather(*reviews, return_exceptions=True)
         assert all(isinstance(end, FailedError) for end in ends)
+
+
+class SlowSite(Site):
+    """Each look-up takes so many seconds, of a clock of its own."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds, self.now = seconds, 100.0
+
+    async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        self.now += self.seconds
+        return await super().namespace_labels(name)
+
+    async def of_step(self, owner: Owner) -> tuple[Json | None, Mapping[str, str] | None, bool]:
+        self.now += self.seconds
+        return await super().of_step(owner)
+
+    async def deletes_artifacts(self, owner: Owner) -> bool | None:
+        self.now += self.seconds
+        return await super().deletes_artifacts(owner)
+
+
+async def test_a_review_whose_waits_add_up_is_shed_before_it_asks_for_more(
+    load: Callable[[str], Json],
+) -> None:
+    content = body(load("v4.1.2-legacy/artifacts-in-out"))
+    site = SlowSite(LONG - LEAST + 0.1)
+    site.metadata = {"labels": {}}
+    async with apart(site, lambda: site.now) as big:
+        with pytest.raises(ShedError) as shed:
+            await big.reply("pods", content)
+    assert shed.value.reason is Reason.OVERLOADED
+    assert [what.split()[0] for what in site.asked] == ["metadata"]
+    site = SlowSite(LONG / 4)
+    site.metadata = {"labels": {}}
+    async with apart(site, lambda: site.now) as big:
+        made = await big.reply("pods", content)
+    assert [what.split()[0] for what in site.asked] == ["metadata", "spec"]
+    assert made == await in_the_loop(site, "pods", content)
+
+
+async def test_a_child_that_hangs_is_waited_for_no_longer_than_there_is_time_for_the_review() -> None:
+    site = SlowSite(LONG - 0.5)
+    async with apart(site, lambda: site.now) as big:
+        with pytest.raises(review.MalformedReviewError):
+            await big.reply("pods", b"{")
+        assert big._child.pid is not None
+        os.kill(big._child.pid, signal.SIGSTOP)
+        with pytest.raises(ShedError) as shed:
+            await big.reply("workflows", body(workflow("work")))
+    assert shed.value.reason is Reason.BEYOND_BUDGET
+    assert shed.value.detail == "took more than 0.5 s"
+
+
+async def test_nothing_is_looked_up_for_a_review_that_has_no_time_left(pod: Json) -> None:
+    site = SlowSite(0)
+    async with apart(site, lambda: site.now) as big:
+        with pytest.raises(review.MalformedReviewError):
+            await big.reply("pods", b"{")
+        assert big._child.pid is not None
+        os.kill(big._child.pid, signal.SIGSTOP)
+        one = asyncio.create_task(big.reply("pods", body(pod)))
+        await until(big._child._turn.locked)
+        site.now += LONG - LEAST + 0.1
+        os.kill(big._child.pid, signal.SIGCONT)
+        with pytest.raises(ShedError) as shed:
+            await one
+    assert shed.value.reason is Reason.OVERLOADED
+    assert site.asked == []
 
 
 @asynccontextmanager

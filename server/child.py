@@ -31,10 +31,10 @@ SECONDS = 3.0
 """For one task, the start of the process included; then it is killed. The webhooks' time-out is 5."""
 MEMORY = 256 << 20
 """Bytes of address space."""
-WAITING = 4
+WAITING = 16
 """Tasks that wait for the one that runs …"""
-OF_ONE = 2
-"""… and those of one share, such as a Namespace, the running one included."""
+OF_ONE = 8
+"""… and those of one share, such as a Namespace, the running one included: most take 10 to 50 ms."""
 PATIENCE = 2.0
 """Seconds that a task waits. One that begins later would end when nobody waits for it any more."""
 LEAST = 0.3

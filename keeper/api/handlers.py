@@ -45,9 +45,6 @@ RATE, BURST = 100.0, 500
 REVIEW_RATE, REVIEW_BURST = 50.0, 500
 """Unknown tokens from one address: every Pod has an address and a token of its own."""
 
-WAITING, OF_ONE = 16, 8
-"""Large entries that wait to be read, and those of one Namespace; a megabyte takes some 50 ms."""
-
 _LONG = 64 << 10
 """Bytes of a body that is not looked at in the loop that answers admission reviews."""
 _BEARER = "Bearer "
@@ -83,7 +80,7 @@ class Service:
         self._namespaces = frozenset(namespaces)
         self._in_flight = in_flight or Bytes()
         self._reads = Turns()
-        self._child = Child(body.__name__, of_one=OF_ONE)
+        self._child = Child(body.__name__)
 
     async def close(self) -> None:
         """End the process that reads large entries."""
@@ -125,9 +122,7 @@ class Service:
         """The entry in a long body, read where nobody waits for it."""
         head = with_head((claim, now))
         try:
-            answer = await self._child.call(
-                body.IN_CHILD_FUNCTION, head, content, share=claim.namespace, places=WAITING
-            )
+            answer = await self._child.call(body.IN_CHILD_FUNCTION, head, content, share=claim.namespace)
         except FullError:
             return unavailable("too many large entries are being read")
         except KilledError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from server.child import LEAST, WAITING, Child, FailedError, FullError, KilledError
+from server.child import LEAST, OF_ONE, WAITING, Child, FailedError, FullError, KilledError
 from tests.waiting import until
 
 IN_CHILD = ("backwards", "number", "sleep", "take", "keep", "divide", "leave", "nowhere")
@@ -164,7 +164,7 @@ async def test_no_more_wait_than_there_are_places_for_and_some_find_fewer() -> N
 async def test_nobody_takes_all_places() -> None:
     async with child() as one:
         tasks = [await busy(one, "a")]
-        tasks.append(asyncio.create_task(one.call(f"{HERE}:number", share="a")))
+        tasks += (asyncio.create_task(one.call(f"{HERE}:number", share="a")) for _ in range(OF_ONE - 1))
         await asyncio.sleep(0)
         with pytest.raises(FullError):
             await one.call(f"{HERE}:number", share="a")

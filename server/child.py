@@ -31,10 +31,10 @@ SECONDS = 3.0
 """For one task, the start of the process included; then it is killed. The webhooks' time-out is 5."""
 MEMORY = 256 << 20
 """Bytes of address space."""
-WAITING = 4
+WAITING = 16
 """Tasks that wait for the one that runs …"""
-OF_ONE = 2
-"""… and those of one share, such as a Namespace, the running one included."""
+OF_ONE = 8
+"""… and those of one share, such as a Namespace, the running one included: most take 10 to 50 ms."""
 PATIENCE = 2.0
 """Seconds that a task waits. One that begins later would end when nobody waits for it any more."""
 LEAST = 0.3
@@ -78,6 +78,10 @@ class KilledError(Exception):
     """The task took more time or memory than it may; the text says which."""
 
 
+class EndedError(KilledError):
+    """The process could not be started, or ended by itself; it says nothing about the task."""
+
+
 class FailedError(Exception):
     """The function raised: a bug. The text is its traceback."""
 
@@ -117,7 +121,7 @@ class Child:
 
         `places`: how many tasks may wait before this one; of each non-empty `share` there are `of_one`.
         `within`: seconds for its wait and itself together, where the caller has less than the two may take.
-        FullError, KilledError or FailedError where there is no result.
+        FullError, KilledError (EndedError among it) or FailedError where there is no result.
         """
         if self._waiting >= places or (share and self._shares[share] >= self._of_one):
             raise FullError
@@ -176,7 +180,7 @@ class Child:
         except TimeoutError:
             raise KilledError(f"took more than {seconds:g} s") from None
         except (OSError, EOFError):
-            raise KilledError("the process came to an end") from None
+            raise EndedError("the process came to an end") from None
         finally:
             if status not in (_Status.DONE, _Status.FAILED):
                 await self.close()

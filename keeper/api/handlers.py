@@ -26,7 +26,7 @@ from keeper.api.request import Claim
 from keeper.cache.writer import Writer
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-from server.child import Child, FullError, KilledError, with_head
+from server.child import Child, EndedError, FullError, KilledError, with_head
 from server.logs import fields
 from server.rate_limit import Limits
 
@@ -44,9 +44,6 @@ RATE, BURST = 100.0, 500
 """Requests of one namespace: every step inside it makes two at most."""
 REVIEW_RATE, REVIEW_BURST = 50.0, 500
 """Unknown tokens from one address: every Pod has an address and a token of its own."""
-
-WAITING, OF_ONE = 16, 8
-"""Large entries that wait to be read, and those of one Namespace; a megabyte takes some 50 ms."""
 
 _LONG = 64 << 10
 """Bytes of a body from which on it is read in a child process: the event loop decides gated Pods, too."""
@@ -83,7 +80,7 @@ class Service:
         self._namespaces = frozenset(namespaces)
         self._in_flight = in_flight or Bytes()
         self._reads = Turns()
-        self._child = Child(body.__name__, of_one=OF_ONE)
+        self._child = Child(body.__name__)
 
     async def close(self) -> None:
         """End the process that reads large entries."""
@@ -125,11 +122,11 @@ class Service:
         """The entry in a long body, read where nobody waits for it."""
         head = with_head((claim, now))
         try:
-            answer = await self._child.call(
-                body.IN_CHILD_FUNCTION, head, content, share=claim.namespace, places=WAITING
-            )
+            answer = await self._child.call(body.IN_CHILD_FUNCTION, head, content, share=claim.namespace)
         except FullError:
             return unavailable("too many large entries are being read")
+        except EndedError:
+            return unavailable("large entries cannot be read now")
         except KilledError as error:
             return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the entry {error}")
         found: str | Refusal = pickle.loads(answer)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from server.child import LEAST, WAITING, Child, FailedError, FullError, KilledError
+from server.child import LEAST, OF_ONE, WAITING, Child, EndedError, FailedError, FullError, KilledError
 from tests.waiting import until
 
 IN_CHILD = ("backwards", "number", "sleep", "take", "keep", "divide", "leave", "nowhere")
@@ -127,12 +128,23 @@ async def test_a_process_that_has_grown_goes_after_its_task() -> None:
 
 async def test_a_process_that_dies_at_its_task_or_between_two_is_followed_by_another() -> None:
     async with child() as one:
-        with pytest.raises(KilledError, match="came to an end"):
+        with pytest.raises(EndedError, match="came to an end"):
             await one.call(f"{HERE}:leave")
         pid = int(await one.call(f"{HERE}:number"))
         os.kill(pid, signal.SIGKILL)
         process = one._process
         await until(lambda: process is not None and process.returncode is not None)
+        assert await one.call(f"{HERE}:backwards", b"ab") == b"ba"
+
+
+async def test_a_process_that_cannot_be_started_says_nothing_about_the_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with child() as one:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", "/nowhere")
+            with pytest.raises(EndedError):
+                await one.call(f"{HERE}:backwards", b"ab")
         assert await one.call(f"{HERE}:backwards", b"ab") == b"ba"
 
 
@@ -164,7 +176,7 @@ async def test_no_more_wait_than_there_are_places_for_and_some_find_fewer() -> N
 async def test_nobody_takes_all_places() -> None:
     async with child() as one:
         tasks = [await busy(one, "a")]
-        tasks.append(asyncio.create_task(one.call(f"{HERE}:number", share="a")))
+        tasks += (asyncio.create_task(one.call(f"{HERE}:number", share="a")) for _ in range(OF_ONE - 1))
         await asyncio.sleep(0)
         with pytest.raises(FullError):
             await one.call(f"{HERE}:number", share="a")

@@ -26,7 +26,7 @@ from tests.webhook.keeperstatus import READY
 from tests.webhook.test_hooks import Served, ask, serving, workflow
 from webhook import in_child, review
 from webhook.admission import Admission
-from webhook.big_reviews import BYTES, PARTS, BigReviews, ShedError, is_big
+from webhook.big_reviews import BYTES, PARTS, PLACES, BigReviews, ShedError, is_big
 from webhook.in_child import Given
 from webhook.inject.containers import InjectSettings
 from webhook.reply import Reply, of
@@ -204,11 +204,16 @@ async def test_what_takes_too_long_or_too_much_is_beyond_the_budget() -> None:
     assert (shed.value.reason, shed.value.detail) == (Reason.BEYOND_BUDGET, "took more than 128 MiB")
 
 
+async def test_the_pods_of_a_fan_out_that_come_at_once_are_decided(pod: Json) -> None:
+    async with apart(Site()) as big:
+        made = await asyncio.gather(*(big.reply("pods", body(pod)) for _ in range(8)))
+    assert {one.reason for one in made} == {Reason.INJECTED}
+
+
 async def test_pods_are_shed_before_workflows() -> None:
     async with apart(Site()) as big:
-        reviews = [
-            asyncio.create_task(big._child.call("none", share=f"tenant-{number}")) for number in range(3)
-        ]
+        calls = (big._child.call("none", share=f"tenant-{at}") for at in range(PLACES["pods"] + 1))
+        reviews = [asyncio.create_task(call) for call in calls]
         await asyncio.sleep(0)
         with pytest.raises(ShedError) as shed:
             await big.reply("pods", b"{")

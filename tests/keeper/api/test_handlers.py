@@ -365,6 +365,13 @@ async def test_a_large_entry_that_finds_no_place_is_to_come_again(setting: Setti
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
 
 
+async def test_a_large_entry_is_to_come_again_where_the_process_does_not_start(setting: Setting) -> None:
+    setting.service._child = Child("no_such_module")
+    answer = await setting.store(setting.step(), entry(outputs=LARGE))
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.body["message"] == "large entries cannot be read now"
+
+
 async def test_a_large_entry_that_takes_too_long_is_not_stored(setting: Setting) -> None:
     setting.service._child = Child(request.__name__, seconds=0.001)
     answer = await setting.store(setting.step(), entry(outputs=LARGE))

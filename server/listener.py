@@ -42,6 +42,7 @@ class Listener:
             lambda: self._connections.open if self._connections else 0, lambda: self.bodies.held
         )
         self.app = web.Application(middlewares=[self._noted])
+        self.app.on_response_prepare.append(self._say_goodbye)
         self.app.router.add_get(HEALTH_PATH, self._healthz)
         self.app.router.add_get(READY_PATH, self._readyz)
         self.app.router.add_get(METRICS_PATH, self._show_metrics)
@@ -57,8 +58,8 @@ class Listener:
     ) -> None:
         """Serve until `stop`, then unready for `delay` seconds more or until `stop_now`; OSError: no socket.
 
-        The delay is for the clients that still think we are an endpoint of the Service; requests in flight
-        are finished after it.
+        The delay is for the clients that still think we are an endpoint of the Service; each answer in it is
+        the last on its connection. Requests in flight are finished after it.
         """
         runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=CLOSING_SECONDS)
         await runner.setup()
@@ -97,6 +98,12 @@ class Listener:
             return await handler(request)
         finally:
             self._connections.end(request.protocol)
+
+    async def _say_goodbye(self, _: web.Request, response: web.StreamResponse) -> None:
+        """While draining: the client is to send its next request elsewhere, before we end the connection."""
+        if self._draining:
+            response.headers["Connection"] = "close"  # the header of a kept one is chosen by now
+            response.force_close()
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -562,6 +562,26 @@ async def test_after_the_signal_it_serves_on_but_is_no_longer_ready(tmp_path: Pa
         await served.review("/mutate/workflows", ask(workflow("work"), "work"))
 
 
+async def test_after_the_signal_each_answer_is_the_last_on_its_connection(tmp_path: Path) -> None:
+    async def is_kept(path: str, body: bytes | None = None) -> bool:
+        url, method = served.url.with_path(path), "GET" if body is None else "POST"
+        async with served.session.request(method, url, data=body, server_hostname=HOST) as response:
+            return response.headers.get("Connection") != "close"
+
+    review = json.dumps(ask(workflow("work"), "work")).encode()
+    asked: list[tuple[str, bytes | None]] = [
+        ("/mutate/workflows", review),
+        ("/mutate/pods", b"no review"),
+        ("/healthz", None),
+        ("/nowhere", None),
+    ]
+    async with serving(nothing, nothing, tmp_path) as served:
+        assert [await is_kept(*one) for one in asked] == [True] * 4
+        served.stop.set()
+        await until(lambda: says(served, "shutting down"))
+        assert [await is_kept(*one) for one in asked] == [False] * 4
+
+
 async def test_a_review_in_flight_is_answered_before_the_end(tmp_path: Path) -> None:
     asked, go_on = asyncio.Event(), asyncio.Event()
 

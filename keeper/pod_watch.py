@@ -152,7 +152,10 @@ class Search:
         """Search for ever."""
         while True:
             await self._sleep(SEARCH_SECONDS)
-            await self.search()
+            try:
+                await self.search()
+            except Exception:  # the others that run beside it would end with it
+                _log.exception("a search for Pods ended, and is made again later")
 
     async def search(self) -> None:
         """Search once; what fails is said in the log, and tried again the next time."""

@@ -66,7 +66,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
     identity = str(uuid.uuid4())
     async with await client.connect("stepmemo-keeper") as api:
         # 1. What the keeper is made of.
-        events = Events(api, metrics.event_dropped, socket.gethostname())
+        events = Events(api, metrics.event_dropped, "stepmemo-keeper", socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
         view, writer = View(api, chosen.namespaces), Writer(api, metrics.cache_writes)
         hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
@@ -51,7 +51,6 @@ PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 LONGEST_NAME, LONGEST_DETAIL = 253, 400
 """Characters of a node's name and of what an Event says beside it: both may be a caller's text."""
-_REPORTER = "stepmemo-webhook"
 
 
 class Workflows(Protocol):
@@ -62,6 +61,15 @@ class Workflows(Protocol):
 
     async def workflow_metadata(self, owner: Owner, /) -> object | None:
         """Something where it is there with its uid, else None."""
+
+
+class Reporter(NamedTuple):
+    """Who writes an Event."""
+
+    component: str
+    """The program, such as stepmemo-webhook."""
+    instance: str
+    """Its Pod's name."""
 
 
 class Dropped(StrEnum):
@@ -79,20 +87,23 @@ class Events:
     """Writes Events in a task of its own (`run`). `on_dropped` is called for each that will never be written.
 
     With `workflows`, an Event about one that was not read waits until it is; without, all are believed: they
-    are about Pods that were seen in the cluster. `clock` counts seconds.
+    are about Pods that were seen in the cluster. The Events are from `component`, a program of ours, in its
+    Pod `instance`. `clock` counts seconds.
     """
 
     def __init__(
         self,
         api: ApiClient,
         on_dropped: Callable[[Dropped], None],
+        component: str,
         instance: str,
         *,
         workflows: Workflows | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._api, self._on_dropped, self._instance = api, on_dropped, instance
+        self._api, self._on_dropped = api, on_dropped
+        self._reporter = Reporter(component, instance)
         self._workflows, self._clock, self._sleep = workflows, clock, sleep
         self._warnings = _Line(WAITING, WAITING_OF_ONE, clock, sleep)
         self._news = _Line(WAITING, WAITING_OF_ONE, clock, sleep)
@@ -100,21 +111,21 @@ class Events:
 
     def hit(self, owner: Owner, node: str, entry: Entry, now: datetime) -> None:
         """Say on the Workflow that this step was answered, and what that saved. Returns at once."""
-        self._tell(self._news, owner, hit_event(owner, node, entry, self._instance, now))
+        self._tell(self._news, owner, hit_event(owner, node, entry, self._reporter, now))
 
     def answered(self, owner: Owner, node: str, detail: str) -> None:
         """Say on the Workflow that this step was answered inside its Pod. Returns at once."""
         text = f"step {_short(node)} was answered from the cache" + _said(detail)
-        told = _event(owner, Reason.HIT, text, (node,), self._instance, datetime.now(UTC))
+        told = _event(owner, Reason.HIT, text, (node,), self._reporter, datetime.now(UTC))
         self._tell(self._news, owner, told)
 
     def stored(self, owner: Owner, node: str, detail: str) -> None:
         """Say on the Workflow that this step's outputs were stored. Returns at once."""
-        self._tell(self._news, owner, stored_event(owner, node, detail, self._instance, datetime.now(UTC)))
+        self._tell(self._news, owner, stored_event(owner, node, detail, self._reporter, datetime.now(UTC)))
 
     def skipped(self, owner: Owner, node: str, reason: Reason, detail: str) -> None:
         """Say on the Workflow that this step is not memoized and why. Returns at once."""
-        told = skip_event(owner, node, reason, detail, self._instance, datetime.now(UTC))
+        told = skip_event(owner, node, reason, detail, self._reporter, datetime.now(UTC))
         self._tell(self._warnings, owner, told)
 
     def _tell(self, line: "_Line", owner: Owner, told: dict[str, Any]) -> None:
@@ -238,26 +249,26 @@ class _Line:
         return waiting
 
 
-def hit_event(owner: Owner, node: str, entry: Entry, instance: str, now: datetime) -> dict[str, Any]:
+def hit_event(owner: Owner, node: str, entry: Entry, reporter: Reporter, now: datetime) -> dict[str, Any]:
     """The Event (core/v1) for one hit; the same entry for the same step is told once."""
     said = ", ".join(filter(None, (saved(entry), origin(entry, now))))
     text = f"step {_short(node)} was answered from the cache" + _said(said)
     created = str(entry.created.timestamp()) if entry.created else ""
-    return _event(owner, Reason.HIT, text, (node, entry.node_id, created), instance, now)
+    return _event(owner, Reason.HIT, text, (node, entry.node_id, created), reporter, now)
 
 
-def stored_event(owner: Owner, node: str, detail: str, instance: str, now: datetime) -> dict[str, Any]:
+def stored_event(owner: Owner, node: str, detail: str, reporter: Reporter, now: datetime) -> dict[str, Any]:
     """The Event (core/v1) for outputs that were stored; told once for each step."""
     text = f"the outputs of step {_short(node)} were stored" + _said(detail)
-    return _event(owner, Reason.STORED, text, (node,), instance, now)
+    return _event(owner, Reason.STORED, text, (node,), reporter, now)
 
 
 def skip_event(
-    owner: Owner, node: str, reason: Reason, detail: str, instance: str, now: datetime
+    owner: Owner, node: str, reason: Reason, detail: str, reporter: Reporter, now: datetime
 ) -> dict[str, Any]:
     """The Event (core/v1) for one skip."""
     text = f"step {_short(node)} is not memoized" + _said(detail)
-    return _event(owner, reason, text, (node, detail), instance, now)
+    return _event(owner, reason, text, (node, detail), reporter, now)
 
 
 def _said(detail: str) -> str:
@@ -271,7 +282,7 @@ def _short(text: str, most: int = LONGEST_NAME) -> str:
 
 
 def _event(
-    owner: Owner, reason: Reason, text: str, about: tuple[str, ...], instance: str, now: datetime
+    owner: Owner, reason: Reason, text: str, about: tuple[str, ...], reporter: Reporter, now: datetime
 ) -> dict[str, Any]:
     """An Event whose name follows from what it is about, so that it is told once, whoever tells it."""
     said = hashlib.sha256("\0".join((owner.uid, reason, *about)).encode(errors="replace")).hexdigest()[:16]
@@ -282,7 +293,7 @@ def _event(
         workflow_uid=owner.uid,
         reason=reason,
         text=text,
-        component=_REPORTER,
-        instance=instance,
+        component=reporter.component,
+        instance=reporter.instance,
         now=now,
     )

@@ -67,7 +67,9 @@ async def _serve(given: Settings) -> None:
         if not isinstance(chosen, Settings):
             return
         lookups = Lookups(api, metrics.lookup_failed)
-        events = Events(api, metrics.event_dropped, socket.gethostname(), workflows=lookups)
+        events = Events(
+            api, metrics.event_dropped, "stepmemo-webhook", socket.gethostname(), workflows=lookups
+        )
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
         serving = ServingCertificate(chosen.cert_dir)
         serving.reload()

@@ -82,7 +82,8 @@ async def keeping(
         metrics = Metrics()
         view = View(api, settings.namespaces)
         writer = Writer(api, metrics.cache_writes)
-        events = Events(aside, metrics.event_dropped, "test")  # not among the requests that a test counts
+        # Not among the requests that a test counts.
+        events = Events(aside, metrics.event_dropped, "stepmemo-keeper", "test")
         breaker = Breaker(api, metrics, events)
         keeper = Keeper(
             api,

@@ -42,7 +42,7 @@ async def release(site: Site, proxy: Proxy | None = None, metrics: Metrics | Non
     proxy, metrics = proxy or Proxy(site.cluster), metrics or Metrics()
     token = site.cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo-keeper"))
     async with proxy.serving() as url, api_client(site.cluster, url=url, token=token) as api:
-        events = Events(api, metrics.event_dropped, "test")
+        events = Events(api, metrics.event_dropped, "stepmemo-keeper", "test")
         writing = asyncio.create_task(events.run())
         lease = Lease(api, site.namespace, LEASE, "a", renew=0.02)
         await release_first(api, lease, [site.namespace], metrics, events)

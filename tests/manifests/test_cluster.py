@@ -125,7 +125,7 @@ async def test_each_account_may_look_up_and_tell(cluster: Cluster, program: str,
         assert await lookups.workflow_metadata(owner) is not None
         if program == WEBHOOK:
             assert await lookups.namespace_labels(namespace) is not None
-        events = Events(api, lambda _: lost.append("event"), "test")
+        events = Events(api, lambda _: lost.append("event"), program, "test")
         telling = asyncio.create_task(events.run())
         events.skipped(owner, "hello-1", Reason.NAME_CLASH, "")
         await until(lambda: cluster.list("Event", namespace)[1]["items"])

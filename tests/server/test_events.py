@@ -21,6 +21,7 @@ from server.events import (
     WAITING_OF_ONE,
     Dropped,
     Events,
+    Reporter,
     Workflows,
     hit_event,
     skip_event,
@@ -32,6 +33,8 @@ from tests.waiting import until
 from tests.webhook.serving import api_client
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+REPORTER = Reporter("stepmemo-keeper", "stepmemo-0")
+ANOTHER = Reporter("stepmemo-webhook", "stepmemo-1")
 OWNER = Owner("work", "hello", "u-1")
 ENTRY = Entry("wf-1", None, NOW - timedelta(hours=3), None, workflow="hello-x2k9f", took=312)
 
@@ -41,7 +44,7 @@ async def telling(cluster: Cluster, token: str | None = None) -> AsyncIterator[t
     """Events that are being written, and the list that grows with every lost one."""
     lost: list[None] = []
     async with api_client(cluster, token=token) as api:
-        events = Events(api, lambda _: lost.append(None), "stepmemo-0")
+        events = Events(api, lambda _: lost.append(None), *REPORTER)
         task = asyncio.create_task(events.run())
         try:
             yield events, lost
@@ -74,6 +77,8 @@ async def test_a_skip_is_told_on_the_workflow(cluster: Cluster) -> None:
     assert event["reason"] == "MemoizationSkipped"
     assert event["type"] == "Warning"
     assert event["message"] == "UnresolvedTag: step hello-12 is not memoized: stepmemo.dev/key"
+    assert event["source"] == {"component": "stepmemo-keeper", "host": "stepmemo-0"}
+    assert (event["reportingComponent"], event["reportingInstance"]) == REPORTER
     assert lost == []
 
 
@@ -104,7 +109,7 @@ async def test_an_event_that_cannot_be_written_is_counted_and_the_next_one_is_tr
 async def test_a_flood_is_dropped_and_counted_and_nobody_waits(cluster: Cluster) -> None:
     lost: list[None] = []
     async with api_client(cluster) as api:
-        events = Events(api, lambda _: lost.append(None), "stepmemo-0")
+        events = Events(api, lambda _: lost.append(None), *REPORTER)
         for number in range(WAITING_OF_ONE + 7):
             events.skipped(OWNER, str(number), Reason.NAME_CLASH, "")
     assert len(lost) == 7
@@ -114,11 +119,11 @@ def test_the_name_follows_from_what_is_said() -> None:
     def name(
         owner: Owner = OWNER, node: str = "n", reason: Reason = Reason.NAME_CLASH, detail: str = ""
     ) -> str:
-        event: dict[str, Any] = skip_event(owner, node, reason, detail, "stepmemo-0", NOW)
+        event: dict[str, Any] = skip_event(owner, node, reason, detail, REPORTER, NOW)
         found: str = event["metadata"]["name"]
         return found
 
-    later = skip_event(OWNER, "n", Reason.NAME_CLASH, "", "stepmemo-1", NOW.replace(hour=13))
+    later = skip_event(OWNER, "n", Reason.NAME_CLASH, "", ANOTHER, NOW.replace(hour=13))
     assert later["metadata"]["name"] == name()
     others = {
         name(Owner("work", "hello", "u-2")),
@@ -132,7 +137,9 @@ def test_the_name_follows_from_what_is_said() -> None:
 @pytest.mark.contract
 def test_the_api_server_takes_an_event_about_the_longest_names(cluster: Cluster) -> None:
     owner = Owner(cluster.namespace(), "a" * 199 + "." + "b" * 53, "u-1")
-    event = skip_event(owner, "n" * 300, Reason.NAME_CLASH, "d" * 2000, "h" * 63, NOW)
+    event = skip_event(
+        owner, "n" * 300, Reason.NAME_CLASH, "d" * 2000, Reporter("stepmemo-webhook", "h" * 63), NOW
+    )
     assert cluster.create(event)[0] == 201
 
 
@@ -155,14 +162,14 @@ async def test_a_hit_says_what_it_saved_and_a_stored_entry_is_told(cluster: Clus
 
 
 def test_another_replica_says_the_same_hit_under_the_same_name_and_a_newer_answer_under_another() -> None:
-    def name(entry: Entry, instance: str, now: datetime) -> str:
-        found: str = hit_event(OWNER, "n", entry, instance, now)["metadata"]["name"]
+    def name(entry: Entry, reporter: Reporter, now: datetime) -> str:
+        found: str = hit_event(OWNER, "n", entry, reporter, now)["metadata"]["name"]
         return found
 
-    first = name(ENTRY, "stepmemo-0", NOW)
-    assert name(ENTRY, "stepmemo-1", NOW + timedelta(minutes=1)) == first
-    assert name(ENTRY._replace(created=NOW), "stepmemo-0", NOW) != first
-    assert stored_event(OWNER, "n", "", "stepmemo-0", NOW)["metadata"]["name"] != first
+    first = name(ENTRY, REPORTER, NOW)
+    assert name(ENTRY, ANOTHER, NOW + timedelta(minutes=1)) == first
+    assert name(ENTRY._replace(created=NOW), REPORTER, NOW) != first
+    assert stored_event(OWNER, "n", "", REPORTER, NOW)["metadata"]["name"] != first
 
 
 class Ticking:
@@ -190,7 +197,7 @@ async def paced(
         events = Events(
             api,
             lambda why: dropped.update([why]),
-            "stepmemo-0",
+            *REPORTER,
             workflows=workflows,
             clock=ticking.clock,
             sleep=ticking.sleep,
@@ -369,7 +376,7 @@ async def test_three_thousand_forged_names_lose_no_event_of_a_workflow_that_was_
 
 
 def test_a_callers_text_is_one_short_line() -> None:
-    event = skip_event(OWNER, "n" * 10_000, Reason.NAME_CLASH, "d\n\x1b[31m" * 10_000, "stepmemo-0", NOW)
+    event = skip_event(OWNER, "n" * 10_000, Reason.NAME_CLASH, "d\n\x1b[31m" * 10_000, REPORTER, NOW)
     message = event["message"]
     assert len(message) < LONGEST_NAME + LONGEST_DETAIL + 100
     assert message.isprintable()

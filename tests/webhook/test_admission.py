@@ -55,7 +55,7 @@ class Installed:
         async with api_client(self.cluster) as api:
             admission = Admission(
                 Lookups(api, lambda _: None, seconds=10),
-                Events(api, lambda _: None, "test"),
+                Events(api, lambda _: None, "stepmemo-webhook", "test"),
                 "enforce",
                 lambda: InjectSettings(image="stepmemo:test"),
                 lambda: self.status,

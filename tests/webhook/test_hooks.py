@@ -107,7 +107,7 @@ async def installed(
     """The whole server, with a cluster behind it."""
     async with api_client(cluster, token=token) as api:
         lookups = Lookups(api, lambda _: None, seconds=10)
-        events = Events(api, lambda _: None, "test", workflows=lookups)
+        events = Events(api, lambda _: None, "stepmemo-webhook", "test", workflows=lookups)
         telling = asyncio.create_task(events.run())
         admission = Admission(
             lookups,

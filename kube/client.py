@@ -196,12 +196,16 @@ async def watch(
 async def _received(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     """The rest of an answer; TooLarge as soon as it is more than that."""
     chunks, size = list[bytes](), 0
-    async for chunk in response.content.iter_any():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > most_bytes:
-            _cut_off(response)
-            raise TooLarge(f"an answer of more than {most_bytes} bytes")
+    try:
+        async for chunk in response.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > most_bytes:
+                _cut_off(response)
+                raise TooLarge(f"an answer of more than {most_bytes} bytes")
+    except BaseException:
+        response.close()  # a time-out or a cancellation: else the connection stays until it is collected
+        raise
     return b"".join(chunks)
 
 

@@ -248,3 +248,16 @@ def test_which_object_an_event_is_about_is_known_without_reading_on(type_: str, 
 )
 def test_an_event_that_is_written_otherwise_is_read_as_a_whole(line: bytes) -> None:
     assert client.identified(line) == json.loads(line)
+
+
+async def test_an_answer_that_stops_half_way_leaves_no_connection_open(cluster: Cluster) -> None:
+    async def begin(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"{")
+        return await hang(request)
+
+    async with answering(begin) as url, api_client(cluster, url=url) as api:
+        with pytest.raises(Unavailable):
+            await client.request(api, "GET", "/api/v1/things", seconds=0.2)
+        assert not api.rest_client.pool_manager.connector._acquired

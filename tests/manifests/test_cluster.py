@@ -272,7 +272,8 @@ async def test_an_update_reaches_us_when_the_spec_or_an_opt_in_changed(
         assert arrived.pop() == f"/mutate/workflows CREATE {name}"
         for change in of_concern:
             await update(change)
-            assert arrived == [f"/mutate/workflows UPDATE {name}"], change
+            # Once or more: an API server begins a patch anew where its cache was behind.
+            assert set(arrived) == {f"/mutate/workflows UPDATE {name}"}, change
             arrived.clear()
         for change in of_none:
             await update(change)

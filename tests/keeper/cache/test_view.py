@@ -397,8 +397,9 @@ async def test_changes_while_a_cache_is_read_are_told_of_once(cluster: Cluster) 
     slow = Slow(collection)
     collection.on_get.append(slow)
     async with viewed(cluster, collection) as view:
-        told = Told(view, CACHE, (WORK, "next"))
+        told = Told(view, CACHE)
         await until(lambda: collection.gets)
+        told.followed.add((WORK, "next"))
         for number in range(50):
             collection.put("cache", {"k": str(number)})
         collection.put("next", {})

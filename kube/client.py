@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -196,16 +196,16 @@ async def watch(
 async def _received(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     """The rest of an answer; TooLarge as soon as it is more than that."""
     chunks, size = list[bytes](), 0
-    try:
+    with ExitStack() as unread:
+        # At a time-out or a cancellation: else the connection stays until it is collected.
+        unread.callback(response.close)
         async for chunk in response.content.iter_any():
             chunks.append(chunk)
             size += len(chunk)
             if size > most_bytes:
                 _cut_off(response)
                 raise TooLarge(f"an answer of more than {most_bytes} bytes")
-    except BaseException:
-        response.close()  # a time-out or a cancellation: else the connection stays until it is collected
-        raise
+        unread.pop_all()
     return b"".join(chunks)
 
 

@@ -21,7 +21,9 @@ ROOTS = frozenset(
 """First words of the variables that Argo knows anywhere in a template (docs/variables.md, util/variables)."""
 
 _SHOWN = 80
-"""Longest text of a tag that a message repeats, in characters."""
+"""Longest text of a tag that a message repeats, in characters …"""
+_READ = 4 * _SHOWN
+"""… and of what is read for it: one tag may be the subject of thousands of messages."""
 
 EXPRESSION_ROOTS = ROOTS | {"$env", "now", "sprig"}
 """Expressions know the functions of sprig by that name, and of expr-lang's own words these two."""
@@ -40,8 +42,8 @@ class Tag:
     certain: tuple[tuple[str, ...], ...]
 
     def __str__(self) -> str:
-        text = " ".join(self.text.split())
-        text = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+        text = " ".join(self.text[:_READ].split())
+        text = text if len(text) <= _SHOWN and len(self.text) <= _READ else f"{text[: _SHOWN - 1]}…"
         return f"{OPEN}{'=' if self.expression else ''}{text}{CLOSE}"
 
     @property

@@ -4,7 +4,7 @@ Shapes are not trusted: what is no object or no list where Argo wants one is pas
 validation tells the author of it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,19 +40,72 @@ POD_TYPES = frozenset({"container", "containerSet", "script", "resource", "data"
 """Types for which Argo makes a Pod of the template's own."""
 
 
+Names = Mapping[str, None]
+"""Names in their order, each of them once."""
+
+
+class Inputs(Collection[str]):
+    """Names of a template's inputs of one kind: its own, then those that only `templateDefaults` has.
+
+    Those of `templateDefaults` are not copied: thousands of templates may have the same thousands of them.
+    """
+
+    def __init__(self, own: Names, default: Names) -> None:
+        self._own, self._default = own, default
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._default
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._own
+        yield from (name for name in self._default if name not in self._own)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @cached_property
+    def _count(self) -> int:
+        return len(self._default) + sum(name not in self._default for name in self._own)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """`templateDefaults`, which Argo merges under every template; each part is read once for all of them."""
+
+    template: Mapping[str, Any]
+
+    @cached_property
+    def annotations(self) -> Mapping[str, Any]:
+        """Those of its metadata."""
+        return mapping(mapping(self.template.get("metadata")).get("annotations"))
+
+    @cached_property
+    def parameters(self) -> Names:
+        """Those of its inputs."""
+        return _parameters(self.template)
+
+    @cached_property
+    def artifacts(self) -> Names:
+        """Those of its inputs whose location it leaves to a template's caller."""
+        return _artifacts(self.template)
+
+
+_NO_DEFAULTS = Defaults({})
+
+
 @dataclass(frozen=True)
 class TemplateRef:
     """One template where it stands, and what it says; each is read once, since a large object has hundreds.
 
     `defaults` is the `templateDefaults` that Argo merges under it, empty if there is none, and empty for
-    `templateDefaults` itself; `enclosing` holds the input parameters of the templates around an inline one,
+    `templateDefaults` itself; `enclosing` are the input parameters of the templates around an inline one,
     whose tags Argo resolves in it as well.
     """
 
     parts: Parts
     template: Mapping[str, Any]
-    defaults: Mapping[str, Any]
-    enclosing: frozenset[str] = frozenset()
+    defaults: Defaults = _NO_DEFAULTS
+    enclosing: tuple[Inputs, ...] = ()
 
     @cached_property
     def path(self) -> str:
@@ -74,10 +127,14 @@ class TemplateRef:
         """The type, or what else is worth telling of a template that is not memoized."""
         return "daemon" if self.type in POD_TYPES and self.daemon else self.type or "typeless"
 
+    def said(self, field: str) -> Any:
+        """The value of a field that `templateDefaults` may say as well."""
+        return self.template.get(field, self.defaults.template.get(field))
+
     @property
     def daemon(self) -> bool:
         """Whether the step runs on beside the steps after it."""
-        return self.template.get("daemon", self.defaults.get("daemon")) is True
+        return self.said("daemon") is True
 
     @property
     def makes_pod(self) -> bool:
@@ -94,10 +151,15 @@ class TemplateRef:
         """The template's own annotations."""
         return mapping(mapping(self.template.get("metadata")).get("annotations"))
 
-    @cached_property
+    @property
     def default_annotations(self) -> Mapping[str, Any]:
         """Annotations that Argo merges under the template's own."""
-        return mapping(mapping(self.defaults.get("metadata")).get("annotations"))
+        return self.defaults.annotations
+
+    def seen_by_argo(self, own: Mapping[str, Any], of: Iterable[str]) -> dict[str, Any]:
+        """The annotations of these names that Argo sees, were the template's own those given here."""
+        found = ((name, own if name in own else self.default_annotations) for name in of)
+        return {name: where[name] for name, where in found if name in where}
 
     def annotation_path(self, name: str) -> str:
         """Where an annotation stands that Argo will see: the template's own, else that of `templateDefaults`.
@@ -110,30 +172,34 @@ class TemplateRef:
         return annotation(f"{dotted(holder)}.metadata", name)
 
     @cached_property
-    def parameters(self) -> list[str]:
-        """Names of the template's input parameters, those of `templateDefaults` included."""
-        return _names(
-            item
-            for source in (self.template, self.defaults)
-            for item in objects(mapping(source.get("inputs")).get("parameters"))
-        )
+    def parameters(self) -> Inputs:
+        """The template's input parameters."""
+        return Inputs(_parameters(self.template), self.defaults.parameters)
 
     @cached_property
-    def artifacts(self) -> list[str]:
-        """Names of the input artifacts whose location the template leaves to its caller."""
-        return _names(
-            item
-            for source in (self.template, self.defaults)
-            for item in objects(mapping(source.get("inputs")).get("artifacts"))
-            if not DRIVERS & item.keys()
-        )
+    def artifacts(self) -> Inputs:
+        """The input artifacts whose location is left to the template's caller."""
+        return Inputs(_artifacts(self.template), self.defaults.artifacts)
+
+    def resolves(self, parameter: str) -> bool:
+        """Whether there is an input parameter of that name, of this template or one around it."""
+        return parameter in self.parameters or any(parameter in around for around in self.enclosing)
 
 
 _DEFAULTS = "templateDefaults"
 
 
-def _names(found: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for item in found if isinstance(name := item.get("name"), str)))
+def _parameters(template: Mapping[str, Any]) -> Names:
+    return _names(objects(mapping(template.get("inputs")).get("parameters")))
+
+
+def _artifacts(template: Mapping[str, Any]) -> Names:
+    found = objects(mapping(template.get("inputs")).get("artifacts"))
+    return _names(item for item in found if not DRIVERS & item.keys())
+
+
+def _names(found: Iterable[Mapping[str, Any]]) -> Names:
+    return dict.fromkeys(name for item in found if isinstance(name := item.get("name"), str))
 
 
 def spec_parts(kind: str) -> Parts:
@@ -152,7 +218,7 @@ def workflow_spec(kind: str, obj: Mapping[str, Any]) -> Mapping[str, Any]:
 def defaults_ref(kind: str, obj: Mapping[str, Any]) -> TemplateRef | None:
     """The object's `templateDefaults`, None if it has none."""
     defaults = mapping(workflow_spec(kind, obj).get(_DEFAULTS))
-    return TemplateRef((*spec_parts(kind), _DEFAULTS), defaults, {}) if defaults else None
+    return TemplateRef((*spec_parts(kind), _DEFAULTS), defaults) if defaults else None
 
 
 def template_refs(
@@ -163,27 +229,32 @@ def template_refs(
     `defaults` counts in place of the object's own `templateDefaults`, where it is not None.
     """
     spec, parts = workflow_spec(kind, obj), spec_parts(kind)
-    if defaults is None:
-        defaults = mapping(spec.get(_DEFAULTS))
+    under = Defaults(mapping(spec.get(_DEFAULTS)) if defaults is None else defaults)
     for i, template in enumerate(items(spec.get("templates"))):
-        yield from _with_inline((*parts, "templates", i), template, defaults, frozenset())
+        yield from _with_inline((*parts, "templates", i), template, under, ())
 
 
 def _with_inline(
-    parts: Parts, template: object, defaults: Mapping[str, Any], enclosing: frozenset[str]
+    parts: Parts, template: object, defaults: Defaults, enclosing: tuple[Inputs, ...]
 ) -> Iterator[TemplateRef]:
     if not isinstance(template, dict):
         return
     ref = TemplateRef(parts, template, defaults, enclosing)
     yield ref
-    inner = enclosing | frozenset(ref.parameters)
+    for place, step in steps_of(template):
+        inline = step.get("inline")
+        if inline is not None:
+            inner = (*enclosing, ref.parameters)
+            yield from _with_inline((*parts, *place, "inline"), inline, defaults, inner)
+
+
+def steps_of(template: Mapping[str, Any]) -> Iterator[tuple[Parts, Mapping[str, Any]]]:
+    """The steps of a `steps` template and the tasks of a `dag` one, each with its place in the template."""
     for i, group in enumerate(items(template.get("steps"))):
         for j, step in enumerate(items(group)):
-            inline = mapping(step).get("inline")
-            yield from _with_inline((*parts, "steps", i, j, "inline"), inline, defaults, inner)
+            yield ("steps", i, j), mapping(step)
     for i, task in enumerate(items(mapping(template.get("dag")).get("tasks"))):
-        inline = mapping(task).get("inline")
-        yield from _with_inline((*parts, "dag", "tasks", i, "inline"), inline, defaults, inner)
+        yield ("dag", "tasks", i), mapping(task)
 
 
 def is_argo(obj: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from bench import check, cluster, fanout, full, holds, lookup, report, view, waiting, webhook, written
+from bench import check, cluster, fanout, holds, lookup, report, tenants, view, waiting, webhook, written
 
 HERMETIC: tuple[ModuleType, ...] = (
     check,
@@ -19,7 +19,7 @@ HERMETIC: tuple[ModuleType, ...] = (
     holds,
     written,
     view,
-    full,
+    tenants,
 )
 BENCHMARKS: tuple[ModuleType, ...] = (*HERMETIC, cluster, fanout)
 """In the order of RESULTS.md. Each has NAME, add_arguments(parser) and run(arguments) -> Report."""

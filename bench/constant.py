@@ -10,8 +10,10 @@ from pathlib import Path
 
 from aiohttp import web
 
+from server.bodies import BODY_LIMIT
+from server.listener import READY_PATH
 from server.tls import ServingCertificate
-from webhook import server
+from webhook.hooks import PODS_PATH, WORKFLOWS_PATH
 
 _ANSWER = json.dumps(
     {
@@ -33,10 +35,10 @@ async def _ready(_: web.Request) -> web.Response:
 
 async def serve(port: int, certificates: Path) -> None:
     """Serve on this host until killed."""
-    app = web.Application(client_max_size=server.BODY_LIMIT)
-    app.router.add_post(server.PODS_PATH, _answer)
-    app.router.add_post(server.WORKFLOWS_PATH, _answer)
-    app.router.add_get(server.READY_PATH, _ready)
+    app = web.Application(client_max_size=BODY_LIMIT)
+    app.router.add_post(PODS_PATH, _answer)
+    app.router.add_post(WORKFLOWS_PATH, _answer)
+    app.router.add_get(READY_PATH, _ready)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     serving = ServingCertificate(certificates)

@@ -11,15 +11,15 @@ from argo import names as argo
 from bench import api, machine
 from bench.argo import Stand, at_rate, side_by_side, standing
 from bench.figures import Figure, Report, Target, compare
-from bench.installed import Installed, installed, parse_metrics
+from bench.installed import Installed, installed, memory, parse_metrics
 from bench.measure import Series, percentile
 from bench.steppod import entry
 from memoize import names
 from tests.cluster import Cluster
 
 NAME = "holds"
-_METHOD = """The server (`python -m webhook`, one process, with the rights of the manifests) before an API
-server that calls it for every Pod. Argo's controller and the kubelet are the benchmark itself: it creates
+_METHOD = """Webhook and keeper (one process each, with the rights of the manifests) before an API server
+that calls the webhook for every Pod. Argo's controller and the kubelet are the benchmark itself: it creates
 recorded Pods of one Workflow over connections that it keeps, and a watch tells when they are Succeeded. Hits
 begin at a fixed rate whether or not earlier ones have ended, every one under a key of its own; from just
 before the Pod's POST to the event. The reference is a client that has nothing to find out: the same three
@@ -57,13 +57,14 @@ class World:
 def run(arguments: Namespace) -> Report:
     """Measure hits at a rate, then the burst."""
     described = machine.describe()
-    with api.scratch() as (cluster, directory), installed(cluster, directory) as server:
-        series = asyncio.run(_measure(server, arguments))
+    with api.scratch() as (cluster, directory), installed(cluster, directory) as both:
+        series = asyncio.run(_measure(both, arguments))
         facts = {
             "API server": api.describe(cluster),
             "hits": f"{arguments.hits} in each of {arguments.rounds} rounds, {arguments.rate:g} a second",
             "burst": f"{arguments.burst} equal Pods, of which 1 ran",
-            "memory of the server at the end": f"{series.pop('memory')[0]:.0f} MiB",
+            "memory of the webhook at the end": f"{series.pop('webhook')[0]:.0f} MiB",
+            "memory of the keeper at the end": f"{series.pop('keeper')[0]:.0f} MiB",
         }
 
     def figure(what: str, unit: str, name: str, against: str, target: Target | None = None) -> Figure:
@@ -80,9 +81,9 @@ def run(arguments: Namespace) -> Report:
     return Report(NAME, "Hits without a node", _METHOD, facts, described, figures)
 
 
-async def _measure(server: Installed, arguments: Namespace) -> Series:
+async def _measure(both: Installed, arguments: Namespace) -> Series:
     series: Series = {}
-    async with _world(server) as world:
+    async with _world(both) as world:
         keys = {f"key-{number}": entry(f"answer {number}") for number in range(arguments.hits)}
         await _have_cache(world.ours, keys)
         for number in range(-1, arguments.rounds):
@@ -95,7 +96,7 @@ async def _measure(server: Installed, arguments: Namespace) -> Series:
         for side, stand in (("ours", world.ours), ("alone", world.alone)):
             for name, value in (await _burst(stand, side == "alone", arguments.burst)).items():
                 series.setdefault(f"{side} {name}", []).append(value)
-        series["memory"] = [server.memory() / 1024]
+        series |= {"webhook": [memory(both.webhook) / 1024], "keeper": [memory(both.keeper) / 1024]}
     return series
 
 
@@ -183,9 +184,9 @@ async def _have_cache(stand: Stand, data: Mapping[str, str]) -> None:
 
 
 @asynccontextmanager
-async def _world(server: Installed) -> AsyncIterator[World]:
-    cluster = server.cluster
-    namespaces = server.namespace(), cluster.namespace()
+async def _world(both: Installed) -> AsyncIterator[World]:
+    cluster = both.cluster
+    namespaces = both.namespace(), cluster.namespace()
     uids = [api.workflow(cluster, namespace) for namespace in namespaces]
     async with (
         standing(cluster, namespaces[0], "wf", uids[0]) as ours,

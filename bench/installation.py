@@ -10,9 +10,9 @@ from typing import Any
 from bench.chain import INIT_CONTAINER, SERVICE
 from bench.kube import MERGE_PATCH, Kube, KubeError
 
-_DEPLOYMENT = "/apis/apps/v1/namespaces/{namespace}/deployments/stepmemo"
+_DEPLOYMENT = "/apis/apps/v1/namespaces/{namespace}/deployments/stepmemo-webhook"
 _PODS = "/api/v1/namespaces/{namespace}/pods"
-_LABEL = "app.kubernetes.io/name=stepmemo"
+_LABEL = "app.kubernetes.io/name=stepmemo,app.kubernetes.io/component=webhook"
 _CONTAINER = "webhook"
 _VARIABLES = {"--access": "STEPMEMO_ACCESS", "--injection": "STEPMEMO_INJECTION"}
 _DIRECT = "direct"
@@ -21,7 +21,7 @@ _ROLLOUT_SECONDS = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """stepmemo's Deployment."""
+    """The Deployment of the webhook: by its settings steps are looked up in one way or another."""
 
     kube: Kube
     namespace: str

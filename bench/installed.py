@@ -1,27 +1,26 @@
-"""`python -m webhook` with the rights that the manifests give, in front of the namespaces that it names."""
+"""Both programs with the rights that the manifests give, in front of the namespaces that bear their label."""
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from bench.api import ROOT, create, workflow
+from bench.api import create, workflow
 from bench.argo import step_pod
 from bench.load import BadAnswerError, Connection
 from bench.servers import Server, started
 from certs import bundle
 from devcluster.api.server import write_kubeconfig
+from devcluster.installation import rendered, rules
+from server.listener import METRICS_PATH
 from tests.cluster import Cluster, wait_for
-from webhook.server import METRICS_PATH, PODS_PATH
+from webhook.hooks import PODS_PATH
 
-_BASE = ROOT / "manifests/base"
 _HOST = "localhost"
-_ACCOUNT = "stepmemo"
+_CONFIGURATION = "MutatingWebhookConfiguration"
 _RBAC = "rbac.authorization.k8s.io"
 _LABEL = "bench.stepmemo.dev/installation"
 _PATIENCE = 60.0
@@ -31,29 +30,32 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A server that runs, in front of the namespaces with its label alone."""
+    """The programs that run, in front of the namespaces with their label alone."""
 
     cluster: Cluster = field(repr=False)
-    server: Server
+    webhook: Server
+    keeper: Server
     name: str
 
     def namespace(self) -> str:
-        """A fresh one that it looks at."""
+        """A fresh one that they look at."""
         return self.cluster.namespace({_LABEL: self.name})
 
-    def metrics(self) -> Mapping[str, float]:
-        """Its metrics by name, the labels as they are written."""
-        connection = Connection(self.server.port)
-        try:
-            text = connection.ask(f"GET {METRICS_PATH} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()).decode()
-        finally:
-            connection.close()
-        return parse_metrics(text)
 
-    def memory(self) -> float:
-        """Its resident memory in KiB."""
-        status = Path(f"/proc/{self.server.pid}/status").read_text()
-        return float(status.partition("VmRSS:")[2].split()[0])
+def metrics(server: Server) -> Mapping[str, float]:
+    """The metrics of a program by name, the labels as they are written."""
+    connection = Connection(server.port)
+    try:
+        text = connection.ask(f"GET {METRICS_PATH} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()).decode()
+    finally:
+        connection.close()
+    return parse_metrics(text)
+
+
+def memory(server: Server) -> float:
+    """The resident memory of a program in KiB."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return float(status.partition("VmRSS:")[2].split()[0])
 
 
 def parse_metrics(text: str) -> dict[str, float]:
@@ -70,57 +72,58 @@ def installed(
     url: str = "",
     caches: Sequence[str] = (),
 ) -> Iterator[Installed]:
-    """The server until the block ends, ready to hold Pods; its files lie in the directory.
+    """Both programs until the block ends, ready to hold Pods; their files lie in the directory.
 
-    `url`: where it reaches the API server instead of the cluster's own. `caches`: the namespaces that it
-    keeps; none means all.
+    `flags` are the keeper's. `url`: where they reach the API server instead of the cluster's own. `caches`:
+    the namespaces that are kept; none means all.
     """
     name = cluster.namespace()
     made = bundle.new([_HOST], datetime.now(UTC))
     certificates = directory / f"{name}-certs"
     bundle.write(made, certificates)
-    kubeconfig = directory / f"{name}-kubeconfig"
-    write_kubeconfig(kubeconfig, url or cluster.url, cluster.ca_file, _grant(cluster, name))
-    settings = {
+    shared = {
         "listen": "127.0.0.1:{port}",
         "certs": "files",
         "cert-dir": certificates,
-        "image": "bench",
         "namespace": name,
-        "namespaces": ",".join(caches),
     }
-    words = [f"--{setting}={value}" for setting, value in settings.items()]
-    environment = {"KUBECONFIG": str(kubeconfig)}
-    with started(f"{name}-server", "webhook", [*words, *flags], directory, environment) as server:
-        this = Installed(cluster, server, name)
-        _configure(cluster, this, made.ca.certificate)
+    keeper = {**shared, "namespaces": ",".join(caches), "state-dir": directory / f"{name}-state"}
+    webhook = {**shared, "image": "bench"}
+
+    def program(module: str, settings: Mapping[str, object], *more: str) -> AbstractContextManager[Server]:
+        kubeconfig = directory / f"{name}-{module}-kubeconfig"
+        token = _grant(cluster, name, f"stepmemo-{module}")
+        write_kubeconfig(kubeconfig, url or cluster.url, cluster.ca_file, token)
+        words = [*(f"--{flag}={value}" for flag, value in settings.items()), *more]
+        return started(f"{name}-{module}", module, words, directory, {"KUBECONFIG": str(kubeconfig)})
+
+    with program("keeper", keeper, *flags) as keeps, program("webhook", webhook) as admits:
+        this = Installed(cluster, admits, keeps, name)
+        _configure(cluster, this, made.ca_pem)
         try:
             _until_it_holds(this, _in_front(this, caches))
             yield this
         finally:
-            cluster.delete("MutatingWebhookConfiguration", "", name)
+            cluster.delete(_CONFIGURATION, "", name)
 
 
-def _grant(cluster: Cluster, name: str) -> str:
-    """The manifests' rights for an account in the namespace of this name; its token."""
-    rules: dict[str, list[Object]] = {"Role": [], "ClusterRole": []}
-    for file in sorted(_BASE.glob("*rbac.yaml")):
-        for obj in _documents(file.name):
-            if obj["kind"] in rules:
-                rules[obj["kind"]] += obj["rules"]
+def _grant(cluster: Cluster, namespace: str, account: str) -> str:
+    """The rights that the manifests give to this account, for one of its name in the namespace; its token."""
+    given = {kind: rules(rendered([]), account, kind) for kind in ("Role", "ClusterRole")}
+    name = f"{namespace}-{account}"
     reference = {"apiGroup": _RBAC, "kind": "ClusterRole", "name": name}
-    subject = {"kind": "ServiceAccount", "name": _ACCOUNT, "namespace": name}
-    create(cluster, {"kind": "ClusterRole", "metadata": {"name": name}, "rules": rules["ClusterRole"]})
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    create(cluster, {"kind": "ClusterRole", "metadata": {"name": name}, "rules": given["ClusterRole"]})
     binding = {"kind": "ClusterRoleBinding", "metadata": {"name": name}}
     create(cluster, binding | {"roleRef": reference, "subjects": [subject]})
-    return cluster.service_account(name, _ACCOUNT, rules["Role"])
+    return cluster.service_account(namespace, account, given["Role"])
 
 
 def _configure(cluster: Cluster, this: Installed, ca: bytes) -> None:
     """The webhook for Pods as the manifests have it, at the local port."""
-    (configuration,) = _documents("webhooks.yaml")
+    (configuration,) = (obj for obj in rendered([]) if obj["kind"] == _CONFIGURATION)
     client = {
-        "url": f"https://{_HOST}:{this.server.port}{PODS_PATH}",
+        "url": f"https://{_HOST}:{this.webhook.port}{PODS_PATH}",
         "caBundle": base64.b64encode(ca).decode(),
     }
     pods = next(one for one in configuration["webhooks"] if one["name"].startswith("pods."))
@@ -129,7 +132,7 @@ def _configure(cluster: Cluster, this: Installed, ca: bytes) -> None:
 
 
 def _in_front(this: Installed, namespaces: Sequence[str]) -> str:
-    """Have it look at these namespaces, or at a fresh one; one of them."""
+    """Have them look at these namespaces, or at a fresh one; one of them."""
     for namespace in namespaces:
         labels = {"metadata": {"labels": {_LABEL: this.name}}}
         status, body = this.cluster.patch("Namespace", "", namespace, labels)
@@ -139,7 +142,7 @@ def _in_front(this: Installed, namespaces: Sequence[str]) -> str:
 
 
 def _until_it_holds(this: Installed, namespace: str) -> None:
-    """Return once the API server asks it, and it knows its caches and who keeps them."""
+    """Return once the API server asks the webhook, and this has seen a keeper that is ready."""
     name = f"probe-{this.name}"
     uid = workflow(this.cluster, namespace, name)
     probe = step_pod(namespace, name, uid, 0, key="probe", cache="probe")
@@ -151,15 +154,12 @@ def _until_it_holds(this: Installed, namespace: str) -> None:
     try:
         wait_for(held, _PATIENCE)
     except AssertionError:
-        raise RuntimeError(f"the server holds no Pod: {_said(this)}") from None
+        said = "\n".join(f"{one.name}: {_said(one)}" for one in (this.webhook, this.keeper))
+        raise RuntimeError(f"no Pod is held\n{said}") from None
 
 
-def _said(this: Installed) -> str:
+def _said(server: Server) -> str:
     try:
-        return str({name: value for name, value in this.metrics().items() if name.startswith("stepmemo")})
+        return str({name: value for name, value in metrics(server).items() if name.startswith("stepmemo")})
     except (OSError, BadAnswerError) as error:
         return str(error)
-
-
-def _documents(name: str) -> list[Object]:
-    return list(yaml.safe_load_all((_BASE / name).read_text(encoding="utf-8")))

@@ -45,6 +45,43 @@ def of_workflow(namespace: str, size: int, templates: int) -> Object:
     return _workflow(namespace, templates, "x" * (missing // templates))
 
 
+def hostile(namespace: str) -> dict[str, Object]:
+    """Reviews that a tenant makes others wait with: what is many in each is in its name."""
+    empty = {"metadata": {"generateName": "h-", "namespace": namespace}, "spec": {"entrypoint": "main"}}
+    parameters = [{"name": f"p{number}"} for number in range(15_000)]
+    tags = "".join(f"{{{{q{number}}}}}" for number in range(16_000))
+    annotations = {f"stepmemo.dev/kye-{number}": "x" for number in range(40_000)}
+    block = {"key": tags, "cache": {"configMap": {"name": "c"}}}
+    wrong = {"name": "t", "container": {}, "memoize": {"key": "{{input.a}}", "cache": {}, "maxAge": 1}}
+    specs: dict[str, Object] = {
+        "15,000 default parameters, 15,000 templates": {
+            "templateDefaults": {"inputs": {"parameters": parameters}},
+            "templates": [{}] * 15_000,
+        },
+        "16,000 wrong tags": {"templates": [{"name": "main", "container": {}, "memoize": block}]},
+        "9,000 templates with three errors": {"templates": [wrong] * 9_000},
+        "40,000 unknown annotations": {"templates": []},
+    }
+    made = {name: {**empty, "spec": {**empty["spec"], **spec}} for name, spec in specs.items()}
+    made["40,000 unknown annotations"]["metadata"] = {**empty["metadata"], "annotations": annotations}
+    return {
+        **{name: _review(_WORKFLOW, "workflows", workflow) for name, workflow in made.items()},
+        "16,000 containers": _many_containers(namespace),
+    }
+
+
+def _many_containers(namespace: str) -> Object:
+    review = of_pod(namespace, "w", "u")
+    spec = review["request"]["object"]["spec"]
+    env = [{"name": "ARGO_CONTAINER_NAME", "value": "c"}]
+    many = [{"name": f"c{number}", "command": ["x"], "env": env} for number in range(16_000)]
+    spec["containers"] = [*spec["containers"], *many]
+    return review
+
+
+_WORKFLOW = {"group": "argoproj.io", "version": "v1alpha1", "kind": "Workflow"}
+
+
 def managed(value: object) -> Object:
     """FieldsV1 for what a client wrote: its fields, members of named lists by their key, and no values."""
     if isinstance(value, Mapping):
@@ -77,8 +114,7 @@ def _workflow(namespace: str, templates: int, padding: str) -> Object:
             ],
         },
     }
-    kind = {"group": "argoproj.io", "version": "v1alpha1", "kind": "Workflow"}
-    return _review(kind, "workflows", workflow)
+    return _review(_WORKFLOW, "workflows", workflow)
 
 
 def _call(number: int) -> Object:

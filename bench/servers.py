@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.api import ROOT
 from bench.load import BadAnswerError, Connection
-from webhook.server import READY_PATH
+from server.listener import READY_PATH
 
 _START_SECONDS = 30.0
 _CPUCLOCK_SCHED = 2

@@ -133,6 +133,7 @@ class Workload:
             names.ENV_POD_NAME: step.node_id,
             names.ENV_POD_UID: f"uid-{step.node_id}",
             names.ENV_SHARED_DIR: str(shared),
+            names.ENV_BIN_DIR: str(shared),
             names.ENV_SERVICEACCOUNT_DIR: str(self.credentials),
         }
 

@@ -1,7 +1,7 @@
-"""The memory of the view of all caches, and what a question to it costs.
+"""What the caches of others cost: the memory of the view, and how long a look-up takes beside them.
 
-`python -m bench.view EMPTY FULL KEPT_BYTES TRACED` is the process that is measured: it follows an empty
-namespace, then a full one, and prints one line of JSON.
+`python -m bench.view` is the process that is measured: it is told in JSON what to follow, and prints one line
+of JSON.
 """
 
 import asyncio
@@ -11,133 +11,187 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-import tracemalloc
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
 from bench import api, machine
 from bench.figures import Figure, Report, Target, compare
-from bench.measure import Series, interleave
+from bench.measure import Series, interleave, percentile
 from bench.steppod import entries, step
+from keeper.cache.lru import size_of
 from keeper.cache.view import KEPT_BYTES, View
+from keeper.lookup import CacheLookup
 from kube import client
 from memoize import configmap
-from memoize.keeper_status import Known
-from memoize.key import data_key
+from memoize.entry import Hit
+from memoize.outcome import Outcome
 from tests.cluster import Cluster
 from tests.waiting import until
 
 NAME = "view"
-_METHOD = """A process that follows the caches of a namespace through the API server, as the server does, with
-every ConfigMap as full as Kubernetes allows. First what the index holds of an entry: Python's own count of
-allocated bytes (tracemalloc) in sync, less the same in sync with an empty namespace. Then the resident memory
-of a process of its own above what it had in sync with the empty namespace: that adds, once, the buffers of
-the list and what the allocators do not give back. Values are kept for reading within a fixed number of
-bytes; none are right after a list. Last, one question (is there a fresh entry for this key?) to either
-view."""
-_MOST_BYTES = 1 << 20
-_QUESTIONS = 5_000
-"""In a row for one value: one takes microseconds."""
-_MAX_AGE = "876000h"
-"""A century: an age is computed, and every entry is fresh."""
+_METHOD = """A process that follows the caches of some namespaces through the API server, as the keeper does.
+First its memory: the most that it ever had (VmHWM) above what it had while all namespaces were empty, once it
+has come in sync with a tenant's caches that nobody asks for, and once all of them have been asked for in
+turn, more than it keeps. A cache of another namespace, asked for before, must still be there without a
+request. Then the look-up of a step in a cache of 100 entries that has just changed, so that it has to be
+read, twenty a second, while another tenant changes one entry of 50 bytes in a cache of his own that steps
+wait for, once a second and as fast as the API server takes it. Last, what one read of a large cache costs the
+process: its CPU time."""
+_MOST_BYTES = 1_000_000
 _SYNC_SECONDS = 300.0
-_AN_ENTRY = Target("at most", 1024, of="value")
+_PAUSE = 0.05
 _MIB = 1 << 20
+_BOUNDED = Target("at most", 2 * KEPT_BYTES / _MIB, of="value")
+_HALF_A_SECOND = Target("at most", 500, of="value")
+_ALONE, _EACH_SECOND, _WITHOUT_END = "alone", "1 s", "0 s"
+_CACHE = "cache"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """How often, and how much."""
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default %(default)s)")
     parser.add_argument(
-        "--entries",
-        type=int,
-        nargs="+",
-        default=[1_000, 10_000, 50_000],
-        metavar="N",
-        help="in the view (default %(default)s)",
+        "--caches", type=int, default=415, metavar="N", help="of 1 MB, of one tenant (default %(default)s)"
     )
     parser.add_argument(
-        "--each", type=int, default=250, metavar="N", help="entries in a cache (default %(default)s)"
+        "--keys", type=int, default=50_000, metavar="N", help="of a cache of many (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=20, metavar="N", help="of look-ups in a round (default %(default)s)"
     )
 
 
 def run(arguments: Namespace) -> Report:
-    """Measure views of every size against an empty one."""
+    """Measure beside large caches, beside many entries, and beside one that changes."""
     described = machine.describe()
-    texts = list(entries(arguments.each, _MOST_BYTES).values())
     with api.scratch() as (cluster, _):
-        empty = cluster.namespace()
-        sizes = {count: _fill(cluster, texts, count) for count in arguments.entries}
+        quiet, large, many = (cluster.namespace() for _ in range(3))
+        _put(cluster, quiet, _CACHE, entries(100, 40_000))
+        for number in range(arguments.caches):
+            _put(cluster, large, f"cache-{number}", entries(250, _MOST_BYTES))
+        keys = {f"{number:05}": "x" for number in range(arguments.keys)}
+        for number in range(4):
+            _put(cluster, many, f"cache-{number}", keys)
         series = interleave(
             arguments.rounds,
             [
-                partial(_measure, cluster, empty, namespace, count, traced)
-                for count, namespace in sizes.items()
-                for traced in (True, False)
+                partial(_memory, cluster, quiet, "large", large, arguments.caches),
+                partial(_memory, cluster, quiet, "many", many, 4),
+                *(
+                    partial(_look_ups, cluster, quiet, many, each, arguments.seconds)
+                    for each in (_ALONE, _EACH_SECOND, _WITHOUT_END)
+                ),
             ],
         )
         facts = {
             "API server": api.describe(cluster),
-            "a cache": f"{arguments.each} entries, {sum(map(len, texts)):,} bytes",
+            "large": f"{arguments.caches} caches of {_MOST_BYTES:,} bytes, 250 entries each",
+            "many": f"4 caches of {arguments.keys:,} entries",
+            "kept at most": f"{KEPT_BYTES // _MIB} MiB",
             "rounds": str(arguments.rounds),
         }
-    figures = [figure for count in sizes for figure in _figures(series, count, len(texts[0]))]
-    return Report(NAME, "The view of all caches", _METHOD, facts, described, tuple(figures))
-
-
-def _figures(series: Series, count: int, weight: float) -> list[Figure]:
-    def of(what: str) -> list[float]:
-        return series[f"{what} {count}"]
-
-    held, resident, idle = of("held"), of("resident"), of("idle")
-    return [
+    figures = (
+        *_figures(series, "large", f"{arguments.caches} caches of 1 MB"),
+        *_figures(series, "many", f"{4 * arguments.keys:,} entries of one tenant"),
+        *_disturbed(series, _EACH_SECOND, "a cache of many entries changes once a second"),
+        *_disturbed(series, _WITHOUT_END, "a cache of many entries changes without end"),
         compare(
-            f"{count:,} entries: one in the index",
-            "bytes",
-            [one / count for one in held],
-            "its text in the ConfigMap",
-            [weight] * len(held),
-            _AN_ENTRY,
+            f"one read of {arguments.keys:,} entries: CPU",
+            "ms",
+            series["cpu many"],
+            "one of 250 entries, 1 MB",
+            series["cpu large"],
         ),
         compare(
-            f"{count:,} entries: the process above idle",
+            f"one read of {arguments.keys:,} entries: memory",
             "MiB",
-            [one / _MIB for one in resident],
+            series["size many"],
+            "one of 250 entries, 1 MB",
+            series["size large"],
+        ),
+    )
+    return Report(NAME, "The caches of others", _METHOD, facts, described, figures)
+
+
+def _figures(series: Series, which: str, what: str) -> Iterator[Figure]:
+    idle = series[f"idle {which}"]
+    for when, said in (("listed", "that nobody asks for"), ("asked", "that are all asked for")):
+        yield compare(
+            f"{what} {said}: the process above idle",
+            "MiB",
+            series[f"{when} {which}"],
             "the process when idle",
-            [one / _MIB for one in idle],
-        ),
-        compare(
-            f"{count:,} entries: one question", "µs", of("full"), "the same of an empty view", of("empty")
-        ),
-    ]
+            idle,
+            _BOUNDED,
+        )
 
 
-def _key(number: int) -> str:
-    """One that Argo would refuse, so that its data key is as long as they usually get."""
-    return f"key {number}"
+def _disturbed(series: Series, each: str, what: str) -> Iterator[Figure]:
+    for percent, target in (("p50", None), ("p99", _HALF_A_SECOND)):
+        yield compare(
+            f"{what}: a look-up in another namespace, {percent} of a round",
+            "ms",
+            series[f"{percent} {each}"],
+            "while nobody changes anything",
+            series[f"{percent} {_ALONE}"],
+            target,
+        )
 
 
-def _fill(cluster: Cluster, texts: Sequence[str], count: int) -> str:
-    """A namespace with that many entries in caches of these texts, no two under one key."""
-    namespace = cluster.namespace()
-    for first in range(0, count, len(texts)):
-        data = {data_key(_key(first + number)): text for number, text in enumerate(texts)}
-        body = configmap.new(f"cache-{first}", data)
-        body["metadata"]["namespace"] = namespace
-        api.create(cluster, body)
-    return namespace
+def _put(cluster: Cluster, namespace: str, name: str, data: Mapping[str, str]) -> None:
+    body = configmap.new(name, data)
+    body["metadata"]["namespace"] = namespace
+    api.create(cluster, body)
 
 
-def _measure(cluster: Cluster, empty: str, full: str, count: int, traced: bool) -> Mapping[str, float]:
-    command = [sys.executable, "-B", "-m", "bench.view", empty, full, "0" if traced else str(KEPT_BYTES)]
+def _memory(cluster: Cluster, quiet: str, which: str, namespace: str, caches: int) -> Mapping[str, float]:
+    taken = _child(
+        cluster,
+        {"do": "memory", "quiet": quiet, "other": namespace, "caches": caches, "idle": cluster.namespace()},
+    )
+    return {f"{what} {which}": value for what, value in taken.items()}
+
+
+def _look_ups(cluster: Cluster, quiet: str, other: str, each: str, seconds: float) -> Mapping[str, float]:
+    with _changing(cluster, other, each) as changed:
+        taken = _child(cluster, {"do": "look_ups", "quiet": quiet, "other": other, "seconds": seconds})
+    if each != _ALONE and not changed:
+        raise RuntimeError("nothing was changed")
+    return {f"{what} {each}": value for what, value in taken.items()}
+
+
+@contextlib.contextmanager
+def _changing(cluster: Cluster, namespace: str, each: str) -> Iterator[list[int]]:
+    """Have an entry of the namespace's first cache change until the block ends; one item for each time."""
+    over, changed = threading.Event(), list[int]()
+
+    def change() -> None:
+        while not over.wait(float(each.removesuffix(" s"))):
+            data = {"00000": f"{len(changed):050}"}
+            if cluster.patch("ConfigMap", namespace, "cache-0", {"data": data})[0] != 200:
+                return
+            changed.append(0)
+
+    thread = threading.Thread(target=change if each != _ALONE else over.wait)
+    thread.start()
+    try:
+        yield changed
+    finally:
+        over.set()
+        thread.join()
+
+
+def _child(cluster: Cluster, what: Mapping[str, Any]) -> Mapping[str, float]:
     done = subprocess.run(
-        [*command, *(["traced"] if traced else [])],
+        [sys.executable, "-B", "-m", "bench.view", json.dumps(what)],
         cwd=api.ROOT,
         env={"PATH": os.defpath, "KUBECONFIG": str(cluster.kubeconfig)},
         capture_output=True,
@@ -146,34 +200,24 @@ def _measure(cluster: Cluster, empty: str, full: str, count: int, traced: bool) 
     )
     if done.returncode:
         raise RuntimeError(f"the view failed:\n{done.stderr}")
-    taken = json.loads(done.stdout)
-    if taken.pop("entries") != count:
-        raise RuntimeError("the view does not hold every entry")
-    return {f"{what} {count}": value for what, value in taken.items()}
+    found: Mapping[str, float] = json.loads(done.stdout)
+    return found
 
 
-async def _child(empty: str, full: str, kept_bytes: int, traced: bool) -> None:
+# --- The process that is measured -------------------------------------------------------------------------
+
+
+async def _measured(what: Mapping[str, Any]) -> Mapping[str, float]:
     async with await client.connect() as connected:
-        if traced:
-            tracemalloc.start()
-        size = _allocated if traced else _resident
-        async with _followed(connected, empty, kept_bytes) as view:
-            idle, question_empty = size(), _question(view, empty, Known.ABSENT)
-        async with _followed(connected, full, kept_bytes) as view:
-            grown = size() - idle
-            question_full = _question(view, full, Known.FRESH)
-            taken: dict[str, float] = {"entries": view.entries}
-    if traced:
-        taken["held"] = grown
-    else:
-        taken |= {"idle": idle, "resident": grown, "empty": question_empty, "full": question_full}
-    print(json.dumps(taken))
+        if what["do"] == "memory":
+            return await _grown(connected, what["idle"], what["quiet"], what["other"], what["caches"])
+        return await _latencies(connected, what["quiet"], what["other"], what["seconds"])
 
 
 @contextlib.asynccontextmanager
-async def _followed(connected: ApiClient, namespace: str, kept_bytes: int) -> AsyncIterator[View]:
+async def _followed(connected: ApiClient, *namespaces: str) -> AsyncIterator[View]:
     """A view that is in sync."""
-    view = View(connected, [namespace], kept_bytes=kept_bytes)
+    view = View(connected, namespaces)
     following = asyncio.create_task(view.run())
     try:
         await until(lambda: view.in_sync, _SYNC_SECONDS)
@@ -183,28 +227,61 @@ async def _followed(connected: ApiClient, namespace: str, kept_bytes: int) -> As
         await asyncio.wait([following])
 
 
-def _question(view: View, namespace: str, known: Known) -> float:
-    """Microseconds of one, with the answer that it must have."""
-    memo, now = step(_key(0))._replace(max_age=_MAX_AGE), datetime.now(UTC)
-    began = time.perf_counter()
-    for _ in range(_QUESTIONS):
-        found, _ = view.ask(namespace, "cache-0", memo, now)
-    seconds = time.perf_counter() - began
-    if found is not known:
-        raise RuntimeError(f"the view said {found}")
-    return 1_000_000 * seconds / _QUESTIONS
+async def _grown(
+    connected: ApiClient, empty: str, quiet: str, other: str, caches: int
+) -> Mapping[str, float]:
+    async with _followed(connected, empty):
+        gc.collect()
+        idle = _most_resident()
+    async with _followed(connected, quiet, other) as view:
+        listed = _most_resident() - idle
+        kept = await view.read(quiet, _CACHE)
+        cpu, size = [], []
+        for number in range(caches):
+            began = time.process_time()
+            answer = await view.read(other, f"cache-{number}", None)
+            cpu.append(1000 * (time.process_time() - began))
+            size.append(size_of(answer) / _MIB)
+            if isinstance(answer, Outcome):
+                raise RuntimeError(f"a cache cannot be read: {answer}")  # noqa: TRY004 - a benchmark gone wrong
+        if await view.read(quiet, _CACHE) is not kept:
+            raise RuntimeError("one tenant's caches took another's place")
+        asked = _most_resident() - idle
+    return {
+        "idle": idle / _MIB,
+        "listed": listed / _MIB,
+        "asked": asked / _MIB,
+        "cpu": percentile(cpu, 50),
+        "size": percentile(size, 50),
+    }
 
 
-def _allocated() -> int:
-    gc.collect()
-    return tracemalloc.get_traced_memory()[0]
+async def _latencies(connected: ApiClient, quiet: str, other: str, seconds: float) -> Mapping[str, float]:
+    taken: list[float] = []
+    async with _followed(connected, quiet, other) as view:
+        view.subscribe(lambda *_: None, {(other, "cache-0")})
+        lookup, asked = CacheLookup(view, lambda: datetime.now(UTC)), step("key-7", _CACHE)
+        end = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < end:
+            view.forget(quiet, _CACHE)
+            while (found := (await lookup.look_up(quiet, _CACHE, asked)).found) is None:
+                pass
+            if not isinstance(found, Hit):
+                raise RuntimeError(f"the look-up missed: {found.reason}")  # noqa: TRY004
+            taken.append(1000 * (time.perf_counter() - began))
+            await asyncio.sleep(_PAUSE)
+    return {"p50": percentile(taken, 50), "p99": percentile(taken, 99)}
 
 
-def _resident() -> int:
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _most_resident() -> int:
+    """The most bytes of memory that this process ever had."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * int(fields["VmHWM"].split()[0])
+
+
+def _main(argv: Sequence[str]) -> None:
+    print(json.dumps(asyncio.run(_measured(json.loads(argv[0])))))
 
 
 if __name__ == "__main__":
-    asyncio.run(_child(sys.argv[1], sys.argv[2], int(sys.argv[3]), len(sys.argv) > 4))
+    _main(sys.argv[1:])

@@ -1,8 +1,10 @@
 """The two webhooks under load, against a server that does nothing but parse."""
 
+import base64
 import json
 import subprocess
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -17,19 +19,21 @@ from bench.load import Connection, Load, request
 from bench.measure import Series, interleave, percentile
 from bench.servers import Server, started
 from certs import bundle
-from webhook.server import PODS_PATH, WORKFLOWS_PATH
+from memoize import names
+from webhook.hooks import PODS_PATH, WORKFLOWS_PATH
 
 NAME = "webhook"
-_METHOD = """`python -m webhook` against an aiohttp server (`bench/constant.py`) that reads the same body,
-parses its JSON and answers a constant: both single processes with the same TLS settings, driven in turn by
-one client process over kept-alive TLS connections. The client is threads over plain sockets, cheaper than
-either server. Every value is that of one round; p99 is taken within each round. CPU time is the server's
-own, so that it holds whatever the client costs. Workflow and Namespace are looked up as ever, and remembered
-for five seconds."""
+_METHOD = """`python -m webhook`, beside a keeper that has nothing to do, against an aiohttp server
+(`bench/constant.py`) that reads the same body, parses its JSON and answers a constant: both single processes
+with the same TLS settings, driven in turn by one client process over kept-alive TLS connections. The client
+is threads over plain sockets, cheaper than either server. Every value is that of one round; p99 is taken
+within each round. CPU time is the server's own, so that it holds whatever the client costs. Workflow and
+Namespace are looked up as ever, and remembered for five seconds. The Pod is gated."""
 _OURS, _CONSTANT = "stepmemo", "constant"
 _AGAINST = "parse and answer a constant"
 _THROUGHPUT = Target("at least", 0.5)
 _P99 = Target("at most", 5)
+_PATIENCE = 30.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -72,7 +76,7 @@ def run(arguments: Namespace) -> Report:
     with api.scratch() as (cluster, directory), ExitStack() as stack:
         namespace = cluster.namespace()
         cases = _cases(directory, namespace, api.workflow(cluster, namespace), arguments)
-        servers = _servers(stack, directory, cluster.kubeconfig)
+        servers = _servers(stack, directory, cluster.kubeconfig, namespace)
         for case in cases:
             patched(servers[0], case)
         series = {
@@ -106,13 +110,16 @@ def _cases(directory: Path, namespace: str, workflow_uid: str, arguments: Namesp
     return cases
 
 
-def _servers(stack: ExitStack, directory: Path, kubeconfig: Path) -> Sequence[Server]:
+def _servers(stack: ExitStack, directory: Path, kubeconfig: Path, namespace: str) -> Sequence[Server]:
     certificates = directory / "certs"
     bundle.write(bundle.new(["bench"], datetime.now(UTC)), certificates)
-    webhook = ["--listen=127.0.0.1:{port}", "--certs=files", f"--cert-dir={certificates}", "--image=bench"]
+    flags = ["--listen=127.0.0.1:{port}", "--certs=files", f"--cert-dir={certificates}"]
+    flags.append(f"--namespace={namespace}")
     environment = {"KUBECONFIG": str(kubeconfig)}
+    state = f"--state-dir={directory / 'state'}"
+    stack.enter_context(started("keeper", "keeper", [*flags, state], directory, environment))
     return [
-        stack.enter_context(started(_OURS, "webhook", webhook, directory, environment)),
+        stack.enter_context(started(_OURS, "webhook", [*flags, "--image=bench"], directory, environment)),
         stack.enter_context(
             started(_CONSTANT, "bench.constant", ["{port}", str(certificates)], directory, {})
         ),
@@ -120,14 +127,22 @@ def _servers(stack: ExitStack, directory: Path, kubeconfig: Path) -> Sequence[Se
 
 
 def patched(server: Server, case: Case) -> None:
-    """See that the review takes the whole way, to a patch; RuntimeError otherwise."""
-    connection = Connection(server.port)
-    try:
-        answer = json.loads(connection.ask(request(case.path, case.body.read_bytes())))
-    finally:
-        connection.close()
-    if "patch" not in answer["response"]:
-        raise RuntimeError(f"{case.name}: not patched: {answer['response']}")
+    """See that the review takes the whole way, for a Pod to its gate; RuntimeError otherwise.
+
+    It may have to wait until the webhook has seen its keeper.
+    """
+    deadline, answer = time.monotonic() + _PATIENCE, ""
+    while time.monotonic() < deadline:
+        connection = Connection(server.port)
+        try:
+            answer = connection.ask(request(case.path, case.body.read_bytes())).decode()
+        finally:
+            connection.close()
+        patch = base64.b64decode(json.loads(answer)["response"].get("patch", ""))
+        if patch and (case.path != PODS_PATH or names.SCHEDULING_GATE.encode() in patch):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"{case.name}: not patched: {answer}")
 
 
 def driven(case: Case, server: Server, concurrency: int) -> Mapping[str, float]:

@@ -20,10 +20,10 @@ from tests.cluster import Cluster
 
 NAME = "written"
 _METHOD = """Bytes on the wire from the client to the API server, counted by a relay between them: TLS, heads
-and all. Ours: everything that the server writes while Pods hit, its Lease included, and the time of the last
-hit, written after a second here instead of ten minutes, old text and new of every entry that has hit. Argo's:
-the GET of the ConfigMap and the PUT of all of it with one entry's lastHitTimestamp changed, which is what its
-controller does on a hit (`configmap_cache.go`), without the controller's other work."""
+and all. Ours: everything that both programs write while Pods hit, the Lease included, and the time of the
+last hit, written after a second here instead of ten minutes, old text and new of every entry that has hit.
+Argo's: the GET of the ConfigMap and the PUT of all of it with one entry's lastHitTimestamp changed, which is
+what its controller does on a hit (`configmap_cache.go`), without the controller's other work."""
 _ENTRY = 4000
 """Bytes of an entry, about what 250 of them fill a ConfigMap with."""
 _KEYS = 10
@@ -53,8 +53,8 @@ def run(arguments: Namespace) -> Report:
     with api.scratch() as (cluster, directory), ExitStack() as stack:
         where = urlsplit(cluster.url)
         ours, argos = (stack.enter_context(relayed(str(where.hostname), where.port or 443)) for _ in range(2))
-        server = stack.enter_context(installed(cluster, directory, "--hit-interval=1s", url=ours.url))
-        namespace = server.namespace()
+        both = stack.enter_context(installed(cluster, directory, "--hit-interval=1s", url=ours.url))
+        namespace = both.namespace()
         uid = api.workflow(cluster, namespace)
         series = asyncio.run(_measure(cluster, namespace, uid, ours, argos, arguments))
         facts = {

@@ -1,1 +1,1 @@
-"""The serving certificate of the webhook: made, kept in a Secret, and made known to the API server."""
+"""The certificate of both programs: the webhook makes it and makes it known, the keeper reads it."""

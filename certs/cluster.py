@@ -1,25 +1,30 @@
-"""Keeps the Secret, the files and the webhook configuration's caBundle in step.
+"""Keeps the Secrets, the files and the webhook configuration's caBundle in step: the webhook's part.
 
-The Secret is the truth: whoever creates it first wins, and every replica serves what it holds. A replica
-starts on a bundle of its own, so that it can listen (and answer probes) before the API server has answered;
-nobody trusts that one until it has become the Secret.
+The Secrets are the truth: whoever creates one first wins, and every replica serves what it holds. A replica
+whose Secret is gone writes back what it serves, so that nobody's trust changes.
 """
 
-import asyncio
+import base64
 import logging
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
 from certs import bundle as bundles
+from certs import pki
 from certs.bundle import BrokenBundleError, Bundle
+from certs.watched import LOOK_SECONDS, Follower
 from kube import client
-from kube.backoff import Backoff
-from kube.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
+from kube.errors import ApiError, Forbidden, Invalid, NotFound
 from kube.jsonpatch import Op, add, test
+from server.tls import utc_now
 
 _log = logging.getLogger(__name__)
 
@@ -28,25 +33,22 @@ MANAGER = "stepmemo-webhook"
 """Our field manager: `kubectl apply --server-side` of a manifest without caBundle then leaves ours alone."""
 REQUEST_TIMEOUT = 10.0
 """Seconds for one request; nobody waits for these but us."""
-WATCH_SECONDS = 300
-"""Length of one watch. At its end everything is compared anew, so this is also how late a certificate that
-another replica renewed, or a Secret that somebody deleted, is noticed."""
-_LONGEST_PAUSE = 32
-"""The most that the pause between attempts grows to, in multiples of the first."""
+SETTLE_SECONDS = 5.0
+"""After our own watch has shown a CA in the caBundle: until then every API server has heard of it."""
+_GLANCE_SECONDS = 1.0
+"""So often it is looked whether that time is over."""
 _REFUSALS = (Forbidden, NotFound, Invalid)
 """Answers that say our rights or the cluster's objects are not as they must be; others (a time-out, a 409,
-410 or 5xx) pass, and leave what is in place as good as it was."""
+410, 429 or 5xx) pass."""
+
+Json = dict[str, Any]
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-class Certificates:
+class Certificates(Follower):
     """The serving certificate of one replica, and what keeps it trusted.
 
-    `problem` is empty once the files come from the Secret and every webhook of the configuration names
-    their authority; else it says what is in the way, for /readyz.
+    `problem` is empty once the files come from the Secret and every webhook of the configuration names their
+    authority; else it says what is in the way. `now` tells the time of day, `clock` seconds that pass.
     """
 
     def __init__(
@@ -55,72 +57,143 @@ class Certificates:
         *,
         namespace: str,
         secret: str,
+        ca_secret: str,
         configuration: str,
         names: Sequence[str],
         directory: Path,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
+        clock: Callable[[], float] = time.monotonic,
         retry_seconds: float = 1.0,
+        request_seconds: float = REQUEST_TIMEOUT,
     ) -> None:
-        self._api = api
-        self._secret = f"{namespace}/{secret}"
-        self._secrets_path = f"/api/v1/namespaces/{namespace}/secrets"
-        self._secret_path = f"{self._secrets_path}/{secret}"
-        self._secret_metadata = {
-            "name": secret,
-            "namespace": namespace,
-            "labels": {"app.kubernetes.io/name": "stepmemo", "app.kubernetes.io/component": "webhook"},
-        }
-        self._configuration = configuration
+        super().__init__(api, retry_seconds)
+        self._namespace, self._secrets_path = namespace, f"/api/v1/namespaces/{namespace}/secrets"
         self._names, self._directory = names, directory
-        self._now = now
-        self._backoff = Backoff(retry_seconds, retry_seconds * _LONGEST_PAUSE)
-        self._held = bundles.new(names, now())
-        bundles.write(self._held, directory)
-        self.problem = f"Secret {self._secret} has not been read yet"
+        self._now, self._clock, self._request_seconds = now, clock, request_seconds
+        self._secret, self._ca_secret, self._configuration = secret, ca_secret, configuration
+        self._stored = self._watch(self._secrets_path, secret)
+        self._stored_ca = self._watch(self._secrets_path, ca_secret)
+        self._configured = self._watch(CONFIGURATIONS, configuration)
+        self._signers: tuple[pki.Pair, ...] = ()
+        self._served: Bundle | None = None
+        """What the files hold, once it has been in the Secret."""
+        self._trust = Trust()
+        # Nobody trusts this one: it is there for probes, until the API server has answered.
+        bundles.write(bundles.new(names, now()), directory)
 
-    async def run(self) -> None:
-        """Follow the configuration for ever; every error is said in the log and tried again."""
-        while True:
-            try:
-                await self._follow()
-                self._backoff.reset()
-                continue
-            except ApiError as error:
-                self._failed(_explained(error), refused=isinstance(error, _REFUSALS))
-            except Exception as error:
-                _log.exception("certificates: an answer that makes no sense, or a bug of ours")
-                self._failed(f"{type(error).__name__}: {error}".rstrip(": "))
-            await asyncio.sleep(self._backoff.next())
+    async def _sync(self) -> float:
+        for what, watched in (
+            (f"Secret {self._namespace}/{self._secret}", self._stored),
+            (f"Secret {self._namespace}/{self._ca_secret}", self._stored_ca),
+            (f"MutatingWebhookConfiguration {self._configuration}", self._configured),
+        ):
+            if not watched.known:
+                self._lacking = f"{what} has not been read yet"
+                return LOOK_SECONDS
+        secret, ca_secret = self._stored.object, self._stored_ca.object
+        found: Bundle | None = None
+        with suppress(BrokenBundleError):
+            found = Bundle.from_data((secret or {}).get("data"))
+        try:
+            stored = await self._settled(found, secret, ca_secret)
+        except ApiError:
+            # What cannot be made better serves until its end.
+            if sound := found if found and not found.flaw else self._served:
+                await self._made_known(sound, self._configured.object)
+            raise
+        if stored is None:
+            return LOOK_SECONDS  # the watch shows it
+        return await self._made_known(stored, self._configured.object)
 
-    def _failed(self, text: str, *, refused: bool = False) -> None:
-        _log.warning("certificates: %s", text)
-        if self.problem or refused:
-            self.problem = text
+    async def _settled(
+        self, found: Bundle | None, secret: Json | None, ca_secret: Json | None
+    ) -> Bundle | None:
+        """What the Secrets hold (`found` is the first one's); None after writing something sound there.
 
-    async def _follow(self) -> None:
-        """Bring everything in step, then again at every change, for the length of one watch."""
-        only = ("fieldSelector", f"metadata.name={self._configuration}")
-        listed = await self._request("GET", CONFIGURATIONS, query=[only])
-        await self._sync(next(iter(listed["items"]), None))
-        version = listed["metadata"]["resourceVersion"]
-        query = [only, ("resourceVersion", version), ("timeoutSeconds", str(WATCH_SECONDS))]
-        # A connection that died without a word is given up a little after the watch should have ended.
-        silence = WATCH_SECONDS + REQUEST_TIMEOUT
-        async with client.watch(self._api, CONFIGURATIONS, query, silence=silence) as events:
-            async for type_, configuration in events:
-                await self._sync(None if type_ == "DELETED" else configuration)
+        Each write holds for the version that was looked at: another replica may have been quicker.
+        """
+        in_ca_secret = bundles.signers_from_data((ca_secret or {}).get("data"))
+        signers = in_ca_secret or self._signers
+        stored, why = await self._renewed(replace(found or self._served or bundles.NOTHING, signers=signers))
+        has_other_keys = stored.signers != in_ca_secret
+        has_other_certificates = found is None or stored.to_data() != found.to_data()
+        # The keys first: a CA that nobody can sign with must not be made known.
+        if has_other_keys:
+            await self._write(ca_secret, self._ca_secret, "Opaque", stored.signers_to_data(), why)
+        if has_other_certificates:
+            await self._write(secret, self._secret, "kubernetes.io/tls", stored.to_data(), why)
+        if has_other_keys or has_other_certificates:
+            return None
+        self._signers = stored.signers
+        return stored
 
-    async def _sync(self, configuration: dict[str, Any] | None) -> None:
-        stored = await self._stored()
-        if stored != self._held or self._held.server.certificate != self._served():
-            bundles.write(stored, self._directory)
-            self._held = stored
-            _log.info("certificates: serving what Secret %s holds", self._secret)
+    async def _renewed(self, bundle: Bundle) -> tuple[Bundle, str]:
+        """The bundle that should be stored, and why it is another one.
+
+        Time alone is a cause only where the API server's clock, by which it will be verified, says so too.
+        """
+        _, why = bundles.renewed(bundle, self._names, self._now())
+        if not why:
+            return bundle, ""
+        date = await client.date(self._api, seconds=self._request_seconds)
+        wanted, why_there = bundles.renewed(bundle, self._names, date)
+        if not why_there:
+            _log.warning("certificates: %s; not so by the API server's clock, nothing is changed", why)
+        return wanted, why_there
+
+    async def _write(
+        self, found: Json | None, name: str, type_: str, data: Mapping[str, str], why: str
+    ) -> None:
+        if self._lacking:
+            self._lacking = f"Secret {self._namespace}/{name} has not been written yet"
+        method, path = "POST", self._secrets_path
+        secret: Json = {"apiVersion": "v1", "kind": "Secret", "type": type_, "data": data}
+        if found:  # with its resourceVersion: a write in between is a 409, not lost
+            method, path = "PUT", f"{self._secrets_path}/{name}"
+            secret |= found | {"data": {**(found.get("data") or {}), **data}}
+        else:
+            labels = {"app.kubernetes.io/name": "stepmemo", "app.kubernetes.io/component": "webhook"}
+            secret["metadata"] = {"name": name, "namespace": self._namespace, "labels": labels}
+        await self._request(method, path, body=secret)
+        why = why or "it did not hold what we serve"
+        _log.info("certificates: wrote Secret %s/%s: %s", self._namespace, name, why)
+
+    async def _made_known(self, stored: Bundle, configuration: Json | None) -> float:
+        """Have everybody trust what is stored, and then serve it; seconds until it is time to look again."""
+        # 1. A certificate of the CA that is served already is trusted as that one is.
+        if self._served is None or self._served.issuer == stored.issuer or configuration is None:
+            self._served = stored
+        # 2. Steps trust what is served and what will be: they get all of the file.
+        found = _ca_bundles(configuration)
+        needed = (*stored.trusted, *self._served.trusted)
+        trusted = bundles.to_trust(needed, b"".join(found), self._now())
+        self._write_files(self._served, trusted)
         if configuration is None:
-            self.problem = f"there is no MutatingWebhookConfiguration {self._configuration}"
-            _log.warning("certificates: %s", self.problem)
-            return
-        if ops := _trusting(configuration, stored.ca_bundle):
+            self._lacking = f"there is no MutatingWebhookConfiguration {self._configuration}"
+            return LOOK_SECONDS
+        # 3. So does every webhook.
+        known = set(trusted).intersection(*map(pki.authorities, found or [b""]))
+        self._trust.see(known, self._clock())
+        if ops := _trusting(configuration, b"".join(trusted)):
+            await self._patch(ops, is_trusted=self._served.issuer in known)
+            return LOOK_SECONDS  # the watch shows it
+        # 4. And every API server, which hears of it by a watch of its own.
+        wait = self._trust.since(stored.issuer) + SETTLE_SECONDS - self._clock()
+        if wait > 0:
+            if self._lacking:
+                self._lacking = "API servers may not have heard of our CA yet"
+            return min(wait, _GLANCE_SECONDS)
+        self._served = stored
+        self._write_files(stored, trusted)
+        self._lacking = ""
+        return LOOK_SECONDS
+
+    def _write_files(self, bundle: Bundle, trusted: tuple[bytes, ...]) -> None:
+        if bundles.write(replace(bundle, trusted=trusted), self._directory):
+            _log.info("certificates: wrote files of what Secret %s/%s holds", self._namespace, self._secret)
+
+    async def _patch(self, ops: list[Op], *, is_trusted: bool) -> None:
+        try:
             await self._request(
                 "PATCH",
                 f"{CONFIGURATIONS}/{self._configuration}",
@@ -128,84 +201,51 @@ class Certificates:
                 body=ops,
                 content_type=client.JSON_PATCH,
             )
-            _log.info("certificates: wrote caBundle into %s", self._configuration)
-        self.problem = ""
+        except _REFUSALS:
+            if not is_trusted:
+                self._lacking = f"MutatingWebhookConfiguration {self._configuration} does not trust our CA"
+            raise
+        _log.info("certificates: wrote caBundle into %s", self._configuration)
 
-    def _served(self) -> bytes:
-        try:
-            return (self._directory / bundles.CERTIFICATE_FILE).read_bytes()
-        except OSError:
-            return b""
-
-    async def _stored(self) -> Bundle:
-        """What the Secret holds, after putting a sound bundle there where none is."""
-        try:
-            return await self._settled()
-        except Conflict:
-            return await self._settled()  # another replica was quicker: what it wrote is read
-
-    async def _settled(self) -> Bundle:
-        found = await self._read_secret()
-        bundle, flaw = self._sound(found)
-        if flaw:
-            await self._write_secret(bundle, found)
-            _log.info("certificates: wrote Secret %s: %s", self._secret, flaw)
-        return bundle
-
-    async def _read_secret(self) -> dict[str, Any] | None:
-        try:
-            return await self._request("GET", self._secret_path)
-        except NotFound:
-            return None
-
-    def _sound(self, secret: dict[str, Any] | None) -> tuple[Bundle, str]:
-        """The bundle that the Secret should hold, and why that is not what it holds now.
-
-        Where there is none, it is the one in use: deleting the Secret then changes nobody's trust.
-        """
-        held, _ = bundles.renewed(self._held, self._names, self._now())
-        if secret is None:
-            return held, "there was none"
-        try:
-            stored = Bundle.from_data(secret.get("data"))
-        except BrokenBundleError as error:
-            return held, str(error)
-        return bundles.renewed(stored, self._names, self._now())
-
-    async def _write_secret(self, bundle: Bundle, found: dict[str, Any] | None) -> None:
-        if found is None:
-            secret = {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": self._secret_metadata,
-                "type": "kubernetes.io/tls",
-                "data": bundle.to_data(),
-            }
-            await self._request("POST", self._secrets_path, body=secret)
-            return
-        # The whole object goes back with its resourceVersion: a write in between is a 409, not lost.
-        data = {**(found.get("data") or {}), **bundle.to_data()}
-        await self._request("PUT", self._secret_path, body={**found, "data": data})
-
-    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        return await client.request(self._api, method, path, seconds=REQUEST_TIMEOUT, **options)
+    async def _request(self, method: str, path: str, **options: Any) -> Json:
+        return await client.request(self._api, method, path, seconds=self._request_seconds, **options)
 
 
-def _trusting(configuration: dict[str, Any], ca_bundle: str) -> list[Op]:
-    """JSON Patch operations that make every webhook trust `ca_bundle`; none where all do.
+class Trust:
+    """Since when each CA has been in every caBundle, by a clock that is given.
+
+    One that was there at the first look, or came where there was none, counts as one that was always there:
+    with it nobody loses a certificate that is trusted.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[bytes, float] = {}
+
+    def see(self, known: Iterable[bytes], at: float) -> None:
+        """Learn what is there."""
+        begin = at if self._since else -math.inf
+        self._since = {ca: self._since.get(ca, begin) for ca in known}
+
+    def since(self, ca: bytes | None) -> float:
+        """Infinity for one that is not there."""
+        return self._since.get(ca, math.inf) if ca else math.inf
+
+
+def _ca_bundles(configuration: Json | None) -> list[bytes]:
+    """The caBundle of each webhook; empty where there is none."""
+    webhooks = (configuration or {}).get("webhooks") or []
+    return [base64.b64decode(webhook["clientConfig"].get("caBundle") or "") for webhook in webhooks]
+
+
+def _trusting(configuration: Json, ca_bundle: bytes) -> list[Op]:
+    """JSON Patch operations that give every webhook this caBundle; none where all have it.
 
     Each is preceded by a test of the webhook's name, so that a list changed in between is left alone.
     """
+    text = base64.b64encode(ca_bundle).decode()
     ops: list[Op] = []
     for index, webhook in enumerate(configuration.get("webhooks") or []):
-        if webhook["clientConfig"].get("caBundle") != ca_bundle:
+        if webhook["clientConfig"].get("caBundle") != text:
             ops.append(test(("webhooks", index, "name"), webhook["name"]))
-            ops.append(add(("webhooks", index, "clientConfig", "caBundle"), ca_bundle))
+            ops.append(add(("webhooks", index, "clientConfig", "caBundle"), text))
     return ops
-
-
-def _explained(error: ApiError) -> str:
-    """One line for the log and /readyz: the API server's own sentence where there is one."""
-    if not error.status:
-        return str(error)
-    return f"the API server answered {error}" + (f": {error.message}" if error.message else "")

@@ -1,11 +1,12 @@
-"""The certificate authority and the serving certificate of the webhook; pure, time comes in as `now`.
+"""Certificate authorities and the serving certificate; pure, time comes in as `now`.
 
-The API server trusts what `clientConfig.caBundle` of a webhook configuration holds and nothing else, so the
-authority is ours alone and signs one thing: a certificate for the names of our Service.
+The API server trusts what `clientConfig.caBundle` of a webhook configuration holds and nothing else, so an
+authority is ours alone and signs one thing: a certificate for the names of our Services.
 """
 
 import ipaddress
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,13 +15,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from server.tls import validity_flaw
+
 CA_LIFE = timedelta(days=3650)
 SERVER_LIFE = timedelta(days=365)
-RENEW_BEFORE = timedelta(days=30)
-"""A serving certificate this close to its end is replaced."""
 BACKDATED = timedelta(hours=1)
 """How far before `now` validity begins: clocks of nodes differ."""
 _CURVE = ec.SECP256R1()
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]+)-----\s.*?-----END \1-----", re.DOTALL)
+"""What stands between the blocks of a PEM text (RFC 7468) means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def service_names(service: str, namespace: str) -> tuple[str, ...]:
 def new_ca(now: datetime) -> Pair:
     """A self-signed authority that may sign serving certificates and no further authorities."""
     key = ec.generate_private_key(_CURVE)
-    name = _name("stepmemo webhook CA")
+    name = _name("stepmemo CA")
     builder = (
         _unsigned(name, name, key, now, now + CA_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -74,8 +77,53 @@ def new_server(ca: Pair, names: Sequence[str], now: datetime) -> Pair:
     return Pair(_pem(builder.sign(issuer_key, hashes.SHA256())), _key_pem(key))
 
 
+def authorities(pem: bytes) -> tuple[bytes, ...]:
+    """The certificates of CAs among these PEM blocks, each once and in our own writing, oldest first.
+
+    What cannot be read, or is no CA, is left out.
+    """
+    found = {}
+    for block in _BLOCK.finditer(pem):
+        try:
+            certificate = x509.load_pem_x509_certificate(block.group())
+            basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        except (ValueError, x509.ExtensionNotFound):
+            continue
+        if basic.ca:
+            found[_pem(certificate)] = certificate.not_valid_before_utc
+    return tuple(sorted(found, key=lambda one: (found[one], one)))
+
+
+def pairs(certificates: bytes, keys: bytes) -> tuple[Pair, ...]:
+    """The CAs among the one text's PEM blocks whose keys are among the other's, oldest first."""
+    by_public_key = {}
+    for block in _BLOCK.finditer(keys):
+        try:
+            key = _private_key(block.group())
+        except ValueError:
+            continue
+        by_public_key[key.public_key().public_numbers()] = _key_pem(key)
+    found = []
+    for authority in authorities(certificates):
+        public_key = x509.load_pem_x509_certificate(authority).public_key()
+        if isinstance(public_key, ec.EllipticCurvePublicKey):
+            key_pem = by_public_key.get(public_key.public_numbers())
+            found += [Pair(authority, key_pem)] if key_pem else []
+    return tuple(found)
+
+
+def made_at(certificate: bytes) -> datetime:
+    """When we made a certificate, by the clock that we made it with."""
+    return x509.load_pem_x509_certificate(certificate).not_valid_before_utc + BACKDATED
+
+
+def ends_at(certificate: bytes) -> datetime:
+    """The last moment of its validity."""
+    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+
+
 def ca_flaw(ca: Pair, now: datetime) -> str:
-    """Why this authority cannot sign another serving certificate; empty when it can."""
+    """Why this authority can sign nothing at this moment; empty when it can."""
     try:
         certificate = x509.load_pem_x509_certificate(ca.certificate)
         belongs = _private_key(ca.key).public_key() == certificate.public_key()
@@ -83,28 +131,38 @@ def ca_flaw(ca: Pair, now: datetime) -> str:
         return f"the CA cannot be read: {error}"
     if not belongs:
         return "the CA's key does not belong to its certificate"
-    if certificate.not_valid_after_utc <= now + RENEW_BEFORE:
-        return f"the CA ends at {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
-    return ""
+    return validity_flaw("the CA", certificate, now)
 
 
-def server_flaw(server: Pair, ca: Pair, names: Sequence[str], now: datetime) -> str:
-    """Why this serving certificate has to be replaced; empty when it serves `names` for a while yet."""
+def issuer(certificate: bytes, among: Iterable[bytes]) -> bytes | None:
+    """Which of these CAs signed the certificate."""
+    try:
+        signed = x509.load_pem_x509_certificate(certificate)
+    except ValueError:
+        return None
+    for authority in among:
+        try:
+            signed.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
+        except Exception:
+            continue
+        return authority
+    return None
+
+
+def server_flaw(server: Pair, names: Sequence[str]) -> str:
+    """Why nobody can be served with this certificate and key, whatever the time; empty when `names` can."""
     try:
         certificate = x509.load_pem_x509_certificate(server.certificate)
-        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(ca.certificate))
         belongs = _private_key(server.key).public_key() == certificate.public_key()
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return "the certificate names no host"
-    except Exception as error:  # InvalidSignature, ValueError, TypeError: whatever an edited Secret can hold
-        return f"the certificate cannot be used: {str(error) or type(error).__name__}"
+    except ValueError as error:
+        return f"the certificate cannot be used: {error}"
     if not belongs:
         return "the key does not belong to the certificate"
     if missing := sorted(set(names) - set(held.get_values_for_type(x509.DNSName))):
         return f"the certificate does not name {', '.join(missing)}"
-    if certificate.not_valid_after_utc <= now + RENEW_BEFORE:
-        return f"the certificate ends at {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
     return ""
 
 

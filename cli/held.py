@@ -1,6 +1,6 @@
-"""Finds the Pods that stepmemo holds, and lets them run.
+"""Finds gated Pods, and lets them run.
 
-What a Pod's annotations say is not asked: a Pod that is held by our gate is released, whatever became of it.
+What a Pod's annotations say is not asked: a Pod that has our gate is released, whatever became of it.
 A keeper may be at work at the same moment. So the Pod is first taken from its hands by the label that it goes
 by: with another version of the Pod it can complete it no more. Then an answer that it may have posted already
 is taken back, and the gate goes last: from there on the step runs, and reports outputs of its own.
@@ -24,7 +24,7 @@ from memoize import names, spec, taskresult
 from memoize.reasons import Reason
 
 SELECTOR = ("fieldSelector", "status.phase=Pending")
-"""Where held Pods are, whatever became of their labels: one that lost ours is found by no keeper."""
+"""Where gated Pods are, whatever became of their labels: a keeper finds one that lost ours minutes later."""
 PAGE = 100
 SECONDS = 10.0
 """For one request."""
@@ -69,7 +69,7 @@ class Result(NamedTuple):
 
 
 async def find(api: ApiClient, namespace: str) -> list[Pod]:
-    """Held Pods of a Namespace, of all for ""; raises a kube.ApiError."""
+    """Gated Pods of a Namespace, of all for ""; raises a kube.ApiError."""
     found: list[Pod] = []
     following = ""
     while True:

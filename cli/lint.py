@@ -103,7 +103,7 @@ def _lint(source: _Source) -> Iterator[_Remark]:
 
 
 def _lint_object(source: _Source, obj: Mapping[str, Any]) -> _Remark:
-    verdict = review_object(obj["kind"], obj, None, "CREATE", None, ENFORCE)
+    verdict = review_object(obj["kind"], obj, None, "CREATE", None, ENFORCE, most=sys.maxsize)
     metadata = mapping(obj.get("metadata"))
     name = metadata.get("name") or metadata.get("generateName") or "(no name)"
     where = f"{source.path}: {obj['kind']}/{name}"

@@ -1,4 +1,4 @@
-"""`stepmemo release`: lets held Pods run, for when the server that would decide about them is gone."""
+"""`stepmemo release`: lets gated Pods run, for when the keeper that would decide them is gone."""
 
 import argparse
 import asyncio

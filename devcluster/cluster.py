@@ -1,4 +1,4 @@
-"""The devcluster as a whole: API, webhook server, runner and kubelet, started together and ended together."""
+"""The devcluster as a whole: API, our programs, runner and kubelet, started together and ended together."""
 
 import asyncio
 import os
@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from devcluster import api, installation, runner, webhook_server
+from devcluster import api, installation, program, runner
 from devcluster.client import NAMESPACES, WORKFLOWS, Client, Object
 from devcluster.images import Images
 from devcluster.kubelet import Kubelet
 from devcluster.process import strongest_isolation
 from devcluster.volumes import Volumes
-from devcluster.webhook_server import WebhookServer
 from sidecar.entrypoint import build
 
 ENV_ISOLATION = "DEVCLUSTER_ISOLATION"
@@ -24,15 +23,15 @@ T = TypeVar("T")
 
 
 class DevCluster:
-    """A running devcluster; made by `start`. `direct`: each step reaches its caches itself."""
+    """A running devcluster; made by `start`. `components`: of manifests/, that stepmemo is installed with."""
 
     def __init__(
-        self, client: Client, kubelet: Kubelet, isolation: str, kubeconfig: Path, *, direct: bool
+        self, client: Client, kubelet: Kubelet, isolation: str, kubeconfig: Path, components: Sequence[str]
     ) -> None:
         self.client = client
         self.isolation = isolation
         self.kubeconfig = kubeconfig
-        self.direct = direct
+        self._components = components
         self._kubelet = kubelet
         self._background: list[asyncio.Task[None]] = []
 
@@ -43,7 +42,7 @@ class DevCluster:
     async def namespace(self, name: str) -> None:
         """Make a Namespace whose steps may do what they have to, and no more."""
         await self.client.create(NAMESPACES, None, {"metadata": {"name": name}})
-        await installation.allow_steps(self.client, name, direct=self.direct)
+        await installation.allow_steps(self.client, name, self._components)
 
     async def submit(self, workflow: Mapping[str, Any], namespace: str) -> Object:
         """Create a Workflow as `kubectl create` does; ApiError when a webhook denies it."""
@@ -109,19 +108,20 @@ async def start(
     kill_seconds: float = runner.KILL_SECONDS,
     components: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
+    namespaces: Sequence[str] = (),
 ) -> AsyncIterator[DevCluster]:
     """Start a devcluster with stepmemo installed; everything it keeps lies in `directory`, which is there.
 
     `components` are folders of manifests/components that are installed with manifests/base, `settings` are
-    variables of the server besides those that these give it. `isolation` is
-    one of devcluster.sandbox's three, without it what $DEVCLUSTER_ISOLATION says, without that the strongest
-    that works here. `kill_seconds`: see devcluster.execution.Surroundings.
+    variables of every program besides those that these give it. `isolation` is one of devcluster.sandbox's
+    three, without it what $DEVCLUSTER_ISOLATION says, without that the strongest that works here.
+    `kill_seconds`: see devcluster.execution.Surroundings. `namespaces` are there before the programs start.
     """
     entrypoint = await asyncio.to_thread(build.path_for_host)
     isolation = (
         isolation or os.environ.get(ENV_ISOLATION, "") or await strongest_isolation(directory / "trial")
     )
-    for part in ("api", "webhook", "artifacts"):
+    for part in ("api", installation.WEBHOOK, installation.KEEPER, "artifacts"):
         (directory / part).mkdir()
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(api.serve(directory / "api"))
@@ -133,14 +133,17 @@ async def start(
         }
         images = Images(directory / "images", entrypoint)
         volumes, node = Volumes(client, images), directory / "node"
-        kubelet = Kubelet(client, images, volumes, node, isolation, variables, [webhook_server.HOST])
-        direct = installation.ACCESS_DIRECT in components
-        cluster = DevCluster(client, kubelet, isolation, server.kubeconfig, direct=direct)
+        kubelet = Kubelet(client, images, volumes, node, isolation, variables, [program.KEEPER_HOST])
+        cluster = DevCluster(client, kubelet, isolation, server.kubeconfig, components)
         stack.push_async_callback(cluster.stop)
         cluster.run_beside(kubelet.run())
         cluster.run_beside(runner.run(client, directory / "artifacts", kubelet.signal_inside, kill_seconds))
-        variables = await installation.install(client, components) | dict(settings or {})
-        webhook = await WebhookServer.start(client, server, directory / "webhook", variables)
-        cluster.run_beside(webhook.run())
-        await cluster.unless_broken(webhook.ready(keeps=not direct))
+        workloads = await installation.install(client, components)
+        for name in namespaces:
+            await cluster.namespace(name)
+        programs = await program.start_all(workloads, client, server, directory, settings or {})
+        for each in programs:
+            cluster.run_beside(each.run())
+        for each in programs:
+            await cluster.unless_broken(each.ready())
         yield cluster

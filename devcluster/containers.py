@@ -28,6 +28,7 @@ _HOSTS = Path("/etc/hosts")
 
 _DIRECTORIES = {
     names.ENV_SHARED_DIR: names.SHARED_DIR,
+    names.ENV_BIN_DIR: names.BIN_DIR,
     names.ENV_ARGO_DIR: argo.DIR,
     names.ENV_ARGO_CONFIG_DIR: argo.CONFIG_DIR,
     names.ENV_SERVICEACCOUNT_DIR: argo.SERVICEACCOUNT_DIR,

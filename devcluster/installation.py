@@ -1,12 +1,14 @@
 """Installs stepmemo into the devcluster from manifests/, as `kubectl apply -k` would.
 
-What a cluster's own controllers would make of a Deployment and a Service, the devcluster does by itself: the
-server runs as a process, under the manifests' service account with the rights they give it.
+What a cluster's own controllers would make of a Deployment and a Service, the devcluster does by itself: each
+program runs as a process, under the manifests' service account with the rights they give it (program.py).
 """
 
-from collections.abc import Iterator, Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -24,12 +26,16 @@ from devcluster.client import (
 )
 
 MANIFESTS = Path(__file__).resolve().parent.parent / "manifests"
+_COMPONENTS = MANIFESTS / "components"
 NAMESPACE = "stepmemo"
-SERVICE = "stepmemo"
-SERVICE_ACCOUNT = "stepmemo"
-LEASE = "stepmemo-keeper"
+WEBHOOK = "stepmemo-webhook"
+"""A Deployment and its Service."""
+KEEPER = "stepmemo-keeper"
+"""The same, and the Lease."""
 ACCESS_DIRECT = "access-direct"
-"""The component without which the server keeps the caches."""
+"""The component that takes the keeper away."""
+NAMESPACES_ONLY = "namespaces"
+"""The component that takes the cluster-wide rights away."""
 
 _CLUSTER_WIDE = {
     "Namespace": NAMESPACES,
@@ -38,6 +44,20 @@ _CLUSTER_WIDE = {
     "MutatingWebhookConfiguration": WEBHOOKS,
 }
 _NAMESPACED = {"ServiceAccount": SERVICE_ACCOUNTS, "Role": ROLES, "RoleBinding": ROLE_BINDINGS}
+_LEFT_OUT = {
+    "Deployment": "a process here: program.py",
+    "Service": "a name for that process",
+    "PodDisruptionBudget": "nobody drains this node",
+    "PriorityClass": "no scheduler",
+    "NetworkPolicy": "no network of its own",
+    "FlowSchema": "an API that answers in turn",
+    "PriorityLevelConfiguration": "the same",
+    "ValidatingAdmissionPolicy": "no CEL: what a policy forbids goes through here",
+    "ValidatingAdmissionPolicyBinding": "the same",
+}
+"""Kinds that the devcluster's API does not have, and what stands for them."""
+KINDS = frozenset((*_CLUSTER_WIDE, *_NAMESPACED, *_LEFT_OUT))
+"""Those that something is known of; any other is an error."""
 _EXECUTOR = "executor"
 _EXECUTOR_RULES = [
     {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}
@@ -45,10 +65,20 @@ _EXECUTOR_RULES = [
 """What Argo asks the account of every step to have (docs/workflow-rbac.md), and stepmemo of none."""
 
 
-async def install(client: Client, components: Sequence[str]) -> dict[str, str]:
-    """Create what manifests/base and these components hold of the kinds that the devcluster's API has.
+class Workload(NamedTuple):
+    """What a Deployment runs: the command of its one container, and its variables that are plain values."""
 
-    Returns the variables that the manifests give to the server, as far as they are plain values.
+    name: str
+    account: str
+    command: tuple[str, ...]
+    variables: Mapping[str, str]
+
+
+async def install(client: Client, components: Sequence[str]) -> dict[str, Workload]:
+    """Create what manifests/base and these components hold; the Deployments by name.
+
+    Left out are objects of kinds that the devcluster's API does not have (`_LEFT_OUT`); ValueError for a kind
+    that nothing is known of.
     """
     documents = rendered(components)
     for document in documents:
@@ -56,16 +86,38 @@ async def install(client: Client, components: Sequence[str]) -> dict[str, str]:
             await client.create(resource, None, document)
         elif resource := _NAMESPACED.get(document["kind"]):
             await client.create(resource, NAMESPACE, document)
-    (deployment,) = [each for each in documents if each["kind"] == "Deployment"]
-    (server,) = deployment["spec"]["template"]["spec"]["containers"]
-    return {each["name"]: each["value"] for each in server["env"] if "value" in each}
+        elif document["kind"] not in _LEFT_OUT:
+            raise ValueError(f"the devcluster does not know the kind {document['kind']}")
+    return workloads(documents)
 
 
-async def allow_steps(client: Client, namespace: str, *, direct: bool) -> None:
-    """Give the steps of `namespace` their rights: Argo's own or, `direct`, manifests/components/direct."""
-    for document in _documents(MANIFESTS / "components" / "direct") if direct else _executor():
+def workloads(documents: Sequence[Object]) -> dict[str, Workload]:
+    """The Deployments among these objects, by name."""
+    return {
+        each["metadata"]["name"]: _workload(each["metadata"]["name"], each["spec"]["template"]["spec"])
+        for each in documents
+        if each["kind"] == "Deployment"
+    }
+
+
+def _workload(name: str, pod: Object) -> Workload:
+    (container,) = pod["containers"]
+    variables = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    return Workload(name, pod["serviceAccountName"], tuple(container["command"]), variables)
+
+
+async def allow_steps(client: Client, namespace: str, components: Sequence[str]) -> None:
+    """Make a namespace one where steps may run, and where what these components leave to it is installed.
+
+    Steps get Argo's own rights or, with ACCESS_DIRECT, those of manifests/components/direct.
+    """
+    documents = list(_documents(_COMPONENTS / "direct") if ACCESS_DIRECT in components else _executor())
+    for document in documents:
         for subject in document.get("subjects", []):
             subject["namespace"] = namespace
+    if NAMESPACES_ONLY in components:
+        documents += _documents(_COMPONENTS / "kept-namespace")
+    for document in documents:
         await client.create(_NAMESPACED[document["kind"]], namespace, document)
 
 
@@ -76,11 +128,28 @@ def rendered(components: Sequence[str]) -> list[Object]:
     an object. The names of images are not filled in.
     """
     documents = list(_documents(MANIFESTS / "base"))
-    for folder in (MANIFESTS / "components" / name for name in components):
+    for folder in (_COMPONENTS / name for name in components):
         documents += _documents(folder)
         for patch in _kustomization(folder).get("patches", []):
             documents = _patched(documents, patch)
     return documents
+
+
+def rules(documents: Sequence[Object], account: str, kind: str) -> list[Any]:
+    """What the bindings among these objects allow this service account by a `Role` or a `ClusterRole`."""
+    bindings = [each for each in documents if each["kind"] == f"{kind}Binding"]
+    names = [
+        binding["roleRef"]["name"]
+        for binding in bindings
+        for subject in binding["subjects"]
+        if (binding["roleRef"]["kind"], subject["name"]) == (kind, account)
+    ]
+    return [
+        rule
+        for each in documents
+        if each["kind"] == kind and each["metadata"]["name"] in names
+        for rule in each["rules"]
+    ]
 
 
 def _patched(documents: list[Object], patch: Object) -> list[Object]:
@@ -98,13 +167,17 @@ def _patched(documents: list[Object], patch: Object) -> list[Object]:
 
 
 def _is_target(document: Object, target: Object) -> bool:
-    return (document["kind"], document["metadata"]["name"]) == (target["kind"], target["name"])
+    """Whether the document is of the target's kind and name; a name is a regular expression to kustomize."""
+    named = re.fullmatch(target["name"], document["metadata"]["name"]) is not None
+    return named and document["kind"] == target["kind"]
 
 
 def _documents(directory: Path) -> Iterator[Object]:
     """The objects of a kustomization, in the order that it names its files."""
     for name in _kustomization(directory).get("resources", []):
-        yield from yaml.safe_load_all((directory / name).read_text(encoding="utf-8"))
+        for document in yaml.safe_load_all((directory / name).read_text(encoding="utf-8")):
+            # An anchor makes one object of two places, and a patch of one would change the other.
+            yield json.loads(json.dumps(document))
 
 
 def _kustomization(directory: Path) -> Object:

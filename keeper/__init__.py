@@ -1,1 +1,1 @@
-"""Step Pods that are decided outside of themselves: held, answered, released, and stored at their end."""
+"""The keeper: answers or releases gated step Pods, stores the outputs of those that ran, serves sidecars."""

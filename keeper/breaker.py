@@ -2,8 +2,12 @@
 
 A Pod with a container that cannot be pulled or created stays Pending for ever, whatever its other containers
 did. The cause may be everybody's (a registry), a Namespace's (its pull secrets) or a node's. So each
-Namespace has a circuit of its own: it opens on a trouble that lasts, and closes as soon as a container of the
-same image starts there. A tenant who makes such Pods on purpose stops the injection of his own Namespace.
+Namespace has a circuit of its own: it opens on a trouble that lasts, and closes as soon as a container of
+ours starts there. A tenant who makes such Pods on purpose stops the injection of his own Namespace.
+
+Admission injects, and the keeper watches what becomes of it; so it says in its Lease where injection is
+stopped, and where a Pod now and then is to be injected to see whether that works again: the trial. What ends
+a trial is a Pod that is seen, not a review: a review may be a dry run, or forged.
 
 `Circuits` is the table, without a clock or a connection; `Breaker` feeds it, tells what it says, and deletes
 the Pods that would hang, so that Argo makes them anew.
@@ -11,11 +15,13 @@ the Pods that would hang, so that Argo makes them anew.
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice, zip_longest
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
@@ -23,6 +29,7 @@ from kubernetes_asyncio.client import ApiClient
 from keeper.container_status import Container, InjectedContainers, State, look
 from kube import client
 from kube.errors import ApiError, Conflict, NotFound
+from memoize.keeper_status import MOST_STEPS, digest
 from memoize.reasons import Reason
 from server.events import Events
 from server.logs import fields
@@ -39,13 +46,17 @@ TRIAL = 60.0
 LONGEST_TRIAL = 300.0
 """… up to this: each that fails has cost a step DELETE_POD_AFTER seconds."""
 PACE = 1.0
-"""Seconds from one look at the table to the next, and so from one deletion to the next."""
+"""Seconds from one look at the table to the next, and so from one deletion in a Namespace to the next."""
+MOST_DELETIONS = 10
+"""Pods that are deleted side by side after a look, of as many Namespaces."""
 AGAIN = 30.0
 """Seconds until the deletion of the same Pod is tried again."""
 REMEMBERED = 3600.0
 """Seconds for which a step that met trouble is left alone, so that its next Pod does not meet it again …"""
-MOST_REMEMBERED = 10_000
-"""… and for how many steps."""
+MOST_REMEMBERED = 200
+"""… and for how many steps of one Namespace."""
+MOST_PODS = 2_000
+"""Pods of one Namespace that are looked after at a time; more of them are not."""
 TIMEOUT = 5.0
 """Seconds for one request."""
 
@@ -67,128 +78,185 @@ class _Trouble:
     pod: InjectedContainers
     container: Container
     since: float
-    counts: bool
     next_deletion: float
+    counts: bool = True
+
+    def is_hopeless(self, now: float) -> bool:
+        """Whether its Pod should be deleted now."""
+        old = now - self.since >= DELETE_POD_AFTER and now >= self.next_deletion
+        return old and self.pod.untouched and self.pod.owner is not None
+
+
+@dataclass(slots=True)
+class _Pod:
+    """What is known of the containers of one Pod."""
+
+    troubles: dict[str, _Trouble] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
+    """Those that have started, or never will."""
+
+
+@dataclass(slots=True)
+class _Namespace:
+    """What is known of one Namespace."""
+
+    pods: dict[str, _Pod] = field(default_factory=dict)
+    troubled: set[str] = field(default_factory=set)
+    """Of these Pods, those that have a trouble."""
+    circuit: _Circuit | None = None
+    remembered: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    """When a step met trouble, the newest last."""
+    last_turn: float = -math.inf
+    """When a Pod of it was last to be deleted."""
+
+    def troubles(self) -> Iterator[_Trouble]:
+        for uid in self.troubled:
+            yield from self.pods[uid].troubles.values()
+
+    def remember(self, step: str, now: float) -> None:
+        self.remembered[step] = now
+        self.remembered.move_to_end(step)
+        if len(self.remembered) > MOST_REMEMBERED:
+            self.remembered.popitem(last=False)
+
+    def open(self, container: Container, now: float) -> None:
+        why = f"container {container.name} cannot start: {container.why}"
+        self.circuit = self.circuit or _Circuit(now, why, next_trial=now + TRIAL)
+
+    def close(self, at: float) -> None:
+        """A container started here, after what is forgotten now had begun."""
+        for trouble in self.troubles():
+            if trouble.since <= at:
+                trouble.counts = False
+        if self.circuit is not None and self.circuit.opened <= at:
+            self.circuit = None
 
 
 class Circuits:
-    """The circuits of one image, by Namespace. Times are seconds of a clock that never goes back."""
+    """The circuits, by Namespace. Times are seconds of a clock that never goes back."""
 
-    def __init__(self, image: str) -> None:
-        self._image = image
-        self._circuits: dict[str, _Circuit] = {}
-        self._troubles: dict[tuple[str, str], _Trouble] = {}
-        self._over: dict[str, set[str]] = {}
-        """By Pod, the containers that have started, or never will."""
-        self._remembered: OrderedDict[tuple[str, str], float] = OrderedDict()
+    def __init__(self) -> None:
+        self._namespaces: dict[str, _Namespace] = {}
+        self._of_pod: dict[str, str] = {}
+        """The Namespace of each Pod that is looked after."""
 
     def on_pod(self, pod: InjectedContainers, now: float, age: Callable[[datetime], float]) -> None:
         """Take in a Pod as it is now; `age` gives the seconds since a time of a node's clock."""
-        seen_before = pod.uid in self._over
-        over = self._over.setdefault(pod.uid, set())
+        here = self._namespaces.setdefault(pod.namespace, _Namespace())
+        seen_before = pod.uid in here.pods
+        if not seen_before:
+            if len(here.pods) >= MOST_PODS:
+                return
+            here.pods[pod.uid] = _Pod()
+            self._of_pod[pod.uid] = pod.namespace
+            self._tried(here, now)
+        known = here.pods[pod.uid]
         for container in pod.containers:
-            key = (pod.uid, container.name)
             if container.state is State.TROUBLED:
-                self._trouble(key, pod, container, now)
+                found = known.troubles.setdefault(container.name, _Trouble(pod, container, now, now))
+                found.pod, found.container = pod, container
             elif container.state is not State.COMING:
-                self._troubles.pop(key, None)
-                if container.name not in over:
-                    over.add(container.name)
+                known.troubles.pop(container.name, None)
+                if container.name not in known.over:
+                    known.over.add(container.name)
                     # Whoever is first seen running may run since yesterday; else no node's clock is needed.
                     ago = 0.0 if seen_before or container.at is None else max(0.0, age(container.at))
-                    self._ended_waiting(pod, container, now, ago)
+                    self._ended_waiting(here, pod, container, now, ago)
+        (here.troubled.add if known.troubles else here.troubled.discard)(pod.uid)
 
     def on_deleted(self, uid: str, now: float) -> None:
         """Forget a Pod that is no more. What it opened stays open."""
-        self._over.pop(uid, None)
-        for key in [key for key in self._troubles if key[0] == uid]:
-            trouble = self._troubles.pop(key)
+        namespace = self._of_pod.pop(uid, None)
+        if namespace is None:
+            return
+        here = self._namespaces[namespace]
+        here.troubled.discard(uid)
+        for trouble in here.pods.pop(uid).troubles.values():
             if now - trouble.since >= GRACE:
-                self._remember(trouble.pod, now)
+                here.remember(trouble.pod.step, now)
 
     def pass_time(self, now: float) -> None:
-        """Open what has been in trouble for long enough."""
-        for trouble in self._troubles.values():
-            if trouble.counts and now - trouble.since >= GRACE:
-                self._open(trouble.pod.namespace, trouble.container, now)
+        """Open what has been in trouble for long enough, and forget what is long over."""
+        for namespace, here in list(self._namespaces.items()):
+            for trouble in here.troubles():
+                if trouble.counts and now - trouble.since >= GRACE:
+                    here.open(trouble.container, now)
+            while here.remembered and now - next(iter(here.remembered.values())) >= REMEMBERED:
+                here.remembered.popitem(last=False)
+            if not here.pods and not here.remembered and here.circuit is None:
+                del self._namespaces[namespace]
 
     def open(self) -> dict[str, str]:
         """Give the Namespaces whose circuit is open, and why."""
-        return {namespace: circuit.why for namespace, circuit in self._circuits.items()}
+        return {
+            namespace: here.circuit.why
+            for namespace, here in self._namespaces.items()
+            if here.circuit is not None
+        }
 
-    def refuses(self, namespace: str, step: str, now: float) -> str:
-        """Say why a Pod of this step must not get a container of ours now, or ""."""
-        since = self._remembered.get((namespace, step))
-        if since is not None and now - since < REMEMBERED:
-            return "a container of ours could not start in this step's last Pod"
-        circuit = self._circuits.get(namespace)
-        return circuit.why if circuit is not None and now < circuit.next_trial else ""
+    def on_trial(self, now: float) -> frozenset[str]:
+        """Those of them where a Pod may be injected, to see whether its containers start."""
+        return frozenset(
+            namespace
+            for namespace, here in self._namespaces.items()
+            if here.circuit is not None and now >= here.circuit.next_trial
+        )
 
-    def admitted(self, namespace: str, now: float) -> None:
-        """Take note that a Pod was injected: with an open circuit, it is the trial."""
-        if circuit := self._circuits.get(namespace):
+    def troubled(self, most: int) -> list[tuple[str, str]]:
+        """Steps whose last Pod met trouble, by Namespace and node id.
+
+        The newest of each Namespace come first, so that one with many leaves room for the others'.
+        """
+        newest = (
+            [(namespace, step) for step in reversed(here.remembered)]
+            for namespace, here in self._namespaces.items()
+        )
+        return list(islice((one for row in zip_longest(*newest) for one in row if one), most))
+
+    def hopeless(self, now: float, most: int) -> list[InjectedContainers]:
+        """Give Pods that should be deleted, one of a Namespace; each one again only after a while.
+
+        Namespaces take turns, so that none waits for what another piles up.
+        """
+        found: list[InjectedContainers] = []
+        for here in sorted(self._namespaces.values(), key=lambda here: here.last_turn):
+            trouble = next((one for one in here.troubles() if one.is_hopeless(now)), None)
+            if trouble is None:
+                continue
+            trouble.next_deletion, here.last_turn = now + AGAIN, now
+            here.remember(trouble.pod.step, now)
+            found.append(trouble.pod)
+            if len(found) == most:
+                break
+        return found
+
+    def _tried(self, here: _Namespace, now: float) -> None:
+        """A Pod was injected: where the circuit is on trial, it is the trial, and the next is later."""
+        circuit = here.circuit
+        if circuit is not None and now >= circuit.next_trial:
             circuit.wait = min(circuit.wait * 2, LONGEST_TRIAL)
             circuit.next_trial = now + circuit.wait
 
-    def hopeless(self, now: float) -> InjectedContainers | None:
-        """Give a Pod that should be deleted, if any; each one again only after a while."""
-        for trouble in self._troubles.values():
-            old = now - trouble.since >= DELETE_POD_AFTER and now >= trouble.next_deletion
-            if old and trouble.pod.untouched and trouble.pod.owner is not None:
-                trouble.next_deletion = now + AGAIN
-                self._remember(trouble.pod, now)
-                return trouble.pod
-        return None
-
-    def _trouble(
-        self, key: tuple[str, str], pod: InjectedContainers, container: Container, now: float
+    def _ended_waiting(
+        self, here: _Namespace, pod: InjectedContainers, container: Container, now: float, ago: float
     ) -> None:
-        known = self._troubles.get(key)
-        if known is None:
-            counts = container.image == self._image
-            self._troubles[key] = _Trouble(pod, container, now, counts, next_deletion=now)
-        else:
-            known.pod, known.container = pod, container
-
-    def _ended_waiting(self, pod: InjectedContainers, container: Container, now: float, ago: float) -> None:
-        if container.state is State.BROKEN:
-            # Such a Pod fails: there is nothing to wait for. An old failure says nothing of today.
-            self._remember(pod, now)
-            if ago < GRACE and container.image == self._image:
-                self._open(pod.namespace, container, now)
-        elif container.image == self._image:
-            self._works(pod.namespace, now - ago)
-
-    def _open(self, namespace: str, container: Container, now: float) -> None:
-        why = f"container {container.name} cannot start: {container.why}"
-        self._circuits.setdefault(namespace, _Circuit(now, why, next_trial=now + TRIAL))
-
-    def _works(self, namespace: str, at: float) -> None:
-        """Close the circuit: a container started in this Namespace, after it opened."""
-        for trouble in self._troubles.values():
-            if trouble.pod.namespace == namespace and trouble.since <= at:
-                trouble.counts = False
-        circuit = self._circuits.get(namespace)
-        if circuit is not None and circuit.opened <= at:
-            del self._circuits[namespace]
-
-    def _remember(self, pod: InjectedContainers, now: float) -> None:
-        step = (pod.namespace, pod.step)
-        self._remembered[step] = now
-        self._remembered.move_to_end(step)
-        if len(self._remembered) > MOST_REMEMBERED:
-            self._remembered.popitem(last=False)
+        if container.state is not State.BROKEN:
+            here.close(now - ago)
+            return
+        # Such a Pod fails: there is nothing to wait for. An old failure says nothing of today.
+        here.remember(pod.step, now)
+        if ago < GRACE:
+            here.open(container, now)
 
 
 class Breaker:
-    """The circuits of the image that this server injects. `clock` counts seconds, `now` is aware."""
+    """The circuits of the Pods that the keeper watches. `clock` counts seconds, `now` is aware."""
 
     def __init__(
         self,
         api: ApiClient,
         metrics: Metrics,
         events: Events,
-        image: str,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -196,7 +264,7 @@ class Breaker:
     ) -> None:
         self._api, self._metrics, self._events = api, metrics, events
         self._clock, self._now, self._sleep = clock, now, sleep
-        self._circuits = Circuits(image)
+        self._circuits = Circuits()
         self._told: dict[str, str] = {}
 
     def on_pod(self, pod: Mapping[str, Any]) -> None:
@@ -204,35 +272,39 @@ class Breaker:
         self._circuits.on_pod(look(pod), self._clock(), lambda at: (self._now() - at).total_seconds())
 
     def on_deleted(self, uid: str) -> None:
-        """Forget a Pod that was deleted, or needs no more tending."""
+        """Forget a Pod that was deleted, or has a final label."""
         self._circuits.on_deleted(uid, self._clock())
 
     @property
-    def open(self) -> str:
+    def notice(self) -> str:
         """Where injection has stopped and why, in a line for people; "" where it has not."""
         circuits = self._circuits.open()
         told = [f"namespace {namespace}: {why}" for namespace, why in sorted(circuits.items())[:3]]
-        return "; ".join([*told, *([f"and {len(circuits) - 3} more"] if len(circuits) > 3 else [])])
+        more = [f"and {len(circuits) - 3} more"] if len(circuits) > 3 else []
+        return f"injection stopped: {'; '.join([*told, *more])}" if told else ""
 
-    def admit(self, namespace: str, step: str, *, dry_run: bool = False) -> str:
-        """Say "" if this step's Pod may get containers of ours, else why not (Reason.IMAGE_BROKEN).
+    @property
+    def stopped(self) -> frozenset[str]:
+        """The Namespaces where no container of ours is to be injected."""
+        return frozenset(self._circuits.open()) - self.trial
 
-        `step` is the node's id. With an open circuit a Pod now and then is the trial; a dry run never is.
-        """
-        now = self._clock()
-        self._circuits.pass_time(now)
-        refused = self._circuits.refuses(namespace, step, now)
-        if not refused and not dry_run:
-            self._circuits.admitted(namespace, now)
-        return refused
+    @property
+    def trial(self) -> frozenset[str]:
+        """Those where one is, now and then, to see whether it starts."""
+        return self._circuits.on_trial(self._clock())
+
+    @property
+    def troubled(self) -> frozenset[str]:
+        """`keeper_status.digest` of steps that are to be left alone, though others are injected there."""
+        return frozenset(digest(*one) for one in self._circuits.troubled(MOST_STEPS))
 
     async def run(self) -> None:
         """Open and close as time goes by, and delete Pods that would hang, for ever."""
         while True:
             self._circuits.pass_time(self._clock())
             self._tell()
-            if pod := self._circuits.hopeless(self._clock()):
-                await self._delete(pod)
+            hopeless = self._circuits.hopeless(self._clock(), MOST_DELETIONS)
+            await asyncio.gather(*map(self._delete, hopeless))
             await self._sleep(PACE)
 
     def _tell(self) -> None:

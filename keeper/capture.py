@@ -1,11 +1,12 @@
 """Storing what a step reported, once its Pod is over: the keeper's part of a miss.
 
 A Pod that is over tells by its container statuses whether Argo takes the step for a success, which is more
-than exit codes of 0: a step that was told to stop may end with 0 as well, and what it reports is unfinished.
+than exit codes of 0: a step that was asked to stop may end with 0 as well, and what it reports is unfinished.
 """
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -15,11 +16,13 @@ from argo import artifact_gc
 from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import Owner
-from keeper.cache.view import View
+from keeper.cache.view import NOT_NOW, View
 from keeper.cache.writer import Writer
 from keeper.requests import Requests
 from keeper.steppods import GatedStep
 from keeper.task_results import TaskResults
+from kube import cost
+from kube.caching import TtlCache
 from memoize import names
 from memoize.entry import BrokenEntry, Entry
 from memoize.outcome import Outcome
@@ -34,6 +37,12 @@ _AUXILIARIES = (argo.WAIT_CONTAINER, argo.SUPERVISOR_CONTAINER)
 _DISRUPTED = "DisruptionTarget"
 _GRACE = 30
 """Seconds; Kubernetes' default where a deletion names none."""
+GATHER = 0.25
+"""Seconds from one read of a Workflow to the next: all steps that end meanwhile share that one."""
+_REMEMBERED = 120.0
+"""Seconds that what a Workflow said is of use to steps that ended before it was read …"""
+_MOST_REMEMBERED = 1000
+"""… and of how many Workflows it is remembered, some hundred bytes each; one more read where it is not."""
 
 Json = Mapping[str, Any]
 
@@ -146,23 +155,62 @@ def _termination_outcome(message: object) -> Outcome | None:
         return None
 
 
-class Capture:
-    """Reads what a step reported and stores it; raises a kube.ApiError for what may go better later."""
+class Later(NamedTuple):
+    """Ask again after so many seconds."""
 
-    def __init__(self, requests: Requests, view: View, writer: Writer, now: Callable[[], datetime]) -> None:
+    seconds: float
+
+
+class _Run(NamedTuple):
+    """What matters of a Workflow that a step of it is over."""
+
+    shut_down: bool
+    gc: bool
+    """Argo will delete its artifacts."""
+
+
+class _Read(NamedTuple):
+    begun: float
+    read: "asyncio.Task[_Run | None]"
+
+    @property
+    def failed(self) -> bool:
+        return self.read.done() and (self.read.cancelled() or self.read.exception() is not None)
+
+
+class Capture:
+    """Reads what a step reported and stores it; raises a kube.ApiError for what may go better later.
+
+    `now` is aware, `clock` counts seconds.
+    """
+
+    def __init__(
+        self,
+        requests: Requests,
+        view: View,
+        writer: Writer,
+        now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._requests, self._results = requests, TaskResults(requests)
-        self._view, self._writer, self._now = view, writer, now
+        self._view, self._writer, self._now, self._clock = view, writer, now, clock
+        self._runs: TtlCache[Owner, _Read] = TtlCache(_MOST_REMEMBERED, clock)
         self._begun: dict[Owner, asyncio.Task[Json | None]] = {}
         self._next: dict[Owner, asyncio.Task[Json | None]] = {}
 
-    async def run(self, pod: GatedStep, end: End) -> Outcome:
-        """Store the outputs of a step whose Pod ended like this, or say why not."""
+    async def run(self, pod: GatedStep, end: End, seen: float) -> Outcome | Later:
+        """Store the outputs of a step whose Pod ended like this, or say why not.
+
+        `seen`: since when it is known that the Pod is over, by the clock.
+        """
         if end.failed is not None:
             return end.failed
-        workflow = await self._workflow(pod.owner)
-        if workflow is None:
+        run = await self._run_of(pod.owner, seen)
+        if isinstance(run, Later):
+            return run
+        if run is None:
             return Outcome(Reason.OUTPUTS_INCOMPLETE, "its Workflow is gone")
-        if mapping(workflow.get("spec")).get("shutdown"):
+        if run.shut_down:
             return Outcome(Reason.STEP_FAILED, "its Workflow is shut down")
         result = await self._results.read(pod)
         if result is not None:
@@ -174,18 +222,22 @@ class Capture:
             outputs = taken_over(workflow, pod.step.node_id, pod.declared)
         if isinstance(outputs, Outcome):
             return outputs
-        gc = pod.step.gc or artifact_gc.told_by(mapping(workflow.get("metadata"))) is True
-        step, now = pod.step._replace(gc=gc), self._now()
+        step, now = pod.step._replace(gc=pod.step.gc or run.gc), self._now()
         entry = new_entry(step, pod.declared, outputs, now, pod.name, end.took)
         if isinstance(entry, Outcome):
             return entry
-        return await self._writer.put(pod.namespace, pod.key.cache, pod.key.data_key, entry.dump(), now)
+        where = pod.namespace, pod.key.cache
+        outcome = await self._writer.put(*where, pod.key.data_key, entry.dump(), now)
+        self._view.forget(*where)  # those who wait for this step look for its entry at once
+        return outcome
 
     async def _stored_before(self, pod: GatedStep) -> Outcome | None:
-        """A keeper may have stored the outputs and ended before it could say so."""
+        """Say that a keeper stored the outputs before, and ended; or why that is not known; None for no."""
         data = await self._view.read(pod.namespace, pod.key.cache)
+        if isinstance(data, Outcome):
+            return data if data.reason in NOT_NOW else None
         try:
-            entry = Entry.parse("" if isinstance(data, Outcome) else data.get(pod.key.data_key, ""))
+            entry = Entry.parse(data.get(pod.key.data_key, ""))
         except BrokenEntry:
             entry = None
         if entry is None or (entry.pod, entry.workflow) != (pod.name, pod.step.workflow):
@@ -195,6 +247,26 @@ class Capture:
             return Outcome(Reason.STORED, "before")
         return None
 
+    async def _run_of(self, owner: Owner, seen: float) -> _Run | Later | None:
+        """What a read of the Workflow says that began after `seen`; None where there is none of that uid.
+
+        A Workflow may weigh megabytes, and a thousand of its steps may end at once.
+        """
+        last, now = self._runs.get(owner), self._clock()
+        if last is None or ((last.begun < seen or last.failed) and now >= last.begun + GATHER):
+            last = _Read(now, cost.create_task(self._read_run(owner)))
+            self._runs.put(owner, last, _REMEMBERED)
+        elif last.begun < seen or last.failed:
+            return Later(last.begun + GATHER - now)
+        return await asyncio.shield(last.read)
+
+    async def _read_run(self, owner: Owner) -> _Run | None:
+        workflow = await self._workflow(owner)
+        if workflow is None:
+            return None
+        gc = artifact_gc.told_by(mapping(workflow.get("metadata"))) is True
+        return _Run(bool(mapping(workflow.get("spec")).get("shutdown")), gc)
+
     async def _workflow(self, owner: Owner) -> Json | None:
         """The Workflow as it is after this call; None where there is none of that uid.
 
@@ -202,7 +274,8 @@ class Capture:
         """
         task = self._next.get(owner)
         if task is None:
-            task = self._next[owner] = asyncio.ensure_future(self._read_after(owner, self._begun.get(owner)))
+            before = self._begun.get(owner)
+            task = self._next[owner] = cost.create_task(self._read_after(owner, before))
         return await asyncio.shield(task)
 
     async def _read_after(self, owner: Owner, before: asyncio.Task[Json | None] | None) -> Json | None:

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from argo import names as argo
+from argo.shape import mapping
 from argo.steppod import Owner, StepPod
 from memoize import names
 
@@ -45,7 +46,6 @@ class Container(NamedTuple):
     """A container of ours. `at`: since when it runs, or when it ended, by its node's clock."""
 
     name: str
-    image: str
     state: State
     why: str = ""
     at: datetime | None = None
@@ -69,8 +69,8 @@ class InjectedContainers(NamedTuple):
 
 
 def look(pod: Mapping[str, Any]) -> InjectedContainers:
-    """Read a Pod as the API server gave it."""
-    metadata, status = pod["metadata"], pod.get("status") or {}
+    """Read a Pod as the API server gave it; one that is known by its metadata alone has no containers."""
+    metadata, spec, status = pod["metadata"], mapping(pod.get("spec")), mapping(pod.get("status"))
     namespace = metadata["namespace"]
     step = StepPod.parse(pod, namespace)
     pending = status.get("phase") == "Pending" and not metadata.get("deletionTimestamp")
@@ -81,19 +81,50 @@ def look(pod: Mapping[str, Any]) -> InjectedContainers:
         version=metadata["resourceVersion"],
         owner=step.owner if isinstance(step, StepPod) else None,
         step=step.node_id,
-        untouched=pending and _nothing_began(pod["spec"], status),
-        containers=tuple(_ours(pod["spec"], status)),
+        untouched=pending and _nothing_began(spec, status),
+        containers=tuple(_ours(spec, status)),
     )
 
 
 def _ours(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[Container]:
     reported = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     by_name = {one["name"]: one.get("state") or {} for one in reported}
-    for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
-        name = container["name"]
-        if name in names.CONTAINERS:
-            # The image as the Pod says it: a status names it as the runtime does.
-            yield Container(name, container.get("image", ""), *_state(by_name.get(name, {})))
+    for container in of_ours(spec):
+        yield Container(container["name"], *_state(by_name.get(container["name"], {})))
+
+
+def of_ours(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The containers that admission put into a Pod with this spec."""
+    every = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    return (container for container in every if is_ours(container))
+
+
+def is_ours(container: Mapping[str, Any]) -> bool:
+    """Whether admission put this container there.
+
+    Not by its image: while the server is upgraded there are two.
+    """
+    command = container.get("command")
+    return (
+        container.get("name") in names.CONTAINERS
+        and isinstance(command, list)
+        and command[:1] == [names.IMAGE_ENTRYPOINT]
+    )
+
+
+def looks_up(container: Mapping[str, Any]) -> bool:
+    """Whether a container of ours looks the key up.
+
+    CHECK_CONTAINER does if it starts Python; else it only delivers the entrypoint. CAPTURE_CONTAINER does
+    with the image volume, and has a time for it then (`-c`).
+    """
+    command = container["command"]
+    return "--" in command if container["name"] == names.CHECK_CONTAINER else "-c" in command
+
+
+def stores(container: Mapping[str, Any]) -> bool:
+    """Whether a container of ours stores the outputs; it has a time for that (`-t`)."""
+    return container["name"] == names.CAPTURE_CONTAINER and "-t" in container["command"]
 
 
 def _state(state: Mapping[str, Any]) -> tuple[State, str, datetime | None]:

@@ -1,19 +1,21 @@
 """The keeper: decides gated Pods, and stores the outputs of those that ran.
 
     Pods    ──┐
-    caches  ──┼─► queue (each Pod once) ─► slots, while this process holds the Lease ─► Reconciler
+    caches  ──┼─► queue (each Pod once) ─► workers, while this process holds the Lease ─► Reconciler
     timers  ──┘
 
 Nothing polls the API server. Every Pod is decided from what it shows, so a keeper that starts anew goes on
-where the last one was killed. What fails is tried again with longer and longer pauses, for as long as the
-Pod is there; a gated Pod that could not be answered for `gate_timeout` seconds is to run, and that is tried
-for ever.
+where the last one was killed. Namespaces take turns (kube.fair_queue), and each pays for what its turns came
+to. What fails is tried again with longer and longer pauses; a gated Pod that could not be answered for
+`gate_timeout` seconds is to run, and that is tried for ever.
 """
 
 import asyncio
+import logging
+import math
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,32 +34,62 @@ from keeper.reconcile import Reconciler, as_outcome
 from keeper.reporter import Reporter
 from keeper.requests import Requests
 from keeper.single_flight import SingleFlight
-from keeper.state import Backoff, Gone, Orphaned, Record, Records, Releasing, as_shown
+from keeper.state import (
+    Answering,
+    Backoff,
+    Capturing,
+    Gated,
+    Gone,
+    Labelling,
+    Orphaned,
+    Record,
+    Records,
+    Releasing,
+    Running,
+    Unlabelled,
+    as_shown,
+)
 from keeper.steppods import GatedStep, InjectedPod, Phase
-from kube.errors import ApiError
+from kube.cost import Cost, metered
+from kube.errors import TEMPORARY, ApiError
+from kube.fair_queue import FairQueue
 from kube.leader_election import Lease
-from kube.reflector import WATCH_IDLE_TIMEOUT
-from kube.workqueue import RateLimiter, WorkQueue
+from kube.rate_limiter import RateLimiter
+from kube.reflector import WATCH_IDLE_TIMEOUT, Reflector
+from memoize import names, plan
+from memoize.keeper_status import EVERY, KeeperStatus, Namespaces
+from memoize.outcome import Outcome
+from memoize.reasons import Reason
 from server.events import Events
 from server.lookups import Lookups
 from server.metrics import Metrics
 
+LEASE = "stepmemo-keeper"
+"""The name of the Lease of all replicas, in the keeper's own Namespace."""
 WATCH_GRACE = 10.0
 """Seconds beyond those that a reflector itself waits for an event, after which it is taken to hang."""
+SLOT_SECONDS = 1.0
+"""How long a turn may keep others from theirs."""
 NOT_READY_AFTER = 5.0
 """Seconds without progress after which no new Pod is gated …"""
 YIELD_LEASE_AFTER = 15.0
 """… and after which the Lease is not renewed: another replica may do better."""
 STORE_DEADLINE = 120.0
 """Seconds that storing a step's outputs is tried; what reports them goes with its workflow."""
+LABEL_DEADLINE = 600.0
+"""Seconds that a final label is tried which the API server refuses: log and metrics have said the same."""
 _IDLE_TICK = 0.5
 """Seconds between two signs of life of a keeper that has nothing to do."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
-"""Seconds between tries."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 300.0
+"""Seconds between tries at most: up to the first after the first, then up to twice as many each, up to …"""
 _LONGEST_RETRY_AFTER = 60.0
 """Seconds of a Retry-After that are heeded."""
 
+_RECORDS_FULL = Outcome(Reason.RECORDS_FULL, "its Namespace has more step Pods than are remembered of one")
+
 Json = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +97,7 @@ class KeeperSettings:
     """How gated Pods are kept. Times are in seconds."""
 
     lease_namespace: str
-    lease: str = "stepmemo-keeper"
-    """The Lease of all replicas, by namespace and name."""
+    lease: str = LEASE
     namespaces: Sequence[str] = ()
     """Those whose Pods are kept; none means all."""
     gate_timeout: float = 30.0
@@ -77,8 +108,9 @@ class KeeperSettings:
     """How many of one Namespace may wait for equal steps."""
     requests_per_second: float = 200.0
     """Requests to the API server that are sent at most."""
-    workers: int = 16
-    """Pods that are reconciled side by side."""
+    workers: int = 32
+    """Pods that are reconciled side by side; half as many of one Namespace. Each waits for
+    one request at a time: 16 of them send 160 a second to an API server that takes 100 ms for each."""
 
 
 class Keeper:
@@ -105,14 +137,22 @@ class Keeper:
     ) -> None:
         self._view, self._metrics, self._breaker = view, metrics, breaker
         self._settings, self._clock, self._now = settings, clock, now
-        self._records, self._queue = Records(), WorkQueue()
+        self._records = Records()
+        self._queue = FairQueue(max(1, settings.workers // 2), clock)
         self._orphans: dict[str, Record] = {}
         """Pods that are gone, and may have a result of ours beside them."""
         self._last_progress = clock()
         self._acted = False
         requests = Requests(api, RateLimiter(settings.requests_per_second, clock))
         self._lease = Lease(
-            api, settings.lease_namespace, settings.lease, identity, may_lead=self._may_lead, clock=clock
+            api,
+            settings.lease_namespace,
+            settings.lease,
+            identity,
+            may_lead=self._may_lead,
+            annotation=names.KEEPER_STATUS,
+            says=self._says,
+            clock=clock,
         )
         self._single_flight = SingleFlight(
             gate_timeout=timedelta(seconds=settings.gate_timeout),
@@ -124,7 +164,7 @@ class Keeper:
             CacheLookup(view, now).look_up,
             self._single_flight,
             Actions(requests, now),
-            Capture(requests, view, writer, now),
+            Capture(requests, view, writer, now, clock),
             lookups,
             hits,
             self._reporter,
@@ -132,7 +172,7 @@ class Keeper:
             clock=clock,
             now=now,
         )
-        self._reflectors = pod_watch.reflectors(
+        watched = pod_watch.reflectors(
             api,
             settings.namespaces,
             self.on_pod,
@@ -140,26 +180,73 @@ class Keeper:
             on_synced=self._lease.check_now,
             clock=clock,
         )
-        view.subscribe(self._on_cache)
+        self._reflectors = dict(zip(settings.namespaces or ("",), watched, strict=True))
+        self._search = pod_watch.Search(
+            api,
+            settings.namespaces,
+            self._records,
+            self.on_pod,
+            self.on_deleted,
+            lambda: self._lease.is_leader,
+        )
+        view.subscribe(self._on_cache, self._records.caches)
+        metrics.show_queue(
+            lambda: len(self._queue) if self._acted else 0,
+            lambda: self._queue.oldest() if self._acted else 0.0,
+        )
+
+    @property
+    def backlogged(self) -> frozenset[str]:
+        """The Namespaces of which a Pod waits for its first turn for seconds: one more would wait longer.
+
+        Empty while another replica acts. To be asked about once a second.
+        """
+        return self._queue.backlogged() if self._acted else frozenset()
 
     @property
     def ready(self) -> bool:
-        """Whether a Pod that is gated now will be decided soon: here, or by the replica that acts."""
+        """Whether a Pod that is gated now will be decided soon, if this replica acts."""
         now = self._clock()
-        return (
-            self._view.in_sync
-            and now < self._view.heard + WATCH_IDLE_TIMEOUT + WATCH_GRACE
-            and all(one.in_sync for one in self._reflectors)
-            and self._watches_pods(now)
-            and now < self._last_progress + NOT_READY_AFTER
-            and self._lease.has_leader
+        return now < self._last_progress + NOT_READY_AFTER and any(
+            self._hears(namespace, now) for namespace in self._reflectors
         )
+
+    @property
+    def acts(self) -> bool:
+        """Whether this replica is the one that acts."""
+        return self._lease.is_leader
+
+    @property
+    def status(self) -> KeeperStatus:
+        """What admission goes by while this replica acts; each renewal of the Lease carries it."""
+        kept = self._settings.namespaces
+        return KeeperStatus(
+            ready=self.ready,
+            # Never `Namespaces.of`, which tells many as all: a Pod that is gated where nobody looks hangs.
+            keeps=Namespaces(frozenset(kept)) if kept else EVERY,
+            wait_seconds=int(self._settings.single_flight_timeout),
+            plans=plan.READS,
+            # Where one of several cannot be read, because it is gone or our rights are, the others go on.
+            backlogged=Namespaces.of(self.backlogged | self._unheard()),
+            stopped=Namespaces.of(self._breaker.stopped),
+            trial=Namespaces.of(self._breaker.trial),
+            troubled=self._breaker.troubled,
+        )
+
+    def _says(self) -> str:
+        """The status as text. A bug in it must not end the Lease: then gated Pods would be left to nobody."""
+        try:
+            return self.status.to_json()
+        except Exception:
+            _log.exception("cannot say how the keeper is")
+            return ""  # nobody is gated, as without a keeper
 
     async def run(self) -> None:
         """Keep for ever; when cancelled, leave the Lease to another replica."""
         async with asyncio.TaskGroup() as group:
-            for reflector in self._reflectors:
+            for reflector in self._reflectors.values():
                 group.create_task(reflector.run())
+            group.create_task(self._search.run())
             group.create_task(self._lease.run())
             group.create_task(self._work())
 
@@ -172,53 +259,72 @@ class Keeper:
         if found is None:
             self.on_deleted(uid)
             return uid
+        if not self._records.has_room(found):
+            found = steppods.without_step(found, _RECORDS_FULL)
         result_may_exist = not (new and self._may_act())
-        record = self._records.put(found, as_shown(found, pod), result_may_exist=result_may_exist)
+        shown = as_shown(found, pod)
+        record = self._records.put(found, shown, self._clock(), result_may_exist=result_may_exist)
         if isinstance(found, InjectedPod):
             self._breaker.on_pod(pod)
-        if found.phase is Phase.OVER:
+        if found.phase is Phase.OVER and not isinstance(record.state, Unlabelled):
             # What a step reported goes with its workflow, so there is no time to lose.
-            self._queue.add(uid, urgent=True)
+            self._enqueue(record, urgent=record.backoff is None)
         elif isinstance(record.state, Releasing | Orphaned):
-            self._queue.add(uid)
+            self._enqueue(record)
+        now = self._now()
         if isinstance(found, GatedStep):
-            self._wake(self._single_flight.on_pod(found, self._now()))
+            self._wake(self._single_flight.on_pod(found, now))
+        else:
+            self._wake(self._single_flight.on_deleted(uid, now))
         return uid
 
     def on_deleted(self, uid: str) -> None:
         """Forget a Pod that is deleted, or has a final label."""
         record = self._records.drop(uid)
-        self._queue.cancel(uid)
-        if record is not None and isinstance(record.state, Orphaned):
-            self._orphans[uid] = record
-            self._queue.add(uid, urgent=True)
+        if record is not None:
+            self._queue.discard(record.pod.namespace, uid)
+            if isinstance(record.state, Orphaned):
+                self._orphans[uid] = record
+                self._enqueue(record, urgent=True)
         self._breaker.on_deleted(uid)
         self._wake(self._single_flight.on_deleted(uid, self._now()))
 
-    def _on_cache(self, namespace: str, cache: str) -> None:
-        """A cache changed: reconcile the Pods whose entry it may be, and those that are undecided."""
-        for group in self._records.groups(namespace, cache).values():
-            anyone = next(iter(group.uids.values()))
-            seen = self._view.ask(namespace, cache, anyone.step, self._now())
+    def _on_cache(self, namespace: str, cache: str, data: Mapping[str, str]) -> None:
+        """A cache holds this now: reconcile the Pods whose entry changed, and those that are undecided."""
+        for waiting, group in self._records.groups(namespace, cache).items():
+            seen = hash(data.get(waiting.data_key, ""))
             changed, group.seen = seen != group.seen, seen
             for uid in group.uids:
                 record = self._records.get(uid)
-                if changed or (record is not None and record.undecided):
-                    self._queue.add(uid)
+                if record is not None and (changed or record.undecided):
+                    self._enqueue(record)
 
     def _wake(self, uids: Iterable[str]) -> None:
         for uid in uids:
-            self._queue.add(uid)
+            if (record := self._records.get(uid)) is not None:
+                self._enqueue(record)
+
+    def _enqueue(self, record: Record, *, urgent: bool = False) -> None:
+        self._queue.add(record.pod.namespace, record.pod.uid, urgent=urgent, untried=not record.tried)
 
     # --- What is done about it ------------------------------------------------------------------------
 
-    def _watches_pods(self, now: float) -> bool:
-        return all(now < one.heard + pod_watch.WATCH_IDLE_TIMEOUT + WATCH_GRACE for one in self._reflectors)
+    def _hears(self, namespace: str, now: float) -> bool:
+        """Whether every change of the Namespace's Pods and caches is heard of ("": of all Namespaces')."""
+        pods = self._reflectors[namespace]
+        caches = self._view.heard(namespace) + WATCH_IDLE_TIMEOUT + WATCH_GRACE
+        return pods.in_sync and now < min(_heard_until(pods), caches)
+
+    def _unheard(self) -> frozenset[str]:
+        """Of several Namespaces that are kept, those where a new Pod had better not be gated."""
+        now = self._clock()
+        return frozenset(name for name in self._settings.namespaces if not self._hears(name, now))
 
     def _may_lead(self) -> bool:
-        """Whether this replica may have the Lease: it sees the Pods, and gets on with its work."""
+        """Whether this replica may have the Lease: it sees Pods, and gets on with its work."""
         now = self._clock()
-        return self._watches_pods(now) and now < self._last_progress + YIELD_LEASE_AFTER
+        sees = any(now < _heard_until(one) for one in self._reflectors.values())
+        return sees and now < self._last_progress + YIELD_LEASE_AFTER
 
     async def _work(self) -> None:
         """Hand Pods to workers while this replica may act; others wait in the queue until it may."""
@@ -243,28 +349,54 @@ class Keeper:
         """Whether the Lease is ours. Who just got it looks at every Pod: timers were not heeded."""
         acts = self._lease.is_leader
         if acts and not self._acted:
-            for record in self._records:
-                record.result_may_exist = True  # whoever acted before may have posted for it
-                self._queue.add(record.pod.uid)
+            self._enqueue_all()
         self._acted = acts
         return acts
 
+    def _enqueue_all(self) -> None:
+        """Whoever acted before may have left any Pod anywhere."""
+        self._queue.clear()
+        for record in self._records.in_order():
+            record.result_may_exist = True  # whoever acted before may have posted for it
+            record.tried, record.backoff = False, None
+            if not isinstance(record.state, Running):
+                self._enqueue(record)
+        for record in self._orphans.values():
+            self._enqueue(record)
+
     async def _reconcile(self, uid: str, slots: asyncio.Semaphore) -> None:
+        cost, holds = Cost(), [slots]
+
+        def give_back() -> None:
+            while holds:
+                holds.pop().release()
+
+        # Who waits, for a cache that others keep changing, keeps its share of its Namespace and no more.
+        timer = asyncio.get_running_loop().call_later(SLOT_SECONDS, give_back)
+        try:
+            await metered(cost, self._take_turn(uid))
+        finally:
+            self._queue.done(uid, cost.total)
+            timer.cancel()
+            give_back()
+
+    async def _take_turn(self, uid: str) -> None:
         record = self._orphans.pop(uid, None) or self._records.get(uid)
         try:
             if record is None or not (self._lease.is_leader or isinstance(record.state, Orphaned)):
                 return
+            record.tried = True
             result = await self._reconciler.reconcile(record)
             record.backoff = None
-            if isinstance(record.state, Gone) and self._records.get(uid) is not None:
-                self._queue.add(uid)  # it came back while its answer was taken away
-            if result.requeue_after is not None and not isinstance(record.state, Gone):
-                self._queue.add_later(uid, result.requeue_after)
+            if isinstance(record.state, Gone):
+                if (again := self._records.get(uid)) is not None:
+                    self._enqueue(again)  # it came back while its answer was taken away
+            elif result.requeue_after is not None:
+                # Its end is near: it is answered, or over.
+                urgent = isinstance(record.state, Answering | Capturing)
+                self._queue.add_later(record.pod.namespace, uid, result.requeue_after, urgent=urgent)
         except Exception as error:
             self._on_failure(record, error)
-        finally:
-            self._queue.done(uid)
-            slots.release()
 
     def _on_failure(self, record: Record | None, error: Exception) -> None:
         """Say what went wrong, and try again later; or something else, if it has been tried for long."""
@@ -272,14 +404,32 @@ class Keeper:
             return  # what was tried for the Pod is gone with it
         if isinstance(record.state, Orphaned) and isinstance(record.state.then, Gone):
             self._orphans[record.pod.uid] = record
-        outcome = as_outcome(error)
-        backoff = record.backoff = record.backoff or Backoff(self._clock())
-        gated = record.pod.phase is Phase.GATED
-        if self._clock() - backoff.first >= (self._settings.gate_timeout if gated else STORE_DEADLINE):
-            self._reconciler.give_up(record, outcome)
-        pause = min(_FIRST_PAUSE * 2**backoff.count, _LONGEST_PAUSE) * random.uniform(0.5, 1)
-        backoff.count = min(backoff.count + 1, 10)
-        asked = error.retry_after if isinstance(error, ApiError) else 0.0
-        wait = max(pause, min(asked, _LONGEST_RETRY_AFTER))
-        self._queue.add_later(record.pod.uid, wait, urgent=not gated)
+        outcome, now = as_outcome(error), self._clock()
         self._reporter.failure(record.pod, outcome, error)
+        backoff = record.backoff = record.backoff or Backoff(now)
+        left = backoff.first + self._patience(record, error) - now
+        if left <= 0:
+            self._reconciler.give_up(record, outcome)
+            backoff, left = Backoff(now), math.inf
+            record.backoff = backoff
+        pause = random.uniform(0, min(_FIRST_PAUSE * 2**backoff.count, _LONGEST_PAUSE))
+        backoff.count = min(backoff.count + 1, 20)
+        asked = error.retry_after if isinstance(error, ApiError) else 0.0
+        wait = min(max(pause, min(asked, _LONGEST_RETRY_AFTER)), left)
+        self._queue.add_later(record.pod.namespace, record.pod.uid, wait)
+
+    def _patience(self, record: Record, error: Exception) -> float:
+        """Seconds after which it is given up what this error ended."""
+        match record.state:
+            case Gated() | Answering():
+                return self._settings.gate_timeout
+            case Capturing():
+                return STORE_DEADLINE
+            case Labelling() if not isinstance(error, TEMPORARY):
+                return LABEL_DEADLINE
+        return math.inf
+
+
+def _heard_until(pods: Reflector) -> float:
+    """When the reflector's last word from the API server is so old that it is taken to hang."""
+    return pods.heard + pod_watch.WATCH_IDLE_TIMEOUT + WATCH_GRACE

@@ -4,15 +4,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from keeper.cache.view import View
+from keeper.cache.view import NOT_NOW, View
 from memoize.entry import Hit, Miss, look_up
-from memoize.keeper_status import Known
 from memoize.outcome import Outcome
-from memoize.reasons import Reason
 from memoize.step import Step
 
-NOT_NOW = frozenset({Reason.API_UNAVAILABLE, Reason.CONFLICT, Reason.FORBIDDEN})
-"""Why a cache cannot be written or read, and may be later."""
+PATIENCE = 0.25
+"""Seconds that a look-up waits for a cache to be read. Whoever looks up has one of few slots, and is called
+again when it has been read."""
 
 
 class Lookup(NamedTuple):
@@ -33,14 +32,11 @@ class CacheLookup:
     async def look_up(self, namespace: str, cache: str, step: Step) -> Lookup:
         """Say whether the cache answers the step, whose template must be known (`declared`).
 
-        Without a request where the view knows of no entry that is fresh.
+        Without a request where the cache was read since it last changed.
         """
-        known, _ = self._view.ask(namespace, cache, step, self._now())
-        if known is Known.UNKNOWN or step.declared is None:
+        if step.declared is None or not self._view.knows(namespace):
             return Lookup(None)
-        if known is Known.ABSENT:
-            return Lookup(Miss(Reason.MISS))
-        data = await self._view.read(namespace, cache)
+        data = await self._view.read(namespace, cache, PATIENCE)
         if isinstance(data, Outcome):
             return Lookup(None if data.reason in NOT_NOW else Miss(data.reason, data.detail))
         return Lookup(look_up(data, step, step.declared, self._now()), data.get(step.data_key, ""))

@@ -86,13 +86,23 @@ def announce_release(pod: ObservedPod, reason: Outcome) -> list[Request]:
 def release(pod: ObservedPod, label: str, reason: Outcome) -> list[Request]:
     """A gated Pod is let run, and says why: `label` is a value of names.RESULT.
 
-    With label and reason, without the reason, and at last nothing but the gate's removal. Other gates are
-    others' to take away.
+    With label and reason, without the reason, and at last nothing but the gate's removal, whatever else has
+    become of this Pod. Other gates are others' to take away.
     """
     free = [*_unchanged(pod), remove(("spec", "schedulingGates", pod.gates.index(names.SCHEDULING_GATE)))]
     labelled = [*free, add(("metadata", "labels", names.RESULT), label)]
     why = put(("metadata", "annotations"), names.REASON, _reason_text(reason), there=pod.has_annotations)
-    return [_patch([*labelled, why]), _patch(labelled), _patch(free)]
+    return [_patch([*labelled, why]), _patch(labelled), take_gate(pod)]
+
+
+def take_gate(pod: ObservedPod) -> Request:
+    """Our gate is taken away by its name, wherever it stands; the others stay, and nothing else is looked at.
+
+    (A Pod that has succeeded meanwhile is not scheduled any more, gate or none.)
+    """
+    gates = [{"name": names.SCHEDULING_GATE, "$patch": "delete"}]
+    body = {"metadata": {"uid": pod.uid}, "spec": {"schedulingGates": gates}}
+    return Request(body, client.STRATEGIC_MERGE_PATCH)
 
 
 def final_label(pod: ObservedPod, label: str, outcome: Outcome) -> list[Request]:

@@ -6,8 +6,9 @@ from typing import NamedTuple, Protocol
 
 from keeper.actions import ActionResult, Actions
 from keeper.cache.last_hit import Hits
-from keeper.capture import Capture
-from keeper.lookup import NOT_NOW, Lookup
+from keeper.cache.view import NOT_NOW
+from keeper.capture import Capture, Later
+from keeper.lookup import Lookup
 from keeper.reporter import Reporter
 from keeper.single_flight import Complete, Release, SingleFlight, Wait
 from keeper.state import (
@@ -24,6 +25,7 @@ from keeper.state import (
     Releasing,
     Running,
     Terminated,
+    Unlabelled,
 )
 from keeper.steppods import GatedStep, InjectedPod
 from kube.errors import ApiError
@@ -102,7 +104,7 @@ class Reconciler:
         """Do what the Pod's state asks for; None: it has another state by now."""
         pod, state = record.pod, record.state
         match state:
-            case Running() | Handled() | Gone():
+            case Running() | Handled() | Unlabelled() | Gone():
                 return Result()
             case Gated() | Answering() | Releasing() if pod.deleting:
                 return Result()
@@ -116,7 +118,9 @@ class Reconciler:
                 await self._actions.withdraw(answer.step, answer.result)
                 record.on_finished()
             case Capturing(step, end):
-                outcome = await self._capture.run(step, end)
+                outcome = await self._capture.run(step, end, record.phase_since)
+                if isinstance(outcome, Later):
+                    return Result(outcome.seconds)
                 if outcome.reason in NOT_NOW:
                     raise NotNowError(outcome)
                 stored = outcome.reason is Reason.STORED
@@ -131,7 +135,14 @@ class Reconciler:
         return None
 
     def give_up(self, record: Record, outcome: Outcome) -> None:
-        """What failed for long enough is not tried any more: the Pod is to run, or its outputs are lost."""
+        """What failed for long enough is not tried any more.
+
+        The Pod is to run, its outputs are lost, or its label stays what it is.
+        """
+        if isinstance(record.state, Labelling):
+            record.leave_unlabelled()
+            self._reporter.outcome(record.pod, Outcome(Reason.LABEL_REFUSED, outcome.detail))
+            return
         record.release(outcome)
         self._label(record, names.RESULT_SKIPPED, outcome)
 
@@ -165,7 +176,8 @@ class Reconciler:
                 record.on_finished()
             case result:
                 due = self._clock() + (PAUSE if step.needs_pause else 0.0)
-                record.on_posted(PostedAnswer(step, entry, text, result, due))
+                # The outputs, up to a megabyte, are where they were to get to.
+                record.on_posted(PostedAnswer(step, entry._replace(outputs=None), text, result, due))
 
     async def _complete(self, record: Record, step: GatedStep, answer: PostedAnswer) -> Result | None:
         """The result is posted: the Pod succeeds."""

@@ -6,7 +6,7 @@ from kubernetes_asyncio.client import ApiClient
 
 from kube import client
 from kube.errors import NotFound
-from kube.workqueue import RateLimiter
+from kube.rate_limiter import RateLimiter
 
 TIMEOUT = 5.0
 """Seconds for one request."""

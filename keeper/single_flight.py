@@ -13,7 +13,8 @@ thousand steps one after the other.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from keeper.expiring_set import ExpiringSet
@@ -29,7 +30,6 @@ STORED_GRACE = timedelta(seconds=2)
 ORDER_GRACE = timedelta(seconds=2)
 """How long the oldest of equal Pods has, once there is no runner, before a younger one becomes it: no Pod may
 depend on another's being reconciled."""
-_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Complete(NamedTuple):
@@ -58,6 +58,8 @@ class _Waiter:
     """A gated Pod."""
 
     pod: GatedStep
+    seen: datetime
+    """When this table first heard of it."""
     limit: datetime
     """The latest moment to wait for an equal step."""
     since: datetime | None = None
@@ -87,6 +89,25 @@ class _Flight:
     runners: set[str] = field(default_factory=set)
     free: datetime | None = None
     """Since when it is known that there is no runner."""
+    _by_age: list[tuple[datetime, str]] = field(default_factory=list)
+    """A heap of those that may run first, and of some that may not any more."""
+
+    def note(self, waiter: _Waiter) -> None:
+        """The Pod waits here, and may be one to run first from now on."""
+        if waiter.may_run_first:
+            heappush(self._by_age, waiter.order)
+        if len(self._by_age) > 2 * len(self.waiting) + 16:
+            self._by_age = [one.order for one in self.waiting.values() if one.may_run_first]
+            heapify(self._by_age)
+
+    def is_preceded(self, waiter: _Waiter) -> bool:
+        """Whether another gated Pod is to run rather than this one."""
+        while self._by_age:
+            first = self.waiting.get(self._by_age[0][1])
+            if first is not None and first.may_run_first:
+                return first is not waiter
+            heappop(self._by_age)
+        return False
 
     def in_order(self) -> tuple[str, ...]:
         return tuple(
@@ -131,7 +152,7 @@ class SingleFlight:
             return self.on_deleted(pod.uid, now)
         self._keys[pod.uid] = pod.key
         if pod.phase is Phase.GATED:
-            return self._put_waiting(pod)
+            return self._put_waiting(pod, now)
         self._remove_waiting(pod.key, pod.uid)
         if not pod.may_run_for_others or (pod.deleting and pod.phase is Phase.RUNNING):
             return self.on_failed(pod.uid, now)
@@ -191,7 +212,9 @@ class SingleFlight:
     def _decide(self, flight: _Flight, waiter: _Waiter, found: Hit | Miss | None, now: datetime) -> Decision:
         if found is None:
             return self._undecided(waiter, now)
-        waiter.since = None
+        if waiter.since is not None:
+            waiter.since = None
+            flight.note(waiter)
         if isinstance(found, Hit):
             waiter.answer_due = None
             return Complete(found.entry)
@@ -210,7 +233,7 @@ class SingleFlight:
         if (due := self._stored.until(key, now)) is not None:
             return self._wait(waiter, due, run, now)
         flight.free = flight.free or now
-        if self._is_preceded(flight, waiter) and now < flight.free + ORDER_GRACE:
+        if flight.is_preceded(waiter) and now < flight.free + ORDER_GRACE:
             return self._wait(waiter, flight.free + ORDER_GRACE, run, now)
         return run
 
@@ -220,14 +243,6 @@ class SingleFlight:
         if now >= until:
             return Release(Outcome(Reason.UNDECIDED, "its entry could not be looked up"))
         return Wait(until)
-
-    def _is_preceded(self, flight: _Flight, waiter: _Waiter) -> bool:
-        """Whether another gated Pod is to run rather than this one."""
-        return any(
-            other.may_run_first and (not waiter.may_run_first or other.order < waiter.order)
-            for other in flight.waiting.values()
-            if other is not waiter
-        )
 
     def _wait(self, waiter: _Waiter, until: datetime, run: Release, now: datetime) -> Release | Wait:
         """Wait for an equal step until then; `run` where too many do."""
@@ -242,18 +257,16 @@ class SingleFlight:
             self._waiters[namespace] += 1
         return Wait(until)
 
-    def _put_waiting(self, pod: GatedStep) -> Sequence[str]:
-        waiting = self._flights.setdefault(pod.key, _Flight()).waiting
-        waiter = waiting.setdefault(pod.uid, _Waiter(pod, self._limit(pod)))
-        waiter.pod, waiter.limit = pod, self._limit(pod)
+    def _put_waiting(self, pod: GatedStep, now: datetime) -> Sequence[str]:
+        flight = self._flights.setdefault(pod.key, _Flight())
+        waiter = flight.waiting.setdefault(pod.uid, _Waiter(pod, seen=now, limit=now))
+        waiter.pod, waiter.limit = pod, self._limit(pod, waiter.seen)
+        flight.note(waiter)
         return (pod.uid,)
 
-    def _limit(self, pod: GatedStep) -> datetime:
-        try:
-            longest = pod.created_at + self._timeout
-        except OverflowError:
-            longest = _NEVER
-        return min(longest, pod.until or longest)
+    def _limit(self, pod: GatedStep, seen: datetime) -> datetime:
+        """The API server's clock says when the Pod was made, and ours may be behind it."""
+        return min(pod.created_at, seen) + min(self._timeout, pod.until - pod.created_at)
 
     def _remove_waiting(self, key: Key, uid: str) -> None:
         flight = self._flights.get(key)
@@ -283,7 +296,10 @@ class SingleFlight:
 
     def _block(self, key: Key, now: datetime) -> Sequence[str]:
         """Let all who wait run, and who comes next as well."""
+        known = self._blocked.until(key, now) is not None
         self._blocked.add(key, now)
+        if known:
+            return ()  # whoever waits has been asked since, and nobody is told to wait while it is blocked
         flight = self._flights.get(key, _Flight())
         for waiter in flight.waiting.values():
             waiter.answer_due = None

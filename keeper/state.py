@@ -5,12 +5,16 @@ All of it can be read anew from the API server: it spares requests, and nothing 
     Gated ─► Answering ─► Handled            an entry is there: its outputs are posted, the Pod succeeds
       └──────────┴─► Releasing ─► Handled    the Pod is to run; that is final
     Running ─► Capturing ─► Labelling        the Pod ran: its outputs are stored, its label says how it ended
+                              └─► Unlabelled and its label is refused for ever
 
-A Pod that leaves `Answering` otherwise, let run or deleted by somebody, is `Orphaned` until that is gone.
+A Pod that leaves `Answering` otherwise, let run or deleted by somebody, is `Orphaned` until its answer is
+gone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from keeper import capture
@@ -19,9 +23,13 @@ from keeper.steppods import GatedStep, InvalidStep, ObservedPod, Phase
 from keeper.task_results import PostedResult
 from memoize import names
 from memoize.entry import Entry
-from memoize.keeper_status import Known
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
+
+MOST_RECORDS = 5000
+"""Steps that are remembered of one Namespace …"""
+MOST_BYTES = 16 << 20
+"""… and the bytes that they take, at a guess (ObservedPod.size)."""
 
 
 class PostedAnswer(NamedTuple):
@@ -30,6 +38,7 @@ class PostedAnswer(NamedTuple):
     step: GatedStep
     """The Pod as it was then."""
     entry: Entry
+    """Without its outputs."""
     text: str
     """The entry as it stands in the cache."""
     result: PostedResult
@@ -103,11 +112,18 @@ class Labelling:
 
 
 @dataclass(frozen=True, slots=True)
+class Unlabelled:
+    """It is over and handled, and its label was refused for so long that it is not tried any more."""
+
+    final: FinalLabel
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """It is deleted, or has a final label."""
 
 
-Left = Running | Capturing | Terminated | Labelling | Gone
+Left = Running | Capturing | Terminated | Labelling | Unlabelled | Gone
 """The Pod is not gated any more."""
 
 
@@ -122,6 +138,7 @@ class Orphaned:
 
 State = Gated | Answering | Releasing | Handled | Orphaned | Left
 
+_UNKNOWN = datetime.min.replace(tzinfo=UTC)
 _NOT_STORED = Outcome(Reason.MISS, "it was not to be stored")
 _GATED_AND_INJECTED = Outcome(Reason.IDENTITY_MISMATCH, "it is held, and its look-up is inside of it")
 
@@ -154,7 +171,7 @@ def after(before: State, shown: State) -> State:
     `shown` is what it would be for a keeper that has just been started, or Gone.
     """
     match before, shown:
-        case ((Labelling() | Orphaned(_, Labelling())), (Capturing() | Terminated())):
+        case ((Labelling() | Unlabelled() | Orphaned(_, Labelling())), (Capturing() | Terminated())):
             return before
         case Orphaned(answer) | Answering(_, answer) | Releasing(_, PostedAnswer() as answer), (
             Running() | Capturing() | Terminated() | Gone()
@@ -195,9 +212,21 @@ class Record:
     undecided: bool = False
     """Its entry could not be looked up the last time."""
     backoff: Backoff | None = None
+    tried: bool = False
+    """It had a turn since it came into its phase."""
+    phase_since: float = 0.0
+    """When it was first shown in its phase, by the keeper's clock."""
 
-    def on_shown(self, pod: ObservedPod, shown: State) -> None:
+    @property
+    def size(self) -> int:
+        """Bytes that are kept of the Pod, at a guess."""
+        valid = self.last_valid
+        return self.pod.size + (valid.size if valid is not None and valid is not self.pod else 0)
+
+    def on_shown(self, pod: ObservedPod, shown: State, clock: float) -> None:
         """The watch shows the Pod like this now."""
+        if pod.phase is not self.pod.phase:
+            self.tried, self.phase_since, self.backoff = False, clock, None
         self.pod, self.state = pod, after(self.state, shown)
         if isinstance(pod, GatedStep):
             self.last_valid = pod
@@ -213,7 +242,7 @@ class Record:
                 self.state = Answering(step, answer)
             case Releasing(reason):
                 self.state = Releasing(reason, answer)
-            case Running() | Capturing() | Terminated() | Labelling() | Gone():
+            case Running() | Capturing() | Terminated() | Labelling() | Unlabelled() | Gone():
                 self.state = Orphaned(answer, self.state)
 
     def release(self, reason: Outcome) -> None:
@@ -245,6 +274,11 @@ class Record:
                 return False
         return True
 
+    def leave_unlabelled(self) -> None:
+        """Its label cannot be written."""
+        if isinstance(self.state, Labelling):
+            self.state = Unlabelled(self.state.final)
+
 
 class Waiting(NamedTuple):
     """Gated Pods that look for their entry in the same way."""
@@ -256,7 +290,20 @@ class Waiting(NamedTuple):
 @dataclass(slots=True)
 class _Group:
     uids: dict[str, GatedStep] = field(default_factory=dict)
-    seen: tuple[Known, str] | None = None
+    seen: int | None = None
+    """A hash of the entry as the cache last held it."""
+
+
+@dataclass(slots=True)
+class _Usage:
+    """What the records of one Namespace come to."""
+
+    steps: int = 0
+    bytes: int = 0
+
+    def add(self, record: Record, sign: int = 1) -> None:
+        self.steps += sign * (record.last_valid is not None)
+        self.bytes += sign * record.size
 
 
 class Records:
@@ -264,25 +311,47 @@ class Records:
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
+        self._usage: defaultdict[str, _Usage] = defaultdict(_Usage)
         self._waiting: dict[tuple[str, str], dict[Waiting, _Group]] = {}
         self.gated = 0
         """How many Pods are gated."""
 
-    def __iter__(self) -> Iterator[Record]:
-        return iter(list(self._records.values()))
+    def in_order(self) -> list[Record]:
+        """All of them: gated ones before the others, and of each the oldest first."""
+
+        def order(record: Record) -> tuple[bool, datetime]:
+            pod = record.pod
+            created = pod.created_at if isinstance(pod, GatedStep) else _UNKNOWN
+            return pod.phase is not Phase.GATED, created
+
+        return sorted(self._records.values(), key=order)
+
+    def pods(self) -> Iterator[ObservedPod]:
+        """All Pods as they were last shown."""
+        return (record.pod for record in self._records.values())
 
     def get(self, uid: str) -> Record | None:
         """The Pod's record; None for one that was not seen, or is gone."""
         return self._records.get(uid)
 
-    def put(self, pod: ObservedPod, state: State, *, result_may_exist: bool) -> Record:
+    def has_room(self, pod: ObservedPod) -> bool:
+        """Whether the Pod's Namespace may have a record of all that the Pod shows."""
+        usage, known = self._usage.get(pod.namespace, _Usage()), self._records.get(pod.uid)
+        others = usage.bytes - (known.size if known is not None else 0)
+        is_new = known is None or known.last_valid is None
+        return others + pod.size <= MOST_BYTES and not (
+            is_new and isinstance(pod, GatedStep) and usage.steps >= MOST_RECORDS
+        )
+
+    def put(self, pod: ObservedPod, state: State, clock: float, *, result_may_exist: bool) -> Record:
         """Remember the Pod, which shows this state now. `result_may_exist` is for one that was not known."""
         record = self._records.get(pod.uid)
         if record is None:
-            record = self._records[pod.uid] = Record(pod, state, result_may_exist)
+            record = self._records[pod.uid] = Record(pod, state, result_may_exist, phase_since=clock)
         else:
-            self._ungroup(record.pod)
-        record.on_shown(pod, state)
+            self._remove(record)
+        record.on_shown(pod, state, clock)
+        self._usage[pod.namespace].add(record)
         if pod.phase is Phase.GATED:
             self.gated += 1
             if isinstance(pod, GatedStep):
@@ -293,9 +362,14 @@ class Records:
         """Forget the Pod, which is gone."""
         record = self._records.pop(uid, None)
         if record is not None:
-            self._ungroup(record.pod)
+            self._remove(record)
             record.on_gone()
         return record
+
+    @property
+    def caches(self) -> KeysView[tuple[str, str]]:
+        """Namespace and name of every cache that gated Pods look into, now and whenever it is asked."""
+        return self._waiting.keys()
 
     def groups(self, namespace: str, cache: str) -> Mapping[Waiting, _Group]:
         """The gated Pods that look into this cache."""
@@ -305,7 +379,11 @@ class Records:
         of_cache = self._waiting.setdefault((pod.namespace, pod.key.cache), {})
         return of_cache.setdefault(Waiting(pod.key.data_key, pod.step.max_age), _Group())
 
-    def _ungroup(self, pod: ObservedPod) -> None:
+    def _remove(self, record: Record) -> None:
+        pod, usage = record.pod, self._usage[record.pod.namespace]
+        usage.add(record, -1)
+        if not usage.steps and not usage.bytes:
+            del self._usage[pod.namespace]
         if pod.phase is not Phase.GATED:
             return
         self.gated -= 1

@@ -7,10 +7,11 @@ Pods can write what is read here: one that is not what it says becomes an Invali
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, NamedTuple
 
+from argo import names as argo
 from argo.steppod import NotAStep, Owner, StepPod
 from argo.version import GUARDS_DECLARED_OUTPUTS, Version
 from keeper import identity
@@ -29,8 +30,12 @@ _log = logging.getLogger(__name__)
 _NOT_FINAL = (names.RESULT_GATED, names.RESULT_MISS, names.RESULT_IN_POD)
 SELECTOR = f"{names.RESULT} in ({','.join(_NOT_FINAL)})"
 """The Pods that are reconciled. A final label is another one, so memory follows the live Pods."""
+_BYTES_OF_AN_OBJECT = 200
+"""What Python takes for a JSON object or list, its text aside: `{"name":"a"}` is 12 characters."""
 _TERMINAL = ("Succeeded", "Failed")
 _ANNOUNCED = "it was to run already"
+_SHOWN = 100
+"""Characters of what is wrong with a plan."""
 
 
 class Phase(Enum):
@@ -71,6 +76,8 @@ class ObservedPod:
     """Its step's node, "" where it names none."""
     label: str
     """The value of its label names.RESULT."""
+    size: int
+    """Bytes that are kept of it here, at a guess: the characters it was read from, and what objects take."""
     release_reason: Outcome | None
     """Set once a keeper decided to run the Pod, as its annotation says (its label, where there was no room
     for that). Final: it may be gated still, and is not to be answered."""
@@ -106,8 +113,8 @@ class GatedStep(ObservedPod):
     """The step's, which is always there."""
     plan: Plan
     key: Key
-    until: datetime | None
-    """The latest moment to wait for an equal step, None where the plan names none."""
+    until: datetime
+    """The latest moment to wait for an equal step, by its plan."""
     containers: tuple[tuple[str, str], ...]
     """Names and images of the regular ones."""
     needs_pause: bool
@@ -139,6 +146,36 @@ class GatedStep(ObservedPod):
         return names.RESULT_MISS if self.plan.capture else names.RESULT_SKIPPED
 
 
+def is_labelled(pod: Mapping[str, Any]) -> bool:
+    """Whether the Pod, of which the metadata are enough, is one that SELECTOR takes."""
+    return ((pod.get("metadata") or {}).get("labels") or {}).get(names.RESULT) in _NOT_FINAL
+
+
+def lost_its_label(pod: Mapping[str, Any]) -> bool:
+    """Whether the Pod is gated by us, and SELECTOR does not take it."""
+    gates = (pod.get("spec") or {}).get("schedulingGates") or ()
+    return not is_labelled(pod) and any(gate.get("name") == names.SCHEDULING_GATE for gate in gates)
+
+
+def without_step(pod: ObservedPod, outcome: Outcome) -> InvalidStep:
+    """As little of the Pod as lets it run and labels it: some hundred bytes. `outcome` says why no more."""
+    return InvalidStep(
+        uid=pod.uid,
+        namespace=pod.namespace,
+        name=pod.name,
+        version=pod.version,
+        phase=pod.phase,
+        deleting=pod.deleting,
+        gates=(names.SCHEDULING_GATE,) if names.SCHEDULING_GATE in pod.gates else (),
+        has_annotations=pod.has_annotations,
+        node_id=pod.node_id,
+        label=pod.label,
+        size=0,
+        release_reason=None,
+        outcome=outcome,
+    )
+
+
 def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None:
     """What the keeper has to know of a Pod as the API server gave it; None for one without our label."""
     metadata = pod.get("metadata") or {}
@@ -147,6 +184,7 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
     if label not in _NOT_FINAL:
         return None
     spec = pod.get("spec") or {}
+    annotations = metadata.get("annotations") or {}
     gates = tuple(str(gate.get("name", "")) for gate in spec.get("schedulingGates") or ())
     found: dict[str, Any] = {
         "uid": str(metadata.get("uid", "")),
@@ -156,10 +194,11 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
         "phase": _phase(pod, gates),
         "deleting": bool(metadata.get("deletionTimestamp")),
         "gates": gates,
-        "has_annotations": bool(metadata.get("annotations")),
+        "has_annotations": bool(annotations),
         "node_id": parsed.node_id if is_dns1123_subdomain(parsed.node_id) else "",
         "label": label,
-        "release_reason": _release_reason((metadata.get("annotations") or {}).get(names.REASON)),
+        "size": sum(map(len, gates)) + len(str(annotations.get(names.REASON, ""))),
+        "release_reason": _release_reason(annotations.get(names.REASON)),
     }
     if found["phase"] is Phase.GATED and label == names.RESULT_MISS:
         found["release_reason"] = found["release_reason"] or Outcome(Reason.UNDECIDED, _ANNOUNCED)
@@ -174,7 +213,34 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
         decided = Outcome(Reason.INTERNAL_ERROR, "it cannot be read")
     if isinstance(decided, Outcome):
         return InvalidStep(**found, outcome=decided)
+    assert isinstance(parsed, StepPod)
+    found["size"] += _size(parsed, decided["declared"])
     return GatedStep(**found, **decided)
+
+
+def _size(pod: StepPod, declared: Declared) -> int:
+    """What a GatedStep takes beside what any Pod does: annotations, template, the containers' names."""
+    containers = pod.layout.containers
+    return (
+        sum(len(f"{name}{text}") for name, text in pod.annotations.items())
+        + max((len(str(one.variables.get(argo.ENV_TEMPLATE, ""))) for one in containers), default=0)
+        + sum(len(f"{one.name}{one.container.get('image')}") for one in containers)
+        + _BYTES_OF_AN_OBJECT * _objects(declared.parameters, declared.artifacts, declared.archive)
+    )
+
+
+def _objects(*values: Any) -> int:
+    """How many objects and lists there are in some JSON."""
+    count, left = 0, list(values)
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            value = value.values()
+        elif not isinstance(value, list | tuple):
+            continue
+        count += 1
+        left.extend(value)
+    return count
 
 
 def _phase(pod: Mapping[str, Any], gates: tuple[str, ...]) -> Phase:
@@ -191,10 +257,11 @@ def _decided(pod: StepPod | NotAStep) -> dict[str, Any] | Outcome:
         return Outcome(Reason.IDENTITY_MISMATCH, wrong)
     try:
         plan = Plan.from_json(str(pod.annotations.get(names.PLAN, "")))
-        until = _time(plan.until) if plan.until else None
         created_at = _time(str(pod.pod["metadata"].get("creationTimestamp", "")))
-    except (ValueError, RecursionError):
-        return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN} is not a plan")
+        until = created_at + timedelta(seconds=plan.wait_seconds)
+    except (ValueError, RecursionError, OverflowError) as error:
+        # Of a version that is not read, too: admission of another release wrote it, and the Pod is let run.
+        return Outcome(Reason.INVALID_ANNOTATIONS, f"{names.PLAN}: {str(error)[:_SHOWN]}")
     step = step_of(pod, gc=plan.gc)
     if isinstance(step, Outcome):
         return step

@@ -13,28 +13,54 @@ V = TypeVar("V")
 class TtlCache(Generic[K, V]):
     """Values by key, each for some seconds, `most` at once: the one put longest ago goes first.
 
-    `clock` counts seconds.
+    With a `group`, such as a key's Namespace, it goes from the largest group, and one group has `most_of_one`
+    at once: a flood of keys pushes out its own. `clock` counts seconds.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._clock = most, clock
-        self._values: OrderedDict[K, tuple[float, V]] = OrderedDict()
+    def __init__(
+        self,
+        most: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        group: Callable[[K], Hashable] = lambda key: None,
+        most_of_one: int | None = None,
+    ) -> None:
+        self._most, self._clock, self._group = most, clock, group
+        self._most_of_one = most if most_of_one is None else most_of_one
+        self._groups: dict[Hashable, OrderedDict[K, tuple[float, V]]] = {}
+        self._count = 0
 
     def put(self, key: K, value: V, seconds: float) -> None:
         """Remember the value for so long, instead of an earlier one."""
-        self._values[key] = (self._clock() + seconds, value)
-        self._values.move_to_end(key)
-        if len(self._values) > self._most:
-            self._values.popitem(last=False)
+        group = self._group(key)
+        values = self._groups.setdefault(group, OrderedDict())
+        self._count += key not in values
+        values[key] = (self._clock() + seconds, value)
+        values.move_to_end(key)
+        if len(values) > self._most_of_one:
+            self._forget_oldest(group)
+        elif self._count > self._most:
+            self._forget_oldest(max(self._groups, key=lambda one: len(self._groups[one])))
 
     def get(self, key: K) -> V | None:
         """The value; None where there is none, or its time is over."""
-        found = self._values.get(key)
+        values = self._groups.get(self._group(key))
+        found = values.get(key) if values else None
         return found[1] if found is not None and self._clock() < found[0] else None
+
+    def _forget_oldest(self, group: Hashable) -> None:
+        values = self._groups[group]
+        values.popitem(last=False)
+        self._count -= 1
+        if not values:
+            del self._groups[group]
 
 
 class CachedReads(Generic[K, V]):
-    """What was read by key: served for `seconds(value)`, 0 for not at all; one read at a time for each."""
+    """What was read by key: served for `seconds(value)`, 0 for not at all; one read at a time for each.
+
+    `most`, `group` and `most_of_one` are those of the TtlCache that holds the values.
+    """
 
     def __init__(
         self,
@@ -42,9 +68,11 @@ class CachedReads(Generic[K, V]):
         *,
         most: int = 1000,
         clock: Callable[[], float] = time.monotonic,
+        group: Callable[[K], Hashable] = lambda key: None,
+        most_of_one: int | None = None,
     ) -> None:
         self._seconds = seconds
-        self._values: TtlCache[K, tuple[V]] = TtlCache(most, clock)
+        self._values: TtlCache[K, tuple[V]] = TtlCache(most, clock, group=group, most_of_one=most_of_one)
         self._reads: dict[K, asyncio.Task[V]] = {}
 
     def is_near(self, key: K) -> bool:

@@ -7,8 +7,11 @@ its models are left out, since they know neither Argo's kinds nor an object's me
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +19,39 @@ import aiohttp
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 
-from kube import errors
-from kube.errors import Unavailable, Unreadable
+from kube import cost, errors
+from kube.errors import TooLarge, Unavailable, Unreadable
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
+"""Of Kubernetes' own kinds alone: lists are merged by the names of their elements."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-"""Accept header that spares us the rest of an object: a Workflow may well weigh a megabyte."""
+"""Accept header that spares us the rest of an object: a Workflow may well weigh a megabyte …"""
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""… and the one for a list, which is not acceptable as the other (asPartialObjectMetadata in
+k8s.io/apiserver, endpoints/handlers/response.go)."""
+MOST_BYTES = 16 << 20
+"""Of one object as JSON, or one event of a watch. etcd takes 1.5 MiB of an object, a control character of
+which is six bytes here: nobody's object comes to this, and what does is not read on."""
 OPEN_SECONDS = 10.0
 """Until the API server begins to answer a watch."""
+_IDENTITY = re.compile(
+    rb'{"type":"([A-Z]+)","object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{'
+    rb'"name":"([a-z0-9.-]+)",(?:"generateName":"[a-z0-9.-]*",)?"namespace":"([a-z0-9-]+)",'
+    rb'"uid":"[a-z0-9-]+","resourceVersion":"([a-z0-9]+)"[,}]'
+)
+"""How an event of METADATA_ONLY begins, as the API server writes it: an object's fields in the order of their
+Go type (ObjectMeta in k8s.io/apimachinery)."""
 
 Json = dict[str, Any]
 
 
-async def connect() -> ApiClient:
+async def connect(user_agent: str = "stepmemo-webhook") -> ApiClient:
     """A client by kubectl's rules: $KUBECONFIG or ~/.kube/config, else the Pod's service account.
 
+    The API server takes `user_agent` for the field manager of what is written.
     Unavailable where there is neither, or it cannot be read. The caller closes it.
     """
     configuration = Configuration()
@@ -47,7 +66,7 @@ async def connect() -> ApiClient:
     # whoever sends many requests bounds them himself.
     configuration.connection_pool_maxsize = 0
     api = ApiClient(configuration)
-    api.user_agent = "stepmemo-webhook"
+    api.user_agent = user_agent
     return api
 
 
@@ -69,20 +88,56 @@ async def request(
 ) -> Json:
     """The JSON object that the API server answers with; an ApiError for anything but that within `seconds`.
 
-    `path` is taken as it is: whoever puts a name into it that somebody else wrote has quoted it.
+    `path` is taken as it is: whoever puts a name into it that somebody else wrote has quoted it. The request
+    and the bytes of its answer are charged to whoever works here (kube.cost).
     """
+    cost.charge(requests=1)
     with _as_api_errors():
         limits = aiohttp.ClientTimeout(total=seconds)
         response = await _begin(api, method, path, limits, query, body, accept, content_type)
-        text = await response.read()
+        text = await _received(response, MOST_BYTES)
+    cost.charge(bytes=len(text))
     return parsed(text)
 
 
-async def read(api: ApiClient, path: str, *, seconds: float, query: Sequence[tuple[str, str]]) -> bytes:
-    """The text that a GET is answered with; an ApiError for anything but a 2xx within `seconds`."""
+async def read(
+    api: ApiClient,
+    path: str,
+    *,
+    seconds: float,
+    query: Sequence[tuple[str, str]] = (),
+    accept: str = JSON,
+    most_bytes: int = MOST_BYTES,
+) -> bytes:
+    """The text that a GET is answered with; an ApiError for anything but a 2xx within `seconds`.
+
+    TooLarge for more than `most_bytes`, of which no more are received. Charged as `request` is.
+    """
+    cost.charge(requests=1)
     with _as_api_errors():
-        response = await _begin(api, "GET", path, aiohttp.ClientTimeout(total=seconds), query)
-        return await response.read()
+        limits = aiohttp.ClientTimeout(total=seconds)
+        response = await _begin(api, "GET", path, limits, query, accept=accept)
+        text = await _received(response, most_bytes)
+    cost.charge(bytes=len(text))
+    return text
+
+
+async def date(api: ApiClient, *, seconds: float) -> datetime:
+    """The API server's clock: the Date of its answer, whatever that is; an ApiError for none in `seconds`."""
+    with _as_api_errors():
+        response = await api.call_api(
+            "/version",
+            "GET",
+            auth_settings=["BearerToken"],
+            _preload_content=False,
+            _request_timeout=aiohttp.ClientTimeout(total=seconds),
+        )
+        await response.read()
+    try:
+        found = parsedate_to_datetime(response.headers["Date"])
+        return found.replace(tzinfo=UTC)  # always GMT (RFC 9110, section 5.6.7)
+    except (KeyError, ValueError):
+        raise Unreadable("the answer has no Date") from None
 
 
 def parsed(text: bytes) -> Json:
@@ -96,34 +151,79 @@ def parsed(text: bytes) -> Json:
     return found
 
 
+def identified(text: bytes) -> Json:
+    """An event of METADATA_ONLY, as `parsed` has it; of its metadata maybe no more than what object it is of.
+
+    That is its name, namespace and resourceVersion. The managed fields of a ConfigMap of many entries weigh
+    more than the entries, and whoever may patch one byte of it makes all of them be sent.
+    """
+    found = _IDENTITY.match(text)
+    if found is None:
+        return parsed(text)
+    type_, name, namespace, version = (part.decode() for part in found.groups())
+    return {
+        "type": type_,
+        "object": {"metadata": {"name": name, "namespace": namespace, "resourceVersion": version}},
+    }
+
+
 @asynccontextmanager
 async def watch(
-    api: ApiClient, path: str, query: Sequence[tuple[str, str]], *, silence: float
+    api: ApiClient,
+    path: str,
+    query: Sequence[tuple[str, str]],
+    *,
+    silence: float,
+    accept: str = JSON,
+    parse: Callable[[bytes], Json] = parsed,
 ) -> AsyncIterator[AsyncIterator[tuple[str, Json]]]:
     """Open a watch: its events, each as its type and its object, until the API server ends it.
 
-    An ApiError where it is refused, tells an error, breaks, or says nothing for `silence` seconds.
+    `parse` reads an event, as `parsed` does. An ApiError where the watch is refused, tells an error, breaks,
+    or says nothing for `silence` seconds; TooLarge for an event of more than MOST_BYTES.
     """
     with _as_api_errors():
         async with asyncio.timeout(OPEN_SECONDS):
             limits = aiohttp.ClientTimeout(sock_read=silence)
-            response = await _begin(api, "GET", path, limits, [("watch", "true"), *query])
+            response = await _begin(api, "GET", path, limits, [("watch", "true"), *query], accept=accept)
     try:
-        async with aclosing(_events(response)) as events:
+        async with aclosing(_events(response, parse)) as events:
             yield events
     finally:
-        # Not closed but cut off: TLS's goodbye would wait for a server that goes on sending.
-        if response.connection and response.connection.transport:
-            response.connection.transport.abort()
-        response.close()
+        _cut_off(response)
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[tuple[str, Json], None]:
+async def _received(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    """The rest of an answer; TooLarge as soon as it is more than that."""
+    chunks, size = list[bytes](), 0
+    with ExitStack() as unread:
+        # At a time-out or a cancellation: else the connection stays until it is collected.
+        unread.callback(response.close)
+        async for chunk in response.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > most_bytes:
+                _cut_off(response)
+                raise TooLarge(f"an answer of more than {most_bytes} bytes")
+        unread.pop_all()
+    return b"".join(chunks)
+
+
+def _cut_off(response: aiohttp.ClientResponse) -> None:
+    """End an answer that is not wanted on: TLS's goodbye would wait for a server that goes on sending."""
+    if response.connection and response.connection.transport:
+        response.connection.transport.abort()
+    response.close()
+
+
+async def _events(
+    response: aiohttp.ClientResponse, parse: Callable[[bytes], Json]
+) -> AsyncGenerator[tuple[str, Json], None]:
     lines = Lines()
     with _as_api_errors():
         async for chunk in response.content.iter_any():
             for line in lines.fed(chunk):
-                event = parsed(line)
+                event = parse(line)
                 obj = event.get("object")
                 if not isinstance(obj, dict):
                     raise Unreadable("an event of the watch holds no object")
@@ -134,19 +234,27 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[tuple[str,
 
 
 class Lines:
-    """Lines of any length out of chunks of any length; aiohttp's own reader has a limit."""
+    """Lines of up to `most_bytes` out of chunks of any length; aiohttp's own reader has a lower limit."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._begun: list[bytes] = []
+        self._size = 0
 
     def fed(self, chunk: bytes) -> list[bytes]:
-        """The lines that the chunk completes, without their ends; empty ones are left out."""
+        """The lines that the chunk completes, without their ends; empty ones are left out.
+
+        TooLarge where a line is longer.
+        """
         first, *others = chunk.split(b"\n")
         self._begun.append(first)
+        self._size += len(first)
+        if self._size > self._most_bytes:
+            raise TooLarge(f"an event of more than {self._most_bytes} bytes")
         if not others:
             return []
         lines = [b"".join(self._begun), *others[:-1]]
-        self._begun = [others[-1]]
+        self._begun, self._size = [others[-1]], len(others[-1])
         return [line for line in lines if line]
 
 
@@ -165,7 +273,9 @@ async def _begin(
         path,
         method,
         query_params=list(query),
-        header_params={"Accept": accept, "Content-Type": content_type},
+        # Not compressed: a bound counts bytes as they are in memory, and on the way between a cluster's own
+        # nodes they cost less than gzip does at both ends (client-go's DisableCompression).
+        header_params={"Accept": accept, "Accept-Encoding": "identity", "Content-Type": content_type},
         body=body,
         auth_settings=["BearerToken"],
         _preload_content=False,
@@ -173,7 +283,7 @@ async def _begin(
     )
     if 200 <= response.status < 300:
         return response
-    text = await response.read()
+    text = await _received(response, MOST_BYTES)
     try:
         answer = parsed(text)
     except Unreadable:

@@ -61,6 +61,10 @@ class Unreadable(ApiError):
     """An answer that is no JSON object, or one that is nested too deep to be read."""
 
 
+class TooLarge(Unreadable):
+    """An answer, or an event of a watch, of more bytes than are read."""
+
+
 TEMPORARY = (TooManyRequests, Unavailable, Unreadable)
 """After these the same request may be taken later, without that anything else changes."""
 

@@ -24,10 +24,11 @@ from kube.errors import ApiError, Conflict, NotFound, Unreadable
 
 _log = logging.getLogger(__name__)
 
-DURATION = 15.0
-"""Seconds that a holder who is not heard of keeps the Lease."""
-RENEW = 2.0
-"""Seconds between two looks at it."""
+DURATION = 6.0
+"""Seconds that a holder who is not heard of keeps the Lease. It guards nothing, so that a short time costs no
+more than requests."""
+RENEW = 1.0
+"""Seconds between two looks at it, or renewals of it."""
 _ACTING = 2 / 3
 """Share of the duration for which the holder trusts its last renewal: it ends before others may take over."""
 _API_VERSION = "coordination.k8s.io/v1"
@@ -38,6 +39,9 @@ class Lease:
 
     A holder who may not lead any more lets it run out: others get their chance, and if it is well
     again before anybody took over, nothing has changed.
+
+    `annotation` is the name of an annotation in which the holder says something of itself: every renewal
+    writes what `says` returns, and whoever gives the Lease up takes it away in the same request.
     """
 
     def __init__(
@@ -48,20 +52,21 @@ class Lease:
         identity: str,
         *,
         may_lead: Callable[[], bool] = lambda: True,
+        annotation: str = "",
+        says: Callable[[], str] = str,
         duration: float = DURATION,
         renew: float = RENEW,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api, self._namespace, self._name, self._identity = api, namespace, name, identity
-        self._may_lead, self._duration, self._renew, self._clock = may_lead, duration, renew, clock
+        self._may_lead, self._annotation, self._says = may_lead, annotation, says
+        self._duration, self._renew, self._clock = duration, renew, clock
         self._list = f"/apis/{_API_VERSION}/namespaces/{quote(namespace, safe='')}/leases"
         self._self = f"{self._list}/{quote(name, safe='')}"
         self._seen: dict[str, Any] = {}
         self._changed = clock()
         self._renewed: float | None = None
         self._checked = asyncio.Event()
-        self.last_contact = float("-inf")
-        """`clock()` of the last word on the Lease from the API server."""
 
     @property
     def is_leader(self) -> bool:
@@ -69,11 +74,9 @@ class Lease:
         return self._renewed is not None and self._clock() < self._renewed + _ACTING * self._duration
 
     @property
-    def has_leader(self) -> bool:
-        """Whether somebody acts: a holder was seen, who has renewed the Lease within its duration."""
-        if self._clock() >= self.last_contact + self._duration:
-            return False
-        return self.is_leader or bool(_holder(self._seen) and not self._over())
+    def is_held_by_another(self) -> bool:
+        """Whether somebody else holds it, and was heard of within its duration."""
+        return _holder(self._seen) not in ("", self._identity) and not self._over()
 
     def check_now(self) -> None:
         """Look at the Lease now, since what `may_lead` says may have changed."""
@@ -93,6 +96,8 @@ class Lease:
 
     async def _turn(self) -> None:
         try:
+            if self.is_leader and self._may_lead() and await self._is_renewed():
+                return
             await self._look()
             if self._may_lead() and (_holder(self._seen) in ("", self._identity) or self._over()):
                 await self._take()
@@ -100,6 +105,14 @@ class Lease:
             self._renewed = None  # somebody else wrote: the next look tells who
         except ApiError as error:
             _log.warning("cannot renew the Lease", extra=self._fields(error=str(error)))
+
+    async def _is_renewed(self) -> bool:
+        """Renew it as it was last seen, without a look; False where it is not as it was."""
+        try:
+            await self._take()
+        except (Conflict, NotFound):
+            return False
+        return True
 
     async def _look(self) -> None:
         """Learn who holds it. Its age is measured here, from the last change seen: clocks may differ."""
@@ -153,12 +166,16 @@ class Lease:
             "leaseTransitions": int(before.get("leaseTransitions") or 0) + bool(changes and holder),
         }
         metadata = self._seen.get("metadata") or {"name": self._name, "namespace": self._namespace}
+        annotations = dict(metadata.get("annotations") or {})
+        annotations.pop(self._annotation, None)
+        if self._annotation and holder:
+            annotations[self._annotation] = self._says()
+        metadata = {**metadata, "annotations": annotations}
         return {"apiVersion": _API_VERSION, "kind": "Lease", "metadata": metadata, "spec": spec}
 
     def _saw(self, lease: dict[str, Any]) -> None:
-        self.last_contact = self._clock()
         if lease != self._seen:
-            self._seen, self._changed = lease, self.last_contact
+            self._seen, self._changed = lease, self._clock()
 
     def _over(self) -> bool:
         return self._clock() >= self._changed + self._duration

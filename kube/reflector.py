@@ -17,20 +17,14 @@ from kube import client
 from kube.backoff import Backoff
 from kube.client import Json
 from kube.errors import ApiError, TooManyRequests, Unavailable
+from kube.pages import pages
 
 _log = logging.getLogger(__name__)
 
-LIST_SECONDS = 30.0
-"""For one page."""
-PAGE_BYTES = 1 << 20
-"""Of a page of the list, or one object: so much is in memory at once, and parsed in one go. The API limits a
-page by a number of objects, so that the next one's is guessed by the last one's bytes."""
-_FIRST_PAGE = 2
-"""Objects; each page asks for twice as many as the one before, at most."""
 WATCH_IDLE_TIMEOUT = 150.0
-"""Seconds without a word after which a connection is taken for dead: so late is one noticed that ends without
-a word. A watch with nothing to tell gets its first bookmark after two minutes (seen on Kubernetes 1.35), then
-one about every minute."""
+"""Seconds without an event after which a connection is taken for dead: the news of its end may have got lost.
+A watch of what does not change gets its first bookmark after two minutes (seen on Kubernetes 1.35), then one
+about every minute."""
 _SHORTEST = 0.5
 """Seconds of a watch without an event; a shorter one is not asked for again at once."""
 _LONGEST_PAUSE = 32
@@ -66,7 +60,8 @@ class Reflector:
     `in_sync`: a whole list was handled, and the watch after it is open (or has ended as agreed a moment ago,
     and is being resumed). `heard`: `clock()` when the API server last said something. `on_synced` is called
     each time that `in_sync` becomes true. `page` is the most objects in a page of the list, `pause` the
-    seconds before the second attempt.
+    seconds before the second attempt. With `identity_only` the handler gets name, namespace and
+    resourceVersion of each object, and nothing else that it could go by.
     """
 
     def __init__(
@@ -77,6 +72,8 @@ class Reflector:
         *,
         name: str,
         selector: str = "",
+        identity_only: bool = False,
+        fields: str = "",
         page: int = 500,
         clock: Callable[[], float] = time.monotonic,
         pause: float = 1.0,
@@ -86,6 +83,8 @@ class Reflector:
     ) -> None:
         self._api, self._path, self._handler, self._name = api, path, handler, name
         self._selected = [("labelSelector", selector)] if selector else []
+        self._identity_only = identity_only
+        self._selected += [("fieldSelector", fields)] if fields else []
         self._page, self._clock = page, clock
         self._backoff = Backoff(pause, pause * _LONGEST_PAUSE)
         self._watch_seconds, self._silence, self._on_synced = watch_seconds, silence, on_synced
@@ -93,6 +92,8 @@ class Reflector:
         """Where the watch goes on; empty where a list has to come first."""
         self.in_sync = False
         self.heard = -math.inf
+        self.trouble: ApiError | None = None
+        """What the last attempt failed with; None once a watch is open."""
 
     async def run(self) -> None:
         """Follow the collection for ever; every error is said in the log and tried again."""
@@ -112,7 +113,7 @@ class Reflector:
         except ApiError as error:
             if not (isinstance(error, TooManyRequests | Unavailable) and error.status in _RESUMED):
                 self._version = ""
-            wish = min(error.retry_after, _LONGEST_WISH)
+            self.trouble, wish = error, min(error.retry_after, _LONGEST_WISH)
             _log.warning("cannot watch %s", self._name, extra={"fields": {"error": str(error)}})
         except Exception:
             self._version = ""
@@ -122,22 +123,20 @@ class Reflector:
 
     async def _list(self) -> None:
         self._handler.begin()
-        limit, going_on = _FIRST_PAGE, list[tuple[str, str]]()
-        while True:
-            limit = min(limit, self._page)
-            query = [*self._selected, ("limit", str(limit)), *going_on]
-            text = await client.read(self._api, self._path, seconds=LIST_SECONDS, query=query)
-            page = client.parsed(text)
+        async for page in pages(
+            self._api,
+            self._path,
+            self._selected,
+            name=self._name,
+            most=self._page,
+            metadata_only=self._identity_only,
+        ):
             self.heard = self._clock()
             items = page.get("items") or []
-            limit = max(1, min(2 * limit, PAGE_BYTES * len(items) // len(text)))
             items.reverse()
             while items:
                 self._handler.listed(items.pop())
                 await asyncio.sleep(0)  # a page of large objects must not hold everybody else up
-            if not (token := page["metadata"].get("continue")):
-                break
-            going_on = [("continue", token)]
         self._handler.end()
         self._version = page["metadata"]["resourceVersion"]
 
@@ -149,8 +148,14 @@ class Reflector:
             ("resourceVersion", self._version),
             ("timeoutSeconds", str(self._watch_seconds)),
         ]
-        async with client.watch(self._api, self._path, query, silence=self._silence) as events:
+        accept, parse = client.JSON, client.parsed
+        if self._identity_only:
+            accept, parse = client.METADATA_ONLY, client.identified
+        async with client.watch(
+            self._api, self._path, query, silence=self._silence, accept=accept, parse=parse
+        ) as events:
             opened = self.heard = self._clock()
+            self.trouble = None
             if not self.in_sync:
                 self.in_sync = True
                 self._on_synced()

@@ -10,6 +10,23 @@ from memoize.reasons import Reason
 
 _REASONS = {Reason.HIT: "MemoizationHit", Reason.STORED: "MemoizationStored"}
 _SKIPPED = "MemoizationSkipped"
+TOLD = frozenset(
+    {
+        Reason.UNRESOLVED_TAG,
+        Reason.INVALID_ANNOTATIONS,
+        Reason.MODE_UNKNOWN,
+        Reason.UNSUPPORTED_TEMPLATE,
+        Reason.OWNED_BY_WORKFLOW,
+        Reason.NAME_CLASH,
+        Reason.NO_ROOM,
+        Reason.CANNOT_WRAP_COMMAND,
+        Reason.IMAGE_BROKEN,
+        Reason.KEEPER_UNAVAILABLE,
+        Reason.NAMESPACE_NOT_KEPT,
+        Reason.API_UNAVAILABLE,
+    }
+)
+"""Reasons at admission to leave an opted-in step alone that its author did not ask for."""
 UNTOLD = frozenset(
     {
         Reason.MISS,
@@ -19,10 +36,11 @@ UNTOLD = frozenset(
         Reason.SHARED_RUN_TIMEOUT,
         Reason.STEP_FAILED,
         Reason.API_UNAVAILABLE,
+        Reason.LABEL_REFUSED,
     }
 )
-"""Outcomes of a step that get no Event: it runs as it would have, or its own end says it; or the server that
-would take the Event is away."""
+"""Outcomes of a step that get no Event: it runs as it would have, its own end says it, or an Event before; or
+the server that would take the Event is away."""
 _LONGEST_MESSAGE = 1024
 """Characters; Kubernetes refuses an Event with a longer one."""
 

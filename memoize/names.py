@@ -27,7 +27,7 @@ MAX_AGE = f"{DOMAIN}/max-age"
 
 MODE = f"{DOMAIN}/mode"
 """`use`, `refresh`, `readonly` or `off`: annotation or label of a Workflow, annotation of a template.
-The run's word beats the template's."""
+The Workflow's value beats the template's."""
 
 SINGLE_FLIGHT = f"{DOMAIN}/single-flight"
 """`"false"` on a template: its steps do not wait for an equal step that runs already."""
@@ -74,6 +74,8 @@ RESULT_SKIPPED = "skipped"
 
 KEY_DIGEST = f"{DOMAIN}/key-digest"
 """Pod annotation in the place of KEY, where the Pod has no room for that: the data key that it has."""
+KEEPER_STATUS = f"{DOMAIN}/keeper-status"
+"""On the keeper's Lease: see keeper_status.py."""
 PLAN = f"{DOMAIN}/plan"
 """Pod annotation: what admission decided, for the keeper. JSON of memoize.plan.Plan."""
 REASON = f"{DOMAIN}/reason"
@@ -81,7 +83,7 @@ REASON = f"{DOMAIN}/reason"
 LONGEST_REASON = 1024
 """Bytes of that annotation at most: whoever writes one keeps to it, and admission leaves room for it."""
 SCHEDULING_GATE = f"{DOMAIN}/gated"
-"""Scheduling gate of a held Pod."""
+"""Scheduling gate of a gated Pod: only the keeper, or `stepmemo release`, takes it away."""
 
 # --- Containers, volumes and paths inside a step Pod -------------------------------------------------
 
@@ -94,6 +96,10 @@ CONTAINERS = (CHECK_CONTAINER, CAPTURE_CONTAINER)
 VOLUME = "stepmemo"
 """emptyDir shared by the Pod's containers, mounted at SHARED_DIR."""
 SHARED_DIR = "/stepmemo"
+BIN_VOLUME = "stepmemo-bin"
+"""emptyDir that holds the entrypoint, mounted at BIN_DIR: read-only but in CHECK_CONTAINER, so that nothing a
+template runs can put another program where Argo's own containers start."""
+BIN_DIR = "/stepmemo-bin"
 IMAGE_VOLUME = "stepmemo-image"
 """Our image as a volume, mounted read-only at IMAGE_DIR in the containers that Argo manages."""
 IMAGE_DIR = "/stepmemo-image"
@@ -103,11 +109,13 @@ TOKEN_DIR = "/var/run/secrets/stepmemo"
 """Mount of TOKEN_VOLUME; its file is `token`."""
 TOKEN_AUDIENCE = "stepmemo"
 """Whom that token is for: no API server takes it, and our service takes no other."""
+VOLUMES = (VOLUME, BIN_VOLUME, IMAGE_VOLUME, TOKEN_VOLUME)
+"""Every volume of ours."""
 TERMINATION_LOG = "/dev/termination-log"
 """Where the kubelet looks for a container's last word."""
 
 ENTRYPOINT_FILE = "entrypoint"
-ENTRYPOINT = f"{SHARED_DIR}/{ENTRYPOINT_FILE}"
+ENTRYPOINT = f"{BIN_DIR}/{ENTRYPOINT_FILE}"
 """The static binary, once `stepmemo-check` has put it there."""
 IMAGE_ENTRYPOINT = "/opt/stepmemo/entrypoint"
 """The static binary inside our image."""
@@ -155,6 +163,8 @@ ENV_TIMEOUT_MS = "STEPMEMO_TIMEOUT_MS"
 """Set by the entrypoint for the process it runs: milliseconds until that process is killed."""
 ENV_SHARED_DIR = "STEPMEMO_SHARED_DIR"
 """Stands in for SHARED_DIR where containers have no mount namespace of their own (the devcluster)."""
+ENV_BIN_DIR = "STEPMEMO_BIN_DIR"
+"""Likewise for BIN_DIR."""
 ENV_ARGO_DIR = "STEPMEMO_ARGO_DIR"
 """Likewise for argo.DIR."""
 ENV_ARGO_CONFIG_DIR = "STEPMEMO_ARGO_CONFIG_DIR"

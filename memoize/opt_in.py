@@ -1,7 +1,7 @@
-"""The words `stepmemo.dev/memoize` and `stepmemo.dev/mode`, wherever a person may write them.
+"""`stepmemo.dev/memoize` and `stepmemo.dev/mode`, wherever a person may write them.
 
-For one template the nearest word counts: its own annotation, then its holder's annotation or label, then the
-Namespace's label. Writing `stepmemo.dev/key` oneself is an opt-in where no word stands anywhere.
+For one template the nearest value counts: its own annotation, then its holder's annotation or label, then the
+Namespace's label. Writing `stepmemo.dev/key` oneself is an opt-in where none stands anywhere.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,10 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from argo import tags
-from argo.fields import FieldError, Kind
+from argo.fields import FieldError, Kind, Misspelt, misspelt
 from argo.shape import mapping
 from memoize import names
-from memoize.spec import did_you_mean
 
 _MEMOIZE = {"true": True, "false": False}
 _VALIDATE = ("enforce", "warn", "off")
@@ -50,7 +49,7 @@ _CHOICES = (
 def of_template(annotations: Mapping[str, Any]) -> bool | None:
     """The word in a template's annotations.
 
-    One with tags counts as true: what it turns into stands on the Pod, and is judged there.
+    One with tags counts as true: what it turns into stands on the Pod, and is read there.
     """
     word = annotations.get(names.MEMOIZE)
     if isinstance(word, str) and tags.has_tags(word):
@@ -106,6 +105,6 @@ def errors(annotations: Mapping[str, Any], path: str, *, may_hold_tags: bool) ->
             yield FieldError(f"{path}[{name}]", Kind.TYPE_INVALID, f"{detail}, in quotes", word)
 
 
-def meant(name: str) -> str:
+def meant(name: str) -> Misspelt:
     """What an unknown name of our domain may have been meant for."""
-    return did_you_mean(name, BY_A_PERSON)
+    return misspelt(name, BY_A_PERSON)

@@ -59,6 +59,10 @@ class Reason(StrEnum):
     """Neither check nor capture can be put into this Pod without changing what it does."""
     IMAGE_BROKEN = "ImageBroken"
     """Our image could not be started in other Pods, so nothing is injected until it can."""
+    KEEPER_UNAVAILABLE = "KeeperUnavailable"
+    """No keeper acts, and only an answer from one would have helped this Pod."""
+    NAMESPACE_NOT_KEPT = "NamespaceNotKept"
+    """The keeper's `--namespaces` names other Namespaces."""
 
     # Steps: the look-up, at the keeper or inside the Pod
     HIT = "Hit"
@@ -83,12 +87,14 @@ class Reason(StrEnum):
     """The Pod is not the step that its metadata say; nothing was posted for it."""
     RELEASED = "Released"
     """Somebody released the Pod by hand; the step runs."""
+    RECORDS_FULL = "RecordsFull"
+    """The Namespace has more step Pods than the keeper remembers of one; the step runs, and is not stored."""
 
     # Steps: storing the outputs
     STORED = "Stored"
     """The outputs were stored."""
     STEP_FAILED = "StepFailed"
-    """A main container or a sidecar of the template did not end with 0, or the step was told to stop."""
+    """A main container or a sidecar of the template did not end with 0, or the step was asked to stop."""
     OUTPUTS_FAILED = "OutputsFailed"
     """Argo's `wait` or `supervisor` did not end with 0, or its end could not be known."""
     OUTPUTS_INCOMPLETE = "OutputsIncomplete"
@@ -103,12 +109,18 @@ class Reason(StrEnum):
     """Others kept changing the ConfigMap until our time was up."""
 
     # Anywhere
+    BEYOND_BUDGET = "BeyondBudget"
+    """The object has more in it than is looked at, or took too long; it is admitted as it is."""
+    OVERLOADED = "Overloaded"
+    """Too many large reviews at once; the object is admitted without having been looked at."""
     FORBIDDEN = "Forbidden"
     """A right is missing: the step's service account's, or the server's."""
+    LABEL_REFUSED = "LabelRefused"
+    """The final label of a Pod that is over was refused until our time was up; it is not tried any more."""
     RATE_LIMITED = "RateLimited"
-    """The Namespace asked the cache service for more than its share."""
+    """The Namespace asked the cache service, or admission's look-ups, for more than its share."""
     STOPPED = "Stopped"
-    """The Pod was told to stop before the work was done."""
+    """The Pod was asked to stop before the work was done."""
     API_UNAVAILABLE = "ApiUnavailable"
     """The API server did not answer in time, or with an error of its own."""
     INTERNAL_ERROR = "InternalError"

@@ -4,8 +4,6 @@ Both forms become one Memo, and both report everything that cannot work at once.
 Argo's `{{…}}` tags: what a tag will turn into is not judged here, only whether Argo knows its first word.
 """
 
-import difflib
-import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from argo import tags
-from argo.fields import FieldError, Kind, annotation
+from argo.fields import FieldError, Kind, annotation, misspelt, show
 from memoize import duration, names
 from memoize.key import data_key, is_hashed
 
@@ -164,21 +162,13 @@ def _quoting(value: bool | float, example: str) -> str:
 
 def _unknown(found: Iterable[object], known: tuple[str, ...], path: str) -> list[FieldError]:
     return [
-        FieldError(f"{path}.{name}", Kind.UNKNOWN, did_you_mean(str(name), known))
+        FieldError(f"{path}.{name}", Kind.UNKNOWN, "", meant=misspelt(name, known))
         for name in found
         if name not in known
     ]
 
 
-_CONSIDERED = 20
-"""Known words that a proposal is chosen from or that are told: a message is for reading, and soon made."""
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A proposal for a misspelt word, or the words there are."""
-    spelt = {name.lower(): name for name in itertools.islice(known, _CONSIDERED)}
-    close = difflib.get_close_matches(word.lower().replace("-", "").replace("_", ""), spelt, n=1)
-    return f"did you mean {spelt[close[0]]}?" if close else f"only {', '.join(spelt.values())} are known here"
+_ROOTS = sorted(tags.ROOTS)
 
 
 def _tag_errors(path: str, text: str) -> Iterator[FieldError]:
@@ -186,6 +176,5 @@ def _tag_errors(path: str, text: str) -> Iterator[FieldError]:
         yield FieldError(path, Kind.INVALID, "a {{ is never closed by }}", text)
     for tag in dict.fromkeys(tags.find(text)):
         for root in tag.unknown_roots:
-            meant = did_you_mean(root, sorted(tags.ROOTS))
-            detail = f"{tag} begins with {json.dumps(root)}, which Argo does not know: {meant}"
-            yield FieldError(path, Kind.INVALID, detail, text)
+            detail = f"{tag} begins with {show(root)}, which Argo does not know: "
+            yield FieldError(path, Kind.INVALID, detail, text, misspelt(root, _ROOTS))

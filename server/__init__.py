@@ -1,1 +1,1 @@
-"""What the programs of the server are made of: log lines, metrics, certificates, Events, look-ups."""
+"""What webhook and keeper share: settings, logs, metrics, TLS, connections, bodies, Events, look-ups."""

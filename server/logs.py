@@ -10,6 +10,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
+LONGEST = 2_000
+"""Characters of one field."""
 _BARE = re.compile(r"[\w./:@%+,\-\[\]]+", re.ASCII)
 """A value that logfmt needs no quotes for."""
 
@@ -24,8 +26,17 @@ def setup(style: str, stream: TextIO | None = None) -> None:
 
 
 def fields(**values: object) -> dict[str, object]:
-    """The `extra` of a log call: what the line says besides its message; None and "" are left out."""
-    return {"fields": {name: value for name, value in values.items() if value not in (None, "")}}
+    """The `extra` of a log call: what the line says besides its message; None and "" are left out.
+
+    Of a text no more than `LONGEST` characters: it may be a caller's.
+    """
+    return {
+        "fields": {
+            name: f"{value[:LONGEST]}…" if isinstance(value, str) and len(value) > LONGEST else value
+            for name, value in values.items()
+            if value not in (None, "")
+        }
+    }
 
 
 class TextFormatter(logging.Formatter):

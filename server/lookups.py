@@ -1,15 +1,16 @@
-"""What the webhooks have to know beyond the review: of a Namespace, of a Workflow.
+"""What is looked up of a Namespace or a Workflow: for a review, and before the keeper answers a Pod.
 
 A look-up never raises. What cannot be read in time is None, which the decision turns into a reason to leave
-things alone: memoization is not worth a step's delay.
+things alone: memoization is not worth a step's delay. Who calls the webhooks may be anybody, so requests are
+bounded, of all and about one Namespace, and made-up names push nothing out of what is remembered.
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from functools import partial
-from typing import Any
-from urllib.parse import quote
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -18,10 +19,11 @@ from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import Owner
 from kube import client
-from kube.caching import CachedReads
+from kube.caching import CachedReads, TtlCache
 from kube.errors import ApiError
-from memoize import spec
+from memoize import names, spec
 from server.logs import fields
+from server.rate_limit import Limits
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +33,48 @@ FRESH = 5.0
 """Seconds that an answer serves: a fan-out of hundreds of Pods then reads its Workflow once."""
 FRESH_NOTHING = 1.0
 """Seconds that a failure serves: long enough to spare a struggling API server, short enough to be over."""
-MOST = 1000
-"""Answers kept; metadata is some kilobytes."""
+RATE, BURST = 200.0, 200
+"""Requests a second, and after a rest, of all …"""
+NAMESPACE_RATE, NAMESPACE_BURST = 50.0, 100
+"""… and for Workflows of one Namespace. Who calls the webhooks is not known, and names whom it likes: a name
+that is not there takes what a new one takes, and is not held against its Namespace. The Namespace's own
+labels are out of this, or forged names would hide them; they are read once a second at most."""
+WHOLE_RATE, WHOLE_BURST = 20.0, 40
+"""Of these, requests for whole objects, of up to a megabyte or two, of all …"""
+WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST = 5.0, 20
+"""… and about one Namespace."""
+KNOWN = 600.0
+"""Seconds for which one that was there is asked for again whatever the rates: a flood of forged names then
+takes nothing from workflows that are running."""
+MOST, MOST_OF_ONE = 5_000, 500
+"""Workflows kept, and those of one Namespace; of each some hundred bytes."""
+MOST_NAMESPACES = 10_000
+"""Namespaces kept that are there: no caller can make up one."""
+_ABSENT = 2_000
+"""Names kept that brought nothing."""
+_WORDS = frozenset({names.MEMOIZE, names.MODE, argo.PHASE})
+"""Labels and annotations of a Workflow that decide over memoization …"""
+_WORD = 64
+"""… and the characters of one that are kept: longer ones are none of ours."""
+_LABEL = 63
+"""Characters of a Namespace's name."""
 
 Json = Mapping[str, Any]
+
+
+class OfStep(NamedTuple):
+    """What is looked up for a step; None is what could not be read."""
+
+    metadata: Json | None
+    """Its Workflow's: uid, and of the rest what decides over memoization."""
+    labels: Mapping[str, str] | None
+    """Its Namespace's."""
+    limited: bool
+    """Whether the Workflow was not read since too many others were."""
+
+
+_LIMITED: Json = MappingProxyType({})
+"""Instead of an answer: nothing was asked, since too much was."""
 
 
 class Lookups:
@@ -49,23 +89,45 @@ class Lookups:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api, self._on_failed, self._seconds = api, on_failed, seconds
-        self._namespaces = CachedReads[str, Json | None](_serves, most=MOST, clock=clock)
-        self._workflows = CachedReads[Owner, Json | None](_serves, most=MOST, clock=clock)
-        self._deletions = CachedReads[Owner, bool | None](_serves, most=MOST, clock=clock)
+        self._namespaces = CachedReads[str, Json | None](_serves, most=MOST_NAMESPACES, clock=clock)
+        self._workflows = CachedReads[Owner, Json | None](
+            _serves, most=MOST, clock=clock, group=_namespace_of, most_of_one=MOST_OF_ONE
+        )
+        self._deletions = CachedReads[Owner, bool | None](
+            _serves, most=MOST, clock=clock, group=_namespace_of, most_of_one=MOST_OF_ONE
+        )
+        self._known = TtlCache[tuple[str, Hashable], bool](
+            MOST + MOST_NAMESPACES, clock, group=lambda key: key[0], most_of_one=MOST_OF_ONE
+        )
+        self._absent = TtlCache[tuple[str, Hashable], bool](
+            _ABSENT, clock, group=lambda key: key[0], most_of_one=MOST_OF_ONE
+        )
+        self._limits = Limits(NAMESPACE_RATE, NAMESPACE_BURST, clock=clock), Limits(RATE, BURST, clock=clock)
+        self._whole_limits = (
+            Limits(WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST, clock=clock),
+            Limits(WHOLE_RATE, WHOLE_BURST, clock=clock),
+        )
 
     async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         """The labels of a Namespace; None where it could not be read."""
-        metadata = await self._namespaces.get(name, partial(self._read_namespace, name))
-        return None if metadata is None else metadata.get("labels") or {}
+        found = await self._namespaces.get(name, partial(self._read_namespace, name))
+        return None if found is _LIMITED else found
 
-    async def of_step(self, owner: Owner) -> tuple[Json | None, Mapping[str, str] | None]:
-        """The `metadata` of a step's Workflow and the labels of its Namespace, read side by side."""
+    async def of_step(self, owner: Owner) -> OfStep:
+        """What is looked up for a step, its Workflow and its Namespace read side by side."""
         self._namespaces.begin(owner.namespace, partial(self._read_namespace, owner.namespace))
-        return await self.workflow_metadata(owner), await self.namespace_labels(owner.namespace)
+        found = await self._workflows.get(owner, partial(self._read_workflow, owner))
+        limited = found is _LIMITED
+        return OfStep(None if limited else found, await self.namespace_labels(owner.namespace), limited)
 
     async def workflow_metadata(self, owner: Owner) -> Json | None:
-        """The `metadata` of the Workflow with this name and UID; None where there is none to be read."""
-        return await self._workflows.get(owner, partial(self._read_workflow, owner))
+        """The Workflow's with this name and UID, as in OfStep; None where there is none to be read."""
+        found = await self._workflows.get(owner, partial(self._read_workflow, owner))
+        return None if found is _LIMITED else found
+
+    def has_read(self, owner: Owner) -> bool:
+        """Whether the Workflow with this name and UID was there when it was read, in the last minutes."""
+        return self._known.get((owner.namespace, owner)) is True
 
     async def deletes_artifacts(self, owner: Owner) -> bool | None:
         """Whether the specs of the Workflow and of the template it refers to have its artifacts deleted.
@@ -75,14 +137,56 @@ class Lookups:
         return await self._deletions.get(owner, partial(self._read_deletion, owner))
 
     async def _read_namespace(self, name: str) -> Json | None:
-        return await self._metadata("namespaces", f"/api/v1/namespaces/{quote(name, safe='')}")
+        async def labels() -> Json | None:
+            found = await self._read("namespaces", f"/api/v1/namespaces/{name}", client.METADATA_ONLY)
+            return None if found is None else mapping(found["metadata"].get("labels"))
+
+        if not _is_label(name):
+            return None
+        of_all = self._limits[1]
+        return await self._within_limits((name, name), lambda: of_all.take("") > 0, "namespaces", labels)
 
     async def _read_workflow(self, owner: Owner) -> Json | None:
-        metadata = await self._metadata("workflows", _argo(owner.namespace, "workflows", owner.name))
-        return metadata if metadata is not None and metadata.get("uid") == owner.uid else None
+        path = _argo(owner.namespace, "workflows", owner.name)
+
+        async def metadata() -> Json | None:
+            found = await self._read("workflows", path, client.METADATA_ONLY)
+            return None if found is None or found["metadata"].get("uid") != owner.uid else _kept(found)
+
+        if path is None:
+            return None
+        namespace = owner.namespace
+        is_over = partial(_is_over, self._limits, namespace)
+        return await self._within_limits((namespace, owner), is_over, "workflows", metadata)
+
+    async def _within_limits(
+        self,
+        who: tuple[str, Hashable],
+        is_over: Callable[[], bool],
+        resource: str,
+        read: Callable[[], Awaitable[Json | None]],
+    ) -> Json | None:
+        """What `read` brings, or _LIMITED; remembers whether `who`, a Namespace and a key, was there."""
+        if self._absent.get(who):
+            return None
+        if not self._known.get(who) and is_over():
+            self._on_failed(resource)
+            return _LIMITED
+        found = await read()
+        if found is None:
+            self._absent.put(who, True, FRESH_NOTHING)
+        else:
+            self._known.put(who, True, KNOWN)
+        return found
 
     async def _read_deletion(self, owner: Owner) -> bool | None:
-        workflow = await self._read("workflows", _argo(owner.namespace, "workflows", owner.name))
+        path = _argo(owner.namespace, "workflows", owner.name)
+        if path is None:
+            return None
+        if _is_over(self._whole_limits, owner.namespace):
+            self._on_failed("workflows")
+            return None
+        workflow = await self._read("workflows", path)
         if workflow is None or workflow["metadata"].get("uid") != owner.uid:
             return None
         own = artifact_gc.strategy(mapping(workflow.get("spec")))
@@ -90,15 +194,12 @@ class Lookups:
         if own or template is None:
             return artifact_gc.deletes(own)
         resource = "clusterworkflowtemplates" if template.cluster else "workflowtemplates"
-        path = _argo("" if template.cluster else owner.namespace, resource, template.name)
-        holder = await self._read(resource, path)
+        holder = await self._read(
+            resource, _argo(None if template.cluster else owner.namespace, resource, template.name)
+        )
         return (
             None if holder is None else artifact_gc.deletes(artifact_gc.strategy(mapping(holder.get("spec"))))
         )
-
-    async def _metadata(self, resource: str, path: str | None) -> Json | None:
-        found = await self._read(resource, path, client.METADATA_ONLY)
-        return None if found is None else found["metadata"]
 
     async def _read(self, resource: str, path: str | None, accept: str = client.JSON) -> Json | None:
         if path is None:
@@ -116,17 +217,48 @@ class Lookups:
         return None
 
 
+def _is_over(limits: tuple[Limits, Limits], namespace: str) -> bool:
+    """Whether one more request is too many: for the Namespace, then for all."""
+    of_namespace, of_all = limits
+    return bool(of_namespace.take(namespace) or of_all.take(""))
+
+
+def _kept(workflow: Json) -> Json:
+    """Of a Workflow's metadata what anybody asks for: an object's annotations may weigh 256 KiB."""
+    metadata = workflow["metadata"]
+    finalizers = metadata.get("finalizers")
+    kept = [one for one in finalizers if one == argo.ARTIFACT_GC_FINALIZER] if finalizers else []
+    words = {
+        field: {
+            name: word[:_WORD] if isinstance(word, str) else None
+            for name, word in mapping(metadata.get(field)).items()
+            if name in _WORDS
+        }
+        for field in ("labels", "annotations")
+    }
+    return {"uid": metadata["uid"], "finalizers": kept, **words}
+
+
 def _serves(found: object) -> float:
-    """The seconds that an answer serves."""
-    return FRESH if found is not None else FRESH_NOTHING
+    """The seconds that an answer serves; what was not there is remembered apart."""
+    return 0 if found is None or found is _LIMITED else FRESH
 
 
-def _argo(namespace: str, resource: str, name: str) -> str | None:
-    """The path of an object of Argo's; None for a name that is none.
+def _namespace_of(owner: Owner) -> str:
+    return owner.namespace
 
-    A tenant wrote it, and it must not lead the request elsewhere.
+
+def _is_label(name: str) -> bool:
+    """Whether it can be a Namespace's name: a caller wrote it, and it must not lead a request elsewhere."""
+    return len(name) <= _LABEL and "." not in name and spec.is_dns1123_subdomain(name)
+
+
+def _argo(namespace: str | None, resource: str, name: str) -> str | None:
+    """The path of an object of Argo's, without a Namespace for one that is in none.
+
+    None for names that are none: a tenant wrote them, and they must not lead the request elsewhere.
     """
-    if not spec.is_dns1123_subdomain(name):
+    if not spec.is_dns1123_subdomain(name) or (namespace is not None and not _is_label(namespace)):
         return None
-    within = f"namespaces/{namespace}/" if namespace else ""
+    within = "" if namespace is None else f"namespaces/{namespace}/"
     return f"/apis/{argo.API_VERSION}/{within}{resource}/{name}"

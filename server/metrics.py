@@ -1,11 +1,14 @@
-"""What /metrics tells: decisions and outcomes by reason, times, what was dropped or not read."""
+"""What /metrics shows: decisions and outcomes by reason, times, what was dropped or not read."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from memoize.reasons import Reason
+from server.events import Dropped
+from server.refusals import Refusal
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
@@ -31,16 +34,31 @@ class Metrics:
             _BUCKETS,
             ["webhook", "status"],
         )
+        self._refused = self._counter(
+            "stepmemo_refused_requests",
+            "Connections and requests that were not served, by reason.",
+            ["reason"],
+        )
+        self._connections = self._gauge("stepmemo_connections", "Connections that are open.")
+        self._body_bytes = self._gauge("stepmemo_body_bytes", "Bytes of requests' bodies that are held.")
         self._lookup_failures = self._counter(
             "stepmemo_lookup_failures",
             "Namespaces and Workflows that could not be read in time.",
             ["resource"],
         )
-        self._events_dropped = self._counter("stepmemo_events_dropped", "Events that were not written.")
+        self._events_dropped = self._counter(
+            "stepmemo_events_dropped", "Events that were not written, by reason.", ["reason"]
+        )
         self._steps = self._counter(
             "stepmemo_steps", "What the keeper made of steps, by reason code.", ["reason"]
         )
         self._held = self._gauge("stepmemo_gated_pods", "Pods that are held right now.")
+        self._queue_depth = self._gauge(
+            "stepmemo_queue_depth", "Pods that the keeper has something to do for right now."
+        )
+        self._queue_oldest = self._gauge(
+            "stepmemo_queue_oldest_seconds", "Time that the oldest of those waits which had no turn yet."
+        )
         self._completed = self._histogram(
             "stepmemo_hit_seconds",
             "Time from a held Pod's creation to Succeeded, answered from the cache.",
@@ -65,13 +83,25 @@ class Metrics:
             "lastHitTimestamps of entries that were renewed, or not, by reason code.",
             ["reason"],
         )
+        self._certificate_expiry = self._gauge(
+            "stepmemo_certificate_expiry_timestamp_seconds",
+            "When the certificate that is served ends, in seconds since 1970; 0 while there is none.",
+        )
         self._breaker = self._gauge(
             "stepmemo_breaker_open", "1 while containers of our image cannot be started in step Pods, else 0."
         )
         self._breaker_deleted = self._counter(
             "stepmemo_breaker_deleted_pods", "Step Pods deleted since a container of ours could not start."
         )
-        self._entries = self._gauge("stepmemo_view_entries", "Cache entries in the watched view.")
+        self._kept_bytes = self._gauge(
+            "stepmemo_view_kept_bytes", "Memory that caches take which were read and have not changed since."
+        )
+        self._keeper = Gauge(
+            "stepmemo_keeper_state",
+            "1 for the state that admission finds the keeper in, 0 for the others.",
+            ["state"],
+            registry=self._registry,
+        )
         self._in_sync = self._gauge(
             "stepmemo_view_in_sync", "1 while the view of the caches is in sync, else 0."
         )
@@ -84,20 +114,29 @@ class Metrics:
         """Count one answer and how long it took."""
         self._seconds.labels(webhook, str(status)).observe(seconds)
 
+    def refused(self, refusal: Refusal) -> None:
+        """Count one connection or request that was not served."""
+        self._refused.labels(refusal.value).inc()
+
+    def show_load(self, connections: Callable[[], int], body_bytes: Callable[[], int]) -> None:
+        """Have every scrape ask how many connections are open, and how many bytes of bodies are held."""
+        self._connections.set_function(connections)
+        self._body_bytes.set_function(body_bytes)
+
     def lookup_failed(self, resource: str) -> None:
         """Count one look-up that brought nothing."""
         self._lookup_failures.labels(resource).inc()
 
-    def event_dropped(self) -> None:
+    def event_dropped(self, dropped: Dropped) -> None:
         """Count one Event that was not written."""
-        self._events_dropped.inc()
+        self._events_dropped.labels(dropped.value).inc()
 
     def step_outcome(self, reason: Reason) -> None:
         """Count what the keeper made of one step: answered, let run, stored, or why not."""
         self._steps.labels(reason.value).inc()
 
     def held(self, pods: int) -> None:
-        """Tell how many Pods are held right now."""
+        """Show how many Pods are gated right now."""
         self._held.set(pods)
 
     def completed_seconds(self, seconds: float) -> None:
@@ -129,10 +168,33 @@ class Metrics:
         """Count one step Pod that was deleted since a container of ours could not start."""
         self._breaker_deleted.inc()
 
-    def show_view(self, entries: Callable[[], int], in_sync: Callable[[], bool]) -> None:
-        """Have every scrape ask how many entries the view knows, and whether it is in sync."""
-        self._entries.set_function(entries)
+    def show_keeper_state(self, states: Iterable[str], state: Callable[[], str]) -> None:
+        """Have every scrape ask which of these states the keeper is in."""
+        for one in states:
+            self._keeper.labels(one).set_function(partial(_is, state, one))
+
+    def show_view(self, kept_bytes: Callable[[], int], in_sync: Callable[[], bool]) -> None:
+        """Have every scrape ask how much memory the view takes, and whether it is in sync."""
+        self._kept_bytes.set_function(kept_bytes)
         self._in_sync.set_function(in_sync)
+
+    def show_queue(self, depth: Callable[[], int], oldest: Callable[[], float]) -> None:
+        """Have every scrape ask how many Pods wait for the keeper, and for how many seconds the oldest."""
+        self._queue_depth.set_function(depth)
+        self._queue_oldest.set_function(oldest)
+
+    def show_keeper(self, acts: Callable[[], bool], ready: Callable[[], bool]) -> None:
+        """Have every scrape ask whether this keeper acts, and whether it is ready for gated Pods."""
+        self._gauge("stepmemo_keeper_acts", "1 in the keeper that holds the Lease, else 0.").set_function(
+            acts
+        )
+        self._gauge(
+            "stepmemo_keeper_ready", "1 while this keeper would decide a Pod soon that is gated now, else 0."
+        ).set_function(ready)
+
+    def show_certificate(self, expiry: Callable[[], float]) -> None:
+        """Have every scrape ask when the certificate that is served ends."""
+        self._certificate_expiry.set_function(expiry)
 
     def render(self) -> bytes:
         """All of it in Prometheus' text format."""
@@ -148,6 +210,10 @@ class Metrics:
         self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
     ) -> Histogram:
         return Histogram(name, text, labels, buckets=buckets, registry=self._registry)
+
+
+def _is(state: Callable[[], str], one: str) -> bool:
+    return state() == one
 
 
 _LONGEST_STEP = 30 * 86_400.0

@@ -1,4 +1,4 @@
-"""The image that this process runs, as its own Pod says it: the server injects the image that it runs."""
+"""The image that this process runs, as its own Pod says it: the webhook injects the image that it runs."""
 
 import asyncio
 import logging
@@ -13,14 +13,14 @@ from server.settings import SettingsError
 _log = logging.getLogger(__name__)
 
 PATIENCE = 15.0
-"""Seconds to go on asking an API server that gives no answer. The liveness probe ends a server that does not
-listen after 20 to 30: our error should be the last thing in its log."""
+"""Seconds to go on asking an API server that gives no answer: well within the two minutes of the startup
+probe, so that our error is the last thing in the log."""
 PAUSE = 1.0
 """Seconds between two attempts."""
 _REQUEST_SECONDS = 5.0
 _FINAL = (403, 404)
 """Answers that asking again does not change."""
-_ALLOW = "allow the server to get Pods in its own Namespace, as manifests/base/rbac.yaml does"
+_ALLOW = "allow the server to get Pods in its own Namespace, as manifests/base/webhook-rbac.yaml does"
 _INSTEAD = "or name the image with --image (STEPMEMO_IMAGE)"
 
 

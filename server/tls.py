@@ -9,7 +9,11 @@ import asyncio
 import hashlib
 import logging
 import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+
+from cryptography import x509
 
 _log = logging.getLogger(__name__)
 
@@ -21,13 +25,30 @@ POLL_SECONDS = 1.0
 """A mounted Secret changes by a swap of symbolic links, which file events miss: contents are compared."""
 
 
+def utc_now() -> datetime:
+    """What a certificate's times are compared with."""
+    return datetime.now(UTC)
+
+
+def validity_flaw(what: str, certificate: x509.Certificate, now: datetime) -> str:
+    """Why the certificate, which the sentence calls `what`, is not valid at this moment; empty when it is."""
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < begin:
+        return f"{what} is valid from {begin:%Y-%m-%dT%H:%M:%SZ} on, and it is {now:%Y-%m-%dT%H:%M:%SZ}"
+    if end < now:
+        return f"{what} ended at {end:%Y-%m-%dT%H:%M:%SZ}"
+    return ""
+
+
 class ServingCertificate:
     """What the server listens with: `context` for the socket, `reload` when the files may have changed."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, now: Callable[[], datetime] = utc_now) -> None:
+        self._now = now
         self._certificate, self._key = directory / CERTIFICATE_FILE, directory / KEY_FILE
         self._authority = directory / AUTHORITY_FILE
         self._newest: ssl.SSLContext | None = None
+        self._served: x509.Certificate | None = None
         self._seen = b""
         self.problem = f"no certificate in {directory} yet"
         """Why the files as they are now cannot be served; empty when they are."""
@@ -43,9 +64,16 @@ class ServingCertificate:
             return ""
 
     @property
-    def loaded(self) -> bool:
-        """Whether there is a certificate to serve, be it an older one."""
-        return self._newest is not None
+    def unready(self) -> str:
+        """Why no client would take what is served: it is not valid now, or nothing is; empty if one would."""
+        if not self._served:
+            return self.problem
+        return validity_flaw(f"what was read from {self._certificate}", self._served, self._now())
+
+    @property
+    def expiry(self) -> float:
+        """When what is served ends, in seconds since 1970; 0 where nothing is."""
+        return self._served.not_valid_after_utc.timestamp() if self._served else 0.0
 
     def reload(self) -> None:
         """Take over what the files hold now; on any flaw the last good certificate stays.
@@ -53,21 +81,28 @@ class ServingCertificate:
         The two files are not replaced in one step: a pair that does not match is read again at the next call.
         """
         try:
-            seen = hashlib.sha256(self._certificate.read_bytes() + b"\0" + self._key.read_bytes()).digest()
+            text = self._certificate.read_bytes()
+            seen = hashlib.sha256(text + b"\0" + self._key.read_bytes()).digest()
             if seen == self._seen:
                 return
             context = _context()
             context.load_cert_chain(self._certificate, self._key, password=_no_password)
+            served = x509.load_pem_x509_certificate(text)  # the first of a chain is the server's own
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             self._flawed(f"cannot serve {self._certificate} with {self._key}: {error}")
             return
-        self._newest, self._seen, self.problem = context, seen, ""
+        self._newest, self._served, self._seen, self.problem = context, served, seen, ""
         _log.info("serving the certificate in %s", self._certificate)
 
     async def follow(self) -> None:
-        """Reload for ever, whenever the files have changed."""
+        """Reload for ever, whenever the files have changed; and say in the log when what is served ends."""
+        was_valid = True
         while True:
             self.reload()
+            is_valid = not self._served or not self.unready
+            if was_valid and not is_valid:
+                _log.warning("not ready: %s", self.unready)
+            was_valid = is_valid
             await asyncio.sleep(POLL_SECONDS)
 
     def _flawed(self, problem: str) -> None:

@@ -13,6 +13,9 @@ from memoize import names
 from memoize.outcome import Outcome
 from memoize.outputs import BrokenOutputsError, Declared, declared
 
+_LONGEST = 4 << 20
+"""Characters of a file that are read; a template is the longest, and a ConfigMap holds 1 MiB."""
+
 
 class NoTemplateError(Exception):
     """The step's template is not where Argo puts it."""
@@ -127,8 +130,9 @@ def _exit_code(path: str) -> str:
 
 
 def _read(path: str) -> str:
-    with open(path) as file:
-        return file.read()
+    """A step may have put a FIFO there, on which an open would wait, or a file without an end."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK)) as file:
+        return file.read(_LONGEST)
 
 
 def _remove(path: str) -> None:

@@ -17,6 +17,7 @@ from devcluster.api.kinds import by_name
 
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
 PARTIAL = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 DEVCLUSTER = "devcluster"

@@ -15,7 +15,18 @@ import pytest
 
 from devcluster.api.kinds import KINDS, Kind
 from tests.cluster import KUBE_APISERVER, Cluster, Object, wait_for
+from tests.manifests.rendering import BASE, render
 
+EVERYTHING = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+"""The rules of an account that RBAC allows all: what is refused to it, a policy refuses."""
+_PLURALS = {
+    "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
+}
+
+_OUR_CONFIGURATION = "object.metadata.name == 'stepmemo'"
+_A_TESTS = "object.metadata.name.startsWith('test-')"
+"""As Cluster.namespace names them."""
 TOOL = Path(__file__).parent.parent / "tools" / "control-plane"
 
 
@@ -38,6 +49,7 @@ def running(directory: Path) -> Iterator[Cluster]:
             assert line, f"the control plane did not start: see {directory}"
             cluster = _cluster(json.loads(line))
             _define_argo_kinds(cluster)
+            _install_policies(cluster)
             yield cluster
         finally:
             process.stdin.close()
@@ -98,9 +110,9 @@ def _hold(pipe: Path) -> int | None:
 
 def _start(directory: Path) -> int:
     """Start one as nobody's child, since who starts it may be the first to leave; the end that keeps it."""
-    files = cluster, pipe, told = [directory / name for name in ("cluster", "pipe", "told")]
-    shutil.rmtree(cluster, ignore_errors=True)
-    cluster.mkdir()
+    files = home, pipe, told = [directory / name for name in ("cluster", "pipe", "told")]
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
     for file in (pipe, told):
         file.unlink(missing_ok=True)
     os.mkfifo(pipe)
@@ -109,7 +121,9 @@ def _start(directory: Path) -> int:
     held = os.open(pipe, os.O_WRONLY)
     try:
         wait_for(lambda: told.exists() and told.read_text().endswith("\n"), seconds=_START_SECONDS)
-        _define_argo_kinds(_cluster(json.loads(told.read_text())))
+        cluster = _cluster(json.loads(told.read_text()))
+        _define_argo_kinds(cluster)
+        _install_policies(cluster)
     except BaseException:
         os.close(held)
         raise
@@ -130,6 +144,27 @@ def _define_argo_kinds(cluster: Cluster) -> None:
         assert status == 201, body
     for kind in (kind for kind in KINDS if kind.custom):
         wait_for(lambda kind=kind: cluster.list(kind.name)[0] == 200)
+
+
+def _install_policies(cluster: Cluster) -> None:
+    """The policies of the manifests: whatever a test does as one of our accounts, it does under them.
+
+    A test that installs stepmemo names the configuration like its Namespace, since that is in none; so such a
+    name is taken for ours. They are in force some moments after they were made: the API server learns of them
+    by a watch.
+    """
+    for policy in render(BASE):
+        if plural := _PLURALS.get(policy["kind"]):
+            path = f"/apis/admissionregistration.k8s.io/v1/{plural}"
+            told = json.dumps(policy).replace(_OUR_CONFIGURATION, f"({_OUR_CONFIGURATION} || {_A_TESTS})")
+            status, body, _ = cluster.request("POST", path, told.encode())
+            assert status == 201, body
+    namespace = "policies"
+    status, body = cluster.create({"kind": "Namespace", "metadata": {"name": namespace}})
+    assert status == 201, body
+    token = cluster.service_account(namespace, "stepmemo-keeper", EVERYTHING)
+    lease = {"kind": "Lease", "metadata": {"name": "other", "namespace": namespace}, "spec": {}}
+    wait_for(lambda: cluster.create(lease, token=token, dry_run=True)[0] == 403)
 
 
 def _definition(kind: Kind) -> Object:

@@ -1,1 +1,1 @@
-"""The server: admits workflows and step Pods, decides held Pods, and keeps the caches."""
+"""The admission webhooks: workflows and templates at submit, step Pods at their creation."""

@@ -1,40 +1,43 @@
-"""`python -m webhook`: reads the settings, connects everything, serves until SIGTERM."""
+"""`python -m webhook`: reads the settings, connects everything, answers admission reviews until SIGTERM."""
 
 import asyncio
 import gc
 import os
-import signal
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
 from certs import pki
 from certs.cluster import Certificates
-from keeper.wiring import Wiring
 from kube import client
 from kube.errors import ApiError
 from server import logs
+from server.child import Child
 from server.events import Events
+from server.listener import Listener
 from server.lookups import Lookups
 from server.metrics import Metrics
 from server.own_image import own_image
+from server.program import signals, until_first_ends
 from server.settings import SettingsError
 from server.tls import AUTHORITY_FILE, ServingCertificate
-from webhook import settings
-from webhook.admission import Admission, Outside
+from webhook import in_child, settings
+from webhook.admission import Admission, LocalShares
+from webhook.big_reviews import BigReviews
+from webhook.hooks import Hooks
+from webhook.in_child import Given
 from webhook.inject import preflight
 from webhook.inject.containers import InjectSettings, Service
+from webhook.keeper_watch import STATES, KeeperWatch
 from webhook.pods.delivery import Delivery
-from webhook.server import Server
 from webhook.settings import Settings
 
 CONTAINER = "webhook"
-"""The server's container in its Pod, in manifests/base/deployment.yaml."""
+"""Its container in its Pod, in manifests/base."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,59 +60,64 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _serve(given: Settings) -> None:
-    stop, stop_now = _signals()
+    stop, stop_now = signals()
     metrics = Metrics()
     async with await client.connect() as api:
-        chosen = await _until_first_ends(_prepared(api, given), stop.wait())
+        chosen = await until_first_ends(_prepared(api, given), stop.wait())
         if not isinstance(chosen, Settings):
             return
-        events = Events(api, metrics.event_dropped, socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
+        events = Events(
+            api, metrics.event_dropped, "stepmemo-webhook", socket.gethostname(), workflows=lookups
+        )
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
         serving = ServingCertificate(chosen.cert_dir)
         serving.reload()
-        wiring = _wiring(api, chosen, lookups, events, metrics)
+        metrics.show_certificate(lambda: serving.expiry)
+        service = chosen.access == "service"
+        keeper = KeeperWatch(api, chosen.namespace) if service else None
 
         def problem() -> str:
             serving.reload()  # ready means: with what the Secret holds now, not a second later
-            if not serving.loaded:
-                return serving.problem
-            if wiring and not serving.authority:
-                return (
-                    f"no {AUTHORITY_FILE} in {chosen.cert_dir}, and steps could not trust the cache service"
-                )
+            if serving.unready:
+                return serving.unready
+            if service and not serving.authority:
+                return f"no {AUTHORITY_FILE} in {chosen.cert_dir}, and steps could not trust the keeper"
             return certificates.problem if certificates else ""
 
         def injected() -> InjectSettings:
-            if not wiring:
+            if not service:
                 return chosen.inject
             return replace(chosen.inject, service=Service(chosen.cache_service_url, serving.authority))
 
-        if wiring:
-            follow = timedelta(seconds=chosen.service_mode.single_flight_timeout)
-            outside = Outside(wiring.view, wiring.keeper, follow)
-            admission = Admission(lookups, events, chosen.validate, injected, wiring.refused, outside)
-            routes = wiring.service.add_to
-            server = Server(admission.workflow, admission.pod, metrics, problem, routes, wiring.notice)
-        else:
-            admission = Admission(lookups, events, chosen.validate, injected)
-            server = Server(admission.workflow, admission.pod, metrics, problem)
+        status = (lambda: keeper.status) if keeper else None
+        shares, child = LocalShares(), Child(in_child.__name__)
+        admission = Admission(lookups, events, chosen.validate, injected, status, shares)
+
+        def round_of(webhook: str, facts: Mapping[Hashable, Any]) -> Given:
+            return Given(webhook, chosen.validate, injected(), (status(),) if status else None, facts)
+
+        # Admission goes on without a keeper, so it is no problem of ours.
+        listener = Listener(metrics, problem, (lambda: f"keeper: {keeper.state}") if keeper else str)
+        big = BigReviews(child, lookups, events, shares, round_of)
+        Hooks(admission.workflow, admission.pod, metrics, listener, big)
+        if keeper:
+            metrics.show_keeper_state(STATES, lambda: keeper.state)
         background = [
             events.run(),
             serving.follow(),
             *([certificates.run()] if certificates else []),
-            *(wiring.work() if wiring else []),
+            *([keeper.run()] if keeper else []),
         ]
-        listening = server.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
+        listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
         # A full collection walks all that was imported, some 50 ms in which nobody is answered: a p99 of its
         # own. None of it will ever be garbage.
         gc.collect()
         gc.freeze()
         try:
-            await _until_first_ends(listening, *background)
+            await until_first_ends(listening, *background)
         finally:
-            if wiring:
-                await wiring.close()
+            await child.close()
 
 
 async def _prepared(api: ApiClient, chosen: Settings) -> Settings:
@@ -122,50 +130,20 @@ async def _prepared(api: ApiClient, chosen: Settings) -> Settings:
     return replace(chosen, inject=inject)
 
 
-def _wiring(
-    api: ApiClient, chosen: Settings, lookups: Lookups, events: Events, metrics: Metrics
-) -> Wiring | None:
-    if chosen.access == "direct":
-        return None
-    return Wiring(api, chosen.service_mode, chosen.namespace, chosen.inject.image, lookups, events, metrics)
-
-
-def _signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Set by SIGTERM: stop when nobody calls any more. The second too by SIGINT (Ctrl-C): stop now."""
-    stop, stop_now = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, _set_all, stop, stop_now)
-    return stop, stop_now
-
-
-def _set_all(*events: asyncio.Event) -> None:
-    for event in events:
-        event.set()
-
-
 def _certificates(api: ApiClient, chosen: Settings) -> Certificates:
     return Certificates(
         api,
         namespace=chosen.namespace,
         secret=chosen.secret,
+        ca_secret=chosen.ca_secret,
         configuration=chosen.webhook_configuration,
-        names=pki.service_names(chosen.service, chosen.namespace),
+        names=[
+            name
+            for service in (chosen.service, chosen.keeper_service)
+            for name in pki.service_names(service, chosen.namespace)
+        ],
         directory=chosen.cert_dir,
     )
-
-
-async def _until_first_ends(*work: Coroutine[Any, Any, object]) -> object:
-    """Run all side by side until one ends, and end the others; gives or raises what that one does."""
-    tasks = [asyncio.create_task(one) for one in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        results = [task.result() for task in done]
-        return results[0]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 if __name__ == "__main__":

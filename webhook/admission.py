@@ -1,26 +1,28 @@
 """One review in, one outcome out: looks up what is needed, and lets the pure modules decide.
 
-Answer, log line, metric and Event are made from the outcome (server.py); nothing here knows HTTP.
+Answer, log line, metric and Event are made from the outcome (hooks.py); nothing here knows HTTP.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from argo import artifact_gc, templates
 from argo import names as argo
 from argo.fields import FieldError
-from argo.steppod import NotAStep, StepPod
+from argo.steppod import NotAStep, Owner, StepPod
 from kube.jsonpatch import Op
-from memoize.keeper_status import Known
+from memoize.event import TOLD
+from memoize.keeper_status import KeeperStatus
 from memoize.opt_in import Mode
 from memoize.reasons import Reason
-from memoize.step import Step
-from server.events import TOLD, Events
-from server.lookups import Lookups
+from server.rate_limit import Limits
+from webhook import keeper_state
 from webhook.inject.containers import InjectSettings
 from webhook.inject.patch import inject
+from webhook.keeper_state import Injection
 from webhook.pods import decision, gating, room, traces
 from webhook.pods.decision import MemoizedStep, Skip
 from webhook.review import Request
@@ -37,6 +39,15 @@ WORKFLOW_OPERATIONS: Mapping[str, frozenset[str]] = {
 The controller updates a Workflow at every step, so updates of these are none of our business.
 """
 
+GATED_RATE, GATED_BURST = 50.0, 500
+"""Pods of one Namespace that a replica gates in a second, and at once. The Lease says a second or two late
+that a Namespace has too many, and it is not to fill its queue in that time."""
+TRIAL_SECONDS = 10.0
+"""Between two Pods that a replica injects into in a Namespace where the image could not be started. While it
+still cannot, each costs its step two minutes."""
+_NAMESPACES = 1000
+"""Namespaces for which these are counted; the one not seen for longest is forgotten."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -46,6 +57,8 @@ class Outcome:
     detail: str = ""
     errors: Sequence[FieldError] = ()
     """Any of them denies the object."""
+    more_errors: int = 0
+    """Errors beyond those in `errors`."""
     warnings: Sequence[str] = ()
     ops: Sequence[Op] = ()
     """They change the object that is admitted."""
@@ -55,37 +68,60 @@ class Outcome:
     """Of a Pod, the id of the node that it names."""
 
 
-class Keeper(Protocol):
-    """What admission has to know of the keeper."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether a Pod that is held now will be decided soon."""
+OfStep = tuple[Mapping[str, Any] | None, Mapping[str, str] | None, bool]
 
 
-class View(Protocol):
-    """What admission has to know of the caches."""
+class Lookups(Protocol):
+    """What admission looks up (server.lookups)."""
 
-    def ask(self, namespace: str, cache: str, step: Step, now: datetime, /) -> tuple[Known, str]:
-        """Whether the cache holds an entry for the step that is fresh at `now`; and something for others."""
+    async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        """The labels of a Namespace; None where it could not be read."""
+
+    async def of_step(self, owner: Owner) -> OfStep:
+        """The metadata of a step's Workflow, the labels of its Namespace, and whether too many were asked."""
+
+    async def deletes_artifacts(self, owner: Owner) -> bool | None:
+        """Whether the Workflow's artifacts are deleted; None where that could not be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What deciding steps outside of their Pods takes."""
+class Events(Protocol):
+    """Where it tells of what it left alone (server.events)."""
 
-    view: View
-    keeper: Keeper
-    follow: timedelta
-    """How long a step may wait for an equal one."""
+    def skipped(self, owner: Owner, node: str, reason: Reason, detail: str) -> None:
+        """Write an Event on the Workflow."""
+
+
+class Shares(Protocol):
+    """What a Namespace may have of what all have to share; asking for it takes it."""
+
+    def may_gate(self, namespace: str) -> bool:
+        """Whether one more Pod may be gated there now."""
+
+    def may_try(self, namespace: str) -> bool:
+        """Whether containers of ours may be tried in a Pod there now."""
+
+
+class LocalShares:
+    """The shares that this replica gives. `clock` counts seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._gated = Limits(GATED_RATE, GATED_BURST, most=_NAMESPACES, clock=clock)
+        self._trials = Limits(1 / TRIAL_SECONDS, 1, most=_NAMESPACES, clock=clock)
+
+    def may_gate(self, namespace: str) -> bool:
+        """See Shares."""
+        return not self._gated.take(namespace)
+
+    def may_try(self, namespace: str) -> bool:
+        """See Shares."""
+        return not self._trials.take(namespace)
 
 
 class Admission:
     """The two webhooks' decisions, with the look-ups they need.
 
-    `settings` is asked anew for each Pod, since certificates change. `refused` says why the Pod of a step
-    (Namespace, node id, whether it is a dry run) must not be injected, "" where it may. Without `outside`
-    every step is decided inside its Pod.
+    `settings` is asked anew for each Pod, since certificates change. `keeper` gives what the keeper says of
+    itself, None while it is gone; without a `keeper` every step is decided inside its Pod.
     """
 
     def __init__(
@@ -94,15 +130,15 @@ class Admission:
         events: Events,
         validate: str,
         settings: Callable[[], InjectSettings],
-        refused: Callable[[str, str, bool], str] = lambda *_: "",
-        outside: Outside | None = None,
+        keeper: Callable[[], KeeperStatus | None] | None = None,
+        shares: Shares | None = None,
     ) -> None:
         self._lookups, self._events = lookups, events
-        self._validate, self._settings = validate, settings
-        self._refused, self._outside = refused, outside
+        self._validate, self._settings, self._keeper = validate, settings, keeper
+        self._shares = shares or LocalShares()
 
     async def workflow(self, request: Request) -> Outcome:
-        """Judge the memoize blocks of a Workflow or a template, and take opted-in ones over."""
+        """Validate the memoize blocks of a Workflow or a template, and take opted-in ones over."""
         operations = WORKFLOW_OPERATIONS.get(request.kind, frozenset())
         if request.group != argo.GROUP or request.subresource or request.operation not in operations:
             return Outcome(Reason.NOT_MEMOIZED, "not an object that this webhook looks at")
@@ -119,15 +155,19 @@ class Admission:
         return Outcome(
             verdict.reason,
             errors=verdict.errors,
+            more_errors=verdict.more_errors,
             warnings=verdict.warnings,
             ops=verdict.ops,
             workflow=request.shown_name,
         )
 
     async def pod(self, request: Request) -> Outcome:
-        """Hold a step Pod, watch it, inject into it, or leave it alone and say why. Never denies."""
+        """Gate a step Pod, let it run and be captured, inject into it, or leave it alone. Never denies."""
         if (request.group, request.kind, request.subresource, request.operation) != ("", "Pod", "", "CREATE"):
             return Outcome(Reason.NOT_A_STEP, "not an object that this webhook looks at")
+        if room.too_many_containers(request.object or {}):
+            many = f"more than {room.CONTAINERS} containers"
+            return Outcome(Reason.BEYOND_BUDGET, many, warnings=[f"spec: {many}: not memoized"])
         pod, cleared = traces.cleared(request.object or {})
         step = StepPod.parse(pod, request.namespace)
         if isinstance(step, NotAStep):
@@ -144,26 +184,51 @@ class Admission:
         memoized = await self._classify(step)
         if isinstance(memoized, Skip):
             return Outcome(memoized.reason, memoized.detail)
-        pod = step.pod
-        match self._decide_gating(memoized):
-            case gating.Gate() as gate:
-                return _fitted(pod, Outcome(Reason.GATED, ops=gating.ops(pod, gate)), gating.written(gate))
-            case gating.RunAndCapture() as run:
-                outcome = Outcome(Reason.NOT_GATED, run.detail or "", ops=gating.ops(pod, run))
-                return _fitted(pod, outcome, gating.written(run))
+        status = self._keeper() if self._keeper else None
+        if self._keeper:
+            match gating.decide_gating(memoized, status, datetime.now(UTC)):
+                case gating.Gate() as gate:
+                    return self._gate(memoized, gate, dry_run)
+                case gating.RunAndCapture() as run:
+                    return _run_and_capture(memoized, run)
+                case Skip() as skip:
+                    return Outcome(skip.reason, skip.detail)
         settings = self._settings()
         injection = decision.plan_injection(memoized, settings.injection)
         if isinstance(injection, Skip):
             return Outcome(injection.reason, injection.detail)
-        if refused := self._refused(step.owner.namespace, step.node_id, dry_run):
+        if status and (refused := self._refused(status, step, dry_run)):
             return Outcome(Reason.IMAGE_BROKEN, refused)
-        ops = inject(pod, injection.plan, settings)
-        return _fitted(pod, Outcome(injection.reason, injection.detail, ops=ops), {})
+        ops = inject(step.pod, injection.plan, settings)
+        return _fitted(step.pod, Outcome(injection.reason, injection.detail, ops=ops), {})
+
+    def _gate(self, memoized: MemoizedStep, gate: gating.Gate, dry_run: bool) -> Outcome:
+        """Gate the Pod, if that is not one more than its Namespace may have gated now."""
+        if not dry_run and not self._shares.may_gate(memoized.pod.owner.namespace):
+            detail = f"the Namespace has more than {GATED_RATE:.0f} Pods gated in a second"
+            return _run_and_capture(memoized, gating.RunAndCapture(gate.plan, detail))
+        pod = memoized.pod.pod
+        outcome = Outcome(Reason.GATED, gate.detail, ops=gating.ops(pod, gate))
+        return _fitted(pod, outcome, gating.written(gate))
+
+    def _refused(self, status: KeeperStatus, step: StepPod, dry_run: bool) -> str:
+        """Why the Pod must not get containers of ours, "" where it may. A dry run is never the trial."""
+        namespace = step.owner.namespace
+        match keeper_state.injection(status, namespace, step.node_id):
+            case Injection.TROUBLED:
+                return "a container of ours could not start in this step's last Pod"
+            case Injection.STOPPED:
+                return "containers of ours cannot start in this Namespace; the keeper's log says why"
+            case Injection.TRIAL if not dry_run and not self._shares.may_try(namespace):
+                return "whether containers of ours can start in this Namespace again is tried in another Pod"
+        return ""
 
     async def _classify(self, step: StepPod) -> Skip | MemoizedStep:
         if skip := decision.screen(step):
             return skip
-        metadata, labels = await self._lookups.of_step(step.owner)
+        metadata, labels, limited = await self._lookups.of_step(step.owner)
+        if limited:
+            return Skip(Reason.RATE_LIMITED, "too many Workflows were looked up")
         found = decision.classify_pod(step, metadata, labels)
         if isinstance(found, Skip) or metadata is None or not _must_ask(found, metadata):
             return found
@@ -171,13 +236,11 @@ class Admission:
         deleted = await self._lookups.deletes_artifacts(step.owner) is not False
         return found.of_deleted_artifacts() if deleted else found
 
-    def _decide_gating(self, memoized: MemoizedStep) -> gating.Gate | gating.RunAndCapture | None:
-        here = self._outside
-        if here is None or not here.keeper.ready:
-            return None
-        now = datetime.now(UTC)
-        known, _ = here.view.ask(memoized.pod.owner.namespace, memoized.step.cache, memoized.step, now)
-        return gating.decide_gating(memoized, known, now, here.follow)
+
+def _run_and_capture(memoized: MemoizedStep, run: gating.RunAndCapture) -> Outcome:
+    pod = memoized.pod.pod
+    outcome = Outcome(Reason.NOT_GATED, run.detail, ops=gating.ops(pod, run))
+    return _fitted(pod, outcome, gating.written(run))
 
 
 def _fitted(pod: Mapping[str, Any], outcome: Outcome, written: Mapping[str, str]) -> Outcome:

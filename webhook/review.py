@@ -10,12 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from argo.fields import FieldError
+from argo.fields import FieldError, cut
 from kube.jsonpatch import Op
 from memoize.reasons import Reason
 
 API_VERSION = "admission.k8s.io/v1"
 _OPERATIONS = ("CREATE", "UPDATE", "DELETE", "CONNECT")
+ANSWER = 64 * 1024
+"""Bytes of an answer at most, the patch left out: who writes an object decides how much is wrong with it."""
+_UID = 128
+"""Characters of a review's uid; the API server's have 36."""
+_SHOWN = 253
+"""Characters of a name that is repeated, as long as Kubernetes lets one be."""
+_LENGTHS = (512, 128, 16)
+"""Characters of an error's place, and of its message: as many as there is room for."""
 
 
 class MalformedReviewError(ValueError):
@@ -42,8 +50,8 @@ class Request:
 
     @property
     def shown_name(self) -> str:
-        """The name, or the prefix that it will begin with."""
-        return self.name or str(_metadata(self.object).get("generateName") or "")
+        """The name, or the prefix that it will begin with; the beginning of one that is too long."""
+        return cut(self.name or str(_metadata(self.object).get("generateName") or ""), _SHOWN)
 
 
 def parse(body: bytes) -> Request:
@@ -65,6 +73,8 @@ def parse(body: bytes) -> Request:
     uid = request.text("uid")
     if not uid:
         raise MalformedReviewError("request.uid is missing")
+    if len(uid) > _UID:
+        raise MalformedReviewError("request.uid is too long")
     parsed = Request(
         uid=uid,
         group=kind_of_object.text("group"),
@@ -96,30 +106,39 @@ def allowed(
 
 
 def denied(
-    request: Request, reason: Reason, errors: Sequence[FieldError], warnings: Sequence[str] = ()
+    request: Request,
+    reason: Reason,
+    errors: Sequence[FieldError],
+    warnings: Sequence[str] = (),
+    more: int = 0,
 ) -> dict[str, Any]:
     """Refuse the object as the API server itself refuses an invalid one (apimachinery, errors.NewInvalid).
 
-    kubectl lists the causes; argo's command line shows the message alone, so all errors are there as well.
+    kubectl lists the causes; argo's command line shows the message alone, so all errors are there as well,
+    and that there are so many `more`. What does not fit into ANSWER is cut.
     """
-    shown = f'{request.kind}.{request.group} "{request.shown_name}"'
-    said = ", ".join(str(error) for error in errors)
-    status = {
-        "status": "Failure",
-        "code": 422,
-        "reason": "Invalid",
-        "message": f"{shown} is invalid: " + (said if len(errors) == 1 else f"[{said}]"),
-        "details": {
-            "name": request.shown_name,
-            "group": request.group,
-            "kind": request.kind,
-            "causes": [
-                {"reason": error.kind.value, "message": error.message, "field": error.field}
-                for error in errors
-            ],
-        },
-    }
-    return _review(request, reason, warnings, {"allowed": False, "status": status})
+    group, kind = cut(request.group, _SHOWN), cut(request.kind, _SHOWN)
+    told = [(error.kind.value, error.message, error.field) for error in errors]
+    answer: dict[str, Any] = {}
+    for most in _LENGTHS:
+        causes = [
+            {"reason": code, "message": cut(message, most), "field": cut(field, most)}
+            for code, message, field in told
+        ]
+        said = [f"{cause['field']}: {cause['message']}" for cause in causes]
+        said += [f"and {more} more"] if more else []
+        listed = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
+        status = {
+            "status": "Failure",
+            "code": 422,
+            "reason": "Invalid",
+            "message": f'{kind}.{group} "{request.shown_name}" is invalid: {listed}',
+            "details": {"name": request.shown_name, "group": group, "kind": kind, "causes": causes},
+        }
+        answer = _review(request, reason, warnings, {"allowed": False, "status": status})
+        if len(json.dumps(answer)) <= ANSWER:
+            break
+    return answer
 
 
 def _review(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keeper.settings import ServiceMode
 from kube.quantity import quantity
 from server import settings, values
 from server.settings import group, setting
@@ -14,7 +13,7 @@ from webhook.inject.containers import InjectSettings
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the server was told. Times are in seconds."""
+    """The settings of one webhook process. Times are in seconds."""
 
     listen: tuple[str, int] = setting(
         "listen", values.ADDRESS, ":8443", "the address to serve on; without a host, every address"
@@ -38,7 +37,10 @@ class Settings:
         "where tls.crt, tls.key and ca.crt are (files) or are written to (cluster)",
     )
     namespace: str = setting(
-        "namespace", values.LABEL, "stepmemo", "the server's own Namespace, of the Service and the Secret too"
+        "namespace",
+        values.LABEL,
+        "stepmemo",
+        "the server's own Namespace, of its Services, Secrets and Lease too",
     )
     pod_name: str = setting(
         "pod-name",
@@ -46,9 +48,14 @@ class Settings:
         "",
         "the server's own Pod, which is read for its image where --image is empty",
     )
-    service: str = setting("service", values.LABEL, "stepmemo", "the Service that the certificate is for")
+    service: str = setting(
+        "service", values.LABEL, "stepmemo-webhook", "the webhook's Service, which the certificate is for"
+    )
     secret: str = setting(
         "secret", values.SUBDOMAIN, "stepmemo-certs", "the Secret that holds the certificate"
+    )
+    ca_secret: str = setting(
+        "ca-secret", values.SUBDOMAIN, "stepmemo-ca", "the Secret that holds the CA's private key"
     )
     webhook_configuration: str = setting(
         "webhook-configuration",
@@ -61,15 +68,20 @@ class Settings:
         "access",
         values.one_of("service", "direct"),
         "service",
-        "service: the server looks up and stores; direct: each step reaches its ConfigMaps itself",
+        "service: the keeper looks up and stores; direct: each step reaches its ConfigMaps itself",
     )
-    service_url: str = setting(
-        "service-url",
+    keeper_service: str = setting(
+        "keeper-service",
+        values.LABEL,
+        "stepmemo-keeper",
+        "the keeper's Service in the same Namespace, which the certificate is for too",
+    )
+    keeper_url: str = setting(
+        "keeper-url",
         values.HTTPS_URL,
         "",
-        "where steps reach the server, if not at https://SERVICE.NAMESPACE.svc",
+        "where containers in step Pods reach the keeper, if not at https://KEEPER-SERVICE.NAMESPACE.svc",
     )
-    service_mode: ServiceMode = group(ServiceMode)
     validate: str = setting(
         "validate",
         values.one_of("enforce", "warn", "off"),
@@ -80,8 +92,8 @@ class Settings:
 
     @property
     def cache_service_url(self) -> str:
-        """Where steps reach the cache service."""
-        return self.service_url or f"https://{self.service}.{self.namespace}.svc"
+        """Where containers in step Pods reach the keeper's cache service."""
+        return self.keeper_url or f"https://{self.keeper_service}.{self.namespace}.svc"
 
 
 DECLARED = {one.flag: one for one in settings.declared(Settings)}
@@ -96,7 +108,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         environ,
         _conflicts,
         program="python -m webhook",
-        description="The server of stepmemo: admission webhooks, keeper and cache service.",
+        description="The admission webhooks of stepmemo.",
     )
 
 

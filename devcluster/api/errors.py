@@ -178,6 +178,11 @@ def unsupported_patch(accepted: tuple[str, ...]) -> ApiError:
     return ApiError(415, "UnsupportedMediaType", message + ", ".join(accepted))
 
 
+def not_implemented(what: str) -> ApiError:
+    """What a real API server does and the devcluster does not: said, rather than done in another way."""
+    return ApiError(501, "NotImplemented", f"the devcluster does not know {what}")
+
+
 def patch_failed() -> ApiError:
     """A JSON Patch that does not apply, a failed `test` included: the server does not say which."""
     message = "the server rejected our request due to an error in our request"

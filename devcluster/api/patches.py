@@ -1,8 +1,9 @@
-"""The patch types that the devcluster takes: JSON Patch and JSON merge patch, with the API server's quirks.
+"""The patch types that the devcluster takes: JSON Patch, JSON merge patch and some of strategic merge patch.
 
 The API server applies JSON Patch with a Go library that is laxer than RFC 6902 in two places that callers
 can see: a `test` against null passes where the member is absent, and `replace` sets a member that is absent.
-Strategic merge patch and server-side apply are left out: nothing here uses them.
+Of strategic merge patch, which Kubernetes' own kinds take, there is a list with a merge key, and in it
+`$patch: delete`; a patch with more is refused. Server-side apply is left out: nothing here uses it.
 """
 
 import copy
@@ -14,7 +15,12 @@ from devcluster.api.kinds import Kind, Object
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
-ACCEPTED = (JSON_PATCH, MERGE_PATCH)
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+
+_MERGE_KEYS = {"schedulingGates": "name"}
+"""The lists that a strategic merge patch merges here, by their field: what their items are known by
+(`patchMergeKey` of the Go type; kubernetes, staging/src/k8s.io/api/core/v1/types.go)."""
+_DIRECTIVE = "$patch"
 
 _GO_NAMES = {dict: "object", list: "array", str: "string", int: "number", float: "number", bool: "bool"}
 
@@ -25,8 +31,9 @@ class PatchError(Exception):
 
 def decode(content_type: str, body: bytes, kind: Kind) -> Any:
     """The decoded patch of a PATCH request; ApiError 400 or 415 if it is none."""
-    if content_type not in ACCEPTED:
-        raise errors.unsupported_patch(ACCEPTED)
+    accepted = (JSON_PATCH, MERGE_PATCH) if kind.custom else (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
+    if content_type not in accepted:
+        raise errors.unsupported_patch(accepted)
     try:
         patch = json.loads(body)
     except ValueError as error:
@@ -37,7 +44,7 @@ def decode(content_type: str, body: bytes, kind: Kind) -> Any:
         raise errors.bad_request(
             f"error decoding patch: json: cannot unmarshal {go_name} into Go value of type {go_type}"
         )
-    if content_type == MERGE_PATCH and not isinstance(patch, dict):
+    if content_type != JSON_PATCH and not isinstance(patch, dict):
         go_type = "map[string]interface {}"
         raise errors.bad_request(
             f"error decoding patch: json: cannot unmarshal {go_name} into Go value of type {go_type}"
@@ -50,6 +57,8 @@ def apply(content_type: str, patch: Any, obj: Object) -> Object:
     if content_type == MERGE_PATCH:
         merged: Object = merge(obj, patch)
         return merged
+    if content_type == STRATEGIC_PATCH:
+        return _merged_by_kind(obj, patch)
     try:
         return apply_operations(patch, obj)
     except PatchError as error:
@@ -67,6 +76,40 @@ def merge(target: Any, patch: Any) -> Any:
         else:
             merged[key] = merge(merged.get(key), value)
     return merged
+
+
+def _merged_by_kind(target: Object, patch: Object) -> Object:
+    """Strategic merge patch (mergeMap in apimachinery, strategicpatch/patch.go); ApiError 501 beyond it."""
+    merged = dict(target)
+    for name, value in patch.items():
+        found = merged.get(name)
+        if name.startswith("$"):
+            raise errors.not_implemented(f"{name} in a strategic merge patch")
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, dict):
+            merged[name] = _merged_by_kind(found if isinstance(found, dict) else {}, value)
+        elif not isinstance(value, list):
+            merged[name] = value
+        elif name in _MERGE_KEYS:
+            merged[name] = _merged_items(found or [], value, _MERGE_KEYS[name])
+        else:
+            raise errors.not_implemented(f"a list {name} in a strategic merge patch")
+    return merged
+
+
+def _merged_items(found: list[Any], items: list[Any], key: str) -> list[Any]:
+    """The list without what the patch deletes, and with what it adds or changes."""
+    merged = {each[key]: each for each in found}
+    for item in items:
+        match item.get(_DIRECTIVE):
+            case None:
+                merged[item[key]] = {**merged.get(item[key], {}), **item}
+            case "delete":
+                merged.pop(item[key], None)
+            case other:
+                raise errors.not_implemented(f"{_DIRECTIVE}: {other} in a strategic merge patch")
+    return list(merged.values())
 
 
 def apply_operations(operations: list[Any], obj: Object) -> Object:

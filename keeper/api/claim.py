@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
@@ -10,28 +10,18 @@ from kubernetes_asyncio.client import ApiClient
 from argo import names as argo
 from argo import tags
 from argo.fields import FieldError, Kind, annotation
+from keeper import container_status
 from keeper.api.auth import Caller
 from keeper.api.errors import Refusal, unavailable
+from keeper.api.request import Claim
 from kube import client
 from kube.errors import ApiError, NotFound
 from memoize import names, spec
-from memoize.spec import Memo
 
 TIMEOUT = 2.0
 """Seconds to read a Pod."""
 _OVER = ("Succeeded", "Failed")
 _METADATA = "metadata"
-
-
-class Claim(NamedTuple):
-    """A live step Pod and what it is about; `place` is the data key of its memoize key."""
-
-    namespace: str
-    pod: str
-    memo: Memo
-    data_key: str
-    node_id: str
-    workflow: str
 
 
 async def read(api: ApiClient, caller: Caller) -> Claim | Refusal:
@@ -53,6 +43,10 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
         return Refusal(HTTPStatus.FORBIDDEN, "the token is of an earlier Pod of that name")
     if metadata.get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in _OVER:
         return Refusal(HTTPStatus.FORBIDDEN, "the Pod is over")
+    labels = metadata.get("labels") or {}
+    ours = list(container_status.of_ours(pod.get("spec") or {}))
+    if labels.get(names.RESULT) != names.RESULT_IN_POD or not ours:
+        return Refusal(HTTPStatus.FORBIDDEN, "nothing was injected into the Pod")
     annotations = metadata.get("annotations") or {}
     memo, errors = spec.from_pod(annotations, _METADATA)
     errors += [
@@ -73,5 +67,7 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
         memo=memo,
         data_key=memo.data_key,
         node_id=node_id,
-        workflow=(metadata.get("labels") or {}).get(argo.WORKFLOW_LABEL, ""),
+        workflow=labels.get(argo.WORKFLOW_LABEL, ""),
+        looks_up=any(map(container_status.looks_up, ours)),
+        stores=any(map(container_status.stores, ours)),
     )

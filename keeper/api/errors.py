@@ -1,4 +1,4 @@
-"""What a caller of the service is told when it gets nothing, in the words of the Kubernetes API."""
+"""The answers for callers of the service that get nothing, in the form of the Kubernetes API's errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""What the server knows of the caches: a watched view of all ConfigMaps that Argo would take for one."""
+"""The caches, ConfigMaps in Argo's own format: a watched view of them, and what writes to them."""

@@ -7,9 +7,11 @@ restart nor another replica begins anew. Best effort: a cache that is full, or o
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
+from keeper.cache.lru import Cache
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from memoize.entry import BrokenEntry, Entry
@@ -24,10 +26,12 @@ INTERVAL = 600.0
 LONGEST_GATHERED = 60.0
 """Seconds that hits are gathered before they are written: a tenth of the interval, and at most this. Every
 write of a ConfigMap writes all its data to etcd, and sends it to everybody who watches."""
-MOST = 20_000
-"""Entries remembered from one write to the next, of some hundred bytes each; hits beyond are forgotten."""
+MOST = 5_000
+"""Entries of one Namespace remembered from one write to the next, of some hundred bytes each; hits beyond are
+forgotten."""
 
-_Cache = tuple[str, str]
+_Waiting = dict[str, dict[str, int]]
+"""By cache and data key, a hash of the entry that was hit."""
 
 
 class Hits:
@@ -50,59 +54,77 @@ class Hits:
         self._interval = timedelta(seconds=interval)
         self._gathered = min(LONGEST_GATHERED, interval / 10)
         self._now, self._sleep = now, sleep
-        self._waiting: dict[_Cache, dict[str, int]] = {}
-        self._count = 0
-        self._quiet: dict[_Cache, datetime] = {}
+        self._waiting: dict[str, _Waiting] = {}
+        """By Namespace."""
+        self._counts: Counter[str] = Counter()
+        self._busy: set[str] = set()
+        """Namespaces whose entries are being renewed."""
+        self._quiet: dict[Cache, datetime] = {}
 
     def hit(self, namespace: str, cache: str, data_key: str, text: str) -> None:
         """Remember that the entry with this text answered a step. Returns at once."""
         key, now = (namespace, cache), self._now()
-        if self._count >= MOST or now < self._quiet.get(key, now) or data_key in self._waiting.get(key, ()):
+        if self._counts[namespace] >= MOST or now < self._quiet.get(key, now):
+            return
+        if data_key in self._waiting.get(namespace, {}).get(cache, ()):
             return
         if is_due(text, self._interval, now):
-            # Of the text only a hash is kept: values of 20,000 entries might be gigabytes. Two texts of one
-            # hash would at worst renew an entry that was not hit.
-            self._waiting.setdefault(key, {})[data_key] = hash(text)
-            self._count += 1
+            # Of the text only a hash is kept: values of thousands of entries might be gigabytes. Two texts of
+            # one hash would at worst renew an entry that was not hit.
+            self._waiting.setdefault(namespace, {}).setdefault(cache, {})[data_key] = hash(text)
+            self._counts[namespace] += 1
 
     async def run(self) -> None:
         """Renew what was hit, for ever."""
-        while True:
-            await self._sleep(self._gathered)
-            await self.flush()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._sleep(self._gathered)
+                for namespace in self._due():
+                    group.create_task(self._flush(namespace))
 
     async def flush(self) -> None:
-        """Renew what was hit until now, one cache after another; does not raise."""
-        waiting, self._waiting, self._count = self._waiting, {}, 0
+        """Renew what was hit until now; does not raise."""
+        await asyncio.gather(*map(self._flush, self._due()))
+
+    def _due(self) -> set[str]:
+        """The Namespaces whose turn it is."""
         now = self._now()
         self._quiet = {key: until for key, until in self._quiet.items() if now < until}
-        for key, data_keys in waiting.items():
-            try:
-                outcome = await self._renew(key, data_keys)
-            except Exception:
-                _log.exception("cannot renew the times of hits", extra=fields(namespace=key[0], cache=key[1]))
-                outcome = Outcome(Reason.INTERNAL_ERROR)
-            self._on_renewed(outcome.reason, len(data_keys))
-            if outcome.reason not in (Reason.STORED, Reason.CONFLICT):
-                # Nothing that the next hit would change: full, not a cache, forbidden, or the server is away.
-                self._quiet[key] = self._now() + self._interval
+        return self._waiting.keys() - self._busy
 
-    async def _renew(self, key: _Cache, data_keys: dict[str, int]) -> Outcome:
+    async def _flush(self, namespace: str) -> None:
+        """Renew what was hit in the Namespace, one cache after another; others do not wait for it."""
+        self._busy.add(namespace)
+        waiting = self._waiting.pop(namespace, {})
+        del self._counts[namespace]
+        try:
+            for cache, data_keys in waiting.items():
+                await self._flush_cache((namespace, cache), data_keys)
+        finally:
+            self._busy.discard(namespace)
+
+    async def _flush_cache(self, key: Cache, data_keys: dict[str, int]) -> None:
+        try:
+            outcome = await self._renew(key, data_keys)
+        except Exception:
+            _log.exception("cannot renew the times of hits", extra=fields(namespace=key[0], cache=key[1]))
+            outcome = Outcome(Reason.INTERNAL_ERROR)
+        self._on_renewed(outcome.reason, len(data_keys))
+        if outcome.reason not in (Reason.STORED, Reason.CONFLICT):
+            # Nothing that the next hit would change: full, not a cache, forbidden, or the server is away.
+            self._quiet[key] = self._now() + self._interval
+
+    async def _renew(self, key: Cache, data_keys: dict[str, int]) -> Outcome:
         data = await self._view.read(*key)
         if isinstance(data, Outcome):
             return data
-        now = self._now()
-        # An entry that was written anew since it was hit is another one: its own hits will renew it.
-        texts = {
-            data_key: data[data_key]
-            for data_key, seen in data_keys.items()
-            if hash(data.get(data_key, "")) == seen
-        }
-        changes = {
-            data_key: (text, renew(text, now))
-            for data_key, text in texts.items()
-            if is_due(text, self._interval, now)
-        }
+        now, changes = self._now(), dict[str, tuple[str, str]]()
+        for data_key, seen in data_keys.items():
+            text = data.get(data_key, "")
+            # An entry that was written anew since it was hit is another one: its own hits will renew it.
+            if hash(text) == seen and is_due(text, self._interval, now):
+                changes[data_key] = text, renew(text, now)
+                await asyncio.sleep(0)  # thousands of entries must not hold everybody else up
         return await self._writer.replace(*key, changes) if changes else Outcome(Reason.CONFLICT)
 
 

@@ -1,41 +1,49 @@
-"""The caches of a cluster, or of some namespaces, as the API server last told.
+"""The caches of a cluster, or of some namespaces: what they hold, and whether anything of that has changed.
 
-The view answers at once whether an entry is there and fresh, by index; or that it does not know, while it is
-not in sync. It never takes what it does not know for a miss. Values are read when they are needed.
+Watched are the metadata of ConfigMaps alone, and nothing is kept of a cache that nobody asks for: however
+many there are, and whatever is in them, costs those who write them. A cache is read when somebody asks for
+it, and what was read is kept until an event, or a list, tells of another version, and for some minutes at
+most. What the view does not know it never takes for a miss.
 """
 
 import asyncio
+import logging
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
 
 from argo import names as argo
-from keeper.cache.index import Cache, Index, fresh
-from keeper.cache.lru import DataCache
+from keeper.cache.lru import Answer, Cache, Data, DataCache
+from keeper.cache.reads import Reads
 from kube import client
-from kube.caching import CachedReads
+from kube.backoff import Backoff
 from kube.client import Json
 from kube.errors import ApiError, NotFound
 from kube.reflector import Reflector
 from memoize import configmap, spec
-from memoize.entry import Memoized
-from memoize.keeper_status import Known
 from memoize.outcome import Outcome
+from memoize.reasons import Reason
+from server.logs import fields
 from server.outcomes import outcome_of
 
-SELECTOR = f"{argo.CONFIGMAP_TYPE}={argo.CONFIGMAP_TYPE_CACHE}"
-PAGE = 10
-"""The most ConfigMaps in a page of the list: the ones that follow small ones may each weigh a megabyte."""
-KEPT_BYTES = 16 << 20
-"""Of caches that changed or were read lately; a list keeps none, since most of them nobody asks for."""
-READ_SECONDS = 5.0
+_log = logging.getLogger(__name__)
 
-Told = Callable[[str, str], None]
-Data = Mapping[str, str]
+SELECTOR = f"{argo.CONFIGMAP_TYPE}={argo.CONFIGMAP_TYPE_CACHE}"
+KEPT_BYTES = 64 << 20
+"""Of caches that were read and have not changed since."""
+READ_SECONDS = 5.0
+"""For one request."""
+PATIENCE = 1.5
+"""Seconds until whoever asks for a cache gets an answer: one who waits in a Pod does not do so for long."""
+NOT_NOW = frozenset({Reason.API_UNAVAILABLE, Reason.CONFLICT, Reason.FORBIDDEN, Reason.RATE_LIMITED})
+"""Why a cache cannot be written or read, and may be later."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+"""Seconds between two reads of a cache that changed and cannot be read."""
+
+Told = Callable[[str, str, Data], None]
 
 
 class View:
@@ -50,123 +58,159 @@ class View:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
-        self._kept = DataCache(kept_bytes)
-        self._reads: CachedReads[tuple[Cache, str], Data | Outcome] = CachedReads()
-        self._subscribers: list[Told] = []
+        self._kept = DataCache(kept_bytes, clock)
+        self._reads = Reads(self._fetch, self._on_read, self._on_left, clock=clock)
+        self._told: Told = lambda *_: None
+        self._followed: Collection[Cache] = ()
+        self._changed: dict[Cache, bool] = {}
+        """Followed caches that are being read since they changed; whether they did so again since that
+        began."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._parts = {
-            namespace: _Part(
-                api, namespace, self._kept, clock=clock, told=self._tell, on_synced=self._tell_all
-            )
-            for namespace in (namespaces or ("",))
+            namespace: _Part(api, namespace, self, self._kept, clock) for namespace in (namespaces or ("",))
         }
 
     async def run(self) -> None:
         """Follow the caches for ever."""
-        async with asyncio.TaskGroup() as group:
-            for part in self._parts.values():
-                group.create_task(part.reflector.run())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in self._parts.values():
+                    group.create_task(part.reflector.run())
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await self._reads.close()
 
     @property
     def in_sync(self) -> bool:
-        """Whether nothing that `ask` is asked is unknown for want of the API server."""
+        """Whether `knows` is true of every Namespace that is looked after."""
         return all(part.reflector.in_sync for part in self._parts.values())
 
     @property
-    def heard(self) -> float:
-        """`clock()` when the API server last said something, of the namespace where that is longest ago."""
-        return min(part.reflector.heard for part in self._parts.values())
+    def kept_bytes(self) -> int:
+        """How much memory what was read takes."""
+        return self._kept.bytes
 
-    @property
-    def entries(self) -> int:
-        """How many entries the view knows."""
-        return sum(part.index.entries for part in self._parts.values())
+    def subscribe(self, told: Told, followed: Collection[Cache]) -> None:
+        """Have `told(namespace, cache, data)` called with what one of the caches `followed` holds by now.
 
-    def subscribe(self, told: Told) -> None:
-        """Have `told(namespace, cache)` called after every change of a cache.
-
-        It is called for all caches each time that the view has come in sync. It must not block.
+        So it is after a change (once for several in quick succession), of all of them each time that the
+        view has come in sync, and after a `read` that somebody did not wait for. `followed` is asked each
+        time; neither must block. There is one subscriber.
         """
-        self._subscribers.append(told)
+        self._told, self._followed = told, followed
 
-    def ask(self, namespace: str, cache: str, memo: Memoized, now: datetime) -> tuple[Known, str]:
-        """Say whether there is an entry for `memo` that is fresh at the time `now` (aware).
+    def knows(self, namespace: str) -> bool:
+        """Whether every change of the Namespace's caches is heard of."""
+        return self.heard(namespace) > -math.inf
 
-        With FRESH comes the entry's creationTimestamp as it is written ("" for one without), else "". The
-        value is not read: what is FRESH may still be broken, incomplete, or of another key.
+    def heard(self, namespace: str) -> float:
+        """`clock()` when the API server last said something of the Namespace's caches ("": of those of all).
+
+        Minus infinity while there are changes that were not heard of.
         """
-        part, key = self._part(namespace), (namespace, cache)
-        if part is None or not part.reflector.in_sync or not part.index.holds(key):
-            return Known.UNKNOWN, ""
-        seen = part.index.find(key, memo.data_key)
-        if seen is None or not fresh(seen, memo.max_age, now):
-            return Known.ABSENT, ""
-        return Known.FRESH, seen.created
+        part = self._parts.get(namespace) or self._parts.get("")
+        return part.reflector.heard if part is not None and part.reflector.in_sync else -math.inf
 
-    async def read(self, namespace: str, cache: str) -> Data | Outcome:
-        """Give all of a cache's data, no older than what subscribers were told of before the call.
+    async def read(self, namespace: str, cache: str, patience: float | None = PATIENCE) -> Answer:
+        """Give all of a cache's data, no older than the last change that was heard of before the call.
 
-        Empty where there is none; an Outcome where it cannot be read, or is no cache. Do not change it.
+        Empty where there is none; an Outcome where it is no cache, or cannot be read within `patience`
+        seconds (None: however long that takes). Do not change it.
         """
         if not spec.is_dns1123_subdomain(cache):
             return {}  # a tenant wrote the name, and it must not lead the request elsewhere
         key = (namespace, cache)
-        version = self._version(key)
-        if version and (data := self._kept.get(key, version)) is not None:
-            return data
-        # Reads of one version share a request: one from before the last event may be out of date.
-        return await self._reads.get((key, version), partial(self._read, key))
+        if self.knows(namespace) and (kept := self._kept.get(key)) is not None:
+            return kept
+        return await self._reads.get(key, patience)
 
-    async def _read(self, key: Cache) -> Data | Outcome:
+    def forget(self, namespace: str, cache: str) -> None:
+        """Take the cache for changed before an event says so: the caller has written to it."""
+        self._kept.drop((namespace, cache))
+        self._reads.on_event((namespace, cache))
+
+    async def _fetch(self, key: Cache) -> tuple[str, Answer]:
         namespace, name = key
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/configmaps/{name}"
         try:
             found = await client.request(self._api, "GET", path, seconds=READ_SECONDS)
         except NotFound:
-            return {}
+            return "", {}
         except ApiError as error:
-            return outcome_of(error)
+            return "", outcome_of(error)
         if refused := configmap.not_a_cache(found):
-            return refused
-        data = configmap.data(found)
-        version = found["metadata"].get("resourceVersion")
-        if version and version == self._version(key):
-            self._kept.put(key, version, data)
-        return data
+            return "", refused  # should it get the label, that is heard of
+        return str(found["metadata"].get("resourceVersion", "")), configmap.data(found)
 
-    def _version(self, key: Cache) -> str:
-        """The resourceVersion that the cache is at; "" where that is not known."""
-        part = self._part(key[0])
-        return part.index.version(key) if part is not None and part.reflector.in_sync else ""
+    def _on_read(self, key: Cache, version: str, answer: Answer) -> None:
+        if self.knows(key[0]) and not _not_now(answer):
+            self._kept.put(key, version, answer)
 
-    def _part(self, namespace: str) -> "_Part | None":
-        return self._parts.get(namespace) or self._parts.get("")
+    def _on_left(self, key: Cache, answer: Answer) -> None:
+        if key in self._followed and not _not_now(answer):
+            self._tell(key, answer)
 
-    def _tell(self, cache: Cache) -> None:
-        for told in self._subscribers:
-            told(*cache)
+    # --- What the reflectors tell ---------------------------------------------------------------------
 
-    def _tell_all(self) -> None:
+    def on_list(self) -> None:
+        """Learn that what is being read may be older than what will be listed."""
+        self._reads.on_list()
+
+    def on_version(self, key: Cache, version: str) -> None:
+        """Learn at which resourceVersion a cache is, "" where there is none any more."""
+        if self._kept.version(key) != version:
+            self._kept.drop(key)
+        self._reads.on_event(key, version)
+
+    def on_change(self, key: Cache) -> None:
+        """Tell the subscriber what the cache holds now."""
+        if key not in self._followed:
+            return
+        if key in self._changed:
+            self._changed[key] = True
+            return
+        self._changed[key] = True
+        task = asyncio.ensure_future(self._tell_of_change(key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def on_synced(self) -> None:
+        """Tell the subscriber of all caches, once all of them are in sync."""
         if self.in_sync:
-            for part in self._parts.values():
-                for cache in list(part.index):
-                    self._tell(cache)
+            for key in list(self._followed):
+                self.on_change(key)
+
+    async def _tell_of_change(self, key: Cache) -> None:
+        """Read the cache until its newest version was handed on, no more often than its Namespace may."""
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        try:
+            while self._changed[key] and key in self._followed:
+                self._changed[key] = False
+                answer = await self.read(*key, patience=None)
+                if _not_now(answer):
+                    self._changed[key] = True
+                    await asyncio.sleep(backoff.next())
+                else:
+                    self._tell(key, answer)
+        except Exception:
+            _log.exception("cannot tell of a cache", extra=fields(namespace=key[0], cache=key[1]))
+        finally:
+            del self._changed[key]
+
+    def _tell(self, key: Cache, answer: Answer) -> None:
+        self._told(*key, {} if isinstance(answer, Outcome) else answer)
 
 
 class _Part:
-    """The caches of one namespace, or of all: what their reflector tells goes into an index."""
+    """The caches of one namespace, or of all: passes on what their reflector tells."""
 
     def __init__(
-        self,
-        api: ApiClient,
-        namespace: str,
-        kept: DataCache,
-        *,
-        clock: Callable[[], float],
-        told: Callable[[Cache], None],
-        on_synced: Callable[[], None],
+        self, api: ApiClient, namespace: str, view: View, kept: DataCache, clock: Callable[[], float]
     ) -> None:
-        self._kept, self._told = kept, told
-        self.index = Index()
+        self._namespace, self._view, self._kept = namespace, view, kept
+        self._listed: set[Cache] = set()
+        """Those of the list of which something is kept: memory does not grow with the list."""
         within = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
         self.reflector = Reflector(
             api,
@@ -174,35 +218,33 @@ class _Part:
             self,
             name=f"the caches of {namespace or 'all namespaces'}",
             selector=SELECTOR,
-            page=PAGE,
+            identity_only=True,
             clock=clock,
-            on_synced=on_synced,
+            on_synced=view.on_synced,
         )
 
     def begin(self) -> None:
-        self.index.begin()
+        self._listed = set()
+        self._view.on_list()
 
     def listed(self, obj: Json) -> None:
-        self._put(obj)
+        key = _key(obj)
+        self._view.on_version(key, obj["metadata"]["resourceVersion"])
+        if self._kept.version(key) is not None:
+            self._listed.add(key)
 
     def end(self) -> None:
-        for cache in self.index.end():
-            self._kept.drop(cache)
+        for key in set(self._kept.caches(self._namespace)) - self._listed:
+            self._kept.drop(key)
 
     def changed(self, type_: str, obj: Json) -> None:
-        cache = _key(obj)
-        if type_ == "DELETED":
-            self.index.drop(cache)
-            self._kept.drop(cache)
-        else:
-            self._kept.put(cache, *self._put(obj))
-        self._told(cache)
+        key = _key(obj)
+        self._view.on_version(key, "" if type_ == "DELETED" else obj["metadata"]["resourceVersion"])
+        self._view.on_change(key)
 
-    def _put(self, obj: Json) -> tuple[str, Data]:
-        """Index it; its resourceVersion and its data."""
-        version, data = obj["metadata"]["resourceVersion"], configmap.data(obj)
-        self.index.put(_key(obj), version, data)
-        return version, data
+
+def _not_now(answer: Answer) -> bool:
+    return isinstance(answer, Outcome) and answer.reason in NOT_NOW
 
 
 def _key(obj: Json) -> Cache:

@@ -1,4 +1,4 @@
-"""The one way that entries take from this server into caches.
+"""The one way that entries take from this process into caches.
 
 Steps that end at the same moment would meet each other in the same ConfigMap: entries for one cache are
 gathered for some milliseconds, and go in one request after another.
@@ -7,6 +7,7 @@ gathered for some milliseconds, and go in one request after another.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from kubernetes_asyncio.client import ApiClient
 from keeper.cache.batch import Attempt, attempt
 from keeper.cache.configmap import CacheError, ConfigMap
 from keeper.cache.refresh import refresh
+from keeper.cache.slots import Slots
 from kube.backoff import Backoff
 from kube.caching import TtlCache
 from memoize import configmap
@@ -41,10 +43,16 @@ MOST_WAITING = 2_000
 """Entries that wait for one cache …"""
 BYTES_WAITING = 8 << 20
 """… their bytes …"""
+BYTES_WAITING_OF_ONE = 16 << 20
+"""… the bytes for all caches of one Namespace …"""
 BYTES_WAITING_IN_ALL = 64 << 20
-"""… and the bytes for all caches."""
+"""… and for all."""
 REQUESTS = 16
-"""Caches that are written to at once."""
+"""Caches that are written to at once …"""
+REQUESTS_OF_ONE = 4
+"""… and those of one Namespace."""
+_EACH = 1 << 10
+"""Bytes that an entry takes beside its text while it waits."""
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
@@ -62,8 +70,8 @@ class _PendingEntry(NamedTuple):
 class _CacheQueue:
     """The entries that wait for one cache, and what the last attempt met."""
 
-    def __init__(self, cache: ConfigMap) -> None:
-        self.cache = cache
+    def __init__(self, namespace: str, cache: ConfigMap) -> None:
+        self.namespace, self.cache = namespace, cache
         self.puts: list[_PendingEntry] = []
         self.bytes = 0
         self.trouble: CacheError | None = None
@@ -85,8 +93,9 @@ class Writer:
         self._api, self._on_written, self._seconds = api, on_written, seconds
         self._queues: dict[tuple[str, str], _CacheQueue] = {}
         self._full: TtlCache[tuple[str, str], bool] = TtlCache(_FULL_CACHES, clock)
-        self._bytes = 0
-        self._requests = asyncio.Semaphore(REQUESTS)
+        self._bytes: Counter[str] = Counter()
+        """That wait, by Namespace."""
+        self._requests = Slots(REQUESTS, REQUESTS_OF_ONE)
 
     async def put(self, namespace: str, cache: str, data_key: str, text: str, now: datetime) -> Outcome:
         """Keep the entry under this data key; says within `seconds` whether it is there, else why not.
@@ -109,7 +118,7 @@ class Writer:
         Stored when some were, Conflict when others changed or removed them all. Never creates an entry. Tried
         once: a time of a last hit is not worth more.
         """
-        async with self._requests:
+        async with self._requests.take(namespace):
             return await refresh(ConfigMap(self._api, namespace, cache), changes)
 
     async def close(self) -> None:
@@ -122,19 +131,21 @@ class Writer:
     async def _put(self, key: tuple[str, str], data_key: str, text: str, now: datetime) -> Outcome:
         if refused := configmap.too_large_for_any(text):
             return refused
-        size = configmap.size(text)
-        if self._bytes + size > BYTES_WAITING_IN_ALL:
+        size, namespace = _weight(text), key[0]
+        if self._bytes[namespace] + size > BYTES_WAITING_OF_ONE:
+            return Outcome(Reason.RATE_LIMITED, "too many entries wait for caches of this Namespace")
+        if self._bytes.total() + size > BYTES_WAITING_IN_ALL:
             return Outcome(Reason.API_UNAVAILABLE, "too many entries wait to be written")
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[key] = _CacheQueue(ConfigMap(self._api, *key))
+            queue = self._queues[key] = _CacheQueue(namespace, ConfigMap(self._api, *key))
             queue.task = asyncio.create_task(self._run(key, queue))
         if len(queue.puts) >= MOST_WAITING or queue.bytes + size > BYTES_WAITING:
             return Outcome(Reason.RATE_LIMITED, "too many entries wait for this cache")
         put = _PendingEntry(data_key, text, now, asyncio.get_running_loop().create_future())
         queue.puts.append(put)
         queue.bytes += size
-        self._bytes += size
+        self._bytes[namespace] += size
         try:
             async with asyncio.timeout(self._seconds):
                 return await put.outcome
@@ -150,7 +161,7 @@ class Writer:
                 await asyncio.sleep(pause)
                 self._forget(queue, [put for put in queue.puts if put.outcome.done()])
                 if batch := _first(queue.puts):
-                    async with self._requests:
+                    async with self._requests.take(queue.namespace):
                         result = await self._attempt(queue, batch)
                     pause = self._settle(key, queue, batch, result)
         finally:
@@ -189,12 +200,19 @@ class Writer:
     def _forget(self, queue: _CacheQueue, puts: list[_PendingEntry]) -> None:
         gone = {id(put) for put in puts}
         queue.puts = [put for put in queue.puts if id(put) not in gone]
-        size = sum(configmap.size(put.text) for put in puts)
+        size = sum(_weight(put.text) for put in puts)
         queue.bytes -= size
-        self._bytes -= size
+        self._bytes[queue.namespace] -= size
+        if not self._bytes[queue.namespace]:
+            del self._bytes[queue.namespace]
 
     def _gathered(self, key: tuple[str, str]) -> float:
         return GATHERED_WHEN_FULL if self._full.get(key) else GATHERED
+
+
+def _weight(text: str) -> int:
+    """Bytes that an entry takes while it waits."""
+    return _EACH + configmap.size(text)
 
 
 def _first(puts: list[_PendingEntry]) -> list[_PendingEntry]:

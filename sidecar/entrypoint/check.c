@@ -14,8 +14,8 @@ void check(struct options *options)
 {
     if (!signals_hold())
         options->command = NULL; /* a child's end would not be seen */
-    if (!install(options->shared_dir))
-        say(INTERNAL_ERROR, " cannot put the entrypoint into ", options->shared_dir, ": ", strerror(errno),
+    if (!install(options->bin_dir))
+        say(INTERNAL_ERROR, " cannot put the entrypoint into ", options->bin_dir, ": ", strerror(errno),
             (char *)NULL);
     if (options->command && decision_read(options->shared_dir) == NO_WORD)
         look_up(options, options->timeout_ms);

@@ -99,7 +99,8 @@ ssize_t file_read(const char *path, char *text, size_t size)
 {
     int fd;
     do
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        /* A step can put a link or a FIFO there. */
+        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return -1;

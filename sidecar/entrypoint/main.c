@@ -24,8 +24,8 @@
  *
  * MS is in milliseconds (2000 unless said otherwise). MIB limits what COMMAND allocates, in mebibytes: below
  * the container's limit, so that too much is an error in COMMAND and not an OOM kill of the whole container.
- * The files are described in memoize/names.py; $STEPMEMO_SHARED_DIR stands in for their directory where
- * containers share one file system.
+ * The files are described in memoize/names.py; $STEPMEMO_SHARED_DIR and $STEPMEMO_BIN_DIR stand in for their
+ * directories where containers share one file system.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +47,7 @@ int main(int argc, char **argv)
 {
     struct options options = {
         .shared_dir = setting(ENV_SHARED_DIR, SHARED_DIR),
+        .bin_dir = setting(ENV_BIN_DIR, BIN_DIR),
         .timeout_ms = 2000,
     };
     const char *verb = argc > 1 ? argv[1] : "";

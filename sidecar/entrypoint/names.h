@@ -6,6 +6,8 @@ each
 
 #define SHARED_DIR "/stepmemo"
 #define ENV_SHARED_DIR "STEPMEMO_SHARED_DIR"
+#define BIN_DIR "/stepmemo-bin"
+#define ENV_BIN_DIR "STEPMEMO_BIN_DIR"
 #define ENV_TIMEOUT_MS "STEPMEMO_TIMEOUT_MS"
 
 #define ENTRYPOINT_FILE "entrypoint"

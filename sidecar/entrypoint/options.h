@@ -10,6 +10,7 @@ enum { MAIN = 'M', WAITER = 'w', SIDECAR = 's' };
 
 struct options {
     const char *shared_dir; /* of all containers of the Pod */
+    const char *bin_dir;    /* where `check` puts the entrypoint */
     long timeout_ms;        /* -t */
     long check_ms;          /* -c; 0: no look-up */
     long memory_mib;        /* -m; 0: no limit */

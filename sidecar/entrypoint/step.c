@@ -14,7 +14,7 @@ enum lock { NO_LOCK, LOCK_HELD, LOCK_FREE };
 
 static enum lock look_at_lock(const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* see file_read */
     if (fd < 0)
         return NO_LOCK;
     bool held = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;

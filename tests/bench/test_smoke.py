@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from bench import check, full, holds, lookup, report, view, waiting, webhook, written
+from bench import check, holds, lookup, report, tenants, view, waiting, webhook, written
 from bench.__main__ import BENCHMARKS, HERMETIC
 
 SMALL = {
@@ -24,8 +24,11 @@ SMALL = {
     lookup: ["--rounds=1", "--entries=50"],
     holds: ["--rounds=1", "--hits=5", "--rate=10", "--burst=8"],
     written: ["--rounds=1", "--hits=3", "--entries", "10", "20"],
-    view: ["--rounds=1", "--each=5", "--entries", "5"],
-    full: ["--rounds=1", "--pods=8", "--concurrency=2", "--caches", "1", "--each=5"],
+    tenants: [
+        *("--held=5", "--ends=2", "--seconds=2", "--full=3", "--names=50", "--caches=2", "--keys=20"),
+        *("--connections=2", "--forged=3"),
+    ],
+    view: ["--rounds=1", "--caches=2", "--keys=50", "--seconds=0.5"],
 }
 
 

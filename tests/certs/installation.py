@@ -1,6 +1,8 @@
 """An installation to keep certificates for: the manifests' rights under names of the test's own."""
 
 import asyncio
+import base64
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,13 +14,16 @@ import yaml
 from kubernetes_asyncio.client import ApiClient, Configuration
 
 from certs import pki
+from certs.bundle import Bundle
 from certs.cluster import Certificates
+from certs.reader import CertificateReader
+from server.tls import utc_now
 from tests.cluster import Cluster
 from tests.waiting import until
 
-RBAC = Path(__file__).parents[2] / "manifests" / "base" / "rbac.yaml"
-SECRET = "stepmemo-certs"
-ACCOUNT = "stepmemo"
+RBAC = Path(__file__).parents[2] / "manifests" / "base" / "webhook-rbac.yaml"
+SECRET, CA_SECRET = "stepmemo-certs", "stepmemo-ca"
+ACCOUNT = "stepmemo-webhook"
 
 Json = dict[str, Any]
 
@@ -39,7 +44,8 @@ class Installation:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return pki.service_names("stepmemo", self.namespace)
+        services = ("stepmemo-webhook", "stepmemo-keeper")
+        return tuple(name for service in services for name in pki.service_names(service, self.namespace))
 
     def rules(self, kind: str) -> list[Json]:
         """The rules of the manifests' Role or ClusterRole, about our own configuration instead of theirs."""
@@ -64,7 +70,7 @@ class Installation:
         """Create the configuration, or write it over, as a manifest has it: without caBundle."""
         webhook = {
             "clientConfig": {
-                "service": {"name": "stepmemo", "namespace": self.namespace, "path": "/nobody/asks"}
+                "service": {"name": "stepmemo-webhook", "namespace": self.namespace, "path": "/nobody/asks"}
             },
             "rules": [
                 {
@@ -99,51 +105,87 @@ class Installation:
         _, body = self.cluster.get("MutatingWebhookConfiguration", "", self.configuration)
         return list(body.get("webhooks", ()))
 
-    def ca_bundles(self) -> set[str | None]:
-        return {webhook["clientConfig"].get("caBundle") for webhook in self.webhooks()}
+    def ca_bundles(self) -> set[bytes]:
+        return {base64.b64decode(w["clientConfig"].get("caBundle") or "") for w in self.webhooks()}
 
-    def secret(self) -> Json:
-        return dict(self.cluster.get("Secret", self.namespace, SECRET)[1])
+    def secret(self, name: str = SECRET) -> Json:
+        return dict(self.cluster.get("Secret", self.namespace, name)[1])
 
-    def delete_secret(self) -> None:
-        assert self.cluster.delete("Secret", self.namespace, SECRET)[0] == 200
+    def delete_secret(self, name: str = SECRET) -> None:
+        assert self.cluster.delete("Secret", self.namespace, name)[0] == 200
+
+    def restore(self, bundle: Bundle) -> None:
+        """Write another bundle into both Secrets, as from a backup."""
+        for name, data in ((CA_SECRET, bundle.signers_to_data()), (SECRET, bundle.to_data())):
+            assert self.cluster.patch("Secret", self.namespace, name, {"data": data})[0] == 200
 
     @asynccontextmanager
-    async def replica(
-        self, *, now: Callable[[], datetime] | None = None, url: str = ""
-    ) -> AsyncIterator["Replica"]:
-        """One replica's certificates, kept until the block ends."""
-        self.started += 1
-        directory = self.directory / str(self.started)
+    async def _client(self, url: str, token: str) -> AsyncIterator[ApiClient]:
         configuration = Configuration()
         configuration.host = url or self.cluster.url
         configuration.ssl_ca_cert = str(self.cluster.ca_file)
-        configuration.api_key["BearerToken"] = f"Bearer {self.token}"
+        configuration.api_key["BearerToken"] = f"Bearer {token}"
         async with ApiClient(configuration) as api:
+            yield api
+
+    def _new_directory(self) -> Path:
+        self.started += 1
+        return self.directory / str(self.started)
+
+    @asynccontextmanager
+    async def replica(
+        self,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        clock: Callable[[], float] = time.monotonic,
+        url: str = "",
+    ) -> AsyncIterator["Replica"]:
+        """One replica's certificates, kept until the block ends."""
+        directory = self._new_directory()
+        async with self._client(url, self.token) as api:
             certificates = Certificates(
                 api,
                 namespace=self.namespace,
                 secret=SECRET,
+                ca_secret=CA_SECRET,
                 configuration=self.configuration,
                 names=self.names,
                 directory=directory,
+                now=now,
+                clock=clock,
                 retry_seconds=0.02,
-                **({"now": now} if now else {}),
+                request_seconds=1,
             )
-            task = asyncio.create_task(certificates.run())
-            try:
-                yield Replica(certificates, directory, task)
-            finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            async with _running(certificates):
+                yield Replica(certificates, directory)
+
+    @asynccontextmanager
+    async def keeper(self, token: str, *, url: str = "") -> AsyncIterator["Replica"]:
+        """One replica of the keeper's, reading until the block ends."""
+        directory = self._new_directory()
+        async with self._client(url, token) as api:
+            reader = CertificateReader(
+                api, namespace=self.namespace, secret=SECRET, directory=directory, retry_seconds=0.02
+            )
+            async with _running(reader):
+                yield Replica(reader, directory)
+
+
+@asynccontextmanager
+async def _running(certificates: Certificates | CertificateReader) -> AsyncIterator[None]:
+    task = asyncio.create_task(certificates.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 @dataclass(frozen=True)
 class Replica:
-    certificates: Certificates
+    certificates: Certificates | CertificateReader
     directory: Path
-    task: "asyncio.Task[None]"
 
     @property
     def served(self) -> bytes:

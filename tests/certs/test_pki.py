@@ -63,20 +63,20 @@ def test_a_server_certificate_never_outlives_its_ca(ca: pki.Pair) -> None:
 
 def test_a_service_name_longer_than_a_common_name_may_be_still_gets_a_certificate(ca: pki.Pair) -> None:
     names = pki.service_names("s" * 63, "n" * 63)
-    assert pki.server_flaw(pki.new_server(ca, names, NOW), ca, names, NOW) == ""
+    assert pki.server_flaw(pki.new_server(ca, names, NOW), names) == ""
 
 
-def test_openssl_accepts_the_chain_under_its_strictest_rules(
-    ca: pki.Pair, server: pki.Pair, tmp_path: Path
+def test_openssl_accepts_the_chain_under_its_strictest_rules_beside_a_ca_of_the_same_name(
+    tmp_path: Path,
 ) -> None:
     now = datetime.now(UTC)
-    ca = pki.new_ca(now)
+    ca, other = pki.new_ca(now), pki.new_ca(now)
     server = pki.new_server(ca, NAMES, now)
     (tmp_path / "crt").write_bytes(server.certificate)
     (tmp_path / "key").write_bytes(server.key)
     ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ours.load_cert_chain(tmp_path / "crt", tmp_path / "key")
-    theirs = ssl.create_default_context(cadata=ca.certificate.decode())
+    theirs = ssl.create_default_context(cadata=(other.certificate + ca.certificate).decode())
     theirs.verify_flags |= ssl.VERIFY_X509_STRICT
     wire = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = theirs.wrap_bio(wire[0], wire[1], server_hostname="stepmemo.memo-system.svc")
@@ -89,33 +89,47 @@ def test_openssl_accepts_the_chain_under_its_strictest_rules(
     assert client.version() == "TLSv1.3"
 
 
-@pytest.mark.parametrize(("days_left", "flawed"), [(31, False), (30, True), (0, True), (-5, True)])
-def test_a_certificate_is_replaced_in_its_last_thirty_days(
-    ca: pki.Pair, server: pki.Pair, days_left: int, flawed: bool
-) -> None:
-    moment = NOW + (365 - days_left) * DAY
-    assert ("ends at 2027-03-01" in pki.server_flaw(server, ca, NAMES, moment)) == flawed
+def test_a_ca_signs_until_its_end_and_not_before_its_beginning(ca: pki.Pair) -> None:
+    assert pki.ca_flaw(ca, NOW) == ""
+    assert pki.ca_flaw(ca, NOW + 3650 * DAY) == ""
+    assert pki.ca_flaw(ca, NOW + 3651 * DAY) == "the CA ended at 2036-02-27T12:00:00Z"
+    assert "the CA is valid from 2026-03-01T11:00:00Z on" in pki.ca_flaw(ca, NOW - DAY)
+    assert pki.made_at(ca.certificate) == NOW
+    assert pki.ends_at(ca.certificate) == NOW + 3650 * DAY
 
 
-def test_a_ca_in_its_last_thirty_days_does_not_sign_any_more(ca: pki.Pair) -> None:
-    assert pki.ca_flaw(ca, NOW + 3619 * DAY) == ""
-    assert "ends at" in pki.ca_flaw(ca, NOW + 3620 * DAY)
-
-
-def test_a_certificate_for_other_names_is_replaced(ca: pki.Pair, server: pki.Pair) -> None:
+def test_a_certificate_for_other_names_is_replaced(server: pki.Pair) -> None:
     other = pki.service_names("stepmemo", "elsewhere")
-    assert "does not name stepmemo.elsewhere, stepmemo.elsewhere.svc" in pki.server_flaw(
-        server, ca, other, NOW
-    )
+    assert "does not name stepmemo.elsewhere, stepmemo.elsewhere.svc" in pki.server_flaw(server, other)
 
 
-def test_a_certificate_of_another_ca_is_replaced(server: pki.Pair) -> None:
-    assert "cannot be used" in pki.server_flaw(server, pki.new_ca(NOW), NAMES, NOW)
+def test_the_ca_that_signed_a_certificate_is_found_among_others(ca: pki.Pair, server: pki.Pair) -> None:
+    other = pki.new_ca(NOW)
+    assert pki.issuer(server.certificate, [other.certificate, ca.certificate]) == ca.certificate
+    assert pki.issuer(server.certificate, [other.certificate, b"junk"]) is None
+    assert pki.issuer(b"junk", [ca.certificate]) is None
 
 
 def test_keys_that_do_not_belong_to_their_certificates_are_told(ca: pki.Pair, server: pki.Pair) -> None:
     assert "does not belong" in pki.ca_flaw(pki.Pair(ca.certificate, server.key), NOW)
-    assert "does not belong" in pki.server_flaw(pki.Pair(server.certificate, ca.key), ca, NAMES, NOW)
+    assert "does not belong" in pki.server_flaw(pki.Pair(server.certificate, ca.key), NAMES)
+
+
+def test_of_a_text_the_cas_are_taken_once_each_and_oldest_first(ca: pki.Pair, server: pki.Pair) -> None:
+    older = pki.new_ca(NOW - DAY).certificate
+    crlf = b"a remark\r\n" + ca.certificate.replace(b"\n", b"\r\n")
+    broken = b"-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
+    text = b"".join([ca.certificate, broken, server.certificate, ca.key, older, crlf, b"-----BEGIN"])
+    assert pki.authorities(text) == (older, ca.certificate)
+    assert pki.authorities(b"") == ()
+
+
+def test_keys_are_found_for_their_cas_in_any_order(ca: pki.Pair, server: pki.Pair) -> None:
+    older, strange = pki.new_ca(NOW - DAY), pki.new_ca(NOW - 2 * DAY)
+    keys = b"".join([server.key, ca.key, rsa_key(), b"junk", older.key])
+    certificates = ca.certificate + strange.certificate + older.certificate
+    assert pki.pairs(certificates, keys) == (older, ca)
+    assert pki.pairs(b"", keys) == ()
 
 
 def rsa_key() -> bytes:
@@ -132,8 +146,8 @@ def test_whatever_a_secret_may_hold_is_a_flaw_and_not_a_crash(
 ) -> None:
     assert pki.ca_flaw(pki.Pair(junk, ca.key), NOW)
     assert pki.ca_flaw(pki.Pair(ca.certificate, junk), NOW)
-    assert pki.server_flaw(pki.Pair(junk, server.key), ca, NAMES, NOW)
-    assert pki.server_flaw(pki.Pair(server.certificate, junk), ca, NAMES, NOW)
+    assert pki.server_flaw(pki.Pair(junk, server.key), NAMES)
+    assert pki.server_flaw(pki.Pair(server.certificate, junk), NAMES)
 
 
 def test_keys_of_another_kind_or_encrypted_ones_are_a_flaw(ca: pki.Pair, server: pki.Pair) -> None:
@@ -143,8 +157,8 @@ def test_keys_of_another_kind_or_encrypted_ones_are_a_flaw(ca: pki.Pair, server:
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"secret"),
     )
-    assert "elliptic" in pki.server_flaw(pki.Pair(server.certificate, rsa_key()), ca, NAMES, NOW)
-    assert pki.server_flaw(pki.Pair(server.certificate, encrypted), ca, NAMES, NOW)
+    assert "elliptic" in pki.server_flaw(pki.Pair(server.certificate, rsa_key()), NAMES)
+    assert pki.server_flaw(pki.Pair(server.certificate, encrypted), NAMES)
 
 
 def test_an_address_among_the_names_is_an_address_in_the_certificate() -> None:

@@ -77,7 +77,7 @@ def test_capture_only_records_how_main_ends_and_leaves_init_alone(capsys: pytest
     assert main(["inject", str(POD), "--capture-only", "-o", "json"]) == 0
     out, err = capsys.readouterr()
     spec, before = json.loads(out)["spec"], recorded()["spec"]
-    recorded_main = ["/stepmemo/entrypoint", "-r", "main", "--", *before["containers"][1]["command"]]
+    recorded_main = ["/stepmemo-bin/entrypoint", "-r", "main", "--", *before["containers"][1]["command"]]
     assert spec["containers"][1]["command"] == recorded_main
     assert spec["initContainers"][1] == before["initContainers"][0]
     assert "InjectedCapture: mode refresh" in err

@@ -1,4 +1,4 @@
-"""stepmemo's own server as manifests/base installs it, in front of the namespaces that a test names."""
+"""stepmemo as manifests/base installs it, in front of the namespaces that a test names."""
 
 import os
 import socket
@@ -6,21 +6,18 @@ import ssl
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from devcluster.api.server import write_kubeconfig
-from devcluster.installation import ACCESS_DIRECT, LEASE, rendered
+from devcluster.installation import KEEPER, WEBHOOK, Workload, rendered, rules, workloads
+from devcluster.program import READY
 from tests.cluster import DEVCLUSTER, Cluster, Object, wait_for
 from tests.processes import MEASURED
 
 CHECKOUT = Path(__file__).parent.parent.parent
-BASE = CHECKOUT / "manifests" / "base"
-SERVICE = "stepmemo"
 IMAGE = "stepmemo:golden"
 """The image that the golden Pods were made with."""
 
@@ -39,90 +36,100 @@ class Stepmemo:
 
 @contextmanager
 def installed(cluster: Cluster, directory: Path, *components: str) -> Iterator[Stepmemo]:
-    """Run the server under the manifests' rights until the block ends; see manifests/components."""
+    """Run both programs under the manifests' rights until the block ends; see manifests/components."""
     namespace = cluster.namespace()
     label = {"test.stepmemo.dev/installation": namespace}
-    port = _free_port()
-    token = _grant(cluster, namespace, components)
-    kubeconfig = directory / "kubeconfig"
-    write_kubeconfig(kubeconfig, cluster.url, cluster.ca_file, token)
-    _make_reachable(cluster, namespace, port)
-    _configure(cluster, namespace, label, port)
+    everything = rendered(components)
+    programs = workloads(everything)
+    ports = {name: _free_port() for name in programs}
     flags = {
-        "listen": f"127.0.0.1:{port}",
-        "cert-dir": directory / "certs",
-        "image": IMAGE,
-        "namespace": namespace,
-        "webhook-configuration": namespace,
-        "shutdown-delay": "0s",
-        "injection": "image-volume" if "image-volume" in components else "init-container",
-        "access": "direct" if ACCESS_DIRECT in components else "service",
+        WEBHOOK: {"image": IMAGE, "webhook-configuration": namespace},
+        KEEPER: {"state-dir": directory / "state"},
     }
-    command = [sys.executable, "-m", "webhook", *(f"--{name}={value}" for name, value in flags.items())]
-    environment = {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig), **MEASURED}
-    log = directory / "log"
+    _configure(cluster, everything, namespace, label, ports[WEBHOOK])
+    with ExitStack() as stack:
+        stack.callback(cluster.delete, "MutatingWebhookConfiguration", "", namespace)
+        running = []
+        for name, program in programs.items():
+            _make_reachable(cluster, namespace, name, ports[name])
+            token = _grant(cluster, namespace, everything, program.account)
+            settings = {"listen": f"127.0.0.1:{ports[name]}", "namespace": namespace, **flags[name]}
+            running.append(stack.enter_context(_running(cluster, directory / name, program, token, settings)))
+        stepmemo = Stepmemo(cluster, label)
+        probed = stepmemo.namespace()
+        wait_for(lambda: all(runs() for runs in running) and _denies(cluster, probed))
+        wait_for(
+            lambda: all(runs() for runs in running) and all(_says(port) in READY for port in ports.values())
+        )
+        yield stepmemo
+
+
+@contextmanager
+def _running(
+    cluster: Cluster, directory: Path, program: Workload, token: str, settings: Mapping[str, object]
+) -> Iterator[Callable[[], object]]:
+    """The program until the block ends; what it gives fails with the program's log once that has ended."""
+    directory.mkdir()
+    kubeconfig, log = directory / "kubeconfig", directory / "log"
+    write_kubeconfig(kubeconfig, cluster.url, cluster.ca_file, token)
+    flags = {"cert-dir": directory / "certs", "shutdown-delay": "0s", **settings}
+    _, *module = program.command
+    command = [sys.executable, *module, *(f"--{name}={value}" for name, value in flags.items())]
+    environment = {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig), **program.variables, **MEASURED}
     with (
         log.open("wb") as output,
-        subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=output, stderr=output) as server,
+        subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=output, stderr=output) as process,
     ):
-        stepmemo = Stepmemo(cluster, label)
+
+        def runs() -> bool:
+            assert process.poll() is None, log.read_text()
+            return True
+
         try:
-            probed = stepmemo.namespace()
-            wait_for(lambda: server.poll() is not None or _denies(cluster, probed))
-            assert server.poll() is None, log.read_text()
-            if ACCESS_DIRECT not in components:
-                wait_for(lambda: _keeps(cluster, namespace, port))
-            yield stepmemo
+            yield runs
         finally:
-            server.terminate()
-            server.wait(timeout=20)
-            cluster.delete("MutatingWebhookConfiguration", "", namespace)
+            process.terminate()
+            process.wait(timeout=20)
 
 
-def documents(name: str, directory: Path = BASE) -> list[Object]:
-    """The objects of one file of manifests/base, or of another folder."""
-    return list(yaml.safe_load_all((directory / name).read_text(encoding="utf-8")))
-
-
-def _grant(cluster: Cluster, namespace: str, components: tuple[str, ...]) -> str:
-    """The rules of all Roles and ClusterRoles in the manifests for this namespace's account; its token."""
-    rules: dict[str, list[Object]] = {"ClusterRole": [], "Role": []}
-    for obj in rendered(components):
-        if obj["kind"] in rules:
-            rules[obj["kind"]] += obj["rules"]
-    for rule in rules["ClusterRole"]:
+def _grant(cluster: Cluster, namespace: str, everything: list[Object], account: str) -> str:
+    """The manifests' rules for this account, for one of its name in the namespace; its token."""
+    cluster_wide = rules(everything, account, "ClusterRole")
+    for rule in cluster_wide:
         if "resourceNames" in rule:
             rule["resourceNames"] = [namespace]
-    metadata = {"name": namespace}
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace}
-    subject = {"kind": "ServiceAccount", "name": SERVICE, "namespace": namespace}
+    metadata = {"name": f"{namespace}-{account}"}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", **metadata}
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
     for obj in (
-        {"kind": "ClusterRole", "metadata": metadata, "rules": rules["ClusterRole"]},
+        {"kind": "ClusterRole", "metadata": metadata, "rules": cluster_wide},
         {"kind": "ClusterRoleBinding", "metadata": metadata, "roleRef": reference, "subjects": [subject]},
     ):
         status, body = cluster.create(obj)
         assert status == 201, body
-    return cluster.service_account(namespace, SERVICE, rules["Role"])
+    return cluster.service_account(namespace, account, rules(everything, account, "Role"))
 
 
-def _make_reachable(cluster: Cluster, namespace: str, port: int) -> None:
+def _make_reachable(cluster: Cluster, namespace: str, name: str, port: int) -> None:
     """Let the API server find the local port under the Service's name."""
     if cluster.tier == DEVCLUSTER:
         assert cluster.services is not None
-        cluster.services[namespace, SERVICE] = ("127.0.0.1", port)
+        cluster.services[namespace, name] = ("127.0.0.1", port)
         return
     service = {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": SERVICE},
+        "metadata": {"name": name},
         "spec": {"type": "ExternalName", "externalName": "localhost", "ports": [{"port": port}]},
     }
     status, body, _ = cluster.request("POST", f"/api/v1/namespaces/{namespace}/services", service)
     assert status == 201, body
 
 
-def _configure(cluster: Cluster, namespace: str, label: dict[str, str], port: int) -> None:
-    (configuration,) = documents("webhooks.yaml")
+def _configure(
+    cluster: Cluster, everything: list[Object], namespace: str, label: dict[str, str], port: int
+) -> None:
+    (configuration,) = [obj for obj in everything if obj["kind"] == "MutatingWebhookConfiguration"]
     configuration["metadata"]["name"] = namespace
     for webhook in configuration["webhooks"]:
         webhook["clientConfig"]["service"].update(namespace=namespace, port=port)
@@ -142,12 +149,14 @@ def _denies(cluster: Cluster, namespace: str) -> bool:
     return cluster.create(workflow, dry_run=True)[0] == 422
 
 
-def _keeps(cluster: Cluster, namespace: str, port: int) -> bool:
-    """Whether the server knows the caches, and its keeper leads: from then on it holds Pods."""
-    status, lease = cluster.get("Lease", namespace, LEASE)
-    with urllib.request.urlopen(f"https://127.0.0.1:{port}/metrics", context=_trusting_all()) as response:
-        in_sync = b"\nstepmemo_view_in_sync 1.0\n" in response.read()
-    return in_sync and status == 200 and bool(lease["spec"].get("holderIdentity"))
+def _says(port: int) -> str:
+    """What a program says of itself."""
+    try:
+        with urllib.request.urlopen(f"https://127.0.0.1:{port}/readyz", context=_trusting_all()) as response:
+            text: str = response.read().decode()
+    except OSError as error:
+        return str(error)
+    return text
 
 
 def _trusting_all() -> ssl.SSLContext:

@@ -3,7 +3,7 @@
 import pytest
 
 from memoize import names
-from tests.cluster import Cluster, Object
+from tests.cluster import STRATEGIC, Cluster, Object
 
 pytestmark = pytest.mark.contract
 
@@ -129,6 +129,51 @@ def test_a_gate_is_not_taken_away_twice(cluster: Cluster) -> None:
     cluster.patch("Pod", namespace, "p", release())
     assert cluster.patch("Pod", namespace, "p", release())[0] == 422
     assert get(cluster, namespace)["spec"]["schedulingGates"] == [THEIRS]
+
+
+def let_go(cluster: Cluster, namespace: str) -> tuple[int, Object]:
+    """Our gate taken away wherever in the list it is, by its name alone."""
+    patch = {"spec": {"schedulingGates": [{**OURS, "$patch": "delete"}]}}
+    path = cluster.path("Pod", namespace, "p")
+    status, body, _ = cluster.request("PATCH", path, patch, content_type=STRATEGIC)
+    return status, body
+
+
+@pytest.mark.parametrize("others", [[], [THEIRS], [THEIRS, {"name": "third.dev/gate"}]])
+def test_a_strategic_merge_patch_takes_a_gate_away_by_name(cluster: Cluster, others: list[Object]) -> None:
+    namespace = gated(cluster, *others[:1], OURS, *others[1:])
+    status, body = let_go(cluster, namespace)
+    assert status == 200
+    assert body["spec"].get("schedulingGates", []) == others
+    assert body == get(cluster, namespace)
+
+
+def test_a_gate_that_is_gone_is_taken_away_again_where_others_are_left(cluster: Cluster) -> None:
+    namespace = gated(cluster, THEIRS)
+    assert let_go(cluster, namespace) == (200, get(cluster, namespace))
+
+
+def test_a_gate_that_was_the_last_is_not_taken_away_again(cluster: Cluster) -> None:
+    namespace = gated(cluster)
+    status, body = let_go(cluster, namespace)
+    assert (status, body) == (200, get(cluster, namespace))
+
+
+def test_a_gate_goes_by_its_name_alone_and_as_often_as_that_is_asked(cluster: Cluster) -> None:
+    """A strategic merge patch, as a keeper sends it that knows a Pod by its metadata."""
+    namespace = gated(cluster, THEIRS, OURS)
+    path, before = cluster.path("Pod", namespace, "p"), get(cluster, namespace)
+    ours_goes = {"spec": {"schedulingGates": [{**OURS, "$patch": "delete"}]}}
+    for _ in range(2):
+        status, body, _ = cluster.request("PATCH", path, ours_goes, content_type=STRATEGIC)
+        assert (status, body["spec"]["schedulingGates"]) == (200, [THEIRS])
+    assert before["spec"].keys() == body["spec"].keys()
+    another = {**ours_goes, "metadata": {"uid": "another"}}
+    assert cluster.request("PATCH", path, another, content_type=STRATEGIC).status == 422
+    labelled = {"metadata": {"uid": before["metadata"]["uid"], "labels": {"a": "b"}}}
+    assert cluster.request("PATCH", path, labelled, content_type=STRATEGIC).body["metadata"]["labels"] == {
+        "a": "b"
+    }
 
 
 def test_gate_label_and_annotation_go_in_one_patch(cluster: Cluster) -> None:
@@ -269,3 +314,40 @@ def test_pods_are_found_by_any_of_several_results(cluster: Cluster) -> None:
     events = cluster.request("GET", cluster.path("Pod", namespace), query=query).body
     types = [line.partition('"type":"')[2].partition('"')[0] for line in events.splitlines()]
     assert types == ["MODIFIED", "DELETED"], "a Pod that leaves the selection is told as deleted"
+
+
+BY_NAME = {"spec": {"schedulingGates": [{**OURS, "$patch": "delete"}]}}
+
+
+def strategically(cluster: Cluster, namespace: str, patch: Object) -> tuple[int, Object]:
+    path = cluster.path("Pod", namespace, "p")
+    status, body, _ = cluster.request("PATCH", path, patch, content_type=STRATEGIC)
+    return status, body
+
+
+@pytest.mark.parametrize("others", [[], [THEIRS]])
+def test_a_gate_is_taken_away_by_its_name_and_others_stay(cluster: Cluster, others: list[Object]) -> None:
+    for gates in ([OURS, *others], [*others, OURS]):
+        namespace = gated(cluster, *gates)
+        before = get(cluster, namespace)["metadata"]
+        patch = {**BY_NAME, "metadata": {"uid": before["uid"]}}
+        for _ in range(2):
+            status, body = strategically(cluster, namespace, patch)
+            assert status == 200, body
+            found = get(cluster, namespace)
+            assert found["spec"].get("schedulingGates", []) == others
+            assert found["metadata"].get("labels") == before.get("labels")
+
+
+def test_a_gate_is_taken_by_its_name_from_that_pod_alone(cluster: Cluster) -> None:
+    namespace = gated(cluster, OURS)
+    status, body = strategically(cluster, namespace, {**BY_NAME, "metadata": {"uid": "another"}})
+    assert (status, body["reason"]) == (422, "Invalid")
+    assert get(cluster, namespace)["spec"]["schedulingGates"] == [OURS]
+
+
+def test_no_gate_is_added_by_its_name(cluster: Cluster) -> None:
+    namespace = gated(cluster, OURS)
+    status, body = strategically(cluster, namespace, {"spec": {"schedulingGates": [THEIRS]}})
+    assert status == 422
+    assert NO_ADDITION in body["message"]

@@ -1,7 +1,7 @@
 """Devclusters for tests: one per module, with namespaces of one's own.
 
-The server of `keeping` keeps the caches, as by default. With the others a step is looked up inside its Pod:
-with `strongest` and `plain` it reaches its ConfigMap itself, with `inside` through the cache service.
+In `keeping` a keeper decides steps, as by default. In the others a step is looked up inside its Pod: in
+`strongest` and `plain` it reaches its ConfigMap itself, in `inside` through the keeper's cache service.
 """
 
 import itertools
@@ -31,7 +31,7 @@ async def strongest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[D
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def keeping(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
-    """A devcluster whose server keeps the caches."""
+    """A devcluster whose keeper keeps the caches."""
     directory = tmp_path_factory.mktemp("devcluster")
     async with start(directory, settings=_PATIENT) as cluster:
         yield cluster
@@ -39,10 +39,8 @@ async def keeping(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Dev
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def inside(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevCluster]:
-    """A devcluster whose server keeps the caches of another namespace, and serves all."""
-    directory = tmp_path_factory.mktemp("devcluster")
-    elsewhere = {"STEPMEMO_NAMESPACES": "elsewhere", **_PATIENT}
-    async with start(directory, settings=elsewhere) as cluster:
+    """A devcluster whose keeper keeps the caches, and whose containers can find its cache service."""
+    async with start(tmp_path_factory.mktemp("devcluster"), settings=_PATIENT) as cluster:
         if cluster.isolation == sandbox.NO_NAMESPACE:
             pytest.skip("containers of this kernel have no /etc/hosts of their own to find the service by")
         yield cluster
@@ -91,7 +89,7 @@ async def space(strongest: DevCluster, tmp_path: Path) -> Space:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def kept_space(keeping: DevCluster, tmp_path: Path) -> Space:
-    """A namespace of one's own where the server keeps the caches."""
+    """A namespace of one's own where the keeper keeps the caches."""
     return await _space(keeping, tmp_path)
 
 
@@ -105,10 +103,10 @@ def any_cluster(request: pytest.FixtureRequest) -> DevCluster:
 @pytest_asyncio.fixture(loop_scope="module")
 async def any_space(any_cluster: DevCluster, tmp_path: Path) -> Space:
     """A namespace of one's own in any such cluster."""
-    return await _space(any_cluster, tmp_path)
+    return await _space(any_cluster, tmp_path, gated=False)
 
 
-async def _space(cluster: DevCluster, directory: Path) -> Space:
+async def _space(cluster: DevCluster, directory: Path, *, gated: bool = True) -> Space:
     name = f"space-{next(_numbers)}"
     await cluster.namespace(name)
-    return Space(cluster, name, directory)
+    return Space(cluster, name, directory, gated=gated)

@@ -16,10 +16,14 @@ RANDOM = "cat /proc/sys/kernel/random/uuid"
 
 
 class Space:
-    """One namespace of the cluster; `directory` is shared with the steps as /ran."""
+    """One namespace of the cluster; `directory` is shared with the steps as /ran.
 
-    def __init__(self, cluster: DevCluster, name: str, directory: Path) -> None:
+    Without `gated` its steps ask for a node, so that a keeper has them looked up inside their Pods.
+    """
+
+    def __init__(self, cluster: DevCluster, name: str, directory: Path, *, gated: bool = True) -> None:
         self.cluster = cluster
+        self._gated = gated
         self.client: Client = cluster.client
         self.name = name
         self._directory = directory
@@ -51,7 +55,7 @@ class Space:
                 "entrypoint": templates[0]["name"],
                 "arguments": {"parameters": arguments},
                 "volumes": [{"name": "ran", "hostPath": {"path": str(self._directory)}}],
-                "templates": list(templates),
+                "templates": [each if self._gated else _with_a_node(each) for each in templates],
             },
         }
 
@@ -126,6 +130,12 @@ class Space:
                 if len(found) >= count:
                     return found
                 await asyncio.sleep(0.02)
+
+
+def _with_a_node(template: Object) -> Object:
+    metadata = template.get("metadata") or {}
+    annotations = {**metadata.get("annotations", {}), names.GATED: "false"}
+    return {**template, "metadata": {**metadata, "annotations": annotations}}
 
 
 def container(script: str = f"{RANDOM} > /tmp/out", *, key: str = "k", **template: Any) -> Object:

@@ -125,7 +125,8 @@ async def test_the_kubernetes_client_lists_patches_and_watches(tmp_path: Path) -
 
 
 async def test_an_open_watch_does_not_hold_the_end_up(tmp_path: Path) -> None:
-    async with AsyncExitStack() as connection, asyncio.timeout(1.5), serve(tmp_path) as api:
+    # aiohttp gives a connection that is open 60 seconds.
+    async with AsyncExitStack() as connection, asyncio.timeout(40), serve(tmp_path) as api:
         core = await connection.enter_async_context(connected(api))
         watching = await connection.enter_async_context(watch.Watch())
         stream = watching.stream(core.list_namespace)

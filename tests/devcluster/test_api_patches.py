@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devcluster.api import patches
+from devcluster.api.errors import ApiError
 
 KEYS = st.sampled_from(["a", "b", "~", "/", "x/y~z"])
 LEAVES = st.none() | st.booleans() | st.integers(0, 3) | st.text("ab", max_size=2)
@@ -71,3 +72,34 @@ def test_operations_before_the_one_that_fails_leave_no_trace() -> None:
     with pytest.raises(patches.PatchError):
         patches.apply_operations(operations, document)
     assert document == {"a": 1}
+
+
+GATES = {"spec": {"schedulingGates": [{"name": "a"}, {"name": "b"}], "containers": [{"name": "main"}]}}
+
+
+def strategic(patch: Any) -> Any:
+    return patches.apply(patches.STRATEGIC_PATCH, patch, GATES)
+
+
+def test_a_strategic_merge_patch_merges_a_list_by_its_items_names() -> None:
+    merged = strategic({"spec": {"schedulingGates": [{"name": "b", "$patch": "delete"}, {"name": "c"}]}})
+    assert merged["spec"] == GATES["spec"] | {"schedulingGates": [{"name": "a"}, {"name": "c"}]}
+    assert len(GATES["spec"]["schedulingGates"]) == 2, "the patched object itself stays"
+    assert strategic({"metadata": {"labels": {"x": "y"}}, "spec": None}) == {
+        "metadata": {"labels": {"x": "y"}}
+    }
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"$patch": "replace", "spec": {}},
+        {"spec": {"$retainKeys": ["containers"]}},
+        {"spec": {"schedulingGates": [{"$patch": "replace", "name": "a"}]}},
+        {"spec": {"containers": [{"name": "main", "image": "x"}]}},
+    ],
+)
+def test_a_strategic_merge_patch_of_which_it_does_not_know_enough_is_refused(patch: Any) -> None:
+    with pytest.raises(ApiError) as refused:
+        strategic(patch)
+    assert refused.value.code == 501

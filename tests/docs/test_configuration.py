@@ -1,12 +1,16 @@
-"""docs/configuration.md: its table is made from the declarations of the settings."""
+"""docs/configuration.md: its tables are made from the declarations of the settings."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+import keeper.settings
+import webhook.settings
 from server.settings import Setting
-from webhook.settings import DECLARED
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+PROGRAMS = {"webhook": webhook.settings.DECLARED, "keeper": keeper.settings.DECLARED}
+FIRST = "## python -m webhook\n"
 HEAD = "| flag | variable | default | may be | meaning |"
 
 
@@ -15,15 +19,28 @@ def row(one: Setting) -> str:
     return f"| `--{one.flag}` | `{one.variable}` | {default} | {one.reader.allowed} | {one.help} |"
 
 
-def test_the_page_lists_every_setting_as_it_is_declared() -> None:
-    """STEPMEMO_UPDATE_DOCS=1 writes the table anew; what stands above it is written by hand."""
-    above, _, _ = PAGE.read_text(encoding="utf-8").partition(HEAD)
-    made = "\n".join([above + HEAD, "|---|---|---|---|---|", *map(row, DECLARED.values()), ""])
+def table(program: str, declared: Mapping[str, Setting]) -> str:
+    rows = "\n".join(map(row, declared.values()))
+    return f"## python -m {program}\n\n{HEAD}\n|---|---|---|---|---|\n{rows}\n"
+
+
+def test_the_page_lists_every_setting_of_both_programs_as_it_is_declared() -> None:
+    """STEPMEMO_UPDATE_DOCS=1 writes the tables anew; what stands above them is written by hand."""
+    above, _, _ = PAGE.read_text(encoding="utf-8").partition(FIRST)
+    made = above + "\n".join(table(program, declared) for program, declared in PROGRAMS.items())
     if os.environ.get("STEPMEMO_UPDATE_DOCS"):
         PAGE.write_text(made, encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == made, f"STEPMEMO_UPDATE_DOCS=1 pytest {Path(__file__).name}"
 
 
-def test_no_cell_of_the_table_breaks_it() -> None:
-    for one in DECLARED.values():
-        assert row(one).count("|") == HEAD.count("|")
+def test_a_setting_that_both_have_has_the_same_default_in_both() -> None:
+    webhooks, keepers = PROGRAMS.values()
+    assert {flag: webhooks[flag].default for flag in webhooks.keys() & keepers.keys()} == {
+        flag: keepers[flag].default for flag in webhooks.keys() & keepers.keys()
+    }
+
+
+def test_no_cell_of_a_table_breaks_it() -> None:
+    for declared in PROGRAMS.values():
+        for one in declared.values():
+            assert row(one).count("|") == HEAD.count("|")

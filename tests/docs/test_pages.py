@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import keeper.settings
+import webhook.settings
 from cli import inject, lint, release, restore
 from memoize import names
-from webhook import settings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -20,7 +21,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 PATH = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|h|c|md|yaml|json)|\.?[\w-]+(?:/[\w-]+)*/)`")
 """A file or, with a slash at its end, a directory; one without a directory may lie anywhere."""
 VARIABLE = re.compile(r"\bSTEPMEMO_[A-Z0-9_]+\b")
-OTHERS_FLAGS = {"--for", "--from", "--ignore-not-found", "--tail", "--timeout"}
+OTHERS_FLAGS = {"--for", "--from", "--ignore-not-found", "--replicas", "--tail", "--timeout"}
 """Of kubectl and argo."""
 TOOLS = (ROOT / "Makefile", ROOT / "tools", ROOT / "tests", ROOT / "bench", ROOT / ".ci")
 """Who reads variables beside the server and the sidecar."""
@@ -28,10 +29,11 @@ TOOLS = (ROOT / "Makefile", ROOT / "tools", ROOT / "tests", ROOT / "bench", ROOT
 
 @pytest.fixture
 def server_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the server says of its settings, each in one line."""
+    """What the programs of the server say of their settings, each in one line."""
     monkeypatch.setenv("COLUMNS", "1000")
-    with pytest.raises(SystemExit):
-        settings.parse(["--help"], {})
+    for program in (keeper.settings, webhook.settings):
+        with pytest.raises(SystemExit):
+            program.parse(["--help"], {})
     return capsys.readouterr().out
 
 

@@ -1,16 +1,30 @@
 import re
 from pathlib import Path
 
+from memoize.event import TOLD
 from memoize.reasons import Reason
-from server.events import TOLD
+from server.events import Dropped
+from server.refusals import Refusal
 
 PAGE = Path(__file__).parents[2] / "docs" / "reasons.md"
+REFUSALS = "\n## Requests that are not served\n"
 ROW = re.compile(r"^\| `(\w+)` \| (.+) \| (.+) \|$", re.MULTILINE)
 
 
 def test_the_page_explains_every_reason_code_once_and_in_the_order_of_the_code() -> None:
-    explained = [code for code, _, _ in ROW.findall(PAGE.read_text(encoding="utf-8"))]
+    page, _, _ = PAGE.read_text(encoding="utf-8").partition(REFUSALS)
+    explained = [code for code, _, _ in ROW.findall(page)]
     assert explained == [reason.value for reason in Reason]
+
+
+def test_the_page_explains_every_refusal_once_and_in_the_order_of_the_code() -> None:
+    _, _, page = PAGE.read_text(encoding="utf-8").partition(REFUSALS)
+    assert [code for code, _, _ in ROW.findall(page)] == [refusal.value for refusal in Refusal]
+
+
+def test_the_page_says_why_events_are_dropped() -> None:
+    (row,) = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if "events_dropped" in line]
+    assert all(f"`{dropped.value}`" in row for dropped in Dropped)
 
 
 MEMOIZED = {"Injected", "InjectedCapture", "InjectedCheck", "Gated", "NotGated"}

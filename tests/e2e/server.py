@@ -1,4 +1,4 @@
-"""stepmemo as it is installed on the cluster: its settings, its replicas, its certificate."""
+"""stepmemo as it is installed on the cluster: settings, replicas and certificate of both programs."""
 
 import base64
 import functools
@@ -14,11 +14,12 @@ import pytest
 from tests.e2e.kube import kubectl, wait_for
 
 SERVICE, DIRECT = "service", "direct"
-"""Values of the server's `--access`."""
-NAME = "stepmemo"
+"""Values of the webhook's `--access`."""
+CONFIGURATION = "stepmemo"
 NAMESPACE = "stepmemo"
-_CONTAINER = "webhook"
-_SELECTOR = f"app.kubernetes.io/name={NAME}"
+WEBHOOK, KEEPER = "stepmemo-webhook", "stepmemo-keeper"
+"""The Deployments, and their Services."""
+PROGRAMS = (WEBHOOK, KEEPER)
 _ROLLOUT_SECONDS = 120
 
 Object = dict[str, Any]
@@ -27,13 +28,12 @@ Object = dict[str, Any]
 @functools.cache
 def access() -> str:
     """How a step's cache is reached."""
-    return setting(_deployment(), "access") or SERVICE
+    return setting(_deployment(WEBHOOK), "access") or SERVICE
 
 
 def setting(deployment: Mapping[str, Any], name: str) -> str:
     """What the Deployment says of a setting, by flag or by variable; "" where it leaves it at the default."""
-    containers = deployment["spec"]["template"]["spec"]["containers"]
-    container = next(one for one in containers if one["name"] == _CONTAINER)
+    container, *_ = deployment["spec"]["template"]["spec"]["containers"]
     words = [*container.get("command", ()), *container.get("args", ()), ""]
     for word, following in pairwise(words):
         if word == f"--{name}":
@@ -45,34 +45,34 @@ def setting(deployment: Mapping[str, Any], name: str) -> str:
 
 
 def needs(wanted: str) -> None:
-    """Skips the test where the server is set to the other access, and says why."""
+    """Skips the test where the webhook is set to the other access, and says why."""
     if access() != wanted:
-        pytest.skip(f"the server runs with --access {access()}")
+        pytest.skip(f"the webhook runs with --access {access()}")
 
 
-def pods() -> list[Object]:
-    """The replicas."""
-    listed: list[Object] = json.loads(_kubectl("get", "pods", "-l", _SELECTOR, "-o", "json"))["items"]
+def pods(program: str) -> list[Object]:
+    """The replicas of a program."""
+    listed: list[Object] = json.loads(_kubectl("get", "pods", *_selecting(program), "-o", "json"))["items"]
     return listed
 
 
-def scale(replicas: int) -> None:
+def scale(program: str, replicas: int) -> None:
     """Returns when there are so many, all of them ready, and no Pod of another number."""
-    _kubectl("scale", f"deployment/{NAME}", f"--replicas={replicas}")
-    _kubectl("rollout", "status", f"deployment/{NAME}", f"--timeout={_ROLLOUT_SECONDS}s")
-    wait_for(f"{replicas} replicas", lambda: len(pods()) == replicas or None, _ROLLOUT_SECONDS)
+    _kubectl("scale", f"deployment/{program}", f"--replicas={replicas}")
+    _rolled_out(program)
+    wait_for(f"{replicas} replicas", lambda: len(pods(program)) == replicas or None, _ROLLOUT_SECONDS)
 
 
-def replicas() -> int:
+def replicas(program: str) -> int:
     """How many there should be."""
-    wanted: int = _deployment()["spec"]["replicas"]
+    wanted: int = _deployment(program)["spec"]["replicas"]
     return wanted
 
 
-def kill() -> None:
+def kill(program: str) -> None:
     """Ends every replica at once, without a word to them; returns when others are ready."""
-    _kubectl("delete", "pods", "-l", _SELECTOR, "--grace-period=0", "--force")
-    _kubectl("rollout", "status", f"deployment/{NAME}", f"--timeout={_ROLLOUT_SECONDS}s")
+    _kubectl("delete", "pods", *_selecting(program), "--grace-period=0", "--force")
+    _rolled_out(program)
 
 
 def command(*words: str) -> str:
@@ -84,17 +84,21 @@ def command(*words: str) -> str:
 
 def ca() -> str:
     """PEM of the authority that the server's certificate is from."""
-    got = kubectl("get", "mutatingwebhookconfiguration", NAME, "-o", "json").stdout
+    got = kubectl("get", "mutatingwebhookconfiguration", CONFIGURATION, "-o", "json").stdout
     return base64.b64decode(json.loads(got)["webhooks"][0]["clientConfig"]["caBundle"]).decode()
 
 
-def log(since: str = "10m") -> str:
-    """What the replicas have logged."""
-    return _kubectl("logs", "-l", _SELECTOR, f"--since={since}", "--tail=-1", "--prefix")
+def _rolled_out(program: str) -> None:
+    _kubectl("rollout", "status", f"deployment/{program}", f"--timeout={_ROLLOUT_SECONDS}s")
 
 
-def _deployment() -> Object:
-    found: Object = json.loads(_kubectl("get", "deployment", NAME, "-o", "json"))
+def _selecting(program: str) -> tuple[str, str]:
+    component = program.removeprefix("stepmemo-")
+    return "-l", f"app.kubernetes.io/name=stepmemo,app.kubernetes.io/component={component}"
+
+
+def _deployment(program: str) -> Object:
+    found: Object = json.loads(_kubectl("get", "deployment", program, "-o", "json"))
     return found
 
 

@@ -15,7 +15,7 @@ from memoize import names
 from tests.e2e import server
 from tests.e2e.kube import kubectl
 
-_HOST = f"{server.NAME}.{server.NAMESPACE}.svc"
+_HOST = f"{server.KEEPER}.{server.NAMESPACE}.svc"
 """Whom the certificate is for."""
 
 Answer = tuple[int, dict[str, Any]]
@@ -62,7 +62,7 @@ class Service:
 @contextmanager
 def forwarded() -> Iterator[Service]:
     """The service until the block ends."""
-    command = ["kubectl", "-n", server.NAMESPACE, "port-forward", f"service/{server.NAME}", ":443"]
+    command = ["kubectl", "-n", server.NAMESPACE, "port-forward", f"service/{server.KEEPER}", ":443"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as forward:
         assert forward.stdout is not None
         try:

@@ -1,4 +1,4 @@
-"""The server and the API server away for a while. Nobody else can use the cluster meanwhile."""
+"""Our programs and the API server away for a while. Nobody else can use the cluster meanwhile."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tests.e2e.run import Run, twice
 from tests.e2e.steps import RANDOM, container, in_a_row, memo, opted_in
 
 OUTAGES = "STEPMEMO_E2E_OUTAGES"
-"""Set to 1: these cases may scale and kill stepmemo's Deployment."""
+"""Set to 1: these cases may scale and kill both Deployments."""
 APISERVER = "STEPMEMO_E2E_APISERVER_PID"
 """A file with the process id of the API server, which runs on this machine and may be stopped for a while."""
 SLOW = f"sleep 15; {RANDOM} > /tmp/out"
@@ -57,16 +57,18 @@ def ended_right(ns: Namespace, name: str) -> Run:
 
 @contextmanager
 def away() -> Iterator[None]:
-    """No replica of the server until the block ends."""
-    before = server.replicas()
-    server.scale(0)
+    """No replica of either program until the block ends."""
+    before = {program: server.replicas(program) for program in server.PROGRAMS}
+    for program in before:
+        server.scale(program, 0)
     try:
         yield
     finally:
-        server.scale(before)
+        for program, replicas in before.items():
+            server.scale(program, replicas)
 
 
-def test_without_the_server_new_steps_run_and_held_ones_are_decided_when_it_is_back(ns: Namespace) -> None:
+def test_without_our_programs_new_steps_run_and_held_ones_are_decided_when_it_is_back(ns: Namespace) -> None:
     held = crowd(ns)
     # By annotations alone: a block that nobody took over is Argo's, which would memoize the second run.
     annotations = {names.KEY: "new", names.CACHE: ns.cache}
@@ -84,10 +86,13 @@ def test_without_the_server_new_steps_run_and_held_ones_are_decided_when_it_is_b
     twice(*(ns.run(step).settled() for _ in range(2)))
 
 
+@pytest.mark.parametrize("program", server.PROGRAMS)
 @pytest.mark.parametrize("moment", ["the leader runs", "the leader has ended"])
-def test_replicas_that_are_killed_at_once_leave_no_pod_behind(ns: Namespace, moment: str) -> None:
+def test_replicas_that_are_killed_at_once_leave_no_pod_behind(
+    ns: Namespace, program: str, moment: str
+) -> None:
     held = crowd(ns, SLOW if moment == "the leader runs" else f"sleep 3; {RANDOM} > /tmp/out")
-    server.kill()
+    server.kill(program)
     ended_right(ns, held)
 
 

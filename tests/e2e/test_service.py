@@ -41,8 +41,10 @@ def other() -> Iterator[Namespace]:
 
 
 def running(ns: Namespace) -> Pod:
-    """The Pod of a memoized step that runs and does not end."""
-    name = ns.submit(container(STUCK, podSpecPatch='{"terminationGracePeriodSeconds": 1}'))
+    """The Pod of a memoized step that runs and does not end; containers of ours are in it."""
+    step = container(STUCK, podSpecPatch='{"terminationGracePeriodSeconds": 1}')
+    step["metadata"] = {"annotations": {**step["metadata"]["annotations"], names.GATED: "false"}}
+    name = ns.submit(step)
 
     def started() -> Pod | None:
         return next((pod for pod in ns.workflow(name).pods() if pod["status"]["phase"] == "Running"), None)

@@ -41,7 +41,7 @@ def held(case: str = "v4.1.2-legacy/container", **changes: Any) -> Json:
         share=True,
         capture=True,
         gc=False,
-        until="2026-01-01T00:10:00+00:00",
+        wait_seconds=600,
     )
     annotations[names.PLAN] = note._replace(**changes).to_json()
     metadata["labels"][names.RESULT] = names.RESULT_GATED
@@ -57,10 +57,11 @@ def gated_step(
     cache: str = "memo",
     place: str = "k",
     created_at: datetime = START,
-    until: datetime | None = START + timedelta(minutes=10),
+    until: datetime = START + timedelta(minutes=10),
     share: bool = True,
     capture: bool = True,
     deleting: bool = False,
+    size: int = 1000,
 ) -> GatedStep:
     """A Pod as the single-flight table sees it."""
     step = Step(
@@ -86,12 +87,13 @@ def gated_step(
         has_annotations=True,
         node_id=f"wf-{uid}",
         label=names.RESULT_GATED if phase is Phase.GATED else names.RESULT_MISS,
+        size=size,
         release_reason=None,
         created_at=created_at,
         owner=Owner(namespace, "wf", "wf-uid"),
         step=step,
         declared=Declared(),
-        plan=Plan(cache, place, share, capture, False, ""),
+        plan=Plan(cache, place, share, capture, gc=False),
         key=Key(namespace, cache, place),
         until=until,
         containers=(("main", "x"),),

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -17,10 +17,13 @@ from server.lookups import Lookups
 from server.metrics import Metrics
 from tests.keeper.proxy import Proxy
 from tests.keeper.site import Site
+from tests.manifests.rendering import rules_of
 from tests.waiting import until
 from tests.webhook.serving import api_client
 
-LEASE = "keeper"
+LEASE = "stepmemo-keeper"
+ACCOUNT = "stepmemo-keeper"
+"""The keeper's own: on the real API server it is under the policies of the manifests."""
 _numbers = itertools.count()
 
 
@@ -28,6 +31,7 @@ _numbers = itertools.count()
 class Running:
     keeper: Keeper
     proxy: Proxy
+    metrics: Metrics
     tasks: list["asyncio.Task[None]"]
 
     async def end(self) -> None:
@@ -51,17 +55,24 @@ async def keeping(
     *,
     gate_timeout: float = 30.0,
     single_flight_timeout: float = 600.0,
+    requests_per_second: float = 200.0,
+    workers: int = 32,
+    namespaces: Sequence[str] = (),
     token: str | None = None,
     wait: bool = True,
 ) -> AsyncIterator[Running]:
     """A keeper of the site's Namespace until the block ends; ready first, unless told otherwise."""
     proxy = proxy or Proxy(site.cluster)
+    if token is None:
+        token = site.cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo-keeper"))
     settings = KeeperSettings(
         lease_namespace=site.namespace,
         lease=LEASE,
-        namespaces=(site.namespace,),
+        namespaces=tuple(namespaces) or (site.namespace,),
         gate_timeout=gate_timeout,
         single_flight_timeout=single_flight_timeout,
+        requests_per_second=requests_per_second,
+        workers=workers,
     )
     async with (
         proxy.serving() as url,
@@ -71,7 +82,9 @@ async def keeping(
         metrics = Metrics()
         view = View(api, settings.namespaces)
         writer = Writer(api, metrics.cache_writes)
-        events = Events(aside, metrics.event_dropped, "test")  # not among the requests that a test counts
+        # Not among the requests that a test counts.
+        events = Events(aside, metrics.event_dropped, "stepmemo-keeper", "test")
+        breaker = Breaker(api, metrics, events)
         keeper = Keeper(
             api,
             view,
@@ -80,19 +93,24 @@ async def keeping(
             events,
             Hits(writer, view),
             metrics,
-            Breaker(api, metrics, events, "stepmemo:test"),
+            breaker,
             settings,
             f"keeper-{next(_numbers)}",
         )
-        work = (view.run(), events.run(), keeper.run())
-        running = Running(keeper, proxy, [asyncio.create_task(part) for part in work])
+        work = (view.run(), events.run(), breaker.run(), keeper.run())
+        running = Running(keeper, proxy, metrics, [asyncio.create_task(part) for part in work])
         try:
             if wait:
-                await until(lambda: keeper.ready)
+                await until(lambda: keeper.ready and _has_leader(site))
             yield running
         finally:
             await running.end()
             await writer.close()
+
+
+def _has_leader(site: Site) -> bool:
+    status, lease = site.cluster.get("Lease", site.namespace, LEASE)
+    return status == 200 and bool(lease["spec"].get("holderIdentity"))
 
 
 def forget_the_lease(site: Site) -> None:

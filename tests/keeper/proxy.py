@@ -146,4 +146,6 @@ def _watches(request: web.Request) -> bool:
 
 
 def _kept(found: aiohttp.ClientResponse) -> dict[str, str]:
-    return {name: found.headers[name] for name in ("Content-Type",) if name in found.headers}
+    return {
+        name: found.headers[name] for name in ("Content-Type", "Content-Encoding") if name in found.headers
+    }

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from argo import names as argo
@@ -88,8 +88,7 @@ class Site:
         """Create a step Pod as admission leaves it; its name."""
         node = f"wf[{number}].step"
         name = identity.node_id("wf", node)
-        until = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
-        note = Plan(CACHE, data_key(key), share, capture, False, until)
+        note = Plan(CACHE, data_key(key), share, capture, gc=False, wait_seconds=int(seconds))
         pod = recorded(case)
         del pod["status"]
         owner = pod["metadata"]["ownerReferences"][0]

@@ -12,14 +12,16 @@ from keeper.requests import Requests
 from keeper.steppods import GatedStep, InvalidStep
 from keeper.task_results import PostedResult
 from kube.errors import ApiError
-from kube.workqueue import RateLimiter
+from kube.rate_limiter import RateLimiter
 from memoize import names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from tests.cluster import Cluster
+from tests.keeper.keepers import ACCOUNT
 from tests.keeper.proxy import Proxy, refusing
 from tests.keeper.site import OUT, RAN, Site, outputs
+from tests.manifests.rendering import rules_of
 from tests.webhook.serving import api_client
 from webhook.pods import room
 
@@ -35,8 +37,9 @@ def site(cluster: Cluster) -> Site:
 
 
 @pytest.fixture
-async def actions(cluster: Cluster) -> AsyncIterator[Actions]:
-    async with api_client(cluster) as api:
+async def actions(cluster: Cluster, site: Site) -> AsyncIterator[Actions]:
+    token = cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo-keeper"))
+    async with api_client(cluster, token=token) as api:
         yield Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
 
 

@@ -29,11 +29,18 @@ class Pod:
 
     seen: GatedStep
     ask: datetime
+    heard: datetime
+    """When this keeper first heard of it, by a clock that may be behind the one that made it."""
     stuck: datetime | None = None
     """Requests to release it fail until then."""
     told: bool = False
     waited: bool = False
     """It was told to wait, by this keeper."""
+
+    @property
+    def limit(self) -> datetime:
+        patience = min(timedelta(minutes=10), self.seen.until - self.seen.created_at)
+        return min(self.seen.created_at, self.heard) + patience
 
 
 class Keeper(RuleBasedStateMachine):
@@ -66,11 +73,13 @@ class Keeper(RuleBasedStateMachine):
         phase=st.sampled_from([Phase.GATED, Phase.GATED, Phase.GATED, Phase.RUNNING]),
         share=st.sampled_from([True, True, True, False]),
         capture=st.sampled_from([True, True, True, False]),
-        patience=st.sampled_from([None, 20, 600, 10_000]),
+        patience=st.sampled_from([20, 600, 10_000]),
+        behind=st.sampled_from([0, 0, 60]),
     )
     def create(
-        self, place: str, namespace: str, phase: Phase, share: bool, capture: bool, patience: int | None
+        self, place: str, namespace: str, phase: Phase, share: bool, capture: bool, patience: int, behind: int
     ) -> None:
+        created_at = self.now + timedelta(seconds=behind)
         self.count += 1
         uid = f"{(self.count * 7919) % 1000:03}-{self.count}"
         self.pods[uid] = Pod(
@@ -81,10 +90,11 @@ class Keeper(RuleBasedStateMachine):
                 phase=phase,
                 share=share,
                 capture=capture,
-                created_at=self.now,
-                until=None if patience is None else self.now + timedelta(seconds=patience),
+                created_at=created_at,
+                until=created_at + timedelta(seconds=patience),
             ),
             ask=self.now,
+            heard=self.now,
         )
         self.see(uid)
 
@@ -149,7 +159,7 @@ class Keeper(RuleBasedStateMachine):
         for uid in data.draw(st.permutations(sorted(self.pods))):
             pod = self.pods[uid]
             pod.told = pod.waited = False
-            pod.ask = self.now
+            pod.ask = pod.heard = self.now
             self.see(uid)
 
     @precondition(lambda self: self.held())
@@ -242,12 +252,8 @@ class Keeper(RuleBasedStateMachine):
         known = self.known(key)
         others = [other for other in self.leading(key) if other != uid]
         decided = self.flights.decide(pod.seen, known, self.now)
-        limit = min(
-            pod.seen.created_at + timedelta(minutes=10),
-            pod.seen.until or datetime.max.replace(tzinfo=START.tzinfo),
-        )
         if isinstance(decided, Wait):
-            assert self.now < decided.until <= limit
+            assert self.now < decided.until <= pod.limit
             if isinstance(known, Miss):
                 pod.waited = True
                 assert pod.seen.plan.share
@@ -289,10 +295,9 @@ class Keeper(RuleBasedStateMachine):
     def nobody_is_stranded(self) -> None:
         for uid in self.held():
             pod = self.pods[uid]
-            limit = min(pod.seen.created_at + timedelta(minutes=10), pod.seen.until or pod.ask)
-            assert pod.ask <= max(self.now, limit) + SECOND
+            assert pod.ask <= max(self.now, pod.limit) + SECOND
             if pod.ask > self.now and not pod.told:
-                assert self.now < limit, "a Pod is held beyond its limit"
+                assert self.now < pod.limit, "a Pod is held beyond its limit"
 
     def teardown(self) -> None:
         if not hasattr(self, "now"):

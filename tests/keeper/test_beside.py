@@ -49,7 +49,12 @@ async def test_who_gets_the_lease_back_takes_back_what_another_posted_meanwhile(
             await other.kill()
         assert site.held(waiter)
         forget_the_entry(site)
-        await until(lambda: not first.keeper._view.entries)
+        view = first.keeper._view
+
+        async def is_forgotten() -> bool:
+            return not await view.read(site.namespace, CACHE)
+
+        await until(is_forgotten)
         monkeypatch.undo()
         forget_the_lease(site)
         site.delete(runner)
@@ -168,7 +173,7 @@ async def test_a_pod_that_was_taken_from_the_keeper_and_given_back_is_let_run(si
     async with keeping(site) as running:
         name = site.pod(case=PAUSED)
         await until(lambda: site.value(name) == OUT)
-        for record in running.keeper._records:
+        for record in running.keeper._records.in_order():
             record.on_finished()
         edit(site, name, {"metadata": {"labels": {"a": "b"}}})
         await until(lambda: not site.held(name))

@@ -14,9 +14,20 @@ from hypothesis import strategies as st
 from argo import names as argo
 from argo.steppod import Owner
 from keeper import breaker
-from keeper.breaker import DELETE_POD_AFTER, GRACE, LONGEST_TRIAL, REMEMBERED, TRIAL, Breaker, Circuits
+from keeper.breaker import (
+    DELETE_POD_AFTER,
+    GRACE,
+    LONGEST_TRIAL,
+    MOST_PODS,
+    MOST_REMEMBERED,
+    REMEMBERED,
+    TRIAL,
+    Breaker,
+    Circuits,
+)
 from keeper.container_status import TROUBLES, Container, InjectedContainers, State, look
 from memoize import names
+from memoize.keeper_status import digest
 from memoize.reasons import Reason
 from server.metrics import Metrics
 from tests.cluster import Cluster
@@ -50,6 +61,7 @@ def pod(
     main: Json = WAITING,
     namespace: str = "work",
     image: str = IMAGE,
+    command: str = names.IMAGE_ENTRYPOINT,
 ) -> Json:
     """A step Pod with our containers; by default everything still waits."""
     managed = [{"name": argo.ENV_CONTAINER_NAME, "value": "x"}]
@@ -74,12 +86,14 @@ def pod(
             ],
         },
         "spec": {
-            "initContainers": [{"name": names.CHECK_CONTAINER, "image": image}],
+            "initContainers": [
+                {"name": names.CHECK_CONTAINER, "image": image, "command": [command, "check"]}
+            ],
             "containers": [
                 {"name": "wait", "image": "argoexec", "env": managed},
                 {"name": "main", "image": "busybox", "env": managed},
                 {"name": "istio-proxy", "image": "mesh"},
-                {"name": names.CAPTURE_CONTAINER, "image": image},
+                {"name": names.CAPTURE_CONTAINER, "image": image, "command": [command, "capture"]},
             ],
         },
         "status": {
@@ -99,7 +113,7 @@ class Table:
     """Circuits with a clock that is set by hand."""
 
     def __init__(self) -> None:
-        self.circuits, self.time = Circuits(IMAGE), 1000.0
+        self.circuits, self.time = Circuits(), 1000.0
 
     def see(self, seen: Json) -> None:
         self.circuits.on_pod(look(seen), self.time, lambda at: self.time - 1000 - (at - NOW).total_seconds())
@@ -108,8 +122,17 @@ class Table:
         self.time += seconds
         self.circuits.pass_time(self.time)
 
+    def hopeless(self, most: int = 1) -> list[str]:
+        """The UIDs of Pods that are to be deleted now."""
+        return [found.uid for found in self.circuits.hopeless(self.time, most)]
+
     def refuses(self, namespace: str = "work", step: str = "other") -> str:
-        return self.circuits.refuses(namespace, step, self.time)
+        """Why admission leaves such a Pod alone, by what the keeper publishes."""
+        if (namespace, step) in self.circuits.troubled(1_000_000):
+            return "its last Pod met trouble"
+        return (
+            "" if namespace in self.circuits.on_trial(self.time) else self.circuits.open().get(namespace, "")
+        )
 
 
 def open_table() -> Table:
@@ -197,20 +220,29 @@ def test_a_pod_that_is_first_seen_now_and_runs_since_before_the_circuit_opened_d
     assert table.refuses()
 
 
-def test_success_in_another_namespace_or_of_another_image_says_nothing() -> None:
+def test_success_in_another_namespace_says_nothing() -> None:
     table = open_table()
-    for other in ({"namespace": "elsewhere"}, {"image": "registry.example/stepmemo:0"}):
-        table.see(pod(5, **other))
-        table.see(pod(5, check=RUNNING, **other))
-        table.circuits.on_deleted("u-5", table.time)
+    table.see(pod(5, namespace="elsewhere"))
+    table.see(pod(5, namespace="elsewhere", check=RUNNING))
     assert table.refuses()
 
 
-def test_trouble_with_another_image_does_not_open_it() -> None:
+def test_an_image_of_another_release_counts_as_well_since_an_upgrade_has_two() -> None:
     table = Table()
     table.see(pod(check=PULL, image="registry.example/stepmemo:0"))
     table.after(GRACE)
+    assert table.refuses()
+    table.see(pod(2, image="registry.example/stepmemo:2"))
+    table.see(pod(2, image="registry.example/stepmemo:2", check=RUNNING))
+    assert table.refuses() == ""
+
+
+def test_containers_of_our_name_that_start_something_else_are_not_ours() -> None:
+    table = Table()
+    table.see(pod(check=PULL, command="/bin/sh"))
+    table.after(DELETE_POD_AFTER)
     assert table.circuits.open() == {}
+    assert table.hopeless() == []
 
 
 def test_a_container_that_could_never_start_opens_it_at_once() -> None:
@@ -234,18 +266,49 @@ def test_what_the_kubelet_ended_before_it_began_closes_nothing() -> None:
     assert table.refuses()
 
 
-def test_trials_are_let_through_more_and_more_seldom() -> None:
+def test_trials_come_more_and_more_seldom_and_each_lasts_until_an_injected_pod_is_seen() -> None:
     table = open_table()
-    table.circuits.on_deleted("u-1", table.time)
     waits = []
-    for _ in range(5):
+    for number in range(2, 7):
         began = table.time
         while table.refuses():
             table.after(1)
-        table.circuits.admitted("work", table.time)
-        assert table.refuses()
         waits.append(table.time - began)
+        table.after(3600)
+        assert table.circuits.on_trial(table.time) == {"work"}
+        table.see(pod(1, check=PULL))  # one that was seen before is no trial
+        assert not table.refuses()
+        table.see(pod(number, namespace="elsewhere"))
+        assert not table.refuses()
+        table.see(pod(number + 100))
+        assert table.circuits.on_trial(table.time) == frozenset()
+        assert table.refuses()
     assert waits == [TRIAL, 2 * TRIAL, 4 * TRIAL, LONGEST_TRIAL, LONGEST_TRIAL]
+
+
+def test_a_trial_that_starts_closes_it() -> None:
+    table = open_table()
+    table.after(TRIAL)
+    table.see(pod(2))
+    assert table.refuses()
+    table.see(pod(2, check=RUNNING))
+    assert table.circuits.open() == {}
+
+
+def test_a_namespace_with_any_number_of_pods_takes_its_own_share_and_nobody_elses() -> None:
+    table = Table()
+    for number in range(MOST_PODS + 50):
+        table.see(pod(number, check=NO_START))
+    table.see(pod(10_000, namespace="other", check=NO_START))
+    assert len(table.circuits.troubled(1_000_000)) == MOST_REMEMBERED + 1
+    first, second, third, *_ = table.circuits.troubled(10)
+    assert first == ("work", f"hello-{MOST_PODS - 1}")
+    assert second == ("other", "hello-10000")
+    assert third == ("work", f"hello-{MOST_PODS - 2}")
+    for number in range(MOST_PODS + 50):
+        table.circuits.on_deleted(f"u-{number}", table.time)
+    table.see(pod(MOST_PODS + 50, namespace="third", check=NO_START))
+    assert table.refuses("third")
 
 
 def test_a_step_that_met_trouble_is_left_alone_for_an_hour_though_the_image_works_elsewhere() -> None:
@@ -263,14 +326,29 @@ def test_a_pod_is_hopeless_after_two_minutes_and_then_only_now_and_then() -> Non
     table = Table()
     table.see(pod(check=PULL))
     table.after(DELETE_POD_AFTER - 1)
-    assert table.circuits.hopeless(table.time) is None
+    assert table.hopeless() == []
     table.after(1)
-    found = table.circuits.hopeless(table.time)
-    assert found is not None
-    assert found.uid == "u-1"
-    assert table.circuits.hopeless(table.time) is None
+    assert table.hopeless() == ["u-1"]
+    assert table.hopeless() == []
     table.after(breaker.AGAIN)
-    assert table.circuits.hopeless(table.time) is not None
+    assert table.hopeless() == ["u-1"]
+
+
+def test_no_namespace_waits_for_the_hopeless_pods_of_another() -> None:
+    table = Table()
+    for number in range(100):
+        table.see(pod(number, check=PULL))
+    for number in range(100, 103):
+        table.see(pod(number, check=PULL, namespace=f"other-{number}"))
+    table.after(DELETE_POD_AFTER)
+    turns = []
+    for _ in range(3):
+        turns.append(table.hopeless(2))
+        table.after(breaker.PACE)
+    first, second, third = turns
+    assert [first[1], *second] == ["u-100", "u-101", "u-102"]
+    assert len({first[0], *third}) == 2, "one of its own a turn, and each another"
+    assert len(table.hopeless(10)) == 1, "one of a Namespace at a time"
 
 
 def changed(**status: Any) -> Json:
@@ -315,11 +393,23 @@ def test_a_pod_whose_main_may_have_begun_or_that_nobody_makes_anew_is_never_dele
     table = Table()
     table.see(seen)
     table.after(DELETE_POD_AFTER)
-    assert table.circuits.hopeless(table.time) is None
+    assert table.hopeless() == []
+
+
+def test_of_a_pod_that_is_known_by_its_metadata_alone_nothing_is_told() -> None:
+    """So a list tells a Pod that is too large (kube.pages)."""
+    seen = {"metadata": pod(check=PULL)["metadata"]}
+    found = look(seen)
+    assert (found.uid, found.step, found.untouched, found.containers) == ("u-1", "hello-1", False, ())
+    table = Table()
+    table.see(seen)
+    table.after(DELETE_POD_AFTER)
+    assert table.hopeless() == []
+    assert table.refuses() == ""
 
 
 def symptoms(uid: int, name: str, state: State) -> InjectedContainers:
-    container = Container(name, IMAGE, state, "why")
+    container = Container(name, state, "why")
     owner = Owner("work", "hello", "w-1")
     return InjectedContainers(str(uid), "work", f"p-{uid}", "1", owner, f"n-{uid}", True, (container,))
 
@@ -336,7 +426,7 @@ def symptoms(uid: int, name: str, state: State) -> InjectedContainers:
 def test_whatever_comes_a_start_closes_it_and_nothing_is_kept_of_pods_that_went(
     steps: list[tuple[int, str, State, int]],
 ) -> None:
-    circuits, now = Circuits(IMAGE), 0.0
+    circuits, now = Circuits(), 0.0
     for uid, what, state, seconds in steps:
         now += seconds
         if what == "gone":
@@ -350,8 +440,9 @@ def test_whatever_comes_a_start_closes_it_and_nothing_is_kept_of_pods_that_went(
     assert circuits.open() == {}
     for uid in (0, 1, 2, 3, 9):
         circuits.on_deleted(str(uid), now)
-    assert not circuits._troubles
-    assert not circuits._over
+    circuits.pass_time(now + REMEMBERED)
+    assert not circuits._namespaces
+    assert not circuits._of_pod
 
 
 class Told:
@@ -382,7 +473,7 @@ class Ticking:
 async def running(cluster: Cluster, url: str = "") -> AsyncIterator[tuple[Breaker, Ticking, Told, Metrics]]:
     ticking, told, metrics = Ticking(), Told(), Metrics()
     async with api_client(cluster, url=url) as api:
-        found = Breaker(api, metrics, told, IMAGE, clock=ticking.clock, now=ticking.now, sleep=ticking.sleep)
+        found = Breaker(api, metrics, told, clock=ticking.clock, now=ticking.now, sleep=ticking.sleep)
         task = asyncio.create_task(found.run())
         try:
             yield found, ticking, told, metrics
@@ -392,9 +483,9 @@ async def running(cluster: Cluster, url: str = "") -> AsyncIterator[tuple[Breake
                 await task
 
 
-def created(cluster: Cluster) -> Json:
+def created(cluster: Cluster, namespace: str = "") -> Json:
     """The Pod as the API server keeps it, its check in trouble."""
-    made = pod(check=PULL, namespace=cluster.namespace())
+    made = pod(check=PULL, namespace=namespace or cluster.namespace())
     status, found = cluster.create(
         {**made, "metadata": {**made["metadata"], "uid": "", "resourceVersion": ""}}
     )
@@ -414,7 +505,12 @@ async def test_a_pod_that_would_hang_is_deleted_and_its_workflow_is_told(cluster
         ticking.time += DELETE_POD_AFTER
         await until(lambda: told.said)
         assert cluster.get("Pod", namespace, "hello-1")[0] == 404
-        assert found.admit(namespace, "hello-1")
+        assert found.troubled == {digest(namespace, "hello-1")}
+        assert found.stopped == {namespace}
+        assert found.trial == frozenset()
+        ticking.time += TRIAL
+        assert found.stopped == frozenset()
+        assert found.trial == {namespace}
     ((owner, step, reason, detail),) = told.said
     assert (owner, step, reason) == (Owner(namespace, "hello", "w-1"), "hello-1", Reason.IMAGE_BROKEN)
     assert detail == "its Pod is made anew without containers of ours: stepmemo-check could not start"
@@ -457,30 +553,39 @@ async def test_the_deletion_is_tried_again_while_the_api_server_is_in_trouble(cl
     assert tries[0]["gracePeriodSeconds"] == 0
 
 
+async def test_a_deletion_that_hangs_keeps_no_other_from_being_made(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "TIMEOUT", 3600.0)
+    paths: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        paths.append(request.path)
+        return await (troubled.hang if "/slow/" in request.path else troubled.broken)(request)
+
+    async with (
+        troubled.answering(answer, "DELETE") as url,
+        running(cluster, url) as (found, ticking, _, __),
+    ):
+        found.on_pod(pod(1, check=PULL, namespace="slow"))
+        found.on_pod(pod(2, check=PULL, namespace="other"))
+        ticking.time += DELETE_POD_AFTER
+        await until(lambda: len(paths) == 2)
+
+
 async def test_it_is_said_once_when_injection_stops_and_once_when_it_goes_on(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     async with running(cluster) as (found, ticking, _, metrics):
         found.on_pod(pod(check=PULL))
-        assert found.open == ""
+        assert found.notice == ""
         ticking.time += GRACE
         await until(lambda: b"stepmemo_breaker_open 1.0" in metrics.render())
-        assert found.open.startswith(
-            "namespace work: container stepmemo-check cannot start: ImagePullBackOff"
+        assert found.notice.startswith(
+            "injection stopped: namespace work: container stepmemo-check cannot start: ImagePullBackOff"
         )
         found.on_pod(pod(2))
         found.on_pod(pod(2, check=RUNNING))
         await until(lambda: b"stepmemo_breaker_open 0.0" in metrics.render())
     assert [record.message for record in caplog.records] == ["injection stops", "injection goes on"]
-
-
-async def test_a_dry_run_is_never_the_trial(cluster: Cluster) -> None:
-    async with running(cluster) as (found, ticking, _, _):
-        found.on_pod(pod(check=PULL))
-        ticking.time += GRACE
-        assert found.admit("work", "a")
-        ticking.time += TRIAL
-        assert found.admit("work", "a", dry_run=True) == ""
-        assert found.admit("work", "b") == ""
-        assert found.admit("work", "c")

@@ -1,5 +1,7 @@
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,18 +11,20 @@ import pytest
 
 from argo import names as argo
 from keeper import steppods
-from keeper.cache.view import View
+from keeper.cache.view import NOT_NOW, View
 from keeper.cache.writer import Writer
-from keeper.capture import Capture, End, ended, ended_inside
+from keeper.capture import GATHER, Capture, End, Later, ended, ended_inside
 from keeper.requests import Requests
 from keeper.steppods import GatedStep
-from kube.workqueue import RateLimiter
+from kube.cost import Cost, metered
+from kube.errors import Unavailable
+from kube.rate_limiter import RateLimiter
 from memoize import names
 from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.reasons import Reason
 from tests.cluster import Cluster
-from tests.keeper.proxy import Proxy
+from tests.keeper.proxy import Proxy, refusing
 from tests.keeper.site import RAN, Site, outputs
 from tests.webhook.serving import api_client
 
@@ -208,36 +212,108 @@ def watched(site: Site, name: str) -> GatedStep:
     return pod
 
 
-async def captured(site: Site, pod: GatedStep, proxy: Proxy, times: int = 1) -> list[Outcome]:
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def capturing(site: Site, proxy: Proxy, clock: Clock | None = None) -> AsyncIterator[Capture]:
     async with proxy.serving() as url, api_client(site.cluster, url=url) as api:
         writer = Writer(api)
-        capture = Capture(Requests(api, RateLimiter(1000)), View(api), writer, lambda: datetime.now(UTC))
+        requests = Requests(api, RateLimiter(1000))
         try:
-            return list(await asyncio.gather(*(capture.run(pod, End(None, 5.0)) for _ in range(times))))
+            yield Capture(requests, View(api), writer, lambda: datetime.now(UTC), clock or Clock())
         finally:
             await writer.close()
+
+
+async def captured(site: Site, pod: GatedStep, proxy: Proxy) -> Outcome:
+    async with capturing(site, proxy) as capture:
+        outcome = await capture.run(pod, End(None, 5.0), 0.0)
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def reads(proxy: Proxy) -> int:
+    """Of the Workflow."""
+    return sum(call.says == "GET workflows/wf" for call in proxy.calls)
 
 
 async def test_what_a_step_reported_is_stored_under_its_key(cluster: Cluster) -> None:
     site = Site.new(cluster)
     name = site.pod(held=False)
     site.run(name)
-    (outcome,) = await captured(site, watched(site, name), Proxy(cluster))
+    outcome = await captured(site, watched(site, name), Proxy(cluster))
     assert outcome.reason is Reason.STORED
     entry = site.entry()
     assert entry is not None
     assert (entry.outputs, entry.pod, entry.took) == (outputs(RAN), name, 5.0)
 
 
-async def test_steps_that_end_at_once_share_one_read_of_their_workflow_that_began_after(
-    cluster: Cluster,
-) -> None:
-    site, proxy = Site.new(cluster), Proxy(cluster)
+async def test_steps_that_end_at_once_share_one_read_of_their_workflow(cluster: Cluster) -> None:
+    site, proxy, clock = Site.new(cluster), Proxy(cluster), Clock()
     name = site.pod(held=False)
     site.run(name)
-    outcomes = await captured(site, watched(site, name), proxy, times=20)
-    assert {outcome.reason for outcome in outcomes} == {Reason.STORED}
-    assert sum(call.says == "GET workflows/wf" for call in proxy.calls) <= 2
+    pod, end = watched(site, name), End(None, 5.0)
+    async with capturing(site, proxy, clock) as capture:
+        outcomes = await asyncio.gather(*(capture.run(pod, end, clock.now) for _ in range(20)))
+        clock.now += 100
+        outcomes.append(await capture.run(pod, end, 99.0))
+    assert all(isinstance(outcome, Outcome) and outcome.reason is Reason.STORED for outcome in outcomes)
+    assert reads(proxy) == 1
+
+
+async def test_a_step_that_ends_after_that_read_began_is_gathered_for_the_next(cluster: Cluster) -> None:
+    """Its Workflow may have been told to stop before it ended, and after it was read."""
+    site, proxy, clock = Site.new(cluster), Proxy(cluster), Clock()
+    name = site.pod(held=False)
+    site.run(name)
+    pod, end = watched(site, name), End(None, 5.0)
+    async with capturing(site, proxy, clock) as capture:
+        assert isinstance(await capture.run(pod, end, clock.now), Outcome)
+        site.shut_down()
+        seen = clock.now = clock.now + GATHER / 4
+        later = await capture.run(pod, end, seen)
+        assert isinstance(later, Later)
+        assert later.seconds == pytest.approx(GATHER * 3 / 4)
+        assert reads(proxy) == 1
+        clock.now += later.seconds
+        last = await capture.run(pod, end, seen)
+    assert isinstance(last, Outcome)
+    assert (last.reason, last.detail) == (Reason.STEP_FAILED, "its Workflow is shut down")
+    assert reads(proxy) == 2
+
+
+async def test_a_read_that_failed_is_not_what_the_workflow_said(cluster: Cluster) -> None:
+    site, proxy, clock = Site.new(cluster), Proxy(cluster), Clock()
+    name = site.pod(held=False)
+    site.run(name)
+    pod, end = watched(site, name), End(None, 5.0)
+    proxy.fault = refusing(500, "GET workflows", times=1)
+    async with capturing(site, proxy, clock) as capture:
+        with pytest.raises(Unavailable):
+            await capture.run(pod, end, clock.now)
+        assert await capture.run(pod, end, clock.now) == Later(GATHER)
+        clock.now += GATHER
+        outcome = await capture.run(pod, end, clock.now)
+    assert isinstance(outcome, Outcome)
+    assert outcome.reason is Reason.STORED
+
+
+async def test_who_reads_a_workflow_is_charged_for_its_bytes(cluster: Cluster) -> None:
+    site, cost = Site.new(cluster), Cost()
+    name = site.pod(held=False)
+    site.run(name)
+    large = {"metadata": {"annotations": {"a": "x" * 200_000}}}
+    assert cluster.patch("Workflow", site.namespace, "wf", large)[0] == 200
+    async with capturing(site, Proxy(cluster)) as capture:
+        await metered(cost, capture.run(watched(site, name), End(None, 5.0), 0.0))
+    assert cost.bytes > 200_000
+    assert cost.requests >= 2
 
 
 async def test_a_result_of_ours_is_not_stored_again(cluster: Cluster) -> None:
@@ -246,7 +322,7 @@ async def test_a_result_of_ours_is_not_stored_again(cluster: Cluster) -> None:
     site.run(name)
     patch = {"metadata": {"annotations": {names.POSTED_FOR: "some-uid"}}}
     site.cluster.patch("WorkflowTaskResult", site.namespace, name, patch)
-    (outcome,) = await captured(site, watched(site, name), Proxy(cluster))
+    outcome = await captured(site, watched(site, name), Proxy(cluster))
     assert outcome.reason is Reason.OUTPUTS_INCOMPLETE
     assert site.entry() is None
 
@@ -260,9 +336,22 @@ async def test_an_entry_that_an_earlier_keeper_stored_counts_when_the_result_is_
     await captured(site, watched(site, name), Proxy(cluster))
     stored = site.entry()
     site.cluster.delete("WorkflowTaskResult", site.namespace, name)
-    (outcome,) = await captured(site, watched(site, name), Proxy(cluster))
+    outcome = await captured(site, watched(site, name), Proxy(cluster))
     assert outcome.reason is Reason.STORED
     assert site.entry() == stored
+
+
+@pytest.mark.parametrize("status", [403, 429, 500])
+async def test_where_it_cannot_be_read_whether_an_earlier_keeper_stored_it_that_is_tried_again(
+    cluster: Cluster, status: int
+) -> None:
+    site, proxy = Site.new(cluster), Proxy(cluster)
+    name = site.pod(held=False)
+    site.run(name)
+    site.cluster.delete("WorkflowTaskResult", site.namespace, name)
+    proxy.fault = refusing(status, "GET configmaps")
+    outcome = await captured(site, watched(site, name), proxy)
+    assert outcome.reason in NOT_NOW
 
 
 @pytest.mark.parametrize(("phase", "kept"), [("Succeeded", True), ("Running", False)])
@@ -275,7 +364,7 @@ async def test_outputs_whose_result_is_gone_are_taken_from_the_workflow_that_suc
     site.cluster.delete("WorkflowTaskResult", site.namespace, name)
     node = {"phase": phase, "outputs": outputs(RAN)}
     site.cluster.patch("Workflow", site.namespace, "wf", {"status": {"nodes": {name: node}}})
-    (outcome,) = await captured(site, watched(site, name), Proxy(cluster))
+    outcome = await captured(site, watched(site, name), Proxy(cluster))
     assert (outcome.reason is Reason.STORED) is kept
     entry = site.entry()
     assert (entry is not None and entry.outputs == outputs(RAN)) is kept
@@ -289,7 +378,7 @@ async def test_an_entry_of_an_earlier_pod_of_that_name_is_not_this_ones(cluster:
     await captured(site, pod, Proxy(cluster))
     site.cluster.delete("WorkflowTaskResult", site.namespace, name)
     retried = replace(pod, created_at=datetime.now(UTC) + timedelta(seconds=5))
-    (outcome,) = await captured(site, retried, Proxy(cluster))
+    outcome = await captured(site, retried, Proxy(cluster))
     assert outcome.reason is Reason.OUTPUTS_INCOMPLETE
 
 
@@ -302,7 +391,7 @@ async def test_a_workflow_of_another_uid_is_not_the_pods(cluster: Cluster) -> No
     again["metadata"] = {"name": "wf", "namespace": site.namespace}
     site.cluster.delete("Workflow", site.namespace, "wf")
     assert cluster.create(again)[0] == 201
-    (outcome,) = await captured(site, pod, Proxy(cluster))
+    outcome = await captured(site, pod, Proxy(cluster))
     assert outcome.reason is Reason.OUTPUTS_INCOMPLETE
 
 
@@ -316,5 +405,5 @@ async def test_artifacts_that_the_workflow_will_delete_are_not_stored(cluster: C
     site.end(name)
     finalizer = {"metadata": {"finalizers": [argo.ARTIFACT_GC_FINALIZER]}}
     site.cluster.patch("Workflow", site.namespace, "wf", finalizer)
-    (outcome,) = await captured(site, watched(site, name), Proxy(cluster))
+    outcome = await captured(site, watched(site, name), Proxy(cluster))
     assert outcome.reason is Reason.ARTIFACT_GC

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 import time
 from datetime import timedelta
 
@@ -7,14 +8,19 @@ import pytest
 from aiohttp import web
 
 from argo import names as argo
+from keeper import breaker
 from keeper.reconcile import PAUSE
 from memoize import names
+from memoize.keeper_status import KeeperStatus, Namespaces, digest
+from memoize.plan import READS
 from server.lookups import Lookups
 from tests.cluster import Cluster
-from tests.keeper.keepers import decided, keeping
+from tests.keeper.keepers import LEASE, Running, decided, keeping
 from tests.keeper.proxy import Proxy, refusing
 from tests.keeper.site import KEY, OUT, PAUSED, RAN, SIMPLE, Site, outputs
+from tests.keeper.test_breaker import created
 from tests.waiting import until
+from webhook.pods import room
 
 
 @pytest.fixture
@@ -72,7 +78,7 @@ async def test_pods_that_were_held_before_the_keeper_came_are_decided(site: Site
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"created": None}, "Miss"),
+        ({"created": None}, "Expired"),
         ({"outputs": {"parameters": []}}, "IncompleteEntry"),
         ({"key": "of another step"}, "KeyMismatch"),
     ],
@@ -396,6 +402,21 @@ async def test_a_step_that_is_only_looked_up_runs_and_is_not_stored(site: Site) 
     assert site.entry() is None
 
 
+@pytest.mark.parametrize("label", [None, names.RESULT_STORED])
+async def test_a_gated_pod_that_lost_its_label_is_found_and_decided(
+    site: Site, label: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.pod_watch.SEARCH_SECONDS", 0.05)
+    monkeypatch.setattr("keeper.pod_watch.SEARCH_GRACE", 0.05)
+    site.store()
+    name = site.pod()
+    lost = {"metadata": {"labels": {names.RESULT: label}}}
+    assert site.cluster.patch("Pod", site.namespace, name, lost)[0] == 200
+    async with keeping(site):
+        await until(lambda: site.succeeded(name))
+    assert site.label(name) == names.RESULT_HIT
+
+
 async def test_several_caches_and_keys_do_not_wait_for_each_other(site: Site) -> None:
     async with keeping(site):
         pods = [site.pod(number, key=f"{KEY}-{number}") for number in range(20)]
@@ -403,9 +424,7 @@ async def test_several_caches_and_keys_do_not_wait_for_each_other(site: Site) ->
     assert site.labels(pods) == ["miss"] * 20
 
 
-async def test_a_keeper_is_ready_once_it_sees_and_somebody_acts_and_not_when_it_is_cut_off(
-    site: Site,
-) -> None:
+async def test_a_keeper_is_ready_once_it_sees_and_not_when_it_is_cut_off(site: Site) -> None:
     proxy = Proxy(site.cluster)
     proxy.cut = True
     async with keeping(site, proxy, wait=False) as running:
@@ -435,3 +454,229 @@ async def test_a_keeper_that_stands_by_is_ready_too_and_takes_over_at_once_from_
         assert timedelta(seconds=time.monotonic() - before) < timedelta(seconds=10)
         assert [call.says for call in second.proxy.calls if call.method == "POST"]
     assert site.labels([one, other]) == ["hit", "hit"]
+
+
+# --- many at once, and what is refused for ever ----------------------------------------------
+
+
+def fill(site: Site, name: str) -> None:
+    """Somebody fills the Pod's annotations to the last byte."""
+    found = site.get(name)["metadata"]["annotations"]
+    used = sum(len(f"{key}{text}".encode()) for key, text in found.items())
+    full = {"metadata": {"annotations": {"a": "x" * (room.ANNOTATIONS - used - 1)}}}
+    assert site.cluster.patch("Pod", site.namespace, name, full)[0] == 200
+
+
+def counted(running: Running, reason: str) -> float:
+    """How many steps ended so, by the metrics."""
+    found = re.search(rf'stepmemo_steps_total{{reason="{reason}"}} (\S+)', running.metrics.render().decode())
+    return float(found[1]) if found else 0.0
+
+
+def gauge(running: Running, name: str) -> str:
+    (line,) = [line for line in running.metrics.render().decode().splitlines() if line.startswith(f"{name} ")]
+    return line.partition(" ")[2]
+
+
+@pytest.mark.contract
+async def test_pods_whose_annotations_are_full_are_all_released_and_labelled(site: Site) -> None:
+    gated = [site.pod(number, key=f"{KEY}-{number}") for number in range(8)]
+    over = [site.pod(8 + number, held=False) for number in range(8)]
+    for name in over:
+        site.end(name, phase="Failed", code=1)
+    for name in (*gated, *over):
+        fill(site, name)
+    async with keeping(site) as running:
+        await until(lambda: not any(site.held(name) for name in gated))
+        await until(lambda: site.labels(over) == [names.RESULT_SKIPPED] * 8)
+    assert site.labels(gated) == [names.RESULT_MISS] * 8
+    refused = [call for call in running.proxy.calls if call.status == 422]
+    assert len(refused) <= 4 * 16, "a Pod that may have been answered says so, is read, and is let run"
+
+
+async def test_a_label_that_is_refused_for_ever_is_tried_more_and_more_seldom_and_then_given_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.controller.LABEL_DEADLINE", 1.0)
+    async with keeping(site) as running:
+        name = site.pod(held=False)
+        running.proxy.fault = refusing(403, f"PATCH pods/{name}")
+        site.run(name)
+        await until(lambda: counted(running, "LabelRefused") == 1)
+        tried = len(running.proxy.calls)
+        site.cluster.patch("Pod", site.namespace, name, {"metadata": {"labels": {"a": "b"}}})
+        other = site.pod(1, key="another")
+        await decided(site, other)
+        assert [call for call in running.proxy.calls[tried:] if name in call.path] == []
+        assert counted(running, "Stored") == 1
+        running.proxy.fault = lambda method, path: None
+    entry = site.entry()
+    assert entry is not None
+    assert entry.pod == name
+    async with keeping(site):
+        await until(lambda: site.label(name) == names.RESULT_STORED)
+
+
+async def test_a_release_that_is_refused_is_tried_until_it_is_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.controller.LABEL_DEADLINE", 0.0)
+    async with keeping(site, gate_timeout=0.2) as running:
+        name = site.pod()
+        running.proxy.fault = refusing(403, f"PATCH pods/{name}", times=10)
+        await until(lambda: not site.held(name))
+    assert site.label(name) in (names.RESULT_MISS, names.RESULT_GATED)
+
+
+@pytest.mark.contract
+async def test_steps_beyond_what_is_remembered_of_a_namespace_run_and_are_labelled(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.state.MOST_RECORDS", 2)
+    async with keeping(site) as running:
+        runner = site.pod(0)
+        await decided(site, runner)
+        waiter = site.pod(1)
+        beyond = [site.pod(number) for number in range(2, 5)]
+        await decided(site, *beyond)
+        assert [site.reason(name) for name in beyond] == ["RecordsFull"] * 3
+        assert site.labels(beyond) == [names.RESULT_SKIPPED] * 3
+        assert not any(site.held(name) for name in beyond)
+        await until(lambda: counted(running, "RecordsFull") == 3)
+        site.run(runner)
+        await decided(site, waiter)
+        assert site.label(waiter) == names.RESULT_HIT
+        after = site.pod(5)
+        await until(lambda: site.label(after) == names.RESULT_HIT)
+
+
+async def test_steps_beyond_it_that_are_over_before_the_keeper_comes_are_labelled_and_not_stored(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.state.MOST_RECORDS", 1)
+    pods = [site.pod(number, held=False, key=f"{KEY}-{number}") for number in range(3)]
+    for name in pods:
+        site.run(name)
+    async with keeping(site):
+        await until(lambda: names.RESULT_MISS not in site.labels(pods))
+    assert site.labels(pods).count(names.RESULT_STORED) >= 1
+    for name in pods:
+        assert (site.label(name), site.reason(name)) in (
+            (names.RESULT_STORED, "Stored"),
+            (names.RESULT_SKIPPED, "RecordsFull"),
+        )
+
+
+async def test_a_namespace_whose_pods_wait_for_their_first_turn_is_backlogged(site: Site) -> None:
+    async with keeping(site, requests_per_second=2) as first, keeping(site) as second:
+        for number in range(24):
+            site.pod(number, key=f"{KEY}-{number}")
+        await until(lambda: first.keeper.backlogged == {site.namespace})
+        assert float(gauge(first, "stepmemo_queue_depth")) > 0
+        assert float(gauge(first, "stepmemo_queue_oldest_seconds")) > 1.9
+        assert second.keeper.backlogged == frozenset(), "it does not act"
+        assert float(gauge(second, "stepmemo_queue_depth")) == 0
+
+
+async def test_who_waits_for_an_equal_step_is_no_backlog(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kube.fair_queue.BACKLOGGED_AFTER", 0.0)
+    async with keeping(site) as running:
+        pods = [site.pod(number) for number in range(3)]
+        await until(lambda: site.labels(pods) == ["gated", "gated", "miss"])
+        await until(lambda: running.keeper.backlogged == frozenset())
+
+
+async def test_a_key_whose_step_failed_is_not_shared_by_the_keeper_that_stood_by_either(site: Site) -> None:
+    """Or a step that always fails would make all that are equal run in turn again, at each fail-over."""
+    async with keeping(site) as first, keeping(site) as second:
+        failed = site.pod(0)
+        uid = site.get(failed)["metadata"]["uid"]
+        await decided(site, failed)
+        await until(lambda: second.keeper._records.get(uid) is not None)
+        site.end(failed, phase="Failed", code=1)
+        await until(lambda: site.label(failed) == names.RESULT_SKIPPED)
+        await until(lambda: second.keeper._records.get(uid) is None)
+        await first.end()
+        equal = [site.pod(number) for number in range(1, 4)]
+        await decided(site, *equal)
+    assert site.labels(equal) == [names.RESULT_MISS] * 3
+
+
+def published(site: Site) -> KeeperStatus | None:
+    """What admission would go by."""
+    status, lease = site.cluster.get("Lease", site.namespace, LEASE)
+    annotations = (lease["metadata"].get("annotations") or {}) if status == 200 else {}
+    return KeeperStatus.from_json(annotations.get(names.KEEPER_STATUS, ""))
+
+
+@pytest.mark.contract
+async def test_the_lease_says_whose_pods_are_kept_for_how_long_and_by_which_plans(site: Site) -> None:
+    async with keeping(site, single_flight_timeout=90) as running:
+        await until(lambda: (published(site) or KeeperStatus()).ready)
+        kept = Namespaces(frozenset({site.namespace}))
+        assert published(site) == KeeperStatus(ready=True, keeps=kept, wait_seconds=90, plans=READS)
+        await until(lambda: running.keeper.acts)
+    assert published(site) is None
+
+
+async def test_the_lease_says_that_it_is_not_ready_while_it_cannot_see_the_caches(site: Site) -> None:
+    proxy = Proxy(site.cluster)
+    proxy.fault_all = refusing(403, "configmaps")
+    async with keeping(site, proxy, wait=False) as running:
+        await until(lambda: published(site) is not None)
+        assert not running.keeper.ready
+        assert published(site) == running.keeper.status
+
+
+async def test_a_keeper_of_many_namespaces_never_says_that_it_keeps_all(site: Site) -> None:
+    """A Pod that is gated where nobody looks waits for ever."""
+    some = [f"team-{number}" for number in range(150)]
+    async with keeping(site, namespaces=some, wait=False) as running:
+        assert running.keeper.status.keeps == Namespaces(frozenset(some))
+        assert not running.keeper.status.keeps.all
+
+
+async def test_the_lease_says_where_injection_is_stopped_where_it_is_on_trial_and_which_steps_met_trouble(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "GRACE", 0.05)
+    monkeypatch.setattr(breaker, "PACE", 0.02)
+    monkeypatch.setattr(breaker, "TRIAL", 3.0)
+    here = Namespaces(frozenset({site.namespace}))
+    async with keeping(site):
+        created(site.cluster, site.namespace)
+        await until(lambda: (published(site) or KeeperStatus()).stopped == here)
+        assert (published(site) or KeeperStatus()).trial == Namespaces()
+        await until(lambda: (published(site) or KeeperStatus()).trial == here)
+        assert (published(site) or KeeperStatus()).stopped == Namespaces()
+        site.delete("hello-1")
+        step = frozenset({digest(site.namespace, "hello-1")})
+        await until(lambda: (published(site) or KeeperStatus()).troubled == step)
+
+
+async def test_a_namespace_that_cannot_be_read_keeps_no_other_from_being_decided(site: Site) -> None:
+    async with keeping(site, namespaces=[site.namespace, "gone"]) as running:
+        name = site.pod()
+        await decided(site, name)
+        assert running.keeper.status.ready
+        assert running.keeper.status.backlogged == Namespaces.of(["gone"])
+
+
+async def test_a_turn_that_waits_for_long_keeps_no_other_namespace_from_its_turn(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.controller.SLOT_SECONDS", 0.05)
+    other = Site.new(site.cluster)
+    other.store()
+    both = [site.namespace, other.namespace]
+    async with keeping(site, namespaces=both, workers=1, token=site.cluster.admin_token) as running:
+        running.proxy.fault = refusing(409, "PATCH configmaps", "POST configmaps")
+        name = site.pod(held=False)
+        site.run(name)
+        await until(
+            lambda: any("configmaps" in call.path for call in running.proxy.calls if call.status == 409)
+        )
+        answered = other.pod()
+        await until(lambda: other.succeeded(answered))
+        assert counted(running, "Conflict") == 0, "the turn was over"
+        assert site.label(name) == names.RESULT_MISS

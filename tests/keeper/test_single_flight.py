@@ -1,9 +1,14 @@
 """Single flight, case by case. test_any_flight.py lets everything happen in any order."""
 
+import sys
+import tracemalloc
+from collections.abc import Callable
 from datetime import timedelta
+from types import FrameType
 
 import pytest
 
+from keeper.expiring_set import ExpiringSet
 from keeper.single_flight import (
     BLOCKED,
     ORDER_GRACE,
@@ -14,7 +19,7 @@ from keeper.single_flight import (
     SingleFlight,
     Wait,
 )
-from keeper.steppods import GatedStep, Phase
+from keeper.steppods import GatedStep, Key, Phase
 from memoize.entry import Entry, Hit, Miss
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -227,18 +232,30 @@ def test_the_time_for_a_look_up_begins_anew_when_one_succeeded() -> None:
     assert table.decide(A, None, again) == Wait(again + timedelta(seconds=30))
 
 
-@pytest.mark.parametrize("until", [START + timedelta(minutes=1), None])
-def test_nobody_waits_beyond_its_limit(until: object) -> None:
-    pod = gated_step("a", until=until)  # type: ignore[arg-type]
-    limit = until or START + timedelta(minutes=10)
+def test_nobody_waits_beyond_its_limit() -> None:
+    limit = START + timedelta(minutes=1)
+    pod = gated_step("a", until=limit)
     table = flights(pod, running("z"))
-    assert table.decide(pod, MISS, START) == Wait(limit)  # type: ignore[arg-type]
-    assert table.decide(pod, MISS, limit) == Release(Outcome(Reason.SHARED_RUN_TIMEOUT))  # type: ignore[arg-type]
+    assert table.decide(pod, MISS, START) == Wait(limit)
+    assert table.decide(pod, MISS, limit) == Release(Outcome(Reason.SHARED_RUN_TIMEOUT))
 
 
 def test_a_plan_cannot_make_a_pod_wait_longer_than_the_server_lets_it() -> None:
     pod = gated_step("a", until=START + timedelta(days=9))
     assert flights(pod, running("z")).decide(pod, MISS, START) == Wait(LIMIT)
+
+
+@pytest.mark.parametrize("patience", [timedelta(minutes=1), timedelta(days=9)])
+def test_a_clock_that_is_behind_makes_nobody_wait_longer(patience: timedelta) -> None:
+    behind = START - timedelta(minutes=1)
+    pod, table = gated_step("a", until=START + patience), SingleFlight()
+    for other in (pod, running("z")):
+        table.on_pod(other, behind)
+    limit = behind + min(patience, timedelta(minutes=10))
+    assert table.decide(pod, MISS, behind) == Wait(limit)
+    table.on_pod(pod, behind + SECOND)
+    assert table.decide(pod, MISS, behind + SECOND) == Wait(limit), "seeing it again gives it no more time"
+    assert table.decide(pod, MISS, limit) == Release(Outcome(Reason.SHARED_RUN_TIMEOUT))
 
 
 def test_a_limit_is_kept_while_nothing_can_be_told() -> None:
@@ -326,3 +343,104 @@ def test_one_entry_that_does_not_answer_ends_the_sharing_once() -> None:
     table.on_stored("runner", START)
     assert table.decide(B, MISS, START + STORED_GRACE) == Release(Outcome(Reason.SHARED_RUN_FAILED))
     assert table.decide(A, MISS, START + STORED_GRACE + BLOCKED) == Wait(LIMIT), "B leads"
+
+
+# --- what it costs -----------------------------------------------------------------------------------------
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions it calls."""
+    count = 0
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_marking_one_of_ten_thousand_keys_does_not_go_through_the_others() -> None:
+    blocked = ExpiringSet(BLOCKED, most=10_000)
+    for number in range(10_000):
+        blocked.add(Key("default", "memo", f"k{number}"), START)
+    assert len(blocked) == 10_000
+    another = Key("default", "memo", "another")
+    tracemalloc.start()
+    try:
+        assert calls(lambda: blocked.add(another, START + SECOND)) < 50
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10_000, "bytes: less than a list of them"
+
+
+def test_marks_are_bounded_by_namespace_and_forgotten_when_they_are_over() -> None:
+    blocked = ExpiringSet(BLOCKED, most=3)
+    mine = Key("other", "memo", "k")
+    blocked.add(mine, START)
+    for number in range(10):
+        blocked.add(Key("default", "memo", f"k{number}"), START + SECOND)
+    assert blocked.until(mine, START + SECOND) == START + BLOCKED
+    assert blocked.until(Key("default", "memo", "k9"), START + SECOND) is not None
+    assert blocked.until(Key("default", "memo", "k6"), START + SECOND) is None, "the oldest goes"
+    assert len(blocked) == 4
+    assert blocked.until(mine, START + BLOCKED) is None
+    blocked.add(Key("third", "memo", "k"), START + BLOCKED + SECOND)
+    assert len(blocked) == 1
+
+
+def test_a_mark_that_is_renewed_is_the_newest() -> None:
+    blocked = ExpiringSet(BLOCKED, most=2)
+    for place in "abac":
+        blocked.add(Key("default", "memo", place), START)
+    assert [blocked.until(Key("default", "memo", place), START) is not None for place in "abc"] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_a_key_that_is_blocked_already_wakes_nobody_again() -> None:
+    table = waiting_for(A, B)
+    table.on_pod(running("second"), START)
+    assert table.on_failed("runner", START) == ("a", "b")
+    assert table.on_failed("second", START + SECOND) == ()
+    late = START + SECOND + BLOCKED - timedelta(milliseconds=1)
+    table.on_pod(C, late)
+    assert isinstance(table.decide(C, MISS, late), Release), "it is blocked from the last one on"
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_equal_pods_are_decided_without_looking_at_each_other(capture: bool) -> None:
+    def decide(count: int) -> Callable[[], None]:
+        pods = [gated_step(f"r{number:04}", capture=capture) for number in range(count)]
+        table = flights(*pods, max_waiters=count)
+
+        def work() -> None:
+            for pod in reversed(pods):
+                table.decide(pod, None, START)
+            for pod in reversed(pods):
+                table.decide(pod, MISS, START)
+
+        return work
+
+    assert calls(decide(2000)) < 2.5 * calls(decide(1000))
+
+
+def test_runners_that_fail_do_not_wake_all_who_wait_each_time() -> None:
+    def fail(count: int) -> Callable[[], None]:
+        runners = [running(f"r{number}") for number in range(count)]
+        table = flights(*runners, *(gated_step(f"w{number}") for number in range(count)))
+
+        def work() -> None:
+            for pod in runners:
+                table.on_failed(pod.uid, START)
+
+        return work
+
+    assert calls(fail(400)) < 2.5 * calls(fail(200))

@@ -1,6 +1,7 @@
 """How far a Pod has come, whatever is shown of it while something is done for it."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -17,13 +18,16 @@ from keeper.state import (
     Orphaned,
     PostedAnswer,
     Record,
+    Records,
     Releasing,
     Running,
     State,
     Terminated,
+    Unlabelled,
     after,
+    as_shown,
 )
-from keeper.steppods import Phase
+from keeper.steppods import GatedStep, InvalidStep, Phase, without_step
 from keeper.task_results import PostedResult
 from memoize import names
 from memoize.entry import Entry
@@ -37,6 +41,7 @@ ANSWER = PostedAnswer(STEP, Entry("n", {}, START, None), "{}", PostedResult("uid
 WHY, LATER = Outcome(Reason.SHARED_RUN_TIMEOUT), Outcome(Reason.SHARED_RUN_FAILED)
 OVER = Capturing(STEP, End(None, 5.0))
 SKIPPED = FinalLabel(names.RESULT_SKIPPED, WHY)
+FULL = Outcome(Reason.RECORDS_FULL)
 LEFT: tuple[Left, ...] = (Running(), OVER, Terminated(SKIPPED), Gone())
 
 
@@ -83,14 +88,14 @@ def test_an_answer_stays_with_a_pod_that_is_edited_as_long_as_it_is_the_same_ste
 
 @pytest.mark.parametrize("shown", [OVER, Terminated(SKIPPED)])
 def test_a_pod_is_captured_once(shown: State) -> None:
-    for before in (Labelling(SKIPPED), Orphaned(ANSWER, Labelling(SKIPPED))):
+    for before in (Labelling(SKIPPED), Unlabelled(SKIPPED), Orphaned(ANSWER, Labelling(SKIPPED))):
         assert after(before, shown) == before
 
 
 @pytest.mark.parametrize("meanwhile", LEFT)
 def test_a_result_that_is_posted_while_its_pod_leaves_is_orphaned(meanwhile: Left) -> None:
     known = record(Gated(STEP))
-    known.on_shown(replace(STEP, phase=Phase.RUNNING, gates=()), meanwhile)
+    known.on_shown(replace(STEP, phase=Phase.RUNNING, gates=()), meanwhile, 0.0)
     known.on_posted(ANSWER)
     assert known.state == Orphaned(ANSWER, meanwhile)
     known.on_finished()
@@ -136,6 +141,89 @@ def test_a_pod_gets_one_final_label() -> None:
 
 def test_a_pod_that_became_invalid_is_remembered_as_the_step_that_it_was() -> None:
     known = record(Gated(STEP))
-    known.on_shown(EDITED, Gated(EDITED))
+    known.on_shown(EDITED, Gated(EDITED), 0.0)
     known.on_gone()
     assert (known.last_valid, known.state) == (EDITED, Gone())
+
+
+def test_a_label_that_is_given_up_stays_what_it_was_to_be() -> None:
+    known = record(Labelling(SKIPPED))
+    known.leave_unlabelled()
+    assert known.state == Unlabelled(SKIPPED)
+    for other in (OVER, Gated(STEP), Orphaned(ANSWER, Labelling(SKIPPED))):
+        known = record(other)
+        known.leave_unlabelled()
+        assert known.state == other
+
+
+def test_a_pod_is_tried_once_in_each_phase() -> None:
+    known = record(Gated(STEP))
+    known.tried = True
+    known.on_shown(EDITED, Gated(EDITED), 1.0)
+    assert (known.tried, known.phase_since) == (True, 0.0)
+    known.on_shown(replace(STEP, phase=Phase.OVER, gates=()), OVER, 2.0)
+    assert (known.tried, known.phase_since) == (False, 2.0)
+
+
+# --- how many are remembered ---------------------------------------------------------------------------
+
+
+def put(records: Records, pod: GatedStep | InvalidStep) -> Record:
+    state = Gated(pod) if isinstance(pod, GatedStep) else Releasing(pod.outcome)
+    return records.put(pod, state, 0.0, result_may_exist=False)
+
+
+def test_a_namespace_has_so_many_records_and_others_have_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keeper.state.MOST_RECORDS", 3)
+    records = Records()
+    for uid in "abc":
+        assert records.has_room(gated_step(uid))
+        put(records, gated_step(uid))
+    assert not records.has_room(gated_step("d"))
+    assert records.has_room(gated_step("a")), "it is among them"
+    assert records.has_room(gated_step("d", namespace="other"))
+    put(records, without_step(gated_step("d"), FULL))
+    records.drop("b")
+    assert records.has_room(gated_step("d")), "what is not remembered whole does not count"
+    put(records, gated_step("d"))
+    assert not records.has_room(gated_step("e"))
+    assert records.gated == 3
+
+
+def test_the_records_of_a_namespace_are_bounded_by_the_bytes_that_they_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("keeper.state.MOST_BYTES", 1000)
+    records = Records()
+    put(records, gated_step("a", size=600))
+    assert not records.has_room(gated_step("b", size=401))
+    put(records, gated_step("b", size=400))
+    assert records.has_room(gated_step("a", size=600))
+    assert not records.has_room(gated_step("a", size=601)), "somebody wrote into it"
+    put(records, without_step(gated_step("a", size=601), FULL))
+    assert not records.has_room(gated_step("c", size=1)), "what it was is remembered for its release"
+    records.drop("a")
+    assert records.has_room(gated_step("c", size=600))
+    for uid in "bc":
+        records.drop(uid)
+    assert records.has_room(gated_step("c", size=1000))
+
+
+def test_what_is_left_of_a_pod_beyond_the_bounds_is_small_and_lets_it_run() -> None:
+    pod = replace(STEP, gates=("x" * 100_000, names.SCHEDULING_GATE), size=200_000)
+    left = without_step(pod, FULL)
+    assert (left.size, left.gates) == (0, (names.SCHEDULING_GATE,))
+    assert (left.uid, left.namespace, left.name, left.phase) == (pod.uid, pod.namespace, pod.name, pod.phase)
+    assert as_shown(left, {}) == Releasing(FULL)
+    assert as_shown(replace(left, phase=Phase.RUNNING, gates=()), {}) == Running()
+    over = as_shown(replace(left, phase=Phase.OVER, gates=()), {})
+    assert over == Terminated(FinalLabel(names.RESULT_SKIPPED, FULL))
+
+
+def test_whoever_begins_looks_at_gated_pods_before_those_that_are_over_and_at_old_ones_first() -> None:
+    records = Records()
+    for uid, phase, age in (("a", Phase.OVER, 9), ("b", Phase.GATED, 1), ("c", Phase.GATED, 5)):
+        pod = gated_step(uid, phase=phase, created_at=START - timedelta(seconds=age))
+        records.put(pod, as_shown(pod, {}), 0.0, result_may_exist=True)
+    put(records, without_step(gated_step("d"), FULL))
+    assert [record.pod.uid for record in records.in_order()] == ["d", "c", "b", "a"]

@@ -10,13 +10,15 @@ from aiohttp import web
 
 from tests.keeper.troubled import Answer
 
+Event = tuple[str, Mapping[str, Any]]
 LABELS = {"workflows.argoproj.io/configmap-type": "Cache"}
 
 
 class Collection:
     """ConfigMaps by namespace and name. `on_list` and `on_watch` answer the next requests of their kind.
 
-    `lists`, `watches` and `gets` are the requests so far: queries of the first two, paths of the last.
+    `lists`, `watches` and `gets` are the requests so far: queries of the first two, paths of the last. `told`
+    are the bytes of lists, and of events of watches, that were sent.
     """
 
     def __init__(self) -> None:
@@ -28,8 +30,9 @@ class Collection:
         self.lists: list[Mapping[str, str]] = []
         self.watches: list[Mapping[str, str]] = []
         self.gets: list[str] = []
-        self._history: list[tuple[int, bytes]] = []
-        self._open: dict[asyncio.Queue[bytes | None], web.Request] = {}
+        self.told = 0
+        self._history: list[tuple[int, Event]] = []
+        self._open: dict[asyncio.Queue[Event | None], web.Request] = {}
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
@@ -65,7 +68,7 @@ class Collection:
     def bookmark(self) -> None:
         """Tell every watch where it is, after changes that are none of its business."""
         self.version += 10
-        self._send(_event("BOOKMARK", {"metadata": {"resourceVersion": str(self.version)}}))
+        self._send(("BOOKMARK", {"metadata": {"resourceVersion": str(self.version)}}))
 
     def forget(self, name: str, namespace: str = "work") -> None:
         """Have an object gone without a word, as for one who was away for long."""
@@ -84,13 +87,13 @@ class Collection:
             request.transport.abort()
 
     def _tell(self, type_: str, obj: Mapping[str, Any]) -> None:
-        line = _event(type_, obj)
-        self._history.append((self.version, line))
-        self._send(line)
+        event = type_, json.loads(json.dumps(obj))
+        self._history.append((self.version, event))
+        self._send(event)
 
-    def _send(self, line: bytes) -> None:
+    def _send(self, event: Event) -> None:
         for queue in self._open:
-            queue.put_nowait(line)
+            queue.put_nowait(event)
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         self.gets.append(request.path)
@@ -113,24 +116,34 @@ class Collection:
         metadata = {"resourceVersion": str(self.version)}
         if first + limit < len(keys):
             metadata["continue"] = str(first + limit)
-        items = [self.objects[key] for key in keys[first : first + limit]]
-        return web.json_response({"metadata": metadata, "items": items})
+        items = [_shape(request, self.objects[key]) for key in keys[first : first + limit]]
+        body = json.dumps({"metadata": metadata, "items": items}).encode()
+        self.told += len(body)
+        return web.Response(body=body, content_type="application/json")
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         response.enable_chunked_encoding()
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        for version, line in self._history:
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        for version, event in self._history:
             if version > int(request.query["resourceVersion"]):
-                queue.put_nowait(line)
+                queue.put_nowait(event)
         self._open[queue] = request
         try:
             await response.prepare(request)
-            while (line := await queue.get()) is not None:
+            while (event := await queue.get()) is not None:
+                line = _event(event[0], _shape(request, event[1]))
+                self.told += len(line)
                 await response.write(line)
         finally:
             del self._open[queue]
         return response
+
+
+def _shape(request: web.Request, obj: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The object as the request asks for it."""
+    partial = "as=PartialObjectMetadata" in request.headers["Accept"]
+    return {"metadata": obj["metadata"]} if partial else obj
 
 
 def _event(type_: str, obj: Mapping[str, Any]) -> bytes:

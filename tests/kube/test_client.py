@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import web
@@ -10,6 +11,7 @@ from kube.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    TooLarge,
     TooManyRequests,
     Unavailable,
     Unreadable,
@@ -82,6 +84,24 @@ async def test_what_is_no_json_object_is_unreadable(cluster: Cluster, body: str 
     assert (type(error), error.status) == (Unreadable, 0)
 
 
+async def test_more_than_anything_comes_to_is_not_received(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "MOST_BYTES", 100)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"x" * 101, status=int(request.query.get("status", "200")))
+
+    async with answering(answer) as url:
+        assert type(await failure(cluster, url)) is TooLarge
+        async with api_client(cluster, url=url) as api:
+            assert await client.read(api, "/", seconds=5, most_bytes=101) == b"x" * 101
+            with pytest.raises(TooLarge):
+                await client.read(api, "/", seconds=5, most_bytes=100)
+            with pytest.raises(TooLarge):
+                await client.read(api, "/", seconds=5, query=[("status", "500")])
+
+
 async def test_no_answer_in_time_or_at_all_is_unavailable(cluster: Cluster) -> None:
     async def cut(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
@@ -96,6 +116,37 @@ async def test_no_answer_in_time_or_at_all_is_unavailable(cluster: Cluster) -> N
     for error in (late, broken, away):
         assert (type(error), error.status, error.retry_after) == (Unavailable, 0, 0)
         assert str(error), "the log says what it was"
+
+
+async def test_the_api_servers_clock_is_read_off_any_answer(cluster: Cluster) -> None:
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=403, headers={"Date": "Sun, 01 Mar 2026 12:00:00 GMT"})
+
+    async with answering(refuse) as url, api_client(cluster, url=url) as api:
+        assert await client.date(api, seconds=5) == datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("answer", [{"Date": "yesterday"}, {"Date": ""}])
+async def test_an_answer_without_a_clock_is_unreadable(cluster: Cluster, answer: dict[str, str]) -> None:
+    async def say(_: web.Request) -> web.StreamResponse:
+        return web.Response(headers=answer)
+
+    async with answering(say) as url, api_client(cluster, url=url) as api:
+        with pytest.raises(Unreadable, match="no Date"):
+            await client.date(api, seconds=5)
+
+
+@pytest.mark.contract
+async def test_the_api_server_tells_its_clock(cluster: Cluster) -> None:
+    async with api_client(cluster) as api:
+        there = await client.date(api, seconds=5)
+    assert abs(there - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+async def test_an_api_server_that_hangs_tells_no_clock(cluster: Cluster) -> None:
+    async with answering(hang) as url, api_client(cluster, url=url) as api:
+        with pytest.raises(Unavailable):
+            await client.date(api, seconds=0.05)
 
 
 async def test_without_credentials_there_is_nobody_to_talk_to(
@@ -162,3 +213,51 @@ def test_a_retry_after_of_another_form_asks_for_nothing(said: str) -> None:
 def test_a_status_of_another_form_says_nothing(answer: object) -> None:
     error = refused(422, "", answer)
     assert (error.message, error.causes) == ("", [])
+
+
+METADATA = {"name": "a.b", "namespace": "work", "uid": "0f-1", "resourceVersion": "12", "labels": {"x": "y"}}
+
+
+def event(metadata: dict[str, object], type_: str = "MODIFIED") -> bytes:
+    """As an API server writes it."""
+    about = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
+    return json.dumps({"type": type_, "object": about}, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("type_", ["ADDED", "MODIFIED", "DELETED"])
+@pytest.mark.parametrize("generated", [False, True])
+def test_which_object_an_event_is_about_is_known_without_reading_on(type_: str, generated: bool) -> None:
+    name, *others = METADATA.items()
+    metadata = dict([name, *([("generateName", "a.")] if generated else []), *others])
+    whole = event(metadata, type_)
+    cut = whole[: whole.index(b'"labels"')]
+    told = {"name": "a.b", "namespace": "work", "resourceVersion": "12"}
+    assert client.identified(cut) == {"type": type_, "object": {"metadata": told}}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        json.dumps(json.loads(event(METADATA))).encode(),
+        event(dict(reversed(METADATA.items()))),
+        event({**METADATA, "name": 'a","namespace":"other'}),
+        event({"labels": {"name": "b"}, **METADATA}),
+        event({"resourceVersion": "13"}, "BOOKMARK"),
+        b'{"type":"ERROR","object":{"kind":"Status","code":410}}',
+    ],
+)
+def test_an_event_that_is_written_otherwise_is_read_as_a_whole(line: bytes) -> None:
+    assert client.identified(line) == json.loads(line)
+
+
+async def test_an_answer_that_stops_half_way_leaves_no_connection_open(cluster: Cluster) -> None:
+    async def begin(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"{")
+        return await hang(request)
+
+    async with answering(begin) as url, api_client(cluster, url=url) as api:
+        with pytest.raises(Unavailable):
+            await client.request(api, "GET", "/api/v1/things", seconds=0.2)
+        assert not api.rest_client.pool_manager.connector._acquired

@@ -11,9 +11,11 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kube import client
 from kube.client import Json, Lines
+from kube.errors import Forbidden, TooLarge
 from kube.reflector import Reflector
-from tests.cluster import Cluster
+from tests.cluster import DEVCLUSTER, Cluster
 from tests.keeper.troubled import Answer, broken, gibberish, hang, overloaded
 from tests.kube.collection import Collection, cut_off, gone, gone_as_an_event, nonsense, over_at_once, silent
 from tests.waiting import until
@@ -112,6 +114,19 @@ async def test_what_is_there_is_listed_and_what_changes_is_told(cluster: Cluster
 
 
 @pytest.mark.contract
+async def test_one_object_is_followed_by_its_name(cluster: Cluster) -> None:
+    namespace = cluster.namespace()
+    create(cluster, namespace, "a", "b")
+    async with following(cluster, namespace, fields="metadata.name=a") as (_, recorder):
+        assert set(recorder.objects) == {"a"}
+        cluster.delete("ConfigMap", namespace, "b")
+        cluster.delete("ConfigMap", namespace, "a")
+        create(cluster, namespace, "b", "a")
+        await until(lambda: len(recorder.events) == 2)
+    assert recorder.events == [("DELETED", "a"), ("ADDED", "a")]
+
+
+@pytest.mark.contract
 async def test_an_object_that_loses_its_label_is_gone(cluster: Cluster) -> None:
     namespace = cluster.namespace()
     create(cluster, namespace, "a")
@@ -167,9 +182,11 @@ async def test_without_the_right_it_is_not_in_sync_until_it_gets_it(
         async with running(reflector):
             await until(lambda: "cannot watch test" in caplog.text)
             assert not reflector.in_sync
+            assert isinstance(reflector.trouble, Forbidden)
             rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]}
             cluster.set_rules(namespace, "watcher", [rule])
             await until(lambda: reflector.in_sync)
+            assert reflector.trouble is None
 
 
 # --- an API server that does as it is told -----------------------------------------------------------
@@ -187,15 +204,6 @@ async def followed(
         async with running(reflector):
             await until(lambda: reflector.in_sync)
             yield reflector, recorder
-
-
-async def test_pages_grow_while_objects_are_small_and_shrink_when_they_are_large(cluster: Cluster) -> None:
-    collection = Collection()
-    for number in range(20):
-        collection.put(f"{number:02}", {"x": "y" * (1_000_000 if number in (6, 7) else 10)})
-    async with followed(cluster, collection, page=5) as (_, recorder):
-        assert len(recorder.objects) == 20
-        assert [int(query["limit"]) for query in collection.lists] == [2, 4, 5, 2, 4, 5]
 
 
 async def test_a_watch_goes_on_after_the_last_bookmark(cluster: Cluster) -> None:
@@ -331,6 +339,28 @@ async def test_pauses_between_attempts_grow(cluster: Cluster, caplog: pytest.Log
     assert times[5] - times[4] >= 0.02 * 16 / 2
 
 
+async def test_no_more_than_metadata_is_received_where_only_identities_are_wanted(cluster: Cluster) -> None:
+    collection = Collection()
+    collection.put("a", {"x": "y"})
+    async with followed(cluster, collection, identity_only=True) as (_, recorder):
+        collection.put("b", {"x": "y"})
+        await until(lambda: "b" in recorder.objects)
+    assert [set(obj) for obj in recorder.objects.values()] == [{"metadata"}] * 2
+
+
+async def test_an_event_that_is_too_long_costs_a_new_list(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Lines.__init__, "__defaults__", (10_000,))
+    collection = Collection()
+    async with followed(cluster, collection) as (_, recorder):
+        collection.put("a", {"x": "y" * 20_000})
+        await until(lambda: "a" in recorder.objects)
+    assert recorder.lists == 2
+    (warned,) = caplog.records
+    assert warned.fields == {"error": "an event of more than 10000 bytes"}
+
+
 @given(st.lists(st.binary(max_size=8).filter(lambda line: b"\n" not in line)), st.lists(st.integers(0, 60)))
 def test_lines_do_not_depend_on_how_they_are_cut(lines: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(line + b"\n" for line in lines)
@@ -344,3 +374,31 @@ def test_a_line_of_megabytes_is_put_together() -> None:
     reader, line = Lines(), json.dumps({"x": "y" * 5_000_000}).encode()
     fed = [reader.fed((line + b"\n")[at : at + 4096]) for at in range(0, len(line) + 1, 4096)]
     assert [found for found in fed if found] == [[line]]
+
+
+def test_a_line_is_not_kept_beyond_its_bound() -> None:
+    reader = Lines(1000)
+    for _ in range(3):
+        assert reader.fed(b"x" * 999) == []
+        assert reader.fed(b"x\n") == [b"x" * 1000]
+    reader.fed(b"x" * 999)
+    with pytest.raises(TooLarge):
+        reader.fed(b"xx")
+
+
+@pytest.mark.contract
+async def test_identities_come_without_the_rest_and_events_are_not_read_on(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace, whole = cluster.namespace(), []
+    monkeypatch.setattr(client, "parsed", lambda text: whole.append(text) or json.loads(text))
+    create(cluster, namespace, "a")
+    async with following(cluster, namespace, identity_only=True) as (_, recorder):
+        cluster.patch("ConfigMap", namespace, "a", {"data": {"x": "1"}})
+        create(cluster, namespace, "b")
+        await until(lambda: recorder.events == [("MODIFIED", "a"), ("ADDED", "b")])
+        assert all("data" not in obj for obj in recorder.objects.values())
+        assert all(obj["metadata"]["resourceVersion"] for obj in recorder.objects.values())
+        cluster.delete("ConfigMap", namespace, "b")
+        await until(lambda: recorder.events[2:] == [("DELETED", "b")])
+    assert cluster.tier == DEVCLUSTER or len(whole) == recorder.lists, "none but the list"

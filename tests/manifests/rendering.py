@@ -1,6 +1,8 @@
 """What kustomize makes of the manifests, as far as they use it: tests need no kustomize then."""
 
-from copy import deepcopy
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,45 @@ import yaml
 
 ROOT = Path(__file__).parents[2] / "manifests"
 BASE = ROOT / "base"
-DIRECT = ROOT / "components" / "direct"
-IMAGE_VOLUME = ROOT / "components" / "image-volume"
-ACCESS_DIRECT = ROOT / "components" / "access-direct"
+COMPONENTS = ROOT / "components"
+DIRECT = COMPONENTS / "direct"
+KEPT_NAMESPACE = COMPONENTS / "kept-namespace"
+IMAGE_VOLUME = COMPONENTS / "image-volume"
+ACCESS_DIRECT = COMPONENTS / "access-direct"
+NAMESPACES = COMPONENTS / "namespaces"
+NAMESPACE_OPT_IN = COMPONENTS / "namespace-opt-in"
+NETWORK_POLICY = COMPONENTS / "network-policy"
+FLOW_SCHEMA = COMPONENTS / "flow-schema"
+PRIORITY_CLASS = COMPONENTS / "priority-class"
+
+OF_THE_BASE = (
+    IMAGE_VOLUME,
+    ACCESS_DIRECT,
+    NAMESPACES,
+    NAMESPACE_OPT_IN,
+    NETWORK_POLICY,
+    FLOW_SCHEMA,
+    PRIORITY_CLASS,
+)
+"""Components of the installation itself."""
+OF_A_NAMESPACE = (DIRECT, KEPT_NAMESPACE)
+"""Components of one namespace of workflows."""
+
+WEBHOOK, KEEPER = "stepmemo-webhook", "stepmemo-keeper"
+PROGRAMS = (WEBHOOK, KEEPER)
 
 Json = dict[str, Any]
-CLUSTER_WIDE = ("Namespace", "ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration")
+POLICIES = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+CLUSTER_WIDE = (
+    *POLICIES,
+    "Namespace",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "MutatingWebhookConfiguration",
+    "PriorityClass",
+    "FlowSchema",
+    "PriorityLevelConfiguration",
+)
 
 
 def render(directory: Path, namespace: str = "") -> list[Json]:
@@ -22,45 +57,102 @@ def render(directory: Path, namespace: str = "") -> list[Json]:
     kustomization = yaml.safe_load((directory / "kustomization.yaml").read_text(encoding="utf-8"))
     known = {"apiVersion", "kind", "namespace", "images", "resources"}
     assert set(kustomization) <= known, "this reader does not know all of it"
-    documents = [
-        deepcopy(document)  # YAML's anchors give one object to two places
-        for name in kustomization["resources"]
-        for document in yaml.safe_load_all((directory / name).read_text(encoding="utf-8"))
-    ]
+    documents = list(_documents(directory, kustomization))
     namespace = namespace or kustomization.get("namespace", "")
     images = {
         image["name"]: f"{image['newName']}:{image['newTag']}" for image in kustomization.get("images", ())
     }
+    # Of a binding's subjects kustomize moves those that are among the objects, and `default`.
+    moved = {"default", *(d["metadata"]["name"] for d in documents if d["kind"] == "ServiceAccount")}
     for document in documents:
         if document["kind"] not in CLUSTER_WIDE:
             document["metadata"]["namespace"] = namespace
         for subject in document.get("subjects", ()):
-            subject["namespace"] = namespace
+            if subject["name"] in moved:
+                subject["namespace"] = namespace
         if document["kind"] == "Deployment":
             for container in document["spec"]["template"]["spec"]["containers"]:
                 container["image"] = images[container["image"]]
     return documents
 
 
-def overlay(component: Path) -> list[Json]:
-    """The objects of a kustomization that consists of the base and of this component."""
-    documents = render(BASE)
-    kustomization = yaml.safe_load((component / "kustomization.yaml").read_text(encoding="utf-8"))
-    assert set(kustomization) <= {"apiVersion", "kind", "patches", "resources"}
-    for name in kustomization.get("resources", ()):
-        documents += yaml.safe_load_all((component / name).read_text(encoding="utf-8"))
-    for patch in kustomization["patches"]:
-        change = yaml.safe_load(patch["patch"])
-        if "target" in patch:
-            jsonpatch.apply_patch(_named(documents, patch["target"]), change, in_place=True)
-        else:
-            assert change["$patch"] == "delete", "this reader does not know all of it"
-            documents.remove(_named(documents, {"kind": change["kind"], "name": change["metadata"]["name"]}))
+def kustomized(text: bytes | str) -> list[Json]:
+    """What `kubectl kustomize` printed.
+
+    It does not know that policies have no Namespace, and gives them one, which the API server takes away.
+    """
+    documents = list(yaml.safe_load_all(text))
+    for document in documents:
+        if document["kind"] in POLICIES:
+            document["metadata"].pop("namespace", None)
     return documents
 
 
-def _named(documents: list[Json], wanted: Json) -> Json:
-    (found,) = (
-        d for d in documents if (d["kind"], d["metadata"]["name"]) == (wanted["kind"], wanted["name"])
-    )
+def rules_of(account: str) -> list[Json]:
+    """All that the base lets this account do, wherever."""
+    documents = render(BASE)
+    roles = {(d["kind"], d["metadata"]["name"]): d["rules"] for d in documents if "rules" in d}
+    bound = [
+        (d["roleRef"]["kind"], d["roleRef"]["name"])
+        for d in documents
+        if any(subject["name"] == account for subject in d.get("subjects", ()))
+    ]
+    assert bound, f"nothing is bound to {account}"
+    return [rule for role in bound for rule in roles[role]]
+
+
+def overlay(*components: Path) -> list[Json]:
+    """The objects of a kustomization that consists of the base and of these components."""
+    documents = render(BASE)
+    for component in components:
+        kustomization = yaml.safe_load((component / "kustomization.yaml").read_text(encoding="utf-8"))
+        assert set(kustomization) <= {"apiVersion", "kind", "patches", "resources"}
+        documents += _documents(component, kustomization)
+        for patch in kustomization.get("patches", ()):
+            change = yaml.safe_load(patch["patch"])
+            if "target" in patch:
+                for document in _named(documents, **patch["target"]):
+                    jsonpatch.apply_patch(document, change, in_place=True)
+            else:
+                assert change["$patch"] == "delete", "this reader does not know all of it"
+                (gone,) = _named(documents, change["kind"], change["metadata"]["name"])
+                documents.remove(gone)
+    return documents
+
+
+def find(documents: list[Json], kind: str, name: str = "stepmemo") -> Json:
+    """The one object of this kind and name."""
+    (found,) = (d for d in documents if (d["kind"], d["metadata"]["name"]) == (kind, name))
+    return found
+
+
+def container(documents: list[Json], name: str) -> Json:
+    """The one container of the Deployment of this name."""
+    (found,) = find(documents, "Deployment", name)["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def environment(documents: list[Json], name: str) -> dict[str, str]:
+    """Its variables; those that the kubelet fills in have some text."""
+    return {one["name"]: one.get("value", "stepmemo") for one in container(documents, name)["env"]}
+
+
+def permissions(documents: list[Json], kind: str, name: str) -> dict[str, list[str]]:
+    """The verbs of a Role by `group/resource/…/name/…`."""
+    return {
+        "/".join([*rule["apiGroups"], *rule["resources"], *rule.get("resourceNames", ())]): rule["verbs"]
+        for rule in find(documents, kind, name)["rules"]
+    }
+
+
+def _documents(directory: Path, kustomization: Json) -> Iterator[Json]:
+    for name in kustomization.get("resources", ()):
+        for document in yaml.safe_load_all((directory / name).read_text(encoding="utf-8")):
+            yield json.loads(json.dumps(document))  # YAML's anchors give one object to two places
+
+
+def _named(documents: list[Json], kind: str, name: str) -> list[Json]:
+    """Those that a patch is for: a name is a regular expression to kustomize."""
+    found = [d for d in documents if d["kind"] == kind and re.fullmatch(name, d["metadata"]["name"])]
+    assert found, f"nothing to patch for {kind} {name}"
     return found

@@ -1,4 +1,3 @@
-import itertools
 import json
 import re
 import shutil
@@ -8,33 +7,48 @@ from typing import Any
 import pytest
 import yaml
 
+import keeper.settings
+import webhook.settings
 from argo import names as argo
 from argo import templates
-from certs import cluster
 from memoize import names
-from tests.manifests.rendering import BASE, CLUSTER_WIDE, render
-from webhook import admission, server, settings
+from server import listener
+from tests.manifests.rendering import (
+    BASE,
+    CLUSTER_WIDE,
+    KEEPER,
+    PROGRAMS,
+    WEBHOOK,
+    container,
+    environment,
+    find,
+    kustomized,
+    permissions,
+    render,
+)
+from webhook import admission, hooks
 from webhook.__main__ import CONTAINER
 
 Json = dict[str, Any]
-DEFAULTS = {flag: setting.default for flag, setting in settings.DECLARED.items()}
+SETTINGS: dict[str, Any] = {WEBHOOK: webhook.settings, KEEPER: keeper.settings}
+MODULES = {WEBHOOK: "webhook", KEEPER: "keeper"}
+NAMESPACE = "stepmemo"
+
+programs = pytest.mark.parametrize("program", PROGRAMS)
 
 
-KEEPER = "stepmemo-keeper"
-
-
-def find(kind: str, name: str = "stepmemo") -> Json:
-    (found,) = (d for d in render(BASE) if (d["kind"], d["metadata"]["name"]) == (kind, name))
-    return found
+def defaults(program: str) -> dict[str, str]:
+    return {flag: setting.default for flag, setting in SETTINGS[program].DECLARED.items()}
 
 
 def webhooks() -> dict[str, Json]:
-    return {webhook["name"]: webhook for webhook in find("MutatingWebhookConfiguration")["webhooks"]}
+    configuration = find(render(BASE), "MutatingWebhookConfiguration")
+    return {hook["name"]: hook for hook in configuration["webhooks"]}
 
 
-def container() -> Json:
-    (found,) = find("Deployment")["spec"]["template"]["spec"]["containers"]
-    return dict(found)
+def pod(program: str) -> Json:
+    spec: Json = find(render(BASE), "Deployment", program)["spec"]["template"]["spec"]
+    return spec
 
 
 @pytest.mark.skipif(
@@ -42,106 +56,139 @@ def container() -> Json:
 )
 def test_kustomize_makes_the_same_of_it() -> None:
     done = subprocess.run(["kubectl", "kustomize", BASE], capture_output=True, check=True)
-    theirs = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(done.stdout)}
+    theirs = {(d["kind"], d["metadata"]["name"]): d for d in kustomized(done.stdout)}
     assert theirs == {(d["kind"], d["metadata"]["name"]): d for d in render(BASE)}
 
 
-def test_the_image_is_written_in_one_place_and_the_server_injects_the_one_it_runs() -> None:
+def test_the_image_is_written_in_one_place_and_the_webhook_injects_the_one_it_runs() -> None:
     kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
     (image,) = kustomization["images"]
-    assert container()["image"] == f"{image['newName']}:{image['newTag']}"
+    for program in PROGRAMS:
+        assert container(render(BASE), program)["image"] == f"{image['newName']}:{image['newTag']}"
     assert sum(path.read_text().count(image["newName"]) for path in BASE.iterdir()) == 1
     assert "replacements" not in kustomization
-    assert container()["name"] == CONTAINER, "whose image the server looks for in its Pod"
-    env = {variable["name"]: variable for variable in container()["env"]}
-    assert "STEPMEMO_IMAGE" not in env
-    assert {name: variable["valueFrom"]["fieldRef"]["fieldPath"] for name, variable in env.items()} == {
+    own = container(render(BASE), WEBHOOK)
+    assert own["name"] == CONTAINER, "whose image it looks for in its Pod"
+    fields = {v["name"]: v["valueFrom"]["fieldRef"]["fieldPath"] for v in own["env"]}
+    assert fields == {
         "STEPMEMO_NAMESPACE": "metadata.namespace",
         "STEPMEMO_POD_NAME": "metadata.name",
     }
 
 
-def test_the_servers_environment_is_one_that_the_server_accepts() -> None:
-    environment = {v["name"]: v.get("value", "stepmemo") for v in container()["env"]}
-    assert set(environment) <= {setting.variable for setting in settings.DECLARED.values()}
-    chosen = settings.parse([], environment)
-    assert chosen.inject.image_pull_policy == container()["imagePullPolicy"]
+@programs
+def test_each_runs_its_own_program(program: str) -> None:
+    assert container(render(BASE), program)["command"] == ["python3", "-m", MODULES[program]]
 
 
-def test_names_are_the_servers_defaults() -> None:
-    assert find("Namespace")["metadata"]["name"] == DEFAULTS["namespace"]
-    assert find("Service")["metadata"]["name"] == DEFAULTS["service"]
-    assert find("MutatingWebhookConfiguration")["metadata"]["name"] == DEFAULTS["webhook-configuration"]
+@programs
+def test_the_environment_is_one_that_the_program_accepts(program: str) -> None:
+    variables = environment(render(BASE), program)
+    assert set(variables) <= {setting.variable for setting in SETTINGS[program].DECLARED.values()}
+    SETTINGS[program].parse([], variables)
 
 
-def test_the_webhooks_reach_the_servers_paths_through_the_service() -> None:
-    paths = {"workflows.stepmemo.dev": server.WORKFLOWS_PATH, "pods.stepmemo.dev": server.PODS_PATH}
-    where = {"name": DEFAULTS["service"], "namespace": DEFAULTS["namespace"]}
+def test_what_is_injected_is_pulled_as_the_programs_are() -> None:
+    chosen = webhook.settings.parse([], environment(render(BASE), WEBHOOK))
+    for program in PROGRAMS:
+        assert container(render(BASE), program)["imagePullPolicy"] == chosen.inject.image_pull_policy
+
+
+def test_names_are_the_programs_defaults() -> None:
+    documents = render(BASE)
+    for program in PROGRAMS:
+        assert find(documents, "Namespace")["metadata"]["name"] == defaults(program)["namespace"]
+    assert find(documents, "Service", defaults(WEBHOOK)["service"])
+    assert find(documents, "Service", defaults(WEBHOOK)["keeper-service"])["metadata"]["name"] == KEEPER
+    assert find(documents, "MutatingWebhookConfiguration", defaults(WEBHOOK)["webhook-configuration"])
+
+
+def test_the_webhooks_reach_the_programs_paths_through_its_service() -> None:
+    paths = {"workflows.stepmemo.dev": hooks.WORKFLOWS_PATH, "pods.stepmemo.dev": hooks.PODS_PATH}
+    where = {"name": WEBHOOK, "namespace": NAMESPACE}
     assert {name: webhook["clientConfig"] for name, webhook in webhooks().items()} == {
         name: {"service": {**where, "path": path}} for name, path in paths.items()
     }
 
 
-def test_the_service_leads_to_the_port_that_the_server_listens_on() -> None:
-    (port,) = find("Service")["spec"]["ports"]
-    (listening,) = container()["ports"]
+@programs
+def test_the_service_leads_to_the_port_that_the_program_listens_on(program: str) -> None:
+    (port,) = find(render(BASE), "Service", program)["spec"]["ports"]
+    (listening,) = container(render(BASE), program)["ports"]
     assert port["port"] == 443, "what an admission webhook is called at unless it says otherwise"
     assert port["targetPort"] == listening["name"]
-    assert DEFAULTS["listen"] == f":{listening['containerPort']}"
+    assert defaults(program)["listen"] == f":{listening['containerPort']}"
 
 
-def test_every_selector_selects_the_servers_pods() -> None:
-    labels = find("Deployment")["spec"]["template"]["metadata"]["labels"]
-    spec = find("Deployment")["spec"]
-    (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
+@programs
+def test_every_selector_selects_the_programs_pods_and_not_the_other_ones(program: str) -> None:
+    spec = find(render(BASE), "Deployment", program)["spec"]
     selectors = [
-        find("Service")["spec"]["selector"],
+        find(render(BASE), "Service", program)["spec"]["selector"],
         spec["selector"]["matchLabels"],
-        spread["labelSelector"]["matchLabels"],
-        find("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        find(render(BASE), "PodDisruptionBudget", program)["spec"]["selector"]["matchLabels"],
+        *(each["labelSelector"]["matchLabels"] for each in pod(program)["topologySpreadConstraints"]),
     ]
-    assert all(selector.items() <= labels.items() for selector in selectors)
-    assert selectors[0] == selectors[1] == selectors[2] == selectors[3]
+    assert all(selector == selectors[0] for selector in selectors)
+    for other in PROGRAMS:
+        labels = find(render(BASE), "Deployment", other)["spec"]["template"]["metadata"]["labels"]
+        assert (selectors[0].items() <= labels.items()) == (other == program)
 
 
-def test_the_probes_and_the_scraper_ask_what_the_server_answers() -> None:
-    probes = {name: container()[f"{name}Probe"]["httpGet"] for name in ("liveness", "readiness")}
-    assert probes["liveness"]["path"] == server.HEALTH_PATH
-    assert probes["readiness"]["path"] == server.READY_PATH
+@programs
+def test_replicas_are_spread_over_zones_and_hosts_where_that_can_be(program: str) -> None:
+    constraints = pod(program)["topologySpreadConstraints"]
+    assert {each["topologyKey"]: each["whenUnsatisfiable"] for each in constraints} == {
+        "topology.kubernetes.io/zone": "ScheduleAnyway",
+        "kubernetes.io/hostname": "ScheduleAnyway",
+    }
+
+
+@programs
+def test_the_probes_and_the_scraper_ask_what_the_program_answers(program: str) -> None:
+    own = container(render(BASE), program)
+    probes = {name: own[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+    assert {name: probe["path"] for name, probe in probes.items()} == {
+        "startup": listener.HEALTH_PATH,
+        "liveness": listener.HEALTH_PATH,
+        "readiness": listener.READY_PATH,
+    }
     assert {probe["scheme"] for probe in probes.values()} == {"HTTPS"}
-    annotations = find("Deployment")["spec"]["template"]["metadata"]["annotations"]
-    assert annotations["prometheus.io/path"] == server.METRICS_PATH
+    template = find(render(BASE), "Deployment", program)["spec"]["template"]
+    assert template["metadata"]["annotations"]["prometheus.io/path"] == listener.METRICS_PATH
 
 
-def test_the_certificates_have_a_place_that_can_be_written() -> None:
-    (mount,) = container()["volumeMounts"]
-    assert str(DEFAULTS["cert-dir"]).startswith(mount["mountPath"] + "/")
-    assert container()["securityContext"]["readOnlyRootFilesystem"] is True
+def test_what_is_written_has_a_place_that_can_be_written() -> None:
+    for program, flag in ((WEBHOOK, "cert-dir"), (KEEPER, "cert-dir"), (KEEPER, "state-dir")):
+        own = container(render(BASE), program)
+        (mount,) = own["volumeMounts"]
+        assert str(defaults(program)[flag]).startswith(mount["mountPath"] + "/")
+        assert own["securityContext"]["readOnlyRootFilesystem"] is True
 
 
-def test_there_is_time_to_drain() -> None:
-    grace = find("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    delay = settings.parse(["--image=x"], {}).shutdown_delay
-    assert grace > delay + server.CLOSING_SECONDS
+@programs
+def test_there_is_time_to_drain(program: str) -> None:
+    delay = SETTINGS[program].parse(["--image=x"] if program == WEBHOOK else [], {}).shutdown_delay
+    assert pod(program)["terminationGracePeriodSeconds"] > delay + listener.CLOSING_SECONDS
 
 
 def test_a_webhook_that_is_away_or_slow_stops_nobody() -> None:
-    for webhook in webhooks().values():
-        assert webhook["failurePolicy"] == "Ignore"
-        assert webhook["timeoutSeconds"] == 5
-        assert webhook["reinvocationPolicy"] == "IfNeeded"
-        assert webhook["matchPolicy"] == "Equivalent"
-        assert webhook["sideEffects"] == "NoneOnDryRun"
-        assert webhook["admissionReviewVersions"] == ["v1"]
-        assert "caBundle" not in webhook["clientConfig"]
+    for hook in webhooks().values():
+        assert hook["failurePolicy"] == "Ignore"
+        assert hook["timeoutSeconds"] == 5
+        assert hook["reinvocationPolicy"] == "IfNeeded"
+        assert hook["matchPolicy"] == "Equivalent"
+        assert hook["sideEffects"] == "NoneOnDryRun"
+        assert hook["admissionReviewVersions"] == ["v1"]
+        assert "caBundle" not in hook["clientConfig"]
 
 
 def test_our_own_namespace_and_kube_system_are_left_alone() -> None:
-    for webhook in webhooks().values():
-        (expression,) = webhook["namespaceSelector"]["matchExpressions"]
+    for hook in webhooks().values():
+        (expression,) = hook["namespaceSelector"]["matchExpressions"]
         assert expression["key"] == "kubernetes.io/metadata.name"
         assert expression["operator"] == "NotIn"
-        assert expression["values"] == [DEFAULTS["namespace"], "kube-system"]
+        assert expression["values"] == [NAMESPACE, "kube-system"]
 
 
 def test_the_rules_send_the_workflow_webhook_what_its_code_looks_at() -> None:
@@ -170,7 +217,7 @@ def test_the_rules_send_the_pod_webhook_the_creation_of_pods() -> None:
 
 
 def test_the_match_conditions_speak_of_the_contracts_names() -> None:
-    conditions = json.dumps([webhook["matchConditions"] for webhook in webhooks().values()])
+    conditions = json.dumps([hook["matchConditions"] for hook in webhooks().values()])
     found = set(re.findall(r"'([\w.]+\.[\w.]+/[\w-]+)'", conditions))
     assert found == {names.MEMOIZE, names.MODE, names.KEY, argo.WORKFLOW_LABEL}
 
@@ -181,47 +228,49 @@ def test_every_object_is_labelled_and_in_its_namespace() -> None:
         assert labels["app.kubernetes.io/name"] == "stepmemo"
         assert labels["app.kubernetes.io/part-of"] == "stepmemo"
         if document["kind"] not in CLUSTER_WIDE:
-            assert document["metadata"]["namespace"] == DEFAULTS["namespace"]
+            assert document["metadata"]["namespace"] == NAMESPACE
 
 
-def test_rights_are_those_that_are_used_and_no_others() -> None:
-    def permissions(kind: str, name: str = "stepmemo") -> dict[str, Any]:
-        return {
-            "/".join([*rule["apiGroups"], *rule["resources"], *rule.get("resourceNames", ())]): rule["verbs"]
-            for rule in find(kind, name)["rules"]
-        }
-
-    assert permissions("ClusterRole") == {
+def test_the_webhook_has_the_rights_that_it_uses_and_no_others() -> None:
+    assert permissions(render(BASE), "ClusterRole", WEBHOOK) == {
         "/namespaces": ["get"],
         "argoproj.io/workflows/workflowtemplates/clusterworkflowtemplates": ["get"],
         "/events": ["create"],
         "admissionregistration.k8s.io/mutatingwebhookconfigurations/stepmemo": ["list", "watch", "patch"],
     }
-    assert permissions("Role") == {
-        f"/secrets/{DEFAULTS['secret']}": ["get", "update"],
+    certs = f"/secrets/{defaults(WEBHOOK)['secret']}/{defaults(WEBHOOK)['ca-secret']}"
+    assert permissions(render(BASE), "Role", WEBHOOK) == {
+        certs: ["list", "watch", "update"],
         "/secrets": ["create"],
+        f"coordination.k8s.io/leases/{KEEPER}": ["list", "watch"],
         "/pods": ["get"],
     }
-    assert cluster.CONFIGURATIONS.endswith("/mutatingwebhookconfigurations")
-    assert permissions("ClusterRole", KEEPER) == {
+
+
+def test_the_keeper_has_the_rights_that_it_uses_and_no_others() -> None:
+    assert permissions(render(BASE), "ClusterRole", KEEPER) == {
         "/configmaps": ["get", "list", "watch", "create", "patch"],
         "/pods": ["get", "list", "watch", "patch", "delete"],
         "/pods/status": ["patch"],
         "argoproj.io/workflowtaskresults": ["get", "create", "patch", "delete"],
+        "argoproj.io/workflows": ["get"],
+        "/events": ["create"],
         "authentication.k8s.io/tokenreviews": ["create"],
     }
-    assert permissions("Role", KEEPER) == {
+    assert permissions(render(BASE), "Role", KEEPER) == {
         f"coordination.k8s.io/leases/{KEEPER}": ["get", "update"],
         "coordination.k8s.io/leases": ["create"],
+        f"/secrets/{defaults(KEEPER)['secret']}": ["list", "watch"],
     }
 
 
-def test_the_bindings_bind_our_account_to_our_roles() -> None:
-    account = {"kind": "ServiceAccount", "name": "stepmemo", "namespace": "stepmemo"}
-    assert find("ServiceAccount")["metadata"]["name"] == account["name"]
-    assert find("Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
-    for kind, name in itertools.product(("Role", "ClusterRole"), ("stepmemo", KEEPER)):
-        binding = find(f"{kind}Binding", name)
+@programs
+def test_the_bindings_bind_each_account_to_its_own_roles(program: str) -> None:
+    account = {"kind": "ServiceAccount", "name": program, "namespace": NAMESPACE}
+    assert find(render(BASE), "ServiceAccount", program)
+    assert pod(program)["serviceAccountName"] == program
+    for kind in ("Role", "ClusterRole"):
+        binding = find(render(BASE), f"{kind}Binding", program)
         assert binding["subjects"] == [account]
-        assert binding["roleRef"]["kind"] == kind
-        assert binding["roleRef"]["name"] == find(kind, name)["metadata"]["name"]
+        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == (kind, program)
+        assert find(render(BASE), kind, program)

@@ -3,36 +3,65 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.manifests.rendering import ACCESS_DIRECT, BASE, IMAGE_VOLUME, overlay
+from tests.manifests.rendering import (
+    BASE,
+    OF_A_NAMESPACE,
+    OF_THE_BASE,
+    PROGRAMS,
+    container,
+    kustomized,
+    overlay,
+    render,
+)
+
+Json = dict[str, Any]
 
 README = Path(__file__).parents[2] / "README.md"
 
 
-@pytest.mark.skipif(
+needs_kubectl = pytest.mark.skipif(
     shutil.which("kubectl") is None, reason="no kubectl here: nothing to compare our reader with"
 )
-@pytest.mark.parametrize("component", [IMAGE_VOLUME, ACCESS_DIRECT])
+
+
+@needs_kubectl
+@pytest.mark.parametrize("component", OF_THE_BASE, ids=lambda path: path.name)
 def test_kustomize_makes_the_same_of_it(component: Path, tmp_path: Path) -> None:
     base, folder = (os.path.relpath(path, tmp_path.resolve()) for path in (BASE, component))
-    (tmp_path / "kustomization.yaml").write_text(
-        yaml.safe_dump({"resources": [base], "components": [folder]})
-    )
-    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, check=True)
-    theirs = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(done.stdout)}
-    assert theirs == {(d["kind"], d["metadata"]["name"]): d for d in overlay(component)}
+    theirs = made(tmp_path, {"resources": [base], "components": [folder]})
+    assert theirs == by_name(overlay(component))
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here to read it")
-def test_the_overlay_of_the_readme_names_the_image_of_the_server(tmp_path: Path) -> None:
+@needs_kubectl
+@pytest.mark.parametrize("component", OF_A_NAMESPACE, ids=lambda path: path.name)
+def test_kustomize_makes_the_same_of_it_for_a_namespace(component: Path, tmp_path: Path) -> None:
+    folder = os.path.relpath(component, tmp_path.resolve())
+    theirs = made(tmp_path, {"namespace": "work", "components": [folder]})
+    assert theirs == by_name(render(component, "work"))
+
+
+def made(directory: Path, kustomization: Json) -> dict[tuple[str, str], Json]:
+    (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    done = subprocess.run(["kubectl", "kustomize", directory], capture_output=True, check=True)
+    return by_name(kustomized(done.stdout))
+
+
+def by_name(documents: list[Json]) -> dict[tuple[str, str], Json]:
+    return {(d["kind"], d["metadata"]["name"]): d for d in documents}
+
+
+@needs_kubectl
+def test_the_overlay_of_the_readme_names_the_image_of_both_programs(tmp_path: Path) -> None:
     written = re.search(r"<<'END'\n(.*?)^END$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert written
     base = os.path.relpath(BASE, tmp_path.resolve())
     (tmp_path / "kustomization.yaml").write_text(written[1].replace("../manifests/base", base))
     done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, check=True)
-    (deployment,) = (d for d in yaml.safe_load_all(done.stdout) if d["kind"] == "Deployment")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "registry.example/stepmemo:1"
+    documents = kustomized(done.stdout)
+    for program in PROGRAMS:
+        assert container(documents, program)["image"] == "registry.example/stepmemo:1"

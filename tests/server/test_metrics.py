@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from memoize.reasons import Reason
+from server.events import Dropped
 from server.metrics import Metrics
 
 
@@ -39,10 +40,19 @@ def test_latency_is_observed_by_webhook_and_status() -> None:
 def test_failures_of_the_api_are_counted() -> None:
     metrics = Metrics()
     metrics.lookup_failed("workflows")
-    metrics.event_dropped()
+    metrics.event_dropped(Dropped.FLOOD)
     found = samples(metrics)
     assert found["stepmemo_lookup_failures_total", frozenset({"workflows"})] == 1
-    assert found["stepmemo_events_dropped_total", frozenset()] == 1
+    assert found["stepmemo_events_dropped_total", frozenset({"Flood"})] == 1
+
+
+def test_the_keepers_state_is_the_one_that_it_is_in_at_the_scrape() -> None:
+    metrics, state = Metrics(), ["gone"]
+    metrics.show_keeper_state(("ready", "gone"), lambda: state[0])
+    for state[0] in ("gone", "ready"):
+        found = samples(metrics)
+        for one in ("ready", "gone"):
+            assert found["stepmemo_keeper_state", frozenset({one})] == (one == state[0])
 
 
 def test_what_became_of_steps_is_counted_and_timed() -> None:
@@ -90,11 +100,28 @@ def test_states_go_up_and_down() -> None:
         found = samples(metrics)
         assert found["stepmemo_breaker_open", frozenset()] == state
         assert found["stepmemo_view_in_sync", frozenset()] == state
-    assert found["stepmemo_view_entries", frozenset()] == 50_000
+    assert found["stepmemo_view_kept_bytes", frozenset()] == 50_000
+
+
+def test_the_end_of_the_certificate_is_asked_for_at_each_scrape() -> None:
+    metrics, end = Metrics(), 0.0
+    metrics.show_certificate(lambda: end)
+    for end in (0.0, 1.8e9):
+        found = samples(metrics)
+        assert found["stepmemo_certificate_expiry_timestamp_seconds", frozenset()] == end
 
 
 def test_every_name_begins_with_ours_and_two_servers_do_not_share_counters() -> None:
     one, other = Metrics(), Metrics()
-    one.event_dropped()
-    assert samples(other)["stepmemo_events_dropped_total", frozenset()] == 0
+    one.breaker_deleted()
+    assert samples(other)["stepmemo_breaker_deleted_pods_total", frozenset()] == 0
     assert all(name.startswith("stepmemo_") for name, _ in samples(one))
+
+
+def test_how_many_wait_for_the_keeper_and_for_how_long_is_asked_at_each_scrape() -> None:
+    metrics, waiting = Metrics(), [3, 1.5]
+    metrics.show_queue(lambda: int(waiting[0]), lambda: waiting[1])
+    waiting[:] = [5, 2.5]
+    found = samples(metrics)
+    assert found["stepmemo_queue_depth", frozenset()] == 5
+    assert found["stepmemo_queue_oldest_seconds", frozenset()] == 2.5

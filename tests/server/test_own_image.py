@@ -9,19 +9,18 @@ from server.own_image import own_image
 from server.settings import SettingsError
 from tests.cluster import Cluster
 from tests.keeper.troubled import Answer, answering, broken, gibberish, hang, overloaded
-from tests.manifests.rendering import BASE, render
+from tests.manifests.rendering import BASE, WEBHOOK, find, render
 from tests.webhook.serving import api_client
 
 Json = dict[str, Any]
 
 
 def permissions() -> list[Json]:
-    (role,) = (d for d in render(BASE) if (d["kind"], d["metadata"]["name"]) == ("Role", "stepmemo"))
-    return list(role["rules"])
+    return list(find(render(BASE), "Role", WEBHOOK)["rules"])
 
 
 def own_pod(cluster: Cluster) -> tuple[str, str]:
-    """A Pod of the server beside which a mesh runs a container; its Namespace, and the server's token."""
+    """A Pod of the webhook beside which a mesh runs a container; its Namespace, and the webhook's token."""
     namespace = cluster.namespace()
     token = cluster.service_account(namespace, "stepmemo", permissions())
     containers = [{"name": "mesh", "image": "mesh:1"}, {"name": "webhook", "image": "mirror.test/memo:7"}]

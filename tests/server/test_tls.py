@@ -2,6 +2,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ async def test_it_serves_what_the_directory_holds_with_and_without_sni(tmp_path:
     bundle = certify(tmp_path)
     certificate = ServingCertificate(tmp_path)
     certificate.reload()
-    assert certificate.loaded
+    assert certificate.unready == ""
     assert certificate.problem == ""
     async with listening(certificate) as port:
         assert await served(port, trusting(bundle)) == serial(bundle)
@@ -68,7 +69,7 @@ async def test_changed_files_are_noticed_by_themselves(tmp_path: Path) -> None:
     follow = asyncio.create_task(certificate.follow())
     async with listening(certificate) as port:
         bundle = certify(tmp_path)
-        await until(lambda: certificate.loaded)
+        await until(lambda: not certificate.unready)
         assert await served(port, trusting(bundle)) == serial(bundle)
     follow.cancel()
 
@@ -95,8 +96,8 @@ def test_files_that_are_none_are_a_problem_in_words(tmp_path: Path, junk: str) -
         (tmp_path / name).write_text(junk)
     certificate = ServingCertificate(tmp_path)
     certificate.reload()
-    assert not certificate.loaded
     assert str(tmp_path / "tls.crt") in certificate.problem
+    assert certificate.unready == certificate.problem
 
 
 def test_an_encrypted_key_is_a_problem_and_not_a_question_on_the_terminal(tmp_path: Path) -> None:
@@ -140,3 +141,51 @@ async def test_tls_before_1_2_is_refused(tmp_path: Path) -> None:
         new = trusting(bundle)
         new.maximum_version = ssl.TLSVersion.TLSv1_2
         assert await served(port, new) == serial(bundle)
+
+
+@pytest.mark.parametrize(
+    ("days", "said"), [(-1, "is valid from"), (0, ""), (364, ""), (366, "ended at"), (4000, "ended at")]
+)
+def test_what_is_not_valid_now_is_told_whatever_served_before(tmp_path: Path, days: int, said: str) -> None:
+    bundle = certify(tmp_path)
+    now = datetime.now(UTC) + timedelta(days=days)
+    certificate = ServingCertificate(tmp_path, lambda: now)
+    certificate.reload()
+    assert certificate.problem == ""
+    assert said in certificate.unready
+    assert bool(said) == bool(certificate.unready)
+    end = x509.load_pem_x509_certificate(bundle.server.certificate).not_valid_after_utc
+    assert certificate.expiry == end.timestamp()
+
+
+async def test_the_end_of_what_is_served_is_said_once_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certify(tmp_path)
+    looked: list[datetime] = []
+
+    def next_day() -> datetime:
+        looked.append(datetime.now(UTC) + timedelta(days=363 + len(looked)))
+        return looked[-1]
+
+    certificate = ServingCertificate(tmp_path, next_day)
+    follow = asyncio.create_task(certificate.follow())
+    await until(lambda: len(looked) > 5)
+    follow.cancel()
+    assert caplog.text.count("not ready: what was read from") == 1
+
+
+def test_without_a_certificate_nothing_ends(tmp_path: Path) -> None:
+    certificate = ServingCertificate(tmp_path)
+    certificate.reload()
+    assert certificate.expiry == 0
+
+
+def test_a_flaw_of_newer_files_does_not_count_while_an_older_certificate_is_good(tmp_path: Path) -> None:
+    certify(tmp_path)
+    certificate = ServingCertificate(tmp_path)
+    certificate.reload()
+    (tmp_path / "tls.crt").write_text("junk")
+    certificate.reload()
+    assert certificate.problem
+    assert certificate.unready == ""

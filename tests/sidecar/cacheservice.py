@@ -11,13 +11,14 @@ from typing import NamedTuple
 from aiohttp import web
 
 from argo import names as argo
-from certs import bundle
 from keeper.api.handlers import Service
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from memoize import names
 from memoize.step import Step
+from server.tls import CERTIFICATE_FILE, KEY_FILE
 from tests.cluster import Cluster
+from tests.keeper.api.steps import container
 from tests.webhook.serving import api_client, certify
 
 HOST = "127.0.0.1"
@@ -41,7 +42,7 @@ def serving(cluster: Cluster, directory: Path) -> Iterator[Served]:
     stack = AsyncExitStack()
     try:
         port = asyncio.run_coroutine_threadsafe(_serve(stack, cluster, directory), loop).result(SECONDS)
-        yield Served(f"https://{HOST}:{port}", authority.ca.certificate.decode())
+        yield Served(f"https://{HOST}:{port}", authority.ca_pem.decode())
         asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(SECONDS)
     finally:
         loop.call_soon_threadsafe(loop.stop)
@@ -54,12 +55,14 @@ async def _serve(stack: AsyncExitStack, cluster: Cluster, directory: Path) -> in
     writer = Writer(api)
     stack.push_async_callback(writer.close)
     app = web.Application()
-    Service(api, View(api).read, writer).add_to(app)
+    service = Service(api, View(api).read, writer)
+    stack.push_async_callback(service.close)
+    service.add_to(app)
     runner = web.AppRunner(app, access_log=None)
     stack.push_async_callback(runner.cleanup)
     await runner.setup()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(directory / bundle.CERTIFICATE_FILE, directory / bundle.KEY_FILE)
+    tls.load_cert_chain(directory / CERTIFICATE_FILE, directory / KEY_FILE)
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     port: int = runner.addresses[0][1]
     return port
@@ -77,10 +80,13 @@ def create_pod(cluster: Cluster, namespace: str, account: str, name: str, step: 
             "metadata": {
                 "name": name,
                 "namespace": namespace,
-                "labels": {argo.WORKFLOW_LABEL: step.workflow},
+                "labels": {argo.WORKFLOW_LABEL: step.workflow, names.RESULT: names.RESULT_IN_POD},
                 "annotations": annotations,
             },
-            "spec": {"serviceAccountName": account, "containers": [{"name": "main", "image": "x"}]},
+            "spec": {
+                "serviceAccountName": account,
+                "containers": [{"name": "main", "image": "x"}, container("-c", "2000", "-t", "2000")],
+            },
         }
     )
     assert status == 201, body

@@ -62,6 +62,7 @@ class Files:
             names.ENV_POD_NAME: "wf-step-123",
             names.ENV_POD_UID: POD_UID,
             names.ENV_SHARED_DIR: str(self.shared),
+            names.ENV_BIN_DIR: str(self.shared),
             names.ENV_ARGO_DIR: str(self.argo),
             names.ENV_ARGO_CONFIG_DIR: str(self.config),
             names.ENV_SERVICEACCOUNT_DIR: str(credentials),

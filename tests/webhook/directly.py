@@ -13,6 +13,7 @@ from webhook.inject.resources import Work
 Json = dict[str, Any]
 WORK = ["--", "python3", "-S", "-E", "-B", "-m", "sidecar"]
 SHARED = {"name": "stepmemo", "mountPath": "/stepmemo"}
+BIN = {"name": "stepmemo-bin", "mountPath": "/stepmemo-bin"}
 TOKEN = {"name": "stepmemo-token", "mountPath": "/var/run/secrets/stepmemo", "readOnly": True}
 IMAGE = {"name": "stepmemo-image", "mountPath": "/stepmemo-image", "readOnly": True}
 ARGOS_OWN = ("init", "wait", "supervisor")
@@ -79,8 +80,9 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
     for container in wrapped:
         records = ["-r", container["name"]] if capture and container in recorded else []
         waits = ["-t", "2000"] if check and not by_init else []
-        entrypoint = "/stepmemo/entrypoint" if by_init else "/stepmemo-image/opt/stepmemo/entrypoint"
-        container["volumeMounts"] = [*container["volumeMounts"], SHARED, *([] if by_init else [IMAGE])]
+        entrypoint = "/stepmemo-bin/entrypoint" if by_init else "/stepmemo-image/opt/stepmemo/entrypoint"
+        program = {**BIN, "readOnly": True} if by_init else IMAGE
+        container["volumeMounts"] = [*container["volumeMounts"], SHARED, program]
         container["command"] = [entrypoint, *waits, *records, "--", *container["command"]]
 
     words = ["/opt/stepmemo/entrypoint", "capture"]
@@ -93,9 +95,9 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
         first = {"name": "stepmemo-check", **asking(Work.LOOK_UP)}
         if check:
             first["command"] = ["/opt/stepmemo/entrypoint", "check", "-t", "2000", "-m", "48", *WORK]
-            first |= {"env": env, "volumeMounts": check_mounts}
+            first |= {"env": env, "volumeMounts": [*check_mounts, BIN]}
         else:
-            first |= {"command": ["/opt/stepmemo/entrypoint", "check"], "volumeMounts": [SHARED]}
+            first |= {"command": ["/opt/stepmemo/entrypoint", "check"], "volumeMounts": [SHARED, BIN]}
         spec["initContainers"] = [first, *inits]
         spec["containers"] = [*regular, *([sidecar] if capture else [])]
     else:
@@ -103,13 +105,15 @@ def mutated(pod: Json, settings: InjectSettings, step: str) -> Json | None:
             rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [137]}}
             sidecar |= {"restartPolicy": "Never", "restartPolicyRules": [rule]}
         spec["containers"] = [sidecar, *regular]
-    spec["volumes"] = [*spec["volumes"], {"name": "stepmemo", "emptyDir": {}}]
+    spec["volumes"] = [*spec["volumes"], {"name": "stepmemo", "emptyDir": {"sizeLimit": "16Mi"}}]
     if settings.service is not None:
         source = {"audience": "stepmemo", "expirationSeconds": 3600, "path": "token"}
         projected = {"sources": [{"serviceAccountToken": source}]}
         spec["volumes"].append({"name": "stepmemo-token", "projected": projected})
         pod["metadata"]["labels"]["stepmemo.dev/result"] = "in-pod"
-    if not by_init:
+    if by_init:
+        spec["volumes"].append({"name": "stepmemo-bin", "emptyDir": {"sizeLimit": "16Mi"}})
+    else:
         image = {"reference": settings.image, "pullPolicy": "IfNotPresent"}
         spec["volumes"].append({"name": "stepmemo-image", "image": image})
     secrets = spec.get("imagePullSecrets") or []

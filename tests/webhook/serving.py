@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,13 +21,13 @@ def certify(directory: Path, *, host: str = HOST, authority: Bundle | None = Non
     now = datetime.now(UTC)
     fresh = bundle.new([host], now)
     if authority is not None:
-        fresh = Bundle(authority.ca, pki.new_server(authority.ca, [host], now))
+        fresh = replace(authority, server=pki.new_server(authority.signers[0], [host], now))
     bundle.write(fresh, directory)
     return fresh
 
 
 def trusting(authority: Bundle) -> ssl.SSLContext:
-    return ssl.create_default_context(cadata=authority.ca.certificate.decode())
+    return ssl.create_default_context(cadata=authority.ca_pem.decode())
 
 
 @asynccontextmanager

@@ -1,27 +1,26 @@
 """Where a step is decided: outside of its Pod or inside it."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import jsonpatch
 import pytest
 
 from argo import names as argo
-from keeper.cache.view import View
 from memoize import names
-from memoize.entry import Entry
+from memoize.event import TOLD
+from memoize.keeper_status import KeeperStatus, Namespaces, digest
 from memoize.key import data_key
 from memoize.reasons import Reason
 from server.events import Events
 from server.lookups import Lookups
 from tests.cluster import Cluster
-from tests.waiting import until
+from tests.webhook.keeperstatus import GONE, READY
 from tests.webhook.serving import api_client
-from webhook.admission import Admission, Outcome, Outside
+from webhook.admission import GATED_BURST, GATED_RATE, Admission, LocalShares, Outcome
 from webhook.inject.containers import InjectSettings
 from webhook.pods import room
 from webhook.review import Request
@@ -29,19 +28,13 @@ from webhook.review import Request
 Json = dict[str, Any]
 
 
-@dataclass
-class Keeper:
-    """What admission knows of it."""
-
-    ready: bool = True
-
-
 class Installed:
     """Admission in front of a cluster with one Workflow in it, and a step Pod of that."""
 
     def __init__(self, cluster: Cluster, namespace: str, pod: Json) -> None:
         self.cluster, self.namespace, self.pod = cluster, namespace, pod
-        self.keeper, self.broken = Keeper(), ""
+        self.status: KeeperStatus | None = READY
+        self.now = 100.0
         pod["metadata"]["namespace"] = namespace
         (reference,) = pod["metadata"]["ownerReferences"]
         workflow = {
@@ -56,44 +49,19 @@ class Installed:
         }
         reference["uid"] = cluster.create(workflow)[1]["metadata"]["uid"]
 
-    def store(self, created: datetime) -> None:
-        """Put an entry for the Pod's key into its cache."""
-        annotations = self.pod["metadata"]["annotations"]
-        entry = Entry(node_id="n", outputs=None, created=created, last_hit=created)
-        config_map = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": annotations[names.CACHE],
-                "namespace": self.namespace,
-                "labels": {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE},
-            },
-            "data": {annotations[names.KEY]: entry.dump()},
-        }
-        assert self.cluster.create(config_map)[0] == 201
-
     @asynccontextmanager
-    async def deciding(self, *, watch: bool = True) -> AsyncIterator[Callable[[], Any]]:
-        """The decision on the Pod; without `watch` the view never comes in sync."""
+    async def deciding(self, **request: Any) -> AsyncIterator[Callable[[], Awaitable[Outcome]]]:
+        """The decision on the Pod."""
         async with api_client(self.cluster) as api:
-            view = View(api, [self.namespace])
-            watching = asyncio.create_task(view.run())
             admission = Admission(
                 Lookups(api, lambda _: None, seconds=10),
-                Events(api, lambda: None, "test"),
+                Events(api, lambda _: None, "stepmemo-webhook", "test"),
                 "enforce",
                 lambda: InjectSettings(image="stepmemo:test"),
-                lambda *_: self.broken,
-                Outside(view, self.keeper, timedelta(minutes=10)),
+                lambda: self.status,
+                LocalShares(lambda: self.now),
             )
-            if watch:
-                await until(lambda: view.in_sync)
-            else:
-                watching.cancel()
-            try:
-                yield lambda: admission.pod(self.request())
-            finally:
-                watching.cancel()
+            yield lambda: admission.pod(replace(self.request(), **request))
 
     def request(self) -> Request:
         return Request(
@@ -109,11 +77,18 @@ class Installed:
             dry_run=False,
         )
 
+    def after(self, outcome: Outcome) -> Json:
+        """The Pod as it would be admitted."""
+        return dict(jsonpatch.apply_patch(self.pod, list(outcome.ops)))
+
     def result(self, outcome: Outcome) -> str | None:
         """The label that the Pod would get."""
-        after = jsonpatch.apply_patch(self.pod, list(outcome.ops))
-        found: str | None = after["metadata"]["labels"].get(names.RESULT)
+        found: str | None = self.after(outcome)["metadata"]["labels"].get(names.RESULT)
         return found
+
+    @property
+    def only_here(self) -> Namespaces:
+        return Namespaces.of([self.namespace])
 
 
 @pytest.fixture
@@ -122,50 +97,118 @@ def installed(cluster: Cluster, pod: Json) -> Installed:
 
 
 @pytest.mark.contract
-async def test_a_step_with_an_entry_is_held(installed: Installed) -> None:
-    installed.store(datetime.now(UTC))
+async def test_a_step_is_gated_by_a_keeper_that_is_ready(installed: Installed) -> None:
     async with installed.deciding() as decide:
         outcome = await decide()
     assert (outcome.reason, installed.result(outcome)) == (Reason.GATED, names.RESULT_GATED)
 
 
-async def test_a_step_without_one_is_held_to_be_shared(installed: Installed) -> None:
-    async with installed.deciding() as decide:
-        outcome = await decide()
-    assert (outcome.reason, installed.result(outcome)) == (Reason.GATED, names.RESULT_GATED)
-
-
-async def test_a_step_that_is_not_shared_runs_as_it_is(installed: Installed) -> None:
+async def test_a_step_that_is_not_shared_is_gated_for_its_answer(installed: Installed) -> None:
     installed.pod["metadata"]["annotations"][names.SINGLE_FLIGHT] = "false"
     async with installed.deciding() as decide:
         outcome = await decide()
+    assert (outcome.reason, installed.result(outcome)) == (Reason.GATED, names.RESULT_GATED)
+    assert outcome.detail == f"{names.SINGLE_FLIGHT} is false"
+
+
+async def test_a_step_is_decided_inside_its_pod_beside_a_keeper_that_is_busy(installed: Installed) -> None:
+    installed.status = replace(READY, ready=False)
+    async with installed.deciding() as decide:
+        outcome = await decide()
+    assert outcome.reason is Reason.INJECTED
+
+
+async def test_a_step_is_left_alone_in_a_namespace_that_the_keeper_does_not_keep(
+    installed: Installed,
+) -> None:
+    installed.status = replace(READY, keeps=Namespaces.of(["another"]))
+    async with installed.deciding() as decide:
+        outcome = await decide()
+    assert (outcome.reason, list(outcome.ops)) == (Reason.NAMESPACE_NOT_KEPT, [])
+
+
+async def test_without_a_keeper_a_step_runs_as_it_is_and_is_left_to_the_next(
+    installed: Installed,
+) -> None:
+    installed.status = GONE
+    async with installed.deciding() as decide:
+        outcome = await decide()
     assert (outcome.reason, installed.result(outcome)) == (Reason.NOT_GATED, names.RESULT_MISS)
-    assert jsonpatch.apply_patch(installed.pod, list(outcome.ops))["spec"] == installed.pod["spec"]
+    assert outcome.detail == "no keeper renews its Lease"
+    assert installed.after(outcome)["spec"] == installed.pod["spec"]
 
 
-async def test_what_the_view_cannot_tell_is_decided_inside_the_pod(installed: Installed) -> None:
-    async with installed.deciding(watch=False) as decide:
-        outcome = await decide()
-    assert outcome.reason == Reason.INJECTED
-
-
-async def test_nothing_is_held_without_a_keeper_that_would_decide_it(installed: Installed) -> None:
-    installed.keeper.ready = False
+async def test_without_a_keeper_a_step_that_cannot_be_gated_is_left_alone_and_its_author_told(
+    installed: Installed,
+) -> None:
+    installed.status = GONE
+    installed.pod["spec"]["nodeName"] = "here"
     async with installed.deciding() as decide:
         outcome = await decide()
-    assert outcome.reason == Reason.INJECTED
+    assert (outcome.reason, list(outcome.ops)) == (Reason.KEEPER_UNAVAILABLE, [])
+    assert outcome.detail == "no keeper renews its Lease, and it names its node"
+    assert outcome.reason in TOLD
 
 
-async def test_an_image_that_does_not_start_is_not_injected(installed: Installed) -> None:
-    installed.keeper.ready, installed.broken = False, "ErrImagePull in Pod x"
+async def test_more_pods_than_a_namespace_may_have_gated_run_and_are_stored(installed: Installed) -> None:
+    async with installed.deciding() as decide:
+        burst = [(await decide()).reason for _ in range(GATED_BURST)]
+        beyond = await decide()
+        installed.now += 1
+        later = [(await decide()).reason for _ in range(int(GATED_RATE) + 1)]
+    assert set(burst) == {Reason.GATED}
+    assert (beyond.reason, installed.result(beyond)) == (Reason.NOT_GATED, names.RESULT_MISS)
+    assert beyond.detail == "the Namespace has more than 50 Pods gated in a second"
+    assert later == [Reason.GATED] * int(GATED_RATE) + [Reason.NOT_GATED]
+
+
+async def test_one_namespace_uses_up_no_others_share_and_a_dry_run_nobodys(installed: Installed) -> None:
+    async with installed.deciding(dry_run=True) as decide:
+        assert {(await decide()).reason for _ in range(GATED_BURST + 1)} == {Reason.GATED}
+    another = Installed(installed.cluster, installed.cluster.namespace(), deepcopy(installed.pod))
+    async with installed.deciding() as decide:
+        for _ in range(GATED_BURST + 1):
+            last = await decide()
+        assert last.reason is Reason.NOT_GATED
+        installed.pod, installed.namespace = another.pod, another.namespace
+        assert (await decide()).reason is Reason.GATED
+
+
+async def test_where_containers_of_ours_cannot_start_none_is_injected(installed: Installed) -> None:
+    installed.status = replace(READY, ready=False, stopped=installed.only_here)
     async with installed.deciding() as decide:
         outcome = await decide()
-    assert (outcome.reason, outcome.detail) == (Reason.IMAGE_BROKEN, installed.broken)
-    assert not outcome.ops
+    assert (outcome.reason, list(outcome.ops)) == (Reason.IMAGE_BROKEN, [])
+    assert outcome.detail == "containers of ours cannot start in this Namespace; the keeper's log says why"
+
+
+async def test_a_step_whose_last_pod_had_trouble_is_left_alone_and_no_other(installed: Installed) -> None:
+    node = installed.pod["metadata"]["annotations"][argo.NODE_ID]
+    async with installed.deciding() as decide:
+        for step, reason in ((node, Reason.IMAGE_BROKEN), ("another", Reason.INJECTED)):
+            troubled = frozenset({digest(installed.namespace, step)})
+            installed.status = replace(READY, ready=False, troubled=troubled)
+            assert (await decide()).reason is reason
+
+
+async def test_where_they_are_on_trial_one_pod_in_ten_seconds_is_injected(installed: Installed) -> None:
+    installed.status = replace(READY, ready=False, trial=installed.only_here)
+    found = []
+    async with installed.deciding() as decide:
+        for seconds in (0.0, 0.0, 9.9, 0.2, 60.0, 0.0):
+            installed.now += seconds
+            found.append((await decide()).reason is Reason.INJECTED)
+    assert found == [True, False, False, True, True, False]
+
+
+async def test_a_dry_run_is_no_trial(installed: Installed) -> None:
+    installed.status = replace(READY, ready=False, trial=installed.only_here)
+    async with installed.deciding(dry_run=True) as decide:
+        assert [(await decide()).reason for _ in range(3)] == [Reason.INJECTED] * 3
 
 
 async def test_a_step_decided_outside_needs_no_image_that_starts(installed: Installed) -> None:
-    installed.broken = "ErrImagePull in Pod x"
+    installed.status = replace(READY, stopped=installed.only_here)
     async with installed.deciding() as decide:
         assert (await decide()).reason == Reason.GATED
 

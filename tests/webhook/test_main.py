@@ -17,12 +17,15 @@ import pytest
 from devcluster.api.server import write_kubeconfig
 from tests.cluster import Cluster, wait_for
 from tests.processes import MEASURED
+from tests.webhook.keeperstatus import lease
 from tests.webhook.serving import api_client, certify
 from webhook import settings
 from webhook.__main__ import _prepared
+from webhook.keeper_watch import LEASE
 
 pytestmark = pytest.mark.slow
 
+LEASE_VERSION = "coordination.k8s.io/v1"
 ROOT = Path(__file__).parents[2]
 NOWHERE = {"PATH": os.defpath, "HOME": "/nonexistent", **MEASURED}
 
@@ -154,7 +157,7 @@ def test_an_image_volume_that_is_taken_is_served(cluster: Cluster, tmp_path: Pat
     environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": cluster.namespace()}
     argv = ("--injection=image-volume", "--certs=files", f"--cert-dir={tmp_path / 'certs'}")
     with running(tmp_path, environ, *argv) as server:
-        wait_for(lambda: server.get("/readyz") == (200, "ok\n"))
+        wait_for(lambda: server.get("/readyz") == (200, "ok\nkeeper: gone\n"))
     assert "the API server takes image volumes" in server.log
 
 
@@ -175,13 +178,58 @@ def test_it_serves_certificates_from_files_until_the_signal(cluster: Cluster, tm
         "STEPMEMO_LOG_FORMAT": "json",
     }
     with running(tmp_path, environ, "--certs=files", f"--cert-dir={tmp_path / 'certs'}") as server:
-        wait_for(lambda: server.get("/readyz") == (200, "ok\n"))
+        wait_for(lambda: server.get("/readyz") == (200, "ok\nkeeper: gone\n"))
         server.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: server.get("/readyz") == (503, "shutting down\n"))
+        wait_for(lambda: server.get("/readyz") == (503, "shutting down\nkeeper: gone\n"))
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(20) == 0
     messages = [json.loads(line)["message"] for line in server.log.splitlines()]
     assert "shutting down" in messages
+
+
+def test_it_says_how_the_keeper_is_and_serves_without_one(cluster: Cluster, tmp_path: Path) -> None:
+    certify(tmp_path / "certs")
+    namespace, numbers = cluster.namespace(), iter(range(60))
+    metadata = {"name": LEASE, "namespace": namespace}
+
+    def renew() -> None:
+        shown = lease(next(numbers))
+        body = {"metadata": {"annotations": shown["metadata"]["annotations"]}, "spec": shown["spec"]}
+        assert cluster.patch("Lease", namespace, LEASE, body)[0] == 200
+
+    created = cluster.create({"apiVersion": LEASE_VERSION, "kind": "Lease", "metadata": metadata, "spec": {}})
+    assert created[0] == 201
+    environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": namespace}
+    with running(
+        tmp_path, environ, "--certs=files", f"--cert-dir={tmp_path / 'certs'}", "--log-format=json"
+    ) as server:
+        wait_for(lambda: server.get("/readyz") == (200, "ok\nkeeper: gone\n"))
+
+        def becomes_ready() -> bool:
+            renew()
+            return server.get("/readyz") == (200, "ok\nkeeper: ready\n")
+
+        wait_for(becomes_ready)
+        metrics = server.get("/metrics")[1].splitlines()
+        assert 'stepmemo_keeper_state{state="ready"} 1.0' in metrics
+        assert 'stepmemo_keeper_state{state="gone"} 0.0' in metrics
+        wait_for(lambda: server.get("/readyz") == (200, "ok\nkeeper: gone\n"))
+        said = [json.loads(line) for line in server.log.splitlines()]
+        assert "ready" in [line["state"] for line in said if "state" in line]
+
+
+def test_steps_that_reach_their_config_maps_themselves_need_no_keeper(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    certify(tmp_path / "certs")
+    token = cluster.service_account(cluster.namespace(), "powerless", [])
+    write_kubeconfig(tmp_path / "kubeconfig", cluster.url, cluster.ca_file, token)
+    environ = {"KUBECONFIG": str(tmp_path / "kubeconfig")}
+    argv = ("--access=direct", "--certs=files", f"--cert-dir={tmp_path / 'certs'}")
+    with running(tmp_path, environ, *argv) as server:
+        wait_for(lambda: server.get("/readyz") == (200, "ok\n"))
+        assert "keeper_state{" not in server.get("/metrics")[1]
+    assert "Lease" not in server.log
 
 
 def test_files_that_come_later_are_served(cluster: Cluster, tmp_path: Path) -> None:
@@ -190,7 +238,7 @@ def test_files_that_come_later_are_served(cluster: Cluster, tmp_path: Path) -> N
     ) as server:
         wait_for(lambda: "cannot serve" in server.log)
         certify(tmp_path / "certs")
-        wait_for(lambda: server.get("/readyz") == (200, "ok\n"))
+        wait_for(lambda: server.get("/readyz") == (200, "ok\nkeeper: gone\n"))
 
 
 def test_it_makes_its_own_certificate_and_waits_for_its_configuration(
@@ -204,7 +252,7 @@ def test_it_makes_its_own_certificate_and_waits_for_its_configuration(
         "--webhook-configuration=nobody-made-it",
         "--shutdown-delay=0s",
     ) as server:
-        missing = "there is no MutatingWebhookConfiguration nobody-made-it\n"
+        missing = "there is no MutatingWebhookConfiguration nobody-made-it\nkeeper: gone\n"
         wait_for(lambda: server.get("/readyz") == (503, missing))
         assert server.get("/healthz") == (200, "ok\n")
         assert cluster.get("Secret", namespace, "stepmemo-certs")[0] == 200

@@ -198,3 +198,19 @@ def test_a_denials_message_holds_every_error_for_clients_that_show_nothing_else(
 def test_one_error_stands_without_brackets() -> None:
     message = response(review.denied(parse(), Reason.INVALID_MEMOIZE, ERRORS[:1]))["status"]["message"]
     assert message.endswith("is invalid: spec.templates[0].memoize.key: Required value: must not be blank")
+
+
+@pytest.mark.parametrize("text", ["x", "é", "\U0001f600", '"', "\ud800"])
+def test_whatever_is_wrong_and_however_long_it_is_an_answer_has_a_bound(text: str) -> None:
+    long = text * 100_000
+    errors = [FieldError(f"spec[{long}]", Kind.INVALID, long, long) for _ in range(20)]
+    request = parse(name=..., object={"metadata": {"generateName": long}}, kind={"group": long, "kind": long})
+    answer = review.denied(request, Reason.INVALID_MEMOIZE, errors, [text * 120] * 21, 312)
+    assert len(json.dumps(answer)) <= review.ANSWER
+    assert len(answer["response"]["status"]["details"]["causes"]) == 20
+    assert answer["response"]["status"]["message"].endswith(", and 312 more]")
+
+
+def test_a_uid_that_no_api_server_makes_is_not_repeated() -> None:
+    with pytest.raises(MalformedReviewError, match=r"request\.uid is too long"):
+        parse(uid="x" * 129)

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from keeper.settings import ServiceMode
 from server.settings import SettingsError
 from webhook import settings
 from webhook.inject.containers import InjectSettings
@@ -35,7 +34,9 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "cert-dir": "/tmp/certs",
         "namespace": "memo",
         "service": "memo-webhook",
+        "keeper-service": "memo-keeper",
         "secret": "memo.certs",
+        "ca-secret": "memo.ca",
         "webhook-configuration": "memo.example",
         "pod-name": "memo-1",
         "image": "i:1",
@@ -47,12 +48,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "sidecar-requests": "cpu=5m,memory=16Mi",
         "sidecar-limits": "memory=1Gi,cpu=1",
         "access": "service",
-        "service-url": "https://127.0.0.1:9443",
-        "namespaces": "one, two",
-        "gate-timeout": "10s",
-        "single-flight-timeout": "1m30s",
-        "single-flight-waiters": "20",
-        "hit-interval": "1h",
+        "keeper-url": "https://127.0.0.1:9443",
         "validate": "warn",
         "log-format": "json",
     }
@@ -70,7 +66,9 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         namespace="memo",
         pod_name="memo-1",
         service="memo-webhook",
+        keeper_service="memo-keeper",
         secret="memo.certs",
+        ca_secret="memo.ca",
         webhook_configuration="memo.example",
         validate="warn",
         inject=InjectSettings(
@@ -84,23 +82,18 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
             limits={"cpu": "1", "memory": "1Gi"},
         ),
         access="service",
-        service_url="https://127.0.0.1:9443",
-        service_mode=ServiceMode(
-            namespaces=("one", "two"),
-            gate_timeout=10,
-            single_flight_timeout=90,
-            single_flight_waiters=20,
-            hit_interval=3600,
-        ),
+        keeper_url="https://127.0.0.1:9443",
         log_format="json",
     )
 
 
-def test_steps_reach_the_server_by_its_service_unless_told_otherwise() -> None:
-    chosen = settings.parse([*IMAGE, "--service=memo", "--namespace=tools"], {})
-    assert chosen.access == "service"
-    assert chosen.cache_service_url == "https://memo.tools.svc"
-    elsewhere = settings.parse([*IMAGE, "--service-url=https://127.0.0.1:9443"], {})
+def test_steps_reach_the_keeper_by_its_service_unless_told_otherwise() -> None:
+    chosen = settings.parse(IMAGE, {})
+    assert (chosen.access, chosen.service) == ("service", "stepmemo-webhook")
+    assert chosen.cache_service_url == "https://stepmemo-keeper.stepmemo.svc"
+    renamed = settings.parse([*IMAGE, "--keeper-service=memo", "--namespace=tools"], {})
+    assert renamed.cache_service_url == "https://memo.tools.svc"
+    elsewhere = settings.parse([*IMAGE, "--keeper-url=https://127.0.0.1:9443"], {})
     assert elsewhere.cache_service_url == "https://127.0.0.1:9443"
 
 
@@ -161,12 +154,9 @@ def test_everything_that_is_wrong_is_said_at_once_by_flag_and_variable() -> None
         ("--sidecar-requests=cpu=0,memory=1", "must give cpu an amount above 0"),
         ("--sidecar-limits=cpu=1,memory=1Mi", "must leave Python at least memory=32Mi"),
         ("--access=none", "must be one of service, direct"),
-        ("--service-url=http://x", "must be like"),
-        ("--service-url=https://x/y", "must be like"),
-        ("--namespaces=a,B", "DNS-1123 label"),
-        ("--gate-timeout=1ms", "must be between 1s and 5m"),
-        ("--single-flight-waiters=0", "must be a number between 1 and 100000"),
-        ("--single-flight-waiters=many", "must be a number"),
+        ("--keeper-service=a.b", "DNS-1123 label"),
+        ("--keeper-url=http://x", "must be like"),
+        ("--keeper-url=https://x/y", "must be like"),
         ("--log-format=xml", "must be one of text, json"),
     ],
 )

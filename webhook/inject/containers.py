@@ -17,8 +17,13 @@ Json = dict[str, Any]
 
 WORK = ("--", *names.SIDECAR_COMMAND)
 """The end of an entrypoint's command line: the Python that it starts."""
-_SHARED_VOLUME: Json = {"name": names.VOLUME, "emptyDir": {}}
+_SIZE_LIMIT = "16Mi"
+"""Of our emptyDirs: some blocks of a file system for each of a Pod's containers, or one small binary. Who
+writes more into them has its Pod evicted, instead of filling the node."""
+_SHARED_VOLUME: Json = {"name": names.VOLUME, "emptyDir": {"sizeLimit": _SIZE_LIMIT}}
 SHARED_MOUNT: Json = {"name": names.VOLUME, "mountPath": names.SHARED_DIR}
+BIN_VOLUME: Json = {"name": names.BIN_VOLUME, "emptyDir": {"sizeLimit": _SIZE_LIMIT}}
+BIN_MOUNT: Json = {"name": names.BIN_VOLUME, "mountPath": names.BIN_DIR}
 
 _TOKEN_VOLUME: Json = {
     "name": names.TOKEN_VOLUME,
@@ -158,18 +163,19 @@ def memory(settings: InjectSettings) -> list[str]:
 
 def awaited(plan: InjectionPlan) -> list[str]:
     """The entrypoint's options that name the containers whose end decides whether the outputs are stored."""
-    return [word for ref in plan.layout.recorded for word in (_kind(ref, plan), ref.name)]
+    mains = frozenset(plan.mains)
 
+    def kind(ref: ContainerRef) -> str:
+        """How it must end, for the entrypoint: `-M` and `-w` with 0, `-s` also by a signal."""
+        if ref is plan.layout.auxiliary:
+            return "-w"
+        return "-M" if ref.name in mains else "-s"
 
-def _kind(ref: ContainerRef, plan: InjectionPlan) -> str:
-    """How a container must end, as the entrypoint is told: `-M` and `-w` with 0, `-s` also by a signal."""
-    if ref is plan.layout.auxiliary:
-        return "-w"
-    return "-M" if ref.name in plan.mains else "-s"
+    return [word for ref in plan.layout.recorded for word in (kind(ref), ref.name)]
 
 
 def env(plan: InjectionPlan, settings: InjectSettings) -> list[Json]:
-    """What the sidecar is told: the step, which Pod it is in, and the cache service where there is one."""
+    """The sidecar's variables: the step, which Pod it is in, and the cache service where there is one."""
     service = settings.service
     told = {} if service is None else {names.ENV_SERVICE: service.url, names.ENV_SERVICE_CA: service.ca}
     fields = {

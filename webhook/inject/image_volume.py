@@ -1,7 +1,7 @@
 """`--injection image-volume`: our image is a volume of the Pod, and the entrypoint is started from there.
 
 There is one container of ours, `stepmemo`. The kubelet starts containers in their order, so it comes first:
-it looks the key up beside the step's own containers, whose entrypoints wait for its word, and stores the
+it looks the key up beside the step's own containers, whose entrypoints wait for its decision, and stores the
 outputs at the end. Kubernetes 1.35 is the first with both features on by default, ImageVolume and
 ContainerRestartRules.
 """

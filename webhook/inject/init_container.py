@@ -1,4 +1,4 @@
-"""`--injection init-container`: an init container copies the entrypoint to the emptyDir, looks the key up.
+"""`--injection init-container`: an init container copies the entrypoint to an emptyDir, looks the key up.
 
 `stepmemo-check` comes before all init containers, `stepmemo`, which stores the outputs, after all containers.
 """
@@ -19,8 +19,8 @@ def parts(spec: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings
     capture = containers.base(spec, settings, Work.CAPTURE)
     return Parts(
         entrypoint=(names.ENTRYPOINT,),
-        entrypoint_mounts=(containers.SHARED_MOUNT,),
-        volumes=containers.volumes(settings),
+        entrypoint_mounts=(containers.SHARED_MOUNT, {**containers.BIN_MOUNT, "readOnly": True}),
+        volumes=(*containers.volumes(settings), containers.BIN_VOLUME),
         init=(_check(check, plan, settings),),
         last=(_capture(capture, plan, settings),) if plan.capture else (),
     )
@@ -33,7 +33,7 @@ def _check(base: Json, plan: InjectionPlan, settings: InjectSettings) -> Json:
             "name": names.CHECK_CONTAINER,
             **base,
             "command": [names.IMAGE_ENTRYPOINT, "check"],
-            "volumeMounts": [containers.SHARED_MOUNT],
+            "volumeMounts": [containers.SHARED_MOUNT, containers.BIN_MOUNT],
         }
     bounds = ["-t", str(settings.check_timeout_ms), *containers.memory(settings)]
     return {
@@ -41,7 +41,10 @@ def _check(base: Json, plan: InjectionPlan, settings: InjectSettings) -> Json:
         **base,
         "command": [names.IMAGE_ENTRYPOINT, "check", *bounds, *containers.WORK],
         "env": containers.env(plan, settings),
-        "volumeMounts": containers.mounts(settings, plan.layout.token_mount, plan.layout.config_mount),
+        "volumeMounts": [
+            *containers.mounts(settings, plan.layout.token_mount, plan.layout.config_mount),
+            containers.BIN_MOUNT,
+        ],
     }
 
 

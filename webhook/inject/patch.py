@@ -2,7 +2,7 @@
 
 What goes in depends on how the entrypoint is delivered (init_container.py, image_volume.py); here it is put
 in its place: containers and volumes of ours, and the entrypoint before the commands of the containers that
-Argo manages. Where there is a service, a label tells its keeper of the Pod. Nothing else changes.
+Argo manages. With `--access service` a label makes the keeper watch the Pod. Nothing else changes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,8 +43,9 @@ def inject(pod: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings
 def _wrap_commands(plan: InjectionPlan, parts: Parts) -> list[Op]:
     """The entrypoint before every wrapped command, recording the end where that must be known."""
     ops: list[Op] = []
+    recorded = {(ref.kind, ref.index) for ref in plan.layout.recorded} if plan.capture else set()
     for ref in plan.wrapped:
-        recording = ["-r", ref.name] if plan.capture and ref in plan.layout.recorded else []
+        recording = ["-r", ref.name] if (ref.kind, ref.index) in recorded else []
         path = ("spec", ref.kind, ref.index)
         ops.append(
             replace((*path, "command"), [*parts.entrypoint, *recording, "--", *ref.container["command"]])

@@ -1,6 +1,6 @@
 """Whether the API server takes what `--injection image-volume` puts into Pods; asked before serving.
 
-An API server drops a field that it does not know, or whose feature is off, without a word. A volume without
+An API server drops a field that it does not know, or whose feature is off, without an error. A volume without
 its `image` is then an empty directory, in which no step finds its entrypoint: every step would fail. So a
 PodTemplate with these very fields is created by a dry run, which stores and runs nothing and is validated
 as a Pod is; what comes back is compared with what was sent.

@@ -87,7 +87,7 @@ class Inject:
     reason: Reason
     plan: InjectionPlan
     detail: str = ""
-    """Why it is less than check and capture, or delivered in another way than the server was told."""
+    """Why it is less than check and capture, or delivered in another way than `--injection` says."""
 
 
 def screen(pod: StepPod) -> Skip | None:
@@ -135,7 +135,7 @@ def classify_pod(
 def plan_injection(step: MemoizedStep, injection: Delivery = Delivery.INIT_CONTAINER) -> Skip | Inject:
     """How the step is memoized inside its Pod, by containers of ours.
 
-    `injection` is the way that the server was told; a Pod that cannot take it gets the other one.
+    `injection` is what `--injection` says; a Pod that cannot take it gets the other one.
     """
     if blocker := eligibility.blocker(step.pod.spec, step.pod.layout):
         return Skip(*blocker)
@@ -178,9 +178,9 @@ def _opted_out(
     workflow_metadata: Mapping[str, Any],
     namespace_labels: Mapping[str, str] | None,
 ) -> Skip | None:
-    """The nearest word says false. A key is an opt-in of its own, so no word at all means yes.
+    """The nearest opt-in says false. A key is an opt-in of its own, so none at all means yes.
 
-    A key that the webhook made of a block was opted in at submit, by words nearer to the template than the
+    A key that the webhook made of a block was opted in at submit, by opt-ins nearer to the template than the
     Workflow's and the Namespace's: a WorkflowTemplate's do not show on the Pod.
     """
     if opt_in.of_template(annotations) is not None or names.MANAGED in annotations:
@@ -196,7 +196,7 @@ def _opted_out(
 
 
 def _mode(annotations: Mapping[str, Any], workflow_metadata: Mapping[str, Any]) -> Mode | None:
-    """The run's mode, else the template's, else `use`; None for a word that is none."""
+    """The run's mode, else the template's, else `use`; None for a value that is none."""
     places = (workflow_metadata.get("annotations"), workflow_metadata.get("labels"), annotations)
     word = next((place[names.MODE] for place in places if place and names.MODE in place), Mode.USE)
     return _MODES.get(str(word))

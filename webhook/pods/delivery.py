@@ -10,7 +10,7 @@ class Delivery(StrEnum):
 
     With an init container the word `hit` or `run` is there before anything of the step starts. With our image
     as a volume no container more has to end first: the look-up runs beside the step's own containers, and
-    their entrypoints wait for its word.
+    their entrypoints wait for its decision.
     """
 
     INIT_CONTAINER = "init-container"

@@ -10,8 +10,7 @@ from memoize.reasons import Reason
 
 _ARCHITECTURES = ("amd64", "arm64")
 """What our image is built for. A container whose image does not start keeps its step Pending for ever."""
-_VOLUMES = (names.VOLUME, names.IMAGE_VOLUME, names.TOKEN_VOLUME)
-_INSIDE = (f"{names.SHARED_DIR}/", f"{names.IMAGE_DIR}/", f"{names.TOKEN_DIR}/")
+_INSIDE = tuple(f"{path}/" for path in (names.SHARED_DIR, names.BIN_DIR, names.IMAGE_DIR, names.TOKEN_DIR))
 
 
 def blocker(pod_spec: Mapping[str, Any], shape: Layout) -> tuple[Reason, str] | None:
@@ -45,7 +44,7 @@ def _clash(pod_spec: Mapping[str, Any], shape: Layout) -> str | None:
         for path in ref.mounts:
             if f"{path}/".startswith(_INSIDE):
                 return f"mount {path} of container {ref.name}"
-    clashing = next((v for v in pod_spec.get("volumes") or () if v.get("name") in _VOLUMES), None)
+    clashing = next((v for v in pod_spec.get("volumes") or () if v.get("name") in names.VOLUMES), None)
     return None if clashing is None else f"volume {clashing['name']}"
 
 

@@ -6,9 +6,11 @@ there is none for what we add the Pod is left alone.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from argo.shape import mapping
+from argo.templates import items
 from kube.jsonpatch import Op, add, remove
 from memoize import names
 from memoize.key import data_key, is_hashed
@@ -20,6 +22,9 @@ OBJECT = 1536 * 1024
 """Bytes of an object as it is stored (etcd's `--max-request-bytes`, DefaultMaxRequestBytes)."""
 VARIABLE = 128 * 1024 - 1
 """Bytes of `NAME=value` that Linux lets a program start with (MAX_ARG_STRLEN, its final NUL taken off)."""
+
+CONTAINERS = 1_000
+"""Of a Pod that is looked at; each may cost 0.05 ms. A kubelet runs Pods with some dozens."""
 
 _LATER = 16 * 1024
 """Bytes of OBJECT that are left for what is written on the Pod after its creation."""
@@ -75,7 +80,13 @@ def too_large(pod: Mapping[str, Any], ops: Sequence[Op]) -> bool:
     size = _json(pod)
     if size * _STORED + ours <= OBJECT:
         return False
-    return size + sum(_managed(pod)) + _json(added) + sum(_managed(added)) + _LATER > OBJECT
+    return size + _managed(pod) + _json(added) + _managed(added) + _LATER > OBJECT
+
+
+def too_many_containers(pod: Mapping[str, Any]) -> bool:
+    """Whether there are more of them than are looked at."""
+    spec = mapping(pod.get("spec"))
+    return sum(len(items(spec.get(kind))) for kind in ("initContainers", "containers")) > CONTAINERS
 
 
 def is_too_long(name: str, value: str) -> bool:
@@ -93,18 +104,21 @@ def _json(value: object) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def _managed(value: object) -> Iterator[int]:
+def _managed(value: object) -> int:
     """The most that `managedFields` says of the fields in a value: FieldsV1 names each of them once."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield len(json.dumps(name)) + len('"f:":{".":{}},')
-            yield from _managed(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            if isinstance(inner, Mapping):
-                told = {name: inner[name] for name in _MERGE_KEYS & inner.keys()}
-                # Quoted once more, since it is a name there.
-                yield len(json.dumps(json.dumps(told))) + len('"k:":{".":{}},')
-                yield from _managed(inner)
-            else:
-                yield len('"v:":{},')
+    size, rest = 0, [value]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, Mapping):
+            size += sum(len(json.dumps(name)) + len('"f:":{".":{}},') for name in value)
+            rest += value.values()
+        elif isinstance(value, list):
+            for inner in value:
+                if isinstance(inner, Mapping):
+                    told = {name: inner[name] for name in _MERGE_KEYS & inner.keys()}
+                    # Quoted once more, since it is a name there.
+                    size += len(json.dumps(json.dumps(told))) + len('"k:":{".":{}},')
+                    rest.append(inner)
+                else:
+                    size += len('"v:":{},')
+    return size

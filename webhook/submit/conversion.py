@@ -21,7 +21,7 @@ from memoize import names, opt_in
 
 _BLOCK = (names.KEY, names.CACHE, names.MAX_AGE, names.CONFIG_MAP)
 _MADE = (_BLOCK, (*_BLOCK, names.MEMOIZE), (names.MEMOIZE,))
-"""The sets of annotations under names.MANAGED: a block's, a block's and its holder's word, the word alone."""
+"""The sets of annotations under names.MANAGED: a block's, those and its holder's opt-in, the opt-in alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Nearby:
     """The words around the templates of one object, and what keeps them from being converted."""
 
     holder: bool | None
-    """The object's own word, None for none."""
+    """The object's own opt-in, None for none."""
     namespace: bool | None
     """The Namespace's, None for none."""
     namespace_known: bool
@@ -73,7 +73,7 @@ def authored(ref: TemplateRef) -> Form:
 
 
 def _without_gate(annotations: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], bool]:
-    """The annotations without the gate's word where that is ours; what was ours; whether it was changed.
+    """The annotations without `gate` where that is ours; what was ours; whether it was changed.
 
     It has a mark of its own, since names.MANAGED on a Pod says that its key was opted in at submit.
     """
@@ -90,13 +90,13 @@ _NEVER_GATED = "false"
 
 
 def wanted(ref: TemplateRef, written: Form, nearby: Nearby, needs_node: str = "") -> Form:
-    """The template, authored so, as the words around it ask for; defined for one without errors.
+    """The template, authored so, as the opt-ins around it ask for; defined for one without errors.
 
     Where the Namespace counts and is not known, what was taken over before stays as it is. `needs_node` is
     the reference to a step of this template that only a Pod with a node can satisfy.
     """
     namespace = nearby.namespace if nearby.namespace_known else _as_it_was(written.made)
-    seen_by_argo = {**ref.default_annotations, **written.annotations}
+    seen_by_argo = ref.seen_by_argo(written.annotations, (names.MEMOIZE, names.KEY, names.GATED))
     word = opt_in.of_template(seen_by_argo)
     nearest = next((w for w in (word, nearby.holder, namespace) if w is not None), None)
     keyed = names.KEY in seen_by_argo
@@ -130,14 +130,14 @@ def wanted(ref: TemplateRef, written: Form, nearby: Nearby, needs_node: str = ""
 
 
 def _as_it_was(made: Mapping[str, Any]) -> bool | None:
-    """The Namespace's word by what it once led to, for when it cannot be asked."""
+    """The Namespace's opt-in by what it once led to, for when it cannot be read."""
     if names.MEMOIZE in made:
         return False
     return True if names.KEY in made else None
 
 
 def _holders_word(holder: bool | None, namespace: bool | None) -> dict[str, Any]:
-    """The holder's word, where the Pod webhook would come to another one without it.
+    """The holder's opt-in, where the Pod webhook would come to another one without it.
 
     It sees the template's annotations and the Namespace's label, but not the WorkflowTemplate between them.
     """

@@ -20,6 +20,7 @@ from argo.templates import (
     dotted,
     items,
     spec_parts,
+    steps_of,
     workflow_spec,
 )
 from memoize import names
@@ -81,7 +82,8 @@ class _Finder:
             return
         for scope in scopes[len(around) :]:
             for place, step in scope.steps.values():
-                self.read(step.get("inline"), (*place, "inline"), scopes)
+                if step.get("inline") is not None:
+                    self.read(step["inline"], (*place, "inline"), scopes)
         for text in _texts(fields):
             self._note(text, scopes)
 
@@ -120,18 +122,11 @@ class _Finder:
 
 
 def _scopes(template: Mapping[str, Any], parts: Parts) -> Iterator[_Scope]:
-    groups = [
-        ((*parts, "steps", i, j), mapping(step))
-        for i, group in enumerate(items(template.get("steps")))
-        for j, step in enumerate(items(group))
-    ]
-    tasks = [
-        ((*parts, "dag", "tasks", i), mapping(task))
-        for i, task in enumerate(items(mapping(template.get("dag")).get("tasks")))
-    ]
-    for word, found in (("steps", groups), ("tasks", tasks)):
-        if found:
-            yield _Scope(word, {str(step.get("name")): (place, step) for place, step in found})
+    found: dict[str, dict[str, tuple[Parts, Mapping[str, Any]]]] = {"steps": {}, "tasks": {}}
+    for place, step in steps_of(template):
+        word = "steps" if place[0] == "steps" else "tasks"
+        found[word][str(step.get("name"))] = ((*parts, *place), step)
+    yield from (_Scope(word, named) for word, named in found.items() if named)
 
 
 _NOT_READ = ("inline", names.GATED_FOR)

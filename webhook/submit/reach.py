@@ -1,4 +1,4 @@
-"""Words of ours that stand where they reach nothing, or less than it looks: each place is warned of once.
+"""Names of ours that stand where they have no effect, or less than it looks: each place is warned of once.
 
 What becomes of each place is Argo's doing (v3.5 to v4.1): `workflowMetadata` is written to the Workflow at
 the end of the controller's first look, after the first Pods (operator.go, updateWorkflowMetadata).
@@ -16,9 +16,9 @@ from argo.fields import FieldError, annotation
 from argo.shape import mapping
 from argo.templates import CRON_WORKFLOW, WORKFLOW, TemplateRef, dotted, spec_parts, workflow_spec
 from memoize import names, opt_in
+from webhook.submit.findings import Remark
 
-Remark = tuple[str, str]
-"""A path, and what there is to say of it."""
+_UNKNOWN = "is not known here: "
 
 _ON_POD = frozenset({names.MODE, names.SINGLE_FLIGHT, names.GATED})
 _NONE = frozenset[str]()
@@ -58,10 +58,10 @@ def remarks(kind: str, obj: Mapping[str, Any]) -> Iterator[Remark]:
         told = False
         for field, name, value, counts in place.found():
             if name not in opt_in.KNOWN:
-                yield f"{field}[{name}]", f"is not known here: {opt_in.meant(name)}"
+                yield Remark(f"{field}[{name}]", _UNKNOWN, opt_in.meant(name))
             elif not (counts or told or _opts_pods_out(place, field, name, value)):
                 told = True
-                yield f"{field}[{name}]", _instead(name) or place.otherwise
+                yield Remark(f"{field}[{name}]", _instead(name) or place.otherwise)
 
 
 def _opts_pods_out(place: _Place, field: str, name: str, value: Any) -> bool:
@@ -77,21 +77,21 @@ def on_template(ref: TemplateRef, written: Mapping[str, Any], *, block: bool) ->
     metadata = f"{ref.path}.metadata"
     for name in written:
         if name.startswith(f"{names.DOMAIN}/") and name not in opt_in.ON_TEMPLATE:
-            meant = _instead(name) or f"is not known here: {opt_in.meant(name)}"
-            yield annotation(metadata, name), meant
+            where, instead = annotation(metadata, name), _instead(name)
+            yield Remark(where, instead) if instead else Remark(where, _UNKNOWN, opt_in.meant(name))
     labels = mapping(mapping(ref.template.get("metadata")).get("labels"))
     label = next((name for name in labels if name.startswith(f"{names.DOMAIN}/")), None)
     if label is not None:
-        yield f"{metadata}.labels[{label}]", "is read as an annotation, not as a label"
+        yield Remark(f"{metadata}.labels[{label}]", "is read as an annotation, not as a label")
     deaf = next((name for name in opt_in.BY_A_PERSON if name in written), None)
     if deaf is not None and not (block or ref.makes_cacheable_pod):
-        yield annotation(metadata, deaf), f"has no effect on a {ref.kind} template"
+        yield Remark(annotation(metadata, deaf), f"has no effect on a {ref.kind} template")
 
 
 def behind_references(kind: str, obj: Mapping[str, Any], *, own: bool) -> Iterator[Remark]:
-    """What the object's own word does not reach: templates that it calls and another object holds.
+    """What the object's own opt-in does not reach: templates that it calls and another object holds.
 
-    `own`: it holds memoized templates of its own, which that word is for.
+    `own`: it holds memoized templates of its own, which that opt-in is for.
     """
     metadata, path = mapping(obj.get("metadata")), "metadata"
     if kind == CRON_WORKFLOW:
@@ -102,11 +102,11 @@ def behind_references(kind: str, obj: Mapping[str, Any], *, own: bool) -> Iterat
     where, says = f"{path}.{field}[{names.MEMOIZE}]", opt_in.of_holder({"metadata": metadata})
     if workflow_spec(kind, obj).get("workflowTemplateRef") is not None:
         if says:
-            yield where, "reaches no memoize block behind workflowTemplateRef: opt in there"
+            yield Remark(where, "reaches no memoize block behind workflowTemplateRef: opt in there")
         else:
-            yield where, f'reaches no block of a workflowTemplateRef: use {names.MODE}: "off"'
+            yield Remark(where, f'reaches no block of a workflowTemplateRef: use {names.MODE}: "off"')
     elif says and not own and calls_elsewhere(kind, obj):
-        yield where, "reaches no memoize block behind a templateRef: opt in there"
+        yield Remark(where, "reaches no memoize block behind a templateRef: opt in there")
 
 
 def calls_elsewhere(kind: str, obj: Mapping[str, Any]) -> bool:

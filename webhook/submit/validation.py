@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from argo import tags
-from argo.fields import FieldError, Kind, annotation
+from argo.fields import FieldError, Kind, annotation, misspelt
 from argo.shape import mapping
 from argo.tags import Tag
 from argo.templates import TemplateRef
 from memoize import names, opt_in, spec
-from memoize.spec import Memo, did_you_mean
+from memoize.spec import Memo
 
 _FLAT = (names.KEY, names.CACHE, names.MAX_AGE)
 
@@ -57,7 +57,7 @@ def validate_template(ref: TemplateRef, own: Mapping[str, Any]) -> Validation:
         errors += [*found, *_contradictions(ref, fields, texts, own)]
     elif any(name in ref.annotations for name in _FLAT):
         fields = _Fields(*map(ref.annotation_path, _FLAT))
-        annotations = {**ref.default_annotations, **ref.annotations}
+        annotations = ref.seen_by_argo(ref.annotations, _FLAT)
         memo, found = spec.from_annotations(annotations, metadata)
         texts = [annotations.get(name) for name in _FLAT]
         stands_at = {annotation(metadata, name): ref.annotation_path(name) for name in _FLAT}
@@ -100,26 +100,24 @@ def _contradictions(
 
 def _input_errors(ref: TemplateRef, path: str, text: object, found: Sequence[Tag]) -> Iterator[FieldError]:
     """Tags that name an input which the template does not have."""
-    own = ref.parameters
-    known = ref.enclosing.union(own)
+    whose = "this template" if path.startswith(f"{ref.path}.") else ref.path
     for tag in dict.fromkeys(found):
         for name in tag.certain:
             if name[0] != "inputs" or len(name) < 2:
                 continue
             if name[1] not in _INPUTS:
-                detail = f"{tag}: {did_you_mean(name[1], _INPUTS)}"
-            elif name[1] == "parameters" and len(name) > 2 and not _resolves(tag, name[2:], known):
-                there_are = did_you_mean(name[2], own) if own else "it has none"
-                whose = "this template" if path.startswith(f"{ref.path}.") else ref.path
-                detail = f"{tag} names no input parameter of {whose}: {there_are}"
-            else:
-                continue
-            yield FieldError(path, Kind.INVALID, detail, text)
+                yield FieldError(path, Kind.INVALID, f"{tag}: ", text, misspelt(name[1], _INPUTS))
+            elif name[1] == "parameters" and len(name) > 2 and not ref.resolves(_parameter(tag, name[2:])):
+                detail = f"{tag} names no input parameter of {whose}: "
+                if ref.parameters:
+                    yield FieldError(path, Kind.INVALID, detail, text, misspelt(name[2], ref.parameters))
+                else:
+                    yield FieldError(path, Kind.INVALID, f"{detail}it has none", text)
 
 
 _INPUTS = ("parameters", "artifacts")
 
 
-def _resolves(tag: Tag, rest: tuple[str, ...], parameters: frozenset[str]) -> bool:
-    """An expression goes on into the parameter's value; a simple tag is one name to its end."""
-    return (rest[0] if tag.expression else ".".join(rest)) in parameters
+def _parameter(tag: Tag, rest: tuple[str, ...]) -> str:
+    """The parameter in a name. An expression goes on into its value; a simple tag is one name to its end."""
+    return rest[0] if tag.expression else ".".join(rest)

@@ -20,10 +20,11 @@ from argo.templates import (
 from kube.jsonpatch import Op
 from memoize import names, opt_in
 from memoize.reasons import Reason
-from webhook.submit import conversion, hostnodes, reach
+from webhook.submit import budget, conversion, hostnodes, reach
 from webhook.submit.conversion import Form, Nearby
+from webhook.submit.findings import MOST, Findings, Remark
 from webhook.submit.validation import Validation, validate_template
-from webhook.submit.warnings import outcome_warnings, surroundings, template_warnings, warning
+from webhook.submit.warnings import outcome_warnings, surroundings, template_warnings
 
 ENFORCE, WARN, OFF = "enforce", "warn", "off"
 """What to do about errors: deny, admit with warnings, do not look."""
@@ -36,6 +37,8 @@ class Verdict:
     reason: Reason
     errors: list[FieldError] = field(default_factory=list)
     """Any of them denies the object."""
+    more_errors: int = 0
+    """Errors beyond those in `errors`."""
     warnings: list[str] = field(default_factory=list)
     """Shown to who submits it."""
     ops: list[Op] = field(default_factory=list)
@@ -49,37 +52,46 @@ def review_object(
     operation: str,
     namespace_labels: Mapping[str, str] | None,
     validate: str,
+    most: int = MOST,
 ) -> Verdict:
-    """The verdict on one object of templates.KINDS.
+    """The verdict on one object of templates.KINDS, with `most` errors and warnings at most.
 
     `old` is the object before an UPDATE; `namespace_labels` are None where the Namespace could not be read
-    (and for what lies in none); `validate` is the server's word, which the Namespace's label overrules.
+    (and for what lies in none); `validate` is the webhook's setting, which the Namespace's label overrules.
     """
     if operation == "UPDATE" and not _concerns_us(kind, obj, old):
         return Verdict(Reason.UNCHANGED)
-    errors = list(reach.errors(kind, obj))
-    warnings = [warning(*remark) for remark in reach.remarks(kind, obj)]
+    if too_much := budget.exceeded(kind, obj):
+        return _untouched(too_much)
+    findings = Findings(most)
+    findings.add_errors(reach.errors(kind, obj))
+    findings.add_remarks(reach.remarks(kind, obj))
     ops: list[Op] = []
-    silent = not errors
+    silent = not findings.errors
     uses = hostnodes.uses(kind, obj)
     reviewed = list(_review_templates(kind, obj, _nearby(kind, obj, namespace_labels), uses))
     around = surroundings(workflow_spec(kind, obj))
     for template in reviewed:
         silent = silent and template.validation.silent
-        errors += template.validation.errors
-        warnings += template_warnings(template.ref, template.validation, template.written, around)
+        findings.add_errors(template.validation.errors)
+        told = template_warnings(template.ref, template.validation, template.written, around)
+        findings.add_remarks(told)
         if template.form is None:
             continue
-        warnings += outcome_warnings(
-            template.ref, template.validation, template.written, template.form, around
-        )
+        told = outcome_warnings(template.ref, template.validation, template.written, template.form, around)
+        findings.add_remarks(told)
         if kind != CRON_WORKFLOW:  # the Workflows made from it are changed, each at its own admission
             ops += conversion.changes(template.ref, template.form)
-    warnings += _of_the_whole(kind, obj, reviewed, uses)
+    findings.add_remarks(_of_the_whole(kind, obj, reviewed, uses))
     silent = silent and not ops
-    # What several templates inherit from templateDefaults is wrong once.
-    distinct = list({str(error): error for error in errors}.values())
-    return _verdict(opt_in.validation(namespace_labels, validate), silent, distinct, warnings, ops)
+    verdict = _verdict(opt_in.validation(namespace_labels, validate), silent, findings, ops)
+    if budget.too_large(obj, verdict.ops):
+        return _untouched("its keys as annotations could be too much for etcd")
+    return verdict
+
+
+def _untouched(why: str) -> Verdict:
+    return Verdict(Reason.BEYOND_BUDGET, warnings=[str(budget.remark(why))])
 
 
 def restore(kind: str, obj: Mapping[str, Any], *, config_map_key: bool = False) -> list[Op]:
@@ -143,35 +155,36 @@ def _review_template(ref: TemplateRef, nearby: Nearby, needs_node: str = "") -> 
 
 def _of_the_whole(
     kind: str, obj: Mapping[str, Any], reviewed: Sequence[_ReviewedTemplate], uses: hostnodes.Uses
-) -> Iterator[str]:
+) -> Iterator[Remark]:
     """Warnings that one template alone gives no reason for."""
     own = any(not template.validation.silent for template in reviewed)
-    for remark in reach.behind_references(kind, obj, own=own):
-        yield warning(*remark)
+    yield from reach.behind_references(kind, obj, own=own)
     if left := next((t for t in reviewed if t.ref.is_defaults and t.form and t.form.block is not None), None):
         where = f"{left.ref.path}.memoize"
         if any(template.form is not None and template.form.blocked for template in reviewed):
-            yield warning(where, "left to Argo's controller, and with it every block of this spec")
+            yield Remark(where, "left to Argo's controller, and with it every block of this spec")
         elif reach.calls_elsewhere(kind, obj):
-            yield warning(where, "Argo uses it for opted-in templates of a templateRef too: opt in here")
+            yield Remark(where, "Argo uses it for opted-in templates of a templateRef too: opt in here")
     opted_in = opt_in.of_holder({"metadata": _metadata_that_counts(kind, obj)})
     if opted_in or any(template.form is not None and template.form.memoized for template in reviewed):
         for path in uses.elsewhere:
-            yield warning(path, f'its hostNodeName is used: if memoized, it needs {names.GATED}: "false"')
+            yield Remark(path, f'its hostNodeName is used: if memoized, it needs {names.GATED}: "false"')
 
 
-def _verdict(
-    validate: str, silent: bool, errors: list[FieldError], warnings: list[str], ops: list[Op]
-) -> Verdict:
+def _verdict(validate: str, silent: bool, findings: Findings, ops: list[Op]) -> Verdict:
     sound = Reason.NOT_MEMOIZED if silent else Reason.ACCEPTED
     if validate == OFF:
         return Verdict(sound, ops=ops)
-    if not errors:
-        return Verdict(sound, warnings=warnings, ops=ops)
+    if not findings.errors:
+        return Verdict(sound, warnings=findings.warnings(), ops=ops)
     if validate == WARN:
-        told = [warning(error.field, error.message) for error in errors]
-        return Verdict(Reason.INVALID_MEMOIZE, warnings=told + warnings, ops=ops)
-    return Verdict(Reason.INVALID_MEMOIZE, errors=errors, warnings=warnings)
+        return Verdict(Reason.INVALID_MEMOIZE, warnings=findings.warnings(errors=True), ops=ops)
+    return Verdict(
+        Reason.INVALID_MEMOIZE,
+        errors=findings.errors,
+        more_errors=findings.more_errors,
+        warnings=findings.warnings(),
+    )
 
 
 def _concerns_us(kind: str, obj: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
@@ -189,7 +202,7 @@ def _relevant(kind: str, obj: Mapping[str, Any]) -> list[Any]:
 
 
 def _metadata_that_counts(kind: str, obj: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The metadata whose word counts for the object's templates: of a CronWorkflow, its runs'."""
+    """The metadata whose opt-in counts for the object's templates: of a CronWorkflow, its runs'."""
     return reach.metadata_of_runs(kind, obj) if kind == CRON_WORKFLOW else mapping(obj.get("metadata"))
 
 

@@ -1,7 +1,8 @@
 """What works but will not do what its author hopes: the warnings that go back with an admitted object."""
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +15,8 @@ from argo.templates import TemplateRef, objects
 from memoize import duration, names
 from webhook.submit import reach
 from webhook.submit.conversion import Form
+from webhook.submit.findings import Remark
 from webhook.submit.validation import Validation
-
-LONGEST = 120
-"""Characters of an admission warning: kubectl and the API server ask for no more, and cut at 256."""
-
-_PATH = 45
-"""Characters of a path that a long text leaves it."""
-
-
-def warning(path: str, text: str) -> str:
-    """`path: text` in no more than LONGEST characters: the path gives way at its front, then the text."""
-    room = max(_PATH, LONGEST - len(": ") - len(text))
-    path = path if len(path) <= room else f"…{path[len(path) - room + 1 :]}"
-    whole = f"{path}: {text}"
-    return whole if len(whole) <= LONGEST else f"{whole[: LONGEST - 1]}…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,43 +62,43 @@ def _never_resolved(value: object) -> bool:
 
 def template_warnings(
     ref: TemplateRef, validation: Validation, written: Form, around: Surroundings
-) -> Iterator[str]:
+) -> Iterator[Remark]:
     """Warnings for one template that follow from what its author wrote."""
-    for place, text in reach.on_template(ref, written.annotations, block=written.block is not None):
-        yield warning(place, text)
+    yield from reach.on_template(ref, written.annotations, block=written.block is not None)
     memo = validation.memo
     if memo is None:
         return
     where, home = validation.key_path, validation.home
     if not ref.is_defaults:  # which inputs there are, each template says for itself
-        yield from (warning(where, text) for text in _inputs(ref, validation.key_tags))
-    yield from (warning(where, text) for text in _never_twice(validation.key_tags))
-    yield from (warning(where, text) for text in _in_braces(ref, validation.key_tags, around.braces))
+        yield from (Remark(where, text) for text in _inputs(ref, validation.key_tags))
+    yield from (Remark(where, text) for text in _never_twice(validation.key_tags))
+    yield from (Remark(where, text) for text in _in_braces(ref, validation.key_tags, around.braces))
     if _always_expired(memo.max_age):
-        yield warning(home, f'maxAge {memo.max_age} never hits: use {names.MODE}: "refresh"')
+        yield Remark(home, f'maxAge {memo.max_age} never hits: use {names.MODE}: "refresh"')
     if deleted := _deleted_artifacts(ref, around.artifact_gc):
-        yield warning(home, f"artifactGC will delete what the cache points to: {_some(deleted)}")
+        some = _some((deleted,), len(deleted))
+        yield Remark(home, f"artifactGC will delete what the cache points to: {some}")
 
 
 def outcome_warnings(
     ref: TemplateRef, validation: Validation, written: Form, form: Form, around: Surroundings
-) -> Iterator[str]:
+) -> Iterator[Remark]:
     """Warnings that follow from what becomes of a template: `form` is what it looks like once admitted."""
     home = validation.home or ref.path
     if ref.type == "resource" and (form.memoized or form.block is not None):
-        yield warning(home, _of_resource(ref, form, around))
+        yield Remark(home, _of_resource(ref, form, around))
     if form.needs_node:
-        gate = {**ref.default_annotations, **form.annotations}.get(names.GATED)
+        gate = form.annotations.get(names.GATED, ref.default_annotations.get(names.GATED))
         if names.GATED_FOR in form.annotations:
-            yield warning(home, f"{form.needs_node} is used: a hit is answered inside its Pod")
+            yield Remark(home, f"{form.needs_node} is used: a hit is answered inside its Pod")
         elif gate == "true":
-            yield warning(home, f'{form.needs_node} is used: {names.GATED} must be "false"')
+            yield Remark(home, f'{form.needs_node} is used: {names.GATED} must be "false"')
     if ref.is_defaults or written.block is None or ref.makes_cacheable_pod:
         pass
     elif form.block is None:
-        yield warning(home, f"memoize on a {ref.kind} template is taken away: it always runs")
+        yield Remark(home, f"memoize on a {ref.kind} template is taken away: it always runs")
     else:
-        yield warning(home, _left_to_argo(ref))
+        yield Remark(home, _left_to_argo(ref))
     if form.block is not None:
         yield from _unless_opted_in(validation)
 
@@ -135,34 +123,39 @@ def _left_to_argo(ref: TemplateRef) -> str:
     """
     if ref.kind == "daemon":
         return "left to Argo's controller, whose hit on a daemon hangs the workflow"
-    if ref.template.get("retryStrategy", ref.defaults.get("retryStrategy")) is not None:
+    if ref.said("retryStrategy") is not None:
         return "left to Argo's controller, whose hit with a retryStrategy hangs a DAG behind it"
     return f"memoize on a {ref.kind} template is left to Argo's controller"
 
 
-def _unless_opted_in(validation: Validation) -> Iterator[str]:
+def _unless_opted_in(validation: Validation) -> Iterator[Remark]:
     """Warnings for a block that stays with Argo's own memoization."""
     key = validation.memo.key if validation.memo is not None else ""
     nested = any(tags.OPEN in tag.text for tag in validation.key_tags)
     if key and not nested and not argo.CACHE_KEY.fullmatch(tags.filled(key, "0")):
-        yield warning(validation.key_path, "without opt-in Argo takes letters, digits and '-' only")
+        yield Remark(validation.key_path, "without opt-in Argo takes letters, digits and '-' only")
 
 
 def _inputs(ref: TemplateRef, found: Sequence[Tag]) -> Iterator[str]:
     """What the result may depend on and the key does not."""
-    artifacts = [f"artifact {name}" for name in ref.artifacts]
-    everything = [*ref.parameters, *artifacts]
-    if not found and everything:
-        yield f"is constant, though the template has inputs: {_some(everything)}"
-    if not found or any(_opaque(tag) for tag in found):
+    artifacts = (f"artifact {name}" for name in ref.artifacts)
+    count = len(ref.parameters) + len(ref.artifacts)
+    if not found:
+        if count:
+            yield f"is constant, though the template has inputs: {_some((ref.parameters, artifacts), count)}"
+        return
+    if any(_opaque(tag) for tag in found):
         return
     named = {name[:3] for tag in found for name in tag.names}
+    missing: list[Iterable[str]] = [artifacts]
     if named & {("inputs",), ("inputs", "parameters")}:
-        parameters = []
+        count = len(ref.artifacts)
     else:
-        parameters = [name for name in ref.parameters if ("inputs", "parameters", name) not in named]
-    if parameters or artifacts:
-        yield f"inputs missing from the key: {_some([*parameters, *artifacts])}"
+        there = {name[2] for name in named if len(name) == 3 and name[:2] == ("inputs", "parameters")}
+        missing.insert(0, (name for name in ref.parameters if name not in there))
+        count -= sum(name in ref.parameters for name in there)
+    if count:
+        yield f"inputs missing from the key: {_some(missing, count)}"
 
 
 def _opaque(tag: Tag) -> bool:
@@ -212,5 +205,10 @@ def _deleted_artifacts(ref: TemplateRef, of_workflow: str) -> list[str]:
     ]
 
 
-def _some(found: list[str]) -> str:
-    return ", ".join(found) if len(found) <= 3 else f"{', '.join(found[:3])} and {len(found) - 3} more"
+def _some(found: Iterable[Iterable[str]], count: int) -> str:
+    """The first few of `count` names, which are not all looked at."""
+    first = ", ".join(itertools.islice(itertools.chain.from_iterable(found), _TOLD))
+    return first if count <= _TOLD else f"{first} and {count - _TOLD} more"
+
+
+_TOLD = 3

@@ -9,6 +9,16 @@ from tests.cluster import Cluster
 
 Object = dict[str, Any]
 KEY, CACHE, NODE_ID, WORKFLOW = "hello-1", "my-cache", "wf-123", "wf"
+LABELS = {argo.WORKFLOW_LABEL: WORKFLOW, names.RESULT: names.RESULT_IN_POD}
+
+
+def container(*options: str, name: str = names.CAPTURE_CONTAINER) -> Object:
+    """A container of ours, with these options."""
+    command = [names.IMAGE_ENTRYPOINT, "capture", *options, "--", *names.SIDECAR_COMMAND]
+    return {"name": name, "image": "stepmemo", "command": command}
+
+
+CONTAINERS = [container("-c", "2000", "-t", "2000")]
 
 
 def annotations(**changes: str) -> dict[str, str]:
@@ -18,17 +28,28 @@ def annotations(**changes: str) -> dict[str, str]:
     return {**said, **{short[name]: value for name, value in changes.items()}}
 
 
-def make_pod(cluster: Cluster, namespace: str, name: str = "wf-a-123", **metadata: Any) -> Object:
+def make_pod(
+    cluster: Cluster,
+    namespace: str,
+    name: str = "wf-a-123",
+    *,
+    ours: list[Object] | None = None,
+    **metadata: Any,
+) -> Object:
+    """Create a step Pod that was injected, by default to look its key up and to store its outputs."""
     made: Object = {
         "kind": "Pod",
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {argo.WORKFLOW_LABEL: WORKFLOW},
+            "labels": LABELS,
             "annotations": annotations(),
             **metadata,
         },
-        "spec": {"serviceAccountName": "default", "containers": [{"name": "main", "image": "x"}]},
+        "spec": {
+            "serviceAccountName": "default",
+            "containers": [{"name": "main", "image": "x"}, *(CONTAINERS if ours is None else ours)],
+        },
     }
     status, body = cluster.create(made)
     assert status == 201, body

@@ -5,7 +5,8 @@ import gzip
 import io
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -15,17 +16,21 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from argo import names as argo
 from keeper.api import handlers as serving
+from keeper.api import request
 from keeper.api.auth import FRESH, Tokens
 from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH, Read, Service
-from keeper.api.rate_limit import Limits
+from keeper.api.in_flight import MOST_BYTES_OF_ONE, Bytes
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from memoize import names
 from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
+from server.child import Child
+from server.rate_limit import Limits
 from tests.cluster import Cluster
-from tests.keeper.api.steps import CACHE, KEY, annotations, entry, make_pod, token_of
+from tests.keeper.api.steps import CACHE, KEY, annotations, container, entry, make_pod, token_of
+from tests.waiting import until
 from tests.webhook.serving import api_client
 
 NOW = datetime(2026, 7, 31, 12, tzinfo=UTC)
@@ -53,8 +58,16 @@ class Clock:
 class Setting:
     """A namespace, and the service, reachable over HTTP."""
 
-    def __init__(self, cluster: Cluster, client: Any, requests: list[tuple[str, int]], clock: Clock) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        client: Any,
+        requests: list[tuple[str, int]],
+        clock: Clock,
+        service: Service,
+    ) -> None:
         self.cluster, self.client, self.requests, self.clock = cluster, client, requests, clock
+        self.service = service
         self.namespace = cluster.namespace()
 
     def step(self, name: str = "wf-a-123", namespace: str = "", **metadata: Any) -> str:
@@ -92,8 +105,17 @@ class Setting:
 class Serving:
     """The service against a cluster, as the cluster's admin; `read` stands in for the view's."""
 
-    def __init__(self, cluster: Cluster, *, read: Read | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        read: Read | None = None,
+        limits: Limits | None = None,
+        in_flight: Bytes | None = None,
+        namespaces: Sequence[str] = (),
+    ) -> None:
         self._cluster, self._read, self._limits = cluster, read, limits
+        self._in_flight, self._namespaces = in_flight, namespaces
 
     async def __aenter__(self) -> Setting:
         self._api = api_client(self._cluster)
@@ -101,23 +123,26 @@ class Serving:
         requests: list[tuple[str, int]] = []
         clock = Clock()
         self._writer = Writer(api)
-        service = Service(
+        self._service = service = Service(
             api,
             self._read or View(api).read,
             self._writer,
             lambda route, status: requests.append((route, status)),
             tokens=Tokens(api, clock=clock),
             limits=self._limits,
+            in_flight=self._in_flight,
+            namespaces=self._namespaces,
             now=lambda: NOW,
         )
         app = web.Application(client_max_size=1024)
         service.add_to(app)
         self._client: Any = TestClient(TestServer(app))
         await self._client.start_server()
-        return Setting(self._cluster, self._client, requests, clock)
+        return Setting(self._cluster, self._client, requests, clock, service)
 
     async def __aexit__(self, *exc_info: Any) -> None:
         await self._client.close()
+        await self._service.close()
         await self._writer.close()
         await self._api.__aexit__(*exc_info)
 
@@ -321,6 +346,39 @@ async def test_a_body_that_is_no_object_is_a_bad_request(setting: Setting, conte
     assert (answer.status, answer.body["reason"]) == (400, "BadRequest")
 
 
+LARGE = {"result": "x" * (100 << 10)}
+
+
+async def test_a_large_entry_is_read_in_a_child_process_and_stored(setting: Setting) -> None:
+    token = setting.step()
+    stored = await setting.store(token, entry(outputs=LARGE))
+    assert (stored.status, stored.body["reason"]) == (200, "Stored")
+    assert setting.service._child.pid is not None
+    forged = await setting.store(token, entry(outputs=LARGE, nodeID="another"))
+    assert forged.status == 403
+    assert forged.body["details"]["causes"][0]["message"] == "Forbidden: not the node that the Pod is of"
+
+
+async def test_a_large_entry_that_finds_no_place_is_to_come_again(setting: Setting) -> None:
+    setting.service._child = Child(request.__name__, of_one=0)
+    answer = await setting.store(setting.step(), entry(outputs=LARGE))
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+
+
+async def test_a_large_entry_is_to_come_again_where_the_process_does_not_start(setting: Setting) -> None:
+    setting.service._child = Child("no_such_module")
+    answer = await setting.store(setting.step(), entry(outputs=LARGE))
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.body["message"] == "large entries cannot be read now"
+
+
+async def test_a_large_entry_that_takes_too_long_is_not_stored(setting: Setting) -> None:
+    setting.service._child = Child(request.__name__, seconds=0.001)
+    answer = await setting.store(setting.step(), entry(outputs=LARGE))
+    assert (answer.status, answer.body["message"]) == (413, "the entry took more than 0.001 s")
+    assert setting.data() == {}
+
+
 async def test_an_entry_of_more_than_a_megabyte_is_too_large(setting: Setting) -> None:
     token = setting.step()
     large = await setting.store(token, entry(outputs={"result": "x" * (1 << 20)}))
@@ -358,11 +416,102 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
         assert response.status == 408
 
 
-async def test_bodies_are_bounded_together(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "BODIES_LIMIT", 10)
-    token = setting.step()
-    assert (await setting.store(token)).status == 503
-    assert (await setting.look_up(token)).status == 200
+async def started(setting: Setting, token: str, size: int) -> tuple[Any, "asyncio.Task[int]"]:
+    """An upload of which so many bytes are there and the rest is not: its end, and its status to come."""
+    end = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{" + b" " * (size - 1)
+        await end.wait()
+        yield b"}"
+
+    async def status() -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        async with setting.client.post(ENTRIES_PATH, data=body(), headers=headers) as response:
+            return int(response.status)
+
+    return end, asyncio.create_task(status())
+
+
+async def test_a_namespace_fills_its_own_part_and_the_others_are_served_beside_it(cluster: Cluster) -> None:
+    in_flight = Bytes(50_000, 20_000)
+    async with Serving(cluster, in_flight=in_flight) as setting:
+        others = [cluster.namespace() for _ in range(2)]
+        mine, (second, third) = setting.step(), [setting.step(namespace=name) for name in others]
+        end, first = await started(setting, mine, 15_000)
+        await until(lambda: in_flight.held == 15_000)
+        own = await setting.ask(ENTRIES_PATH, mine, b" " * 15_000)
+        assert (own.status, own.headers["Retry-After"]) == (429, "1")
+        end_second, beside = await started(setting, second, 18_000)
+        await until(lambda: in_flight.held == 33_000)
+        all_of_them = await setting.ask(ENTRIES_PATH, third, b" " * 18_000)
+        assert (all_of_them.status, all_of_them.headers["Retry-After"]) == (503, "1")
+        assert (await setting.look_up(third)).status == 200
+        end.set()
+        end_second.set()
+        assert [await first, await beside] == [422, 422]
+        await until(lambda: in_flight.held == 0)
+        assert (await setting.ask(ENTRIES_PATH, mine, b" " * 15_000)).status == 400
+
+
+async def test_an_answer_counts_as_a_body_does(cluster: Cluster) -> None:
+    async with Serving(cluster, in_flight=Bytes(50_000, 1_000)) as setting:
+        token = setting.step()
+        setting.make_cache(data={KEY: "x" * 2_000})
+        assert (await setting.look_up(token)).status == 429
+        setting.cluster.patch("ConfigMap", setting.namespace, CACHE, {"data": {KEY: "x" * 500}})
+        assert (await setting.look_up(token)).status == 200
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_three_hundred_entries_of_a_megabyte_at_once_never_hold_more_than_the_share_of_their_namespace(
+    cluster: Cluster,
+) -> None:
+    in_flight, most = Bytes(), [0]
+    counted = in_flight.of
+
+    @contextmanager
+    def watched(namespace: str) -> Iterator[Any]:
+        with counted(namespace) as more:
+
+            def told(size: int) -> None:
+                more(size)
+                most[0] = max(most[0], in_flight.held)
+
+            yield told
+
+    in_flight.of = watched
+    async with Serving(cluster, in_flight=in_flight) as setting:
+        token = setting.step()
+        body = json.dumps({"entry": entry(outputs={"result": "x" * 950_000})}).encode()
+        answers = await asyncio.gather(*(setting.ask(ENTRIES_PATH, token, body) for _ in range(300)))
+        assert {200, 429} <= {answer.status for answer in answers} <= {200, 429, 503}
+        assert most[0] <= MOST_BYTES_OF_ONE
+        await until(lambda: in_flight.held == 0)
+        assert (await setting.look_up(token)).body["entry"]
+
+
+async def test_a_namespace_that_is_not_kept_gets_nothing(cluster: Cluster) -> None:
+    kept = cluster.namespace()
+    async with Serving(cluster, namespaces=[kept]) as setting:
+        answer = await setting.store(setting.step())
+        assert (answer.status, answer.body["message"]) == (403, "the caches of this Namespace are not kept")
+        assert (await setting.store(setting.step(namespace=kept))).status == 200
+
+
+async def test_a_pod_gets_what_its_mode_has_it_ask_for_and_no_more(setting: Setting) -> None:
+    namespace = setting.namespace
+    reads, writes, none = (
+        token_of(setting.cluster, make_pod(setting.cluster, namespace, name, ours=ours))
+        for name, ours in (
+            ("wf-a-1", [container("-c", "9")]),
+            ("wf-a-2", [container("-t", "9")]),
+            ("wf-a-3", []),
+        )
+    )
+    text = entry(stepmemo={"workflow": "wf"})
+    assert [(await setting.store(token, text)).status for token in (reads, writes, none)] == [403, 200, 403]
+    assert [(await setting.look_up(token)).status for token in (reads, writes, none)] == [200, 403, 403]
 
 
 @pytest.mark.parametrize("header", ["", "Basic x", "bearer", "Bearer "])

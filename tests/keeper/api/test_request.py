@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeper.api import request
-from keeper.api.claim import Claim
 from keeper.api.errors import Refusal
+from keeper.api.request import Claim
 from memoize import configmap
 from memoize.entry import Entry
 from memoize.key import data_key
 from memoize.spec import Memo
 
 NOW = datetime(2026, 7, 31, 12, tzinfo=UTC)
-CLAIM = Claim("ns", "pod", Memo("hello-1", "my-cache", "1h"), "hello-1", "wf-1", "wf")
+CLAIM = Claim("ns", "pod", Memo("hello-1", "my-cache", "1h"), "hello-1", "wf-1", "wf", True, True)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from tests.cluster import Cluster
+from tests.waiting import until
 from tests.webhook.serving import api_client
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -158,6 +160,40 @@ async def test_hits_beyond_the_bound_are_forgotten(caches: Caches, monkeypatch: 
     await caches.hits.flush()
     assert caches.told == [(Reason.STORED, 2)]
     assert caches.get()[0]["c"] == before["c"]
+
+
+async def test_a_namespace_that_takes_long_keeps_no_other_waiting(cluster: Cluster) -> None:
+    """Neither in one round nor in the next, and what it hits meanwhile is not lost."""
+
+    class Slow:
+        def __init__(self) -> None:
+            self.read_of: list[str] = []
+            self.answers = asyncio.Event()
+
+        async def read(self, namespace: str, cache: str) -> Outcome:
+            self.read_of.append(f"{namespace}/{cache}")
+            if namespace == "slow":
+                await self.answers.wait()
+            return Outcome(Reason.CONFLICT)
+
+    view, rounds = Slow(), asyncio.Semaphore(0)
+    async with api_client(cluster) as api:
+        found = Hits(Writer(api), view, now=lambda: LATER, sleep=lambda _: rounds.acquire())
+        running = asyncio.create_task(found.run())
+        for number in range(3):
+            for namespace in ("slow", "other"):
+                found.hit(namespace, str(number), "a", text())
+            rounds.release()
+            await until(lambda number=number: f"other/{number}" in view.read_of)
+        assert view.read_of.count("slow/0") == 1
+        view.answers.set()
+        rounds.release()
+        await until(lambda: "slow/2" in view.read_of)
+        running.cancel()
+        await asyncio.wait([running])
+    assert sorted(set(view.read_of)) == [
+        f"{who}/{number}" for who in ("other", "slow") for number in range(3)
+    ]
 
 
 async def test_a_bug_ends_neither_the_task_nor_the_other_caches(cluster: Cluster) -> None:

@@ -379,7 +379,7 @@ async def test_a_server_that_asks_for_patience_gets_it(cluster: Cluster) -> None
 
 async def test_what_waits_is_bounded(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "MOST_WAITING", 3)
-    monkeypatch.setattr(writing, "BYTES_WAITING_IN_ALL", 4 * len(entry()))
+    monkeypatch.setattr(writing, "BYTES_WAITING_IN_ALL", 4 * writing._weight(entry()))
     async with (
         answering(hang, "*") as url,
         api_client(cluster, url=url) as api,
@@ -390,6 +390,29 @@ async def test_what_waits_is_bounded(cluster: Cluster, monkeypatch: pytest.Monke
         outcomes = await asyncio.gather(*one, *two)
     assert outcomes[3].reason is Reason.RATE_LIMITED
     assert outcomes[5].detail == "too many entries wait to be written"
+
+
+async def test_a_namespace_whose_entries_wait_keeps_nobody_elses_out(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "BYTES_WAITING_OF_ONE", 6 * writing._weight(entry()))
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        return await hang(request) if "/ns/" in request.path else web.json_response({"metadata": {}})
+
+    async with (
+        answering(answer, "*") as url,
+        api_client(cluster, url=url) as api,
+        writing_with(api, seconds=0.5) as writer,
+    ):
+        mine = [writer.put("ns", f"cache-{n}", "a", entry(), NOW) for n in range(8)]
+        others = [writer.put(f"other-{n}", "cache", "a", entry(), NOW) for n in range(20)]
+        outcomes = await asyncio.gather(*mine, *others)
+    reasons = [outcome.reason for outcome in outcomes]
+    assert reasons == [Reason.API_UNAVAILABLE] * 6 + [Reason.RATE_LIMITED] * 2 + [Reason.STORED] * 20
+    assert sum("/ns/" in path for path in asked) == writing.REQUESTS_OF_ONE
 
 
 async def test_closing_gives_up_what_waits(cluster: Cluster) -> None:

@@ -30,14 +30,16 @@ class StepPod:
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.shared = self.root / "shared"
+        self.shared, self.bin = self.root / "shared", self.root / "bin"
         self.shared.mkdir()
-        for directory in (self.root, self.shared):
+        self.bin.mkdir()
+        for directory in (self.root, self.shared, self.bin):
             directory.chmod(0o777)
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         """The variables of every container."""
-        return {"PATH": os.environ["PATH"], "STEPMEMO_SHARED_DIR": str(self.shared), **more}
+        ours = {"STEPMEMO_SHARED_DIR": str(self.shared), "STEPMEMO_BIN_DIR": str(self.bin)}
+        return {"PATH": os.environ["PATH"], **ours, **more}
 
     def start(
         self, *arguments: object, prefix: tuple[str, ...] = (), **options: Any

@@ -195,28 +195,29 @@ def test_the_check_dies_with_an_entrypoint_that_is_killed(pod) -> None:
 
 def test_the_entrypoint_is_there_for_all_users_whatever_the_umask(pod) -> None:
     pod.run("check", umask=0o077)
-    installed = pod.shared / "entrypoint"
+    installed = pod.bin / "entrypoint"
     assert installed.read_bytes() == pod.entrypoint.read_bytes()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in pod.shared.iterdir()}
-    assert modes == {"entrypoint": 0o755, "decision": 0o644, "claim": 0o600}
+    assert modes == {"decision": 0o644, "claim": 0o600}
+    assert stat.S_IMODE(installed.stat().st_mode) == 0o755
 
 
 def test_the_installed_entrypoint_works(pod) -> None:
     pod.run("check")
-    pod.entrypoint = pod.shared / "entrypoint"
+    pod.entrypoint = pod.bin / "entrypoint"
     assert pod.run("--", "echo", "ran").stdout == "ran\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
 def test_the_installed_entrypoint_works_for_other_users(pod) -> None:
     pod.run("check", umask=0o077, user=65532, group=65532)
-    pod.entrypoint = pod.shared / "entrypoint"
+    pod.entrypoint = pod.bin / "entrypoint"
     assert pod.run("--", "echo", "ran", user=1000, group=1000).stdout == "ran\n"
 
 
 def test_the_entrypoint_replaces_itself_while_it_runs(pod) -> None:
     pod.run("check")
-    pod.entrypoint = pod.shared / "entrypoint"
+    pod.entrypoint = pod.bin / "entrypoint"
     assert pod.run("check").returncode == 0
     assert pod.entrypoint.read_bytes() == (pod.root / "image-entrypoint").read_bytes()
 
@@ -224,7 +225,7 @@ def test_the_entrypoint_replaces_itself_while_it_runs(pod) -> None:
 def test_the_entrypoint_finds_itself_without_proc(pod, own_mounts) -> None:
     done = pod.run("check", prefix=own_mounts("umount -l /proc"))
     assert (done.returncode, done.stderr) == (0, "")
-    assert (pod.shared / "entrypoint").read_bytes() == pod.entrypoint.read_bytes()
+    assert (pod.bin / "entrypoint").read_bytes() == pod.entrypoint.read_bytes()
 
 
 @pytest.mark.parametrize("arguments", [["-x", "1"], ["-t"], ["-t", "soon"], ["-t", "1e3", "--", "true"]])
@@ -232,11 +233,11 @@ def test_a_wrong_command_line_still_lets_the_step_run(pod, arguments) -> None:
     done = pod.run("check", *arguments)
     assert (done.returncode, pod.word) == (0, "run")
     assert "reason=InternalError cannot understand" in done.stderr
-    assert (pod.shared / "entrypoint").exists()
+    assert (pod.bin / "entrypoint").exists()
 
 
-def test_no_shared_directory_is_said_and_exits_0(pod) -> None:
-    pod.shared.rmdir()
+def test_no_directory_for_the_entrypoint_is_said_and_exits_0(pod) -> None:
+    pod.bin.rmdir()
     done = pod.run("check", "--", "true")
     assert done.returncode == 0
     assert "reason=InternalError cannot put the entrypoint into" in done.stderr
@@ -246,6 +247,6 @@ def test_no_shared_directory_is_said_and_exits_0(pod) -> None:
     ("options", "cause"), [("size=4k", "No space left on device"), ("ro", "Read-only file system")]
 )
 def test_a_full_or_read_only_disk_is_said_and_exits_0(pod, own_mounts, options: str, cause: str) -> None:
-    done = pod.run("check", prefix=own_mounts(f"mount -t tmpfs -o {options} none {pod.shared}"))
+    done = pod.run("check", prefix=own_mounts(f"mount -t tmpfs -o {options} none {pod.bin}"))
     assert done.returncode == 0
-    assert f"reason=InternalError cannot put the entrypoint into {pod.shared}: {cause}" in done.stderr
+    assert f"reason=InternalError cannot put the entrypoint into {pod.bin}: {cause}" in done.stderr

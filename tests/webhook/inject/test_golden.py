@@ -43,7 +43,10 @@ SERVICE = Service(
 )
 SUFFIXES = {Delivery.INIT_CONTAINER: "golden", Delivery.IMAGE_VOLUME: "image-volume.golden"}
 ENTRYPOINTS = {
-    names.ENTRYPOINT: [{"name": "stepmemo", "mountPath": "/stepmemo"}],
+    names.ENTRYPOINT: [
+        {"name": "stepmemo", "mountPath": "/stepmemo"},
+        {"name": "stepmemo-bin", "mountPath": "/stepmemo-bin", "readOnly": True},
+    ],
     names.VOLUME_ENTRYPOINT: [
         {"name": "stepmemo", "mountPath": "/stepmemo"},
         {"name": "stepmemo-image", "mountPath": "/stepmemo-image", "readOnly": True},
@@ -190,7 +193,9 @@ def test_with_the_image_volume_no_init_container_is_ours_unless_the_template_has
 def without_ours(pod: Json) -> Json:
     """The inverse of injection, written without its code."""
     spec = pod["spec"]
-    spec["volumes"] = [v for v in spec["volumes"] if v["name"] not in ("stepmemo", "stepmemo-image")]
+    spec["volumes"] = [
+        v for v in spec["volumes"] if v["name"] not in ("stepmemo", "stepmemo-bin", "stepmemo-image")
+    ]
     for kind in ("initContainers", "containers"):
         spec[kind] = [c for c in spec.get(kind, ()) if c["name"] not in ("stepmemo", "stepmemo-check")]
         for container in spec[kind]:

@@ -62,7 +62,7 @@ def test_one_container_is_added_and_it_comes_first(pod: Json) -> None:
 def test_the_image_is_a_volume_pulled_as_the_container_is(pod: Json) -> None:
     spec = mutate(pod)
     assert spec["volumes"][-2:] == [
-        {"name": "stepmemo", "emptyDir": {}},
+        {"name": "stepmemo", "emptyDir": {"sizeLimit": "16Mi"}},
         {
             "name": "stepmemo-image",
             "image": {"reference": "registry.test/stepmemo:1", "pullPolicy": "Always"},

@@ -70,7 +70,7 @@ def test_each_command_is_wrapped_in_one_replace_operation(pod: Json) -> None:
 
 def test_the_entrypoint_goes_before_the_original_command_and_arguments_stay(pod: Json) -> None:
     before, after = container(pod, "main"), container(mutate(pod), "main")
-    assert after["command"] == ["/stepmemo/entrypoint", "-r", "main", "--", *before["command"]]
+    assert after["command"] == ["/stepmemo-bin/entrypoint", "-r", "main", "--", *before["command"]]
     assert after["args"] == before["args"]
 
 
@@ -81,7 +81,7 @@ def test_the_entrypoint_of_the_auxiliary_container_records_how_it_ended(
     pod = load(f"{case}/container")
     mutated = mutate(pod)
     original = container(pod, name)["command"]
-    assert container(mutated, name)["command"] == ["/stepmemo/entrypoint", "-r", name, "--", *original]
+    assert container(mutated, name)["command"] == ["/stepmemo-bin/entrypoint", "-r", name, "--", *original]
     assert option(container(mutated, "stepmemo")["command"], "-w") == [name]
 
 
@@ -108,7 +108,9 @@ def test_every_container_that_argo_judges_the_step_by_is_recorded_and_awaited(
     command = container(mutated, "stepmemo")["command"]
     assert [option(command, letter) for letter in ("-M", "-w", "-s")] == [["main"], ["wait"], ["db"]]
     recorded = [
-        c["name"] for c in mutated["spec"]["containers"] if c["command"][:2] == ["/stepmemo/entrypoint", "-r"]
+        c["name"]
+        for c in mutated["spec"]["containers"]
+        if c["command"][:2] == ["/stepmemo-bin/entrypoint", "-r"]
     ]
     assert sorted(recorded) == ["db", "main", "wait"]
 
@@ -154,7 +156,7 @@ def mounts(target: Json) -> dict[str, Json]:
 
 def test_the_check_gets_the_token_and_the_shared_files_alone(pod: Json) -> None:
     found = mounts(container(mutate(pod), "stepmemo-check"))
-    assert set(found) == {"/stepmemo", argo.SERVICEACCOUNT_DIR}
+    assert set(found) == {"/stepmemo", "/stepmemo-bin", argo.SERVICEACCOUNT_DIR}
     assert found["/stepmemo"] == {"name": "stepmemo", "mountPath": "/stepmemo"}
 
 
@@ -188,10 +190,10 @@ def test_for_capture_alone_the_entrypoint_is_delivered_and_records_but_nothing_i
     check = container(mutated, "stepmemo-check")
     assert check["command"] == [names.IMAGE_ENTRYPOINT, "check"]
     assert "env" not in check
-    assert set(mounts(check)) == {"/stepmemo"}
+    assert set(mounts(check)) == {"/stepmemo", "/stepmemo-bin"}
     assert container(mutated, "init") == container(pod, "init")
     for name in ("main", "wait"):
-        assert container(mutated, name)["command"][:4] == ["/stepmemo/entrypoint", "-r", name, "--"]
+        assert container(mutated, name)["command"][:4] == ["/stepmemo-bin/entrypoint", "-r", name, "--"]
     assert container(mutated, "stepmemo")
 
 
@@ -199,7 +201,7 @@ def test_for_check_alone_nothing_is_captured_or_recorded(pod: Json) -> None:
     pod["metadata"]["annotations"][names.MODE] = "readonly"
     mutated = mutate(pod)
     assert [c["name"] for c in mutated["spec"]["containers"]] == ["wait", "main"]
-    assert container(mutated, "wait")["command"][:2] == ["/stepmemo/entrypoint", "--"]
+    assert container(mutated, "wait")["command"][:2] == ["/stepmemo-bin/entrypoint", "--"]
     assert "--" in container(mutated, "stepmemo-check")["command"]
 
 
@@ -290,9 +292,29 @@ def test_lists_that_are_not_there_are_made(load: Callable[[str], Json]) -> None:
     spec = mutate(pod)["spec"]
     assert [c["name"] for c in spec["initContainers"]] == ["stepmemo-check"]
     assert container({"spec": spec}, "main")["volumeMounts"] == [
-        {"name": "stepmemo", "mountPath": "/stepmemo"}
+        {"name": "stepmemo", "mountPath": "/stepmemo"},
+        {"name": "stepmemo-bin", "mountPath": "/stepmemo-bin", "readOnly": True},
     ]
-    assert spec["volumes"] == [{"name": "stepmemo", "emptyDir": {}}]
+    assert [volume["name"] for volume in spec["volumes"]] == ["stepmemo", "stepmemo-bin"]
+
+
+@pytest.mark.parametrize("mode", ["use", "refresh", "readonly"])
+def test_nothing_that_a_template_runs_can_write_the_program_that_argos_containers_start(
+    pod: Json, mode: str
+) -> None:
+    pod["metadata"]["annotations"][names.MODE] = mode
+    spec = mutate(pod)["spec"]
+    writers = [
+        c["name"]
+        for c in [*spec["initContainers"], *spec["containers"]]
+        if (mount := mounts(c).get("/stepmemo-bin")) and not mount.get("readOnly")
+    ]
+    assert writers == ["stepmemo-check"]
+
+
+def test_volumes_of_ours_that_a_step_can_write_are_bounded(pod: Json) -> None:
+    ours = [v for v in mutate(pod)["spec"]["volumes"] if v["name"] in ("stepmemo", "stepmemo-bin")]
+    assert [volume["emptyDir"] for volume in ours] == [{"sizeLimit": "16Mi"}] * 2
 
 
 # --- The cache service -------------------------------------------------------------------------------
@@ -334,7 +356,7 @@ def test_a_token_for_the_service_alone_is_mounted_in_our_containers_alone(pod: J
 def test_an_init_container_that_only_delivers_the_entrypoint_gets_no_token(pod: Json) -> None:
     pod["metadata"]["annotations"][names.MODE] = "refresh"
     mutated = mutate(pod, SERVED)
-    assert set(mounts(container(mutated, "stepmemo-check"))) == {"/stepmemo"}
+    assert set(mounts(container(mutated, "stepmemo-check"))) == {"/stepmemo", "/stepmemo-bin"}
     assert names.TOKEN_DIR in mounts(container(mutated, "stepmemo"))
 
 

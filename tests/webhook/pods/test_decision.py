@@ -368,7 +368,8 @@ def test_a_volume_with_one_of_our_names_is_a_clash(pod: Json, name: str) -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["/stepmemo", "/stepmemo/", "/stepmemo/data", "/x/../stepmemo", "/stepmemo-image/opt"]
+    "path",
+    ["/stepmemo", "/stepmemo/", "/stepmemo/data", "/x/../stepmemo", "/stepmemo-bin", "/stepmemo-image/opt"],
 )
 def test_a_mount_at_our_place_or_below_is_a_clash(pod: Json, path: str) -> None:
     container(pod, "main")["volumeMounts"].append({"name": "tmp-dir-argo", "mountPath": path})

@@ -20,13 +20,13 @@ def test_an_ordinary_step_pod_is_fit(pod: Json) -> None:
     assert why(pod) is None
 
 
-@pytest.mark.parametrize("name", [names.VOLUME, names.IMAGE_VOLUME, names.TOKEN_VOLUME])
+@pytest.mark.parametrize("name", names.VOLUMES)
 def test_all_our_volumes_are_kept_free_whatever_the_server_is_told(pod: Json, name: str) -> None:
     pod["spec"]["volumes"].append({"name": name, "emptyDir": {}})
     assert why(pod) == (Reason.NAME_CLASH, f"volume {name}")
 
 
-@pytest.mark.parametrize("path", [names.SHARED_DIR, names.IMAGE_DIR, names.TOKEN_DIR])
+@pytest.mark.parametrize("path", [names.SHARED_DIR, names.BIN_DIR, names.IMAGE_DIR, names.TOKEN_DIR])
 def test_all_our_places_are_kept_free(pod: Json, path: str) -> None:
     pod["spec"]["containers"][0]["volumeMounts"].append({"name": "theirs", "mountPath": f"{path}/x"})
     found = why(pod)

@@ -1,20 +1,20 @@
 import copy
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jsonpatch
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from argo import names as argo
 from memoize import names
-from memoize.keeper_status import Known
-from memoize.key import data_key
-from memoize.plan import LONGEST, Plan
+from memoize.keeper_status import KeeperStatus, Namespaces
+from memoize.plan import LONGEST_WAIT, VERSION, Plan
 from memoize.reasons import Reason
 from tests.recordedpods import PODS
+from tests.webhook.keeperstatus import FROZEN, GONE, READY
 from tests.webhook.pods import judged
 from tests.webhook.pods.steppods import step_pods
 from webhook.pods import gating
@@ -24,7 +24,7 @@ from webhook.pods.gating import Gate, RunAndCapture
 Json = dict[str, Any]
 RECORDED = PODS / "v4.1.2-legacy" / "container.json"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-FOLLOW = timedelta(minutes=10)
+Decision = Gate | RunAndCapture | Skip | None
 
 
 def step_pod(**template: Any) -> Json:
@@ -38,118 +38,186 @@ def step_pod(**template: Any) -> Json:
     return pod
 
 
-def decide(
-    pod: Json, known: Known, mode: str = "use", follow: timedelta = FOLLOW
-) -> Gate | RunAndCapture | None:
+def decide(pod: Json, status: KeeperStatus | None = READY, mode: str = "use") -> Decision:
     workflow = {"annotations": {names.MODE: mode}}
     wanted = judged.classify(pod, "default", workflow, {})
     assert isinstance(wanted, MemoizedStep)
-    return gating.decide_gating(wanted, known, NOW, follow)
+    return gating.decide_gating(wanted, status, NOW)
 
 
-def held(decision: object) -> Plan:
+def gated(decision: Decision) -> Plan:
     assert isinstance(decision, Gate)
     return decision.plan
 
 
-def watched(decision: object) -> RunAndCapture:
+def runs(decision: Decision) -> RunAndCapture:
     assert isinstance(decision, RunAndCapture)
     return decision
 
 
-def test_a_step_whose_entry_is_there_is_held_and_names_it() -> None:
-    plan = held(decide(step_pod(), Known.FRESH))
-    assert (plan.share, plan.capture) == (True, True)
-    annotations = step_pod()["metadata"]["annotations"]
-    assert plan.cache == annotations[names.CACHE]
-
-
-def test_a_step_without_an_entry_is_held_for_an_equal_one() -> None:
-    plan = held(decide(step_pod(), Known.ABSENT))
-    assert plan.share
-    assert datetime.fromisoformat(plan.until) == NOW + FOLLOW
-
-
-@pytest.mark.parametrize("mode", ["use", "refresh", "readonly"])
-def test_what_the_view_does_not_know_is_left_to_the_pod(mode: str) -> None:
-    assert decide(step_pod(), Known.UNKNOWN, mode=mode) is None
-
-
-def test_a_refresh_runs_whatever_there_is_and_is_stored() -> None:
-    for known in (Known.FRESH, Known.ABSENT):
-        plan = watched(decide(step_pod(), known, mode="refresh")).plan
-        assert plan.capture
-        assert not plan.share
-
-
-def test_readonly_is_answered_and_never_stored() -> None:
-    assert not held(decide(step_pod(), Known.FRESH, mode="readonly")).capture
-
-
-def test_readonly_that_cannot_be_held_runs_and_is_nobodys_business() -> None:
-    pod = step_pod()
-    pod["spec"]["nodeName"] = "here"
-    decision = watched(decide(pod, Known.ABSENT, mode="readonly"))
-    after = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
-    assert after["metadata"]["labels"][names.RESULT] == names.RESULT_SKIPPED
-
-
-def test_an_offloaded_template_is_left_to_the_pod() -> None:
+def offloaded() -> Json:
     pod = step_pod()
     for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
         for variable in container.get("env", ()):
             if variable["name"] == argo.ENV_TEMPLATE:
                 variable["value"] = argo.TEMPLATE_OFFLOADED
-    assert decide(pod, Known.FRESH) is None
+    return pod
+
+
+def with_spec(**change: Any) -> Json:
+    pod = step_pod()
+    pod["spec"] |= change
+    return pod
+
+
+def with_claim(name: str) -> Json:
+    pod = step_pod()
+    pod["spec"]["volumes"].append({"name": "work", "persistentVolumeClaim": {"claimName": name}})
+    return pod
+
+
+def with_annotation(name: str, value: str) -> Json:
+    pod = step_pod()
+    pod["metadata"]["annotations"][name] = value
+    return pod
+
+
+def with_deadline(left: timedelta) -> Json:
+    pod = step_pod()
+    for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
+        kept = [v for v in container.get("env", ()) if v["name"] != argo.ENV_DEADLINE]
+        container["env"] = [*kept, {"name": argo.ENV_DEADLINE, "value": (NOW + left).isoformat()}]
+    return pod
+
+
+def of_kueue() -> Json:
+    pod = step_pod()
+    pod["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "queue"
+    return pod
+
+
+WORKFLOW = step_pod()["metadata"]["labels"][argo.WORKFLOW_LABEL]
+SHARED = {
+    "as recorded": step_pod(),
+    "a claim of its author's": with_claim("shared"),
+    "thirty seconds": step_pod(timeout="30s"),
+    "asks for no node": with_annotation(names.GATED, "true"),
+}
+UNSHARED = {
+    "declines to": with_annotation(names.SINGLE_FLIGHT, "false"),
+    "changes the cluster": step_pod(resource={"action": "get"}),
+    "holds a lock": step_pod(synchronization={"mutex": {}}),
+    "is admitted by Kueue": of_kueue(),
+    "has another gate": with_spec(schedulingGates=[{"name": "kueue.x-k8s.io/admission"}]),
+}
+"""Pods that neither wait for an equal step nor are waited for."""
+NOT_GATED = {
+    "names its node": with_spec(nodeName="here"),
+    "a volume of its own": with_spec(volumes=[{"name": "scratch", "ephemeral": {"volumeClaimTemplate": {}}}]),
+    "a volume of its workflow's": with_claim(f"{WORKFLOW}-work"),
+    "asks for a node": with_annotation(names.GATED, "false"),
+    "less than thirty seconds": step_pod(timeout="29s"),
+    "a deadline that is near": with_deadline(timedelta(seconds=29)),
+    "a deadline that is over": with_deadline(timedelta(seconds=-1)),
+    "a limit that is none": step_pod(timeout="soon"),
+}
+EVERY_POD = {**SHARED, **UNSHARED, **NOT_GATED, "offloaded": offloaded()}
+BUSY = {
+    "not in sync": replace(READY, ready=False),
+    "backlogged": replace(READY, backlogged=Namespaces.of(["default"])),
+    "reads no plan of ours": replace(READY, plans=frozenset({VERSION + 1})),
+}
+
+
+@pytest.mark.parametrize("pod", [*SHARED.values(), *UNSHARED.values()], ids=[*SHARED, *UNSHARED])
+@pytest.mark.parametrize("mode", ["use", "readonly"])
+def test_whatever_may_hit_or_share_is_gated_by_a_keeper_that_is_ready(pod: Json, mode: str) -> None:
+    plan = gated(decide(pod, mode=mode))
+    assert (plan.cache, plan.capture) == (pod["metadata"]["annotations"][names.CACHE], mode == "use")
+
+
+@pytest.mark.parametrize("pod", NOT_GATED.values(), ids=NOT_GATED)
+@pytest.mark.parametrize("mode", ["use", "readonly"])
+def test_what_cannot_be_gated_is_injected_beside_a_keeper_that_is_ready(pod: Json, mode: str) -> None:
+    assert decide(pod, mode=mode) is None
+
+
+@pytest.mark.parametrize("pod", EVERY_POD.values(), ids=EVERY_POD)
+@pytest.mark.parametrize("status", BUSY.values(), ids=BUSY)
+@pytest.mark.parametrize("mode", ["use", "refresh", "readonly"])
+def test_every_pod_is_injected_while_the_keeper_is_busy(pod: Json, status: KeeperStatus, mode: str) -> None:
+    assert decide(pod, status, mode) is None
+
+
+@pytest.mark.parametrize("pod", EVERY_POD.values(), ids=EVERY_POD)
+@pytest.mark.parametrize("ready", [True, False])
+@pytest.mark.parametrize("mode", ["use", "refresh", "readonly"])
+def test_every_pod_is_left_alone_where_the_keeper_neither_decides_nor_answers(
+    pod: Json, ready: bool, mode: str
+) -> None:
+    elsewhere = replace(READY, ready=ready, keeps=Namespaces.of(["other"]))
+    assert decide(pod, elsewhere, mode) == Skip(Reason.NAMESPACE_NOT_KEPT)
+
+
+@pytest.mark.parametrize("pod", [*SHARED.values(), *UNSHARED.values()], ids=[*SHARED, *UNSHARED])
+def test_what_could_be_gated_runs_without_a_keeper_and_is_stored_by_one_that_comes_back(pod: Json) -> None:
+    decision = runs(decide(pod, GONE))
+    assert decision.plan.capture
+    assert decision.plan.share is gated(decide(pod)).share, "who runs it makes no difference to equal steps"
+    assert decision.detail == "no keeper renews its Lease"
+
+
+@pytest.mark.parametrize("pod", NOT_GATED.values(), ids=NOT_GATED)
+def test_what_cannot_be_gated_is_left_alone_without_a_keeper(pod: Json) -> None:
+    decision = decide(pod, GONE)
+    assert isinstance(decision, Skip)
+    assert decision.reason is Reason.KEEPER_UNAVAILABLE
+    assert decision.detail.startswith("no keeper renews its Lease, and ")
+
+
+def test_a_step_that_stores_nothing_is_left_alone_without_a_keeper() -> None:
+    detail = "no keeper renews its Lease, and mode is readonly"
+    assert decide(step_pod(), GONE, "readonly") == Skip(Reason.KEEPER_UNAVAILABLE, detail)
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"nodeName": "here"},
-        {"volumes": [{"name": "scratch", "ephemeral": {"volumeClaimTemplate": {}}}]},
-    ],
+    "pod", [*SHARED.values(), *UNSHARED.values(), *NOT_GATED.values()], ids=[*SHARED, *UNSHARED, *NOT_GATED]
 )
-def test_a_pod_that_cannot_be_held_is_watched_or_left_to_itself(change: Json) -> None:
-    pod = step_pod()
-    pod["spec"] |= change
-    assert decide(pod, Known.FRESH) is None
-    assert not watched(decide(pod, Known.ABSENT)).plan.share
+@pytest.mark.parametrize("status", [READY, GONE], ids=["ready", "gone"])
+def test_a_refresh_runs_and_is_stored_whatever_it_is(pod: Json, status: KeeperStatus | None) -> None:
+    plan = runs(decide(pod, status, "refresh")).plan
+    assert (plan.capture, plan.share) == (True, False)
 
 
-def test_a_volume_made_for_the_workflow_is_an_obstacle() -> None:
-    pod = step_pod()
-    workflow = pod["metadata"]["labels"][argo.WORKFLOW_LABEL]
-    claim = {"name": "work", "persistentVolumeClaim": {"claimName": f"{workflow}-work"}}
-    pod["spec"]["volumes"].append(claim)
-    assert decide(pod, Known.FRESH) is None
-    claim["persistentVolumeClaim"]["claimName"] = "shared"
-    assert held(decide(pod, Known.FRESH))
+@pytest.mark.parametrize("mode", ["use", "refresh", "readonly"])
+def test_a_template_that_is_not_in_the_pod_is_never_decided_outside_of_it(mode: str) -> None:
+    assert decide(offloaded(), READY, mode) is None
+    left = decide(offloaded(), GONE, mode)
+    assert isinstance(left, Skip)
+    assert left.reason is Reason.KEEPER_UNAVAILABLE
 
 
-@pytest.mark.parametrize("template", [{"resource": {"action": "get"}}, {"synchronization": {"mutex": {}}}])
-def test_what_changes_the_cluster_or_holds_a_lock_waits_for_nobody(template: Json) -> None:
-    assert not watched(decide(step_pod(**template), Known.ABSENT)).plan.share
-    assert not held(decide(step_pod(**template), Known.FRESH)).share
+@pytest.mark.parametrize("pod", SHARED.values(), ids=SHARED)
+def test_a_step_waits_for_an_equal_one_as_long_as_the_keeper_says(pod: Json) -> None:
+    decision = decide(pod)
+    assert isinstance(decision, Gate)
+    assert (decision.plan.share, decision.detail) == (True, "")
+    assert decision.plan.wait_seconds <= 600
+    assert gated(decide(step_pod())).wait_seconds == 600
+    assert gated(decide(step_pod(), replace(READY, wait_seconds=10**30))).wait_seconds == LONGEST_WAIT
 
 
-def test_what_kueue_admits_waits_for_nobody() -> None:
-    pod = step_pod()
-    pod["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "queue"
-    assert not watched(decide(pod, Known.ABSENT)).plan.share
-    pod = step_pod()
-    pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
-    assert not watched(decide(pod, Known.ABSENT)).plan.share
+@pytest.mark.parametrize("pod", UNSHARED.values(), ids=UNSHARED)
+def test_a_step_that_waits_for_nobody_says_why(pod: Json) -> None:
+    decision = decide(pod)
+    assert isinstance(decision, Gate)
+    assert not decision.plan.share
+    assert decision.detail
 
 
-def test_the_template_can_decline_to_wait() -> None:
-    pod = step_pod()
-    pod["metadata"]["annotations"][names.SINGLE_FLIGHT] = "false"
-    assert names.SINGLE_FLIGHT in watched(decide(pod, Known.ABSENT)).detail
-
-
-def test_no_time_to_follow_means_that_none_waits() -> None:
-    assert not watched(decide(step_pod(), Known.ABSENT, follow=timedelta())).plan.share
+def test_a_keeper_that_lets_no_step_wait_is_obeyed() -> None:
+    for seconds in (0, 1):
+        assert not gated(decide(step_pod(), replace(READY, wait_seconds=seconds))).share
 
 
 @pytest.mark.parametrize("limit", ["timeout", "pendingTimeout", "activeDeadlineSeconds", "pod", "deadline"])
@@ -161,40 +229,80 @@ def test_a_pod_waits_for_an_equal_step_a_fifth_of_its_time_limit_at_most(limit: 
         case "pod":
             pod["spec"]["activeDeadlineSeconds"] = 100
         case "deadline":
-            end = (NOW + timedelta(seconds=100)).isoformat()
-            for container in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]):
-                kept = [v for v in container.get("env", ()) if v["name"] != argo.ENV_DEADLINE]
-                container["env"] = [*kept, {"name": argo.ENV_DEADLINE, "value": end}]
-    plan = held(decide(pod, Known.ABSENT))
-    assert datetime.fromisoformat(plan.until) == NOW + timedelta(seconds=20)
+            pod = with_deadline(timedelta(seconds=100))
+    assert gated(decide(pod)).wait_seconds == 20
 
 
-def test_a_limit_that_is_none_or_over_means_no_waiting() -> None:
+@pytest.mark.parametrize("limit", ["timeout", "pendingTimeout", "activeDeadlineSeconds", "pod", "deadline"])
+def test_a_pod_with_little_time_is_not_gated_since_the_next_keeper_may_take_some(limit: str) -> None:
+    for seconds, gates in ((29, False), (30, True)):
+        pod = step_pod(**({limit: f"{seconds}s"} if limit in ("timeout", "pendingTimeout") else {}))
+        match limit:
+            case "activeDeadlineSeconds":
+                pod = step_pod(activeDeadlineSeconds=str(seconds))
+            case "pod":
+                pod["spec"]["activeDeadlineSeconds"] = seconds
+            case "deadline":
+                pod = with_deadline(timedelta(seconds=seconds))
+        assert isinstance(decide(pod), Gate) is gates
+
+
+def test_a_limit_that_is_none_or_over_means_no_gate() -> None:
     for text in ("soon", "5s", "-1h", "1ns"):
-        assert not watched(decide(step_pod(timeout=text), Known.ABSENT)).plan.share
+        assert decide(step_pod(timeout=text)) is None
+
+
+@pytest.mark.parametrize("limit", ["²", "9" * 5000, "1e3", "{{x}}", None, {}, -1])
+def test_a_deadline_that_is_no_number_of_seconds_limits_nothing(limit: Any) -> None:
+    assert gated(decide(step_pod(activeDeadlineSeconds=limit))).wait_seconds == READY.wait_seconds
 
 
 @pytest.mark.parametrize("word", ["false", "False", "no", "", "{{x}}", "f" * 1000])
-def test_a_template_that_asks_for_a_node_is_never_held(word: str) -> None:
-    pod = step_pod()
-    pod["metadata"]["annotations"][names.GATED] = word
-    assert decide(pod, Known.FRESH) is None, "the look-up is done inside the Pod"
-    decision = watched(decide(pod, Known.ABSENT))
-    assert decision.plan.capture
-    assert not decision.plan.share
-    assert decision.detail.startswith(names.GATED)
+def test_a_template_that_asks_for_a_node_is_never_gated(word: str) -> None:
+    pod = with_annotation(names.GATED, word)
+    assert decide(pod) is None, "the look-up is done inside the Pod"
+    decision = decide(pod, GONE)
+    assert isinstance(decision, Skip)
+    assert names.GATED in decision.detail
     assert len(decision.detail) < 100
 
 
 def test_true_is_as_no_word_at_all() -> None:
-    pod = step_pod()
-    pod["metadata"]["annotations"][names.GATED] = "true"
-    assert decide(pod, Known.FRESH) == decide(step_pod(), Known.FRESH)
+    assert decide(with_annotation(names.GATED, "true")) == decide(step_pod())
 
 
-def test_a_held_pod_gets_a_gate_a_label_and_a_note_and_nothing_else() -> None:
+def test_a_readonly_step_over_the_limit_of_its_namespace_is_nobodys_business() -> None:
     pod = step_pod()
-    decision = decide(pod, Known.FRESH)
+    run = RunAndCapture(gated(decide(pod, mode="readonly")), "too many")
+    after = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, run))
+    assert after["metadata"]["labels"][names.RESULT] == names.RESULT_SKIPPED
+
+
+@pytest.mark.parametrize("field", ["version", "shards", *json.loads(FROZEN)])
+def test_with_a_keeper_of_another_release_no_step_is_lost_and_none_waits_for_ever(field: str) -> None:
+    """Whatever its status has more or less: a gated Pod is kept by it, and its plan can be read by it.
+
+    Without a word on the Namespaces it keeps, it keeps none.
+    """
+    fields = json.loads(FROZEN)
+    fields = {**fields, field: 2} if field in ("version", "shards") else {**fields, field: None}
+    status = KeeperStatus.from_json(json.dumps(fields))
+    decision = decide(step_pod(), status)
+    if isinstance(decision, Gate):
+        assert status is not None
+        assert status.ready
+        assert "default" in status.keeps
+        assert VERSION in status.plans
+        assert decision.plan.wait_seconds <= status.wait_seconds
+    elif field == "keeps":
+        assert decision == Skip(Reason.NAMESPACE_NOT_KEPT)
+    else:
+        assert decision is None or runs(decision).plan.capture
+
+
+def test_a_gated_pod_gets_a_gate_a_label_and_a_plan_and_nothing_else() -> None:
+    pod = step_pod()
+    decision = decide(pod)
     assert isinstance(decision, Gate)
     after = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
     assert after["spec"].pop("schedulingGates") == [{"name": names.SCHEDULING_GATE}]
@@ -206,7 +314,7 @@ def test_a_held_pod_gets_a_gate_a_label_and_a_note_and_nothing_else() -> None:
 def test_gates_of_others_stay() -> None:
     pod = step_pod()
     pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
-    decision = decide(pod, Known.FRESH)
+    decision = decide(pod)
     assert isinstance(decision, Gate)
     after = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
     assert [gate["name"] for gate in after["spec"]["schedulingGates"]] == [
@@ -220,36 +328,15 @@ def test_gates_of_others_stay() -> None:
 def test_no_pod_is_decided_twice_and_none_gets_a_container(pod: Json) -> None:
     wanted = judged.classify(pod, "default", {}, {})
     assert isinstance(wanted, MemoizedStep)
-    decision = gating.decide_gating(wanted, Known.ABSENT, NOW, FOLLOW)
-    if decision is None:
-        assert wanted.step.declared is None
+    decision = gating.decide_gating(wanted, READY, NOW)
+    if not isinstance(decision, Gate | RunAndCapture):
+        decision = gating.decide_gating(wanted, GONE, NOW)
+    if isinstance(decision, Skip):
+        assert decision.reason is Reason.KEEPER_UNAVAILABLE
         return
+    assert decision is not None
     before = copy.deepcopy(pod["spec"])
     after = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
     assert judged.classify(after, "default", {}, {}) == Skip(Reason.ALREADY_INJECTED)
     after["spec"].pop("schedulingGates", None)
     assert after["spec"] == before
-
-
-def test_a_note_of_another_version_is_read_as_far_as_it_is_known() -> None:
-    plan = Plan("cache", "place", share=True, capture=True, gc=False, until="")
-    assert Plan.from_json(json.dumps({**plan._asdict(), "created": "", "x": 1})) == plan
-
-
-@given(st.integers(0, 253), st.booleans(), st.booleans(), st.booleans())
-def test_a_plan_is_never_long(length: int, share: bool, capture: bool, gc: bool) -> None:
-    until = datetime.max.replace(tzinfo=UTC).isoformat(timespec="seconds")
-    plan = Plan("c" * length, data_key("k" * length), share, capture, gc, until)
-    assert len(plan.to_json()) < 1024
-    assert Plan.from_json(plan.to_json()) == plan
-
-
-def test_a_note_survives_its_way_and_nothing_else_is_taken_for_one() -> None:
-    until = "2026-11-22T12:10:00+00:00"
-    plan = Plan("cache", "place", share=True, capture=False, gc=True, until=until)
-    assert Plan.from_json(plan.to_json()) == plan
-    fields = json.loads(plan.to_json())
-    others = ({**fields, "share": "yes"}, {"cache": "c"}, [], None, {**fields, "x": "x" * LONGEST})
-    for text in ("", *map(json.dumps, others)):
-        with pytest.raises(ValueError, match=r"plan|Expecting"):
-            Plan.from_json(text)

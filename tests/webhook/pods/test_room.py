@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonpatch
@@ -14,10 +14,11 @@ from argo import names as argo
 from keeper.steppods import GatedStep, read
 from kube.jsonpatch import Op
 from memoize import names
-from memoize.keeper_status import Known
+from memoize.keeper_status import KeeperStatus
 from memoize.key import data_key
 from memoize.reasons import Reason
 from tests.recordedpods import PODS
+from tests.webhook.keeperstatus import GONE, READY
 from tests.webhook.pods import judged
 from webhook.inject.containers import InjectSettings, Service
 from webhook.inject.patch import inject
@@ -35,7 +36,6 @@ RECORDED = sorted(
     if "golden" not in path.name and path.stem != "daemon"
 )
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-FOLLOW = timedelta(minutes=10)
 SETTINGS = [
     InjectSettings(image="registry.test/stepmemo:1", injection=injection, service=service)
     for injection in Delivery
@@ -59,13 +59,13 @@ def grown(pod: Json, free: int, *, by_key: bool) -> Json:
     return pod
 
 
-def made(pod: Json, known: Known) -> list[tuple[list[Op], Json] | str]:
+def made(pod: Json, status: KeeperStatus | None) -> list[tuple[list[Op], Json] | str]:
     """What admission makes of the Pod in every way there is: the operations and the Pod, or why none."""
     wanted = judged.classify(pod, "default", {}, {})
     assert isinstance(wanted, MemoizedStep), wanted
     results: list[list[Op] | str] = []
-    decision = gating.decide_gating(wanted, known, NOW, FOLLOW)
-    if decision is not None:
+    decision = gating.decide_gating(wanted, status, NOW)
+    if isinstance(decision, gating.Gate | gating.RunAndCapture):
         results.append(room.fitted(pod, gating.ops(pod, decision), gating.written(decision)))
     for settings in SETTINGS:
         inside = plan_injection(wanted, settings.injection)
@@ -88,8 +88,8 @@ def test_no_pod_has_more_annotations_than_it_may_have_for_what_is_ours(
 ) -> None:
     pod = grown(load(case), free, by_key=by_key)
     later = len(names.REASON) + names.LONGEST_REASON
-    for known in (Known.FRESH, Known.ABSENT):
-        for result in made(pod, known):
+    for status in (READY, GONE):
+        for result in made(pod, status):
             if isinstance(result, str):
                 assert not by_key, "a key gives way"
                 assert result == "its annotations leave none for ours"
@@ -110,7 +110,7 @@ def test_the_keeper_knows_a_step_by_the_digest_that_took_its_keys_place(pod: Jso
     for each in (grown(pod, 100_000, by_key=True), grown(pod, -50_000, by_key=True)):
         wanted = judged.classify(each, pod["metadata"]["namespace"], {}, {})
         assert isinstance(wanted, MemoizedStep)
-        decision = gating.decide_gating(wanted, Known.FRESH, NOW, FOLLOW)
+        decision = gating.decide_gating(wanted, READY, NOW)
         assert isinstance(decision, gating.Gate)
         ops = room.fitted(each, gating.ops(each, decision), gating.written(decision))
         assert isinstance(ops, list)
@@ -173,7 +173,7 @@ def test_a_pod_that_leaves_no_room_in_storage_is_left_alone_and_one_that_does_is
     case: str, load: Callable[[str], Json]
 ) -> None:
     for size, fits in ((1_000_000, True), (room.OBJECT - 1000, False), (room.OBJECT, False)):
-        results = made(with_bytes(load(case), size), Known.FRESH)
+        results = made(with_bytes(load(case), size), READY)
         assert [isinstance(result, str) for result in results] == [not fits] * len(results)
 
 

@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonpatch
@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from memoize import names
-from memoize.keeper_status import Known
 from memoize.reasons import Reason
 from tests.recordedpods import PODS
+from tests.webhook.keeperstatus import READY
 from tests.webhook.pods import judged
 from tests.webhook.pods.steppods import step_pods
 from webhook.inject.containers import InjectSettings, Service
@@ -49,7 +49,7 @@ def injected(pod: Json, chosen: InjectSettings) -> Json | None:
 def held(pod: Json) -> Json:
     wanted = judged.classify(pod, "default", {}, {})
     assert isinstance(wanted, MemoizedStep)
-    decision = gating.decide_gating(wanted, Known.FRESH, datetime.now(UTC), timedelta(minutes=10))
+    decision = gating.decide_gating(wanted, READY, datetime.now(UTC))
     assert isinstance(decision, gating.Gate)
     after: Json = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
     return after
@@ -102,6 +102,14 @@ def test_a_gate_that_no_keeper_would_take_away_is_taken_away(pod: Json, gone: st
     assert cleared(after) == pod
 
 
+def test_what_a_replica_of_another_release_decided_is_left_alone(pod: Json) -> None:
+    """In a rollout the second pass may be another replica's, with a plan that we cannot read."""
+    after = held(pod)
+    after["metadata"]["annotations"][names.PLAN] = '{"version":2,"entry":"memo/k"}'
+    assert traces.cleared(after)[1] == []
+    assert judged.classify(after, "default", {}, {}) == Skip(Reason.ALREADY_INJECTED)
+
+
 def test_a_plan_that_an_author_wrote_into_his_template_is_no_earlier_pass(pod: Json) -> None:
     forged = copy.deepcopy(pod)
     forged["metadata"]["annotations"][names.PLAN] = "x"
@@ -133,6 +141,8 @@ def spoilt(pod: Json, what: str) -> Json:
                 inits.sort(key=lambda container: container["name"] == "stepmemo-check")
         case "volume gone":
             spec["volumes"] = without(spec["volumes"], "stepmemo")
+        case "program gone":
+            spec["volumes"] = without(spec["volumes"], "stepmemo-bin")
         case "image gone":
             spec["volumes"] = without(spec["volumes"], "stepmemo-image")
         case "mount gone":
@@ -152,6 +162,7 @@ WAYS = [
     "both gone",
     "check last",
     "volume gone",
+    "program gone",
     "image gone",
     "mount gone",
     "command anew",

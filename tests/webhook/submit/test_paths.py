@@ -47,7 +47,8 @@ def wrong_about(obj: Json, error: FieldError) -> str:
         return "" if isinstance(holder, dict) or holder is None else "lies in what holds no fields"
     if error.kind is Kind.REQUIRED:
         return "" if found is None or not str(found).strip() else "says that what is there is missing"
-    shows_another = error.value != found and error.message != FieldError("", error.kind, error.detail).message
+    nothing_shown = FieldError("", error.kind, error.detail, meant=error.meant).message
+    shows_another = error.message != nothing_shown and error.value != found
     return "shows what does not stand there" if shows_another else ""
 
 

@@ -144,7 +144,7 @@ def test_tags_that_can_work_at_run_time_are_admitted(key):
 def test_a_tag_for_an_input_that_is_not_there_is_denied(key, detail):
     (error,) = judge(workflow(template({"key": key, "cache": CACHE}, inputs=inputs("message")))).errors
     assert error.field == "spec.templates[0].memoize.key"
-    assert detail in error.detail
+    assert detail in error.message
 
 
 def test_a_template_without_inputs_is_said_to_have_none():

@@ -1,0 +1,87 @@
+"""What the service has in hand: bytes of bodies and answers, and reads of Pods, in all and of one Namespace.
+
+A Namespace may fill its own part, and no more: what others ask is answered beside it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+MOST_BYTES = 32 << 20
+"""Of bodies and answers, each from its first byte on until the answer is sent …"""
+MOST_BYTES_OF_ONE = 8 << 20
+"""… and of those of one Namespace."""
+READS, READS_OF_ONE = 16, 8
+"""Pods that are read at once: each may weigh a megabyte and a half."""
+MOST_WAITING = 1_000
+"""Requests of one Namespace that wait for that."""
+
+
+class TooMuchError(Exception):
+    """There is no room; `own`: since the caller's own Namespace takes all of its part."""
+
+    def __init__(self, *, own: bool) -> None:
+        super().__init__()
+        self.own = own
+
+
+class Bytes:
+    """Bytes that are held for requests."""
+
+    def __init__(self, most: int = MOST_BYTES, most_of_one: int = MOST_BYTES_OF_ONE) -> None:
+        self._most, self._most_of_one = most, most_of_one
+        self._of_one: Counter[str] = Counter()
+        self.held = 0
+
+    @contextmanager
+    def of(self, namespace: str) -> Iterator[Callable[[int], None]]:
+        """Count what a request of the Namespace holds, until the block ends.
+
+        Call with each more bytes that there are, before or just after they are; TooMuchError for too many.
+        """
+        mine = 0
+
+        def more(size: int) -> None:
+            nonlocal mine
+            mine += size
+            self.held += size
+            self._of_one[namespace] += size
+            if self._of_one[namespace] > self._most_of_one:
+                raise TooMuchError(own=True)
+            if self.held > self._most:
+                raise TooMuchError(own=False)
+
+        try:
+            yield more
+        finally:
+            self.held -= mine
+            self._of_one[namespace] -= mine
+            if not self._of_one[namespace]:
+                del self._of_one[namespace]
+
+
+class Turns:
+    """So many at once, in all and of one Namespace; others wait for their turn."""
+
+    def __init__(self, most: int = READS, most_of_one: int = READS_OF_ONE) -> None:
+        self._all, self._most_of_one = asyncio.Semaphore(most), most_of_one
+        self._of_one: dict[str, asyncio.Semaphore] = {}
+        self._there: Counter[str] = Counter()
+        """Requests that have their turn, or wait for it."""
+
+    @asynccontextmanager
+    async def of(self, namespace: str) -> AsyncIterator[None]:
+        """Wait for a turn, and have it until the block ends; TooMuchError where too many wait already."""
+        if self._there[namespace] >= self._most_of_one + MOST_WAITING:
+            raise TooMuchError(own=True)
+        mine = self._of_one.setdefault(namespace, asyncio.Semaphore(self._most_of_one))
+        self._there[namespace] += 1
+        try:
+            # No Namespace has more in the line for all than it may have at once: that line is fair.
+            async with mine, self._all:
+                yield
+        finally:
+            self._there[namespace] -= 1
+            if not self._there[namespace]:
+                del self._there[namespace], self._of_one[namespace]

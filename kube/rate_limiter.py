@@ -1,0 +1,20 @@
+"""A bucket of requests: so many a second, for whoever asks first."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+
+class RateLimiter:
+    """Lets `rate` requests a second through, `rate` at once after a rest; the others wait for their turn."""
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every, self._rest, self._clock = 1 / rate, 1.0, clock
+        self._next = clock() - self._rest
+
+    async def take(self) -> None:
+        """Return when one more request may go."""
+        now = self._clock()
+        turn = self._next = max(self._next + self._every, now - self._rest)
+        if turn > now:
+            await asyncio.sleep(turn - now)

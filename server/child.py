@@ -1,0 +1,266 @@
+"""A child process for work on what tenants wrote: a function by its name, bytes in, bytes out.
+
+Python cannot end a function that takes too long, but it can end a process. And since Kubernetes 1.28 the
+kernel ends a container as a whole where one of its processes takes too much memory (`memory.oom.group`), so
+that the child has a limit of its own, which it meets first.
+
+Parent and child talk over a pair of sockets. A message is a head of lengths and then the bytes. The child
+runs the same code as its parent on the same bytes; it is no sandbox, and what it answers is believed.
+"""
+
+import asyncio
+import gc
+import importlib
+import math
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+SECONDS = 3.0
+"""For one task, the start of the process included; then it is killed. The webhooks' time-out is 5."""
+MEMORY = 256 << 20
+"""Bytes of address space."""
+WAITING = 16
+"""Tasks that wait for the one that runs …"""
+OF_ONE = 8
+"""… and those of one share, such as a Namespace, the running one included: most take 10 to 50 ms."""
+PATIENCE = 2.0
+"""Seconds that a task waits. One that begins later would end when nobody waits for it any more."""
+LEAST = 0.3
+"""Seconds without which no task begins: it would only be killed, and the next one would wait for a start."""
+
+_REQUEST = struct.Struct(">HI")
+"""The lengths of a function's name and of the bytes that it is given."""
+_ANSWER = struct.Struct(">BI")
+"""A _Status and the length of what follows."""
+_HEAD = struct.Struct(">I")
+_ROOT = Path(__file__).parents[1]
+
+
+class _Status(IntEnum):
+    DONE = 0
+    LAST = 1
+    """Done, and the process ends, since it has grown."""
+    NO_MEMORY = 2
+    FAILED = 3
+    """The function raised; its traceback follows."""
+
+
+def with_head(head: object) -> bytes:
+    """What a function is given before the bytes that it is about; `headed` takes the two apart again."""
+    pickled = pickle.dumps(head)
+    return _HEAD.pack(len(pickled)) + pickled
+
+
+def headed(data: bytes) -> tuple[Any, bytes]:
+    """The head, and the bytes behind it."""
+    (length,) = _HEAD.unpack_from(data)
+    at = _HEAD.size + length
+    return pickle.loads(data[_HEAD.size : at]), data[at:]
+
+
+class FullError(Exception):
+    """Too many tasks wait, or for this one no time is left."""
+
+
+class KilledError(Exception):
+    """The task took more time or memory than it may; the text says which."""
+
+
+class EndedError(KilledError):
+    """The process could not be started, or ended by itself; it says nothing about the task."""
+
+
+class FailedError(Exception):
+    """The function raised: a bug. The text is its traceback."""
+
+
+class Child:
+    """The process, started when there is work for it, and anew after it was killed.
+
+    `modules` are imported at its start; functions are called `module:function`.
+    """
+
+    def __init__(
+        self,
+        *modules: str,
+        seconds: float = SECONDS,
+        memory: int = MEMORY,
+        patience: float = PATIENCE,
+        of_one: int = OF_ONE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._modules, self._seconds, self._memory, self._patience = modules, seconds, memory, patience
+        self._of_one, self._clock = of_one, clock
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._shares = Counter[str]()
+        self._process: asyncio.subprocess.Process | None = None
+        self._socket: socket.socket | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process, None while there is none."""
+        return self._process.pid if self._process else None
+
+    async def call(
+        self, function: str, *data: bytes, share: str = "", places: int = WAITING, within: float = math.inf
+    ) -> bytes:
+        """What the function makes of the bytes, which may come in parts.
+
+        `places`: how many tasks may wait before this one; of each non-empty `share` there are `of_one`.
+        `within`: seconds for its wait and itself together, where the caller has less than the two may take.
+        FullError, KilledError (EndedError among it) or FailedError where there is no result.
+        """
+        if self._waiting >= places or (share and self._shares[share] >= self._of_one):
+            raise FullError
+        until = self._clock() + within
+        self._shares[share] += 1
+        try:
+            await self._wait(min(self._patience, within - LEAST))
+            try:
+                left = until - self._clock()
+                if left < LEAST:
+                    raise FullError
+                return await self._exchange(function.encode(), data, min(self._seconds, left))
+            finally:
+                self._turn.release()
+        finally:
+            self._shares[share] -= 1
+            if not self._shares[share]:
+                del self._shares[share]
+
+    async def close(self) -> None:
+        """End the process, whatever it does."""
+        process, self._process = self._process, None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if process is not None:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    async def _wait(self, seconds: float) -> None:
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise FullError from None
+        finally:
+            self._waiting -= 1
+
+    async def _exchange(self, name: bytes, data: Sequence[bytes], seconds: float) -> bytes:
+        """One task. Where it does not come to its end the child goes: nobody could tell answers apart."""
+        status = None
+        if self._process is not None and self._process.returncode is not None:
+            await self.close()  # it died while it had nothing to do
+        try:
+            async with asyncio.timeout(seconds):
+                connection = self._socket or await self._start()
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(connection, _REQUEST.pack(len(name), sum(map(len, data))) + name)
+                for part in data:
+                    await loop.sock_sendall(connection, part)
+                code, length = _ANSWER.unpack(await _received(connection, _ANSWER.size))
+                content = await _received(connection, length)
+                status = _Status(code)
+        except TimeoutError:
+            raise KilledError(f"took more than {seconds:g} s") from None
+        except (OSError, EOFError):
+            raise EndedError("the process came to an end") from None
+        finally:
+            if status not in (_Status.DONE, _Status.FAILED):
+                await self.close()
+        if status is _Status.NO_MEMORY:
+            raise KilledError(f"took more than {self._memory >> 20} MiB")
+        if status is _Status.FAILED:
+            raise FailedError(content.decode(errors="replace"))
+        return bytes(content)
+
+    async def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            self._socket = ours
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", __name__, str(theirs.fileno()), str(self._memory), *self._modules),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                cwd=_ROOT,
+            )
+        return ours
+
+
+async def _received(connection: socket.socket, length: int) -> bytearray:
+    loop, content, at = asyncio.get_running_loop(), bytearray(length), 0
+    with memoryview(content) as view:
+        while at < length:
+            count = await loop.sock_recv_into(connection, view[at:])
+            if not count:
+                raise EOFError
+            at += count
+    return content
+
+
+# --- In the child -------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str]) -> None:
+    """Work on tasks until the parent is gone."""
+    descriptor, memory, *modules = argv
+    resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the parent
+    os.nice(5)  # whoever answers the others goes first
+    functions: dict[str, Callable[[bytes], bytes]] = {}
+    for name in modules:
+        module = importlib.import_module(name)
+        functions |= {f"{name}:{each}": getattr(module, each) for each in module.IN_CHILD}
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # nothing but exceptions makes cycles, and a collection would walk all that was parsed
+    with socket.socket(fileno=int(descriptor)) as connection:
+        while head := connection.recv(_REQUEST.size, socket.MSG_WAITALL):
+            status, content = _worked(connection, head, functions)
+            gc.collect()
+            if status is _Status.DONE and _resident() > int(memory) // 2:
+                status = _Status.LAST  # freed memory does not always go back
+            connection.sendall(_ANSWER.pack(status, len(content)) + content)
+            del content
+
+
+def _worked(
+    connection: socket.socket, head: bytes, functions: Mapping[str, Callable[[bytes], bytes]]
+) -> tuple[_Status, bytes]:
+    try:
+        name_length, length = _REQUEST.unpack(head)
+        name = connection.recv(name_length, socket.MSG_WAITALL).decode()
+        data = connection.recv(length, socket.MSG_WAITALL) if length else b""
+        return _Status.DONE, functions[name](data)
+    except MemoryError:
+        return _Status.NO_MEMORY, b""
+    except Exception:
+        return _Status.FAILED, traceback.format_exc().encode(errors="replace")
+
+
+def _resident() -> int:
+    """Bytes of memory; the maximum that getrusage gives begins with the parent's."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

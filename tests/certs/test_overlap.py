@@ -1,0 +1,124 @@
+"""Years of certificates: replicas with clocks of their own, and clients that read what to trust once."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from random import Random
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from certs import bundle, pki
+from certs.bundle import NOTHING, Bundle
+
+BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+YEARS = 12
+"""Of which the tenth has a change of the CA, and so has each in which its key is lost."""
+NAMES = ("stepmemo.stepmemo.svc",)
+TRUSTED_FOR = 30 * DAY
+"""So long a client goes by what it has read."""
+LONGEST_SLEEP = timedelta(hours=23)
+"""Of a replica: an API server may be away for so long."""
+
+issuer = lru_cache(maxsize=1000)(pki.issuer)
+ends_at = lru_cache(maxsize=1000)(pki.ends_at)
+
+
+@dataclass
+class Replica:
+    skew: timedelta
+    """Its clock minus the API server's."""
+    served: Bundle = NOTHING
+    trusted: tuple[bytes, ...] = ()
+    """Its file for steps."""
+    awake: datetime = BEGIN
+
+
+@dataclass
+class Installation:
+    """What two Secrets and a caBundle hold."""
+
+    replicas: list[Replica]
+    random: Random
+    now: datetime = BEGIN
+    """By the API server's clock."""
+    stored: Bundle = NOTHING
+    ca_bundle: tuple[bytes, ...] = ()
+    clients: list[tuple[datetime, tuple[bytes, ...]]] = field(default_factory=list)
+    """When each read what it trusts, and what that was."""
+    signed: set[bytes | None] = field(default_factory=set)
+
+    def time_passes(self) -> None:
+        """A while in which nobody has anything to do, or less than a day."""
+        soon = self.now + bundle.NEXT_CA_BEFORE + 30 * DAY
+        cas = self.stored.trusted
+        is_near = len(cas) > 1 or any(ends_at(ca) < soon for ca in cas)
+        self.now += (LONGEST_SLEEP if is_near else 25 * DAY) * self.random.random()
+        for replica in self.random.sample(self.replicas, len(self.replicas)):
+            if self.now - replica.awake > LONGEST_SLEEP or self.random.random() < 0.3:
+                self.wakes(replica)
+
+    def wakes(self, replica: Replica) -> None:
+        """What a replica does when it looks, as far as it depends on the time."""
+        here, _ = bundle.renewed(self.stored, NAMES, self.now + replica.skew)
+        if here != self.stored:
+            self.stored, _ = bundle.renewed(self.stored, NAMES, self.now)
+        replica.served, replica.awake = self.stored, self.now
+        found = b"".join(self.ca_bundle)
+        self.ca_bundle = bundle.to_trust(self.stored.trusted, found, self.now + replica.skew)
+        replica.trusted = self.ca_bundle
+        self.signed.add(self.stored.issuer)
+
+    def the_cas_keys_are_lost(self) -> None:
+        """While there is time to make a next CA known before the certificate ends."""
+        if ends_at(self.stored.server.certificate) > self.now + 70 * DAY:
+            self.stored = replace(self.stored, signers=())
+
+    def somebody_breaks_the_certificate(self) -> None:
+        """While we have the key of its CA, and a replica sees it at once."""
+        if self.stored.issuer in {ca.certificate for ca in self.stored.signers}:
+            self.stored = replace(self.stored, server=NOTHING.server)
+            self.wakes(self.random.choice(self.replicas))
+
+    def clients_read(self) -> None:
+        """One the caBundle, and one the file of a replica."""
+        self.clients = [one for one in self.clients if self.now - one[0] <= TRUSTED_FOR]
+        self.clients.append((self.now, self.ca_bundle))
+        self.clients.append((self.now, self.random.choice(self.replicas).trusted))
+
+    def everybody_is_trusted(self) -> None:
+        for replica in self.replicas:
+            certificate = replica.served.server.certificate
+            assert pki.made_at(certificate) <= self.now <= ends_at(certificate)
+            for when, trusted in self.clients:
+                assert issuer(certificate, trusted), f"distrusted at {self.now} by who read at {when}"
+        assert len(self.stored.trusted) <= 3
+        assert len(self.ca_bundle) <= 6
+
+
+@pytest.mark.slow
+@given(
+    skews=st.lists(st.integers(-72, 72), min_size=1, max_size=3),
+    losses=st.sets(st.integers(1, YEARS), max_size=3),
+    random=st.randoms(use_true_random=True),
+)
+@settings(max_examples=5, phases=[Phase.reuse, Phase.generate])
+def test_whoever_read_any_bundle_in_the_last_thirty_days_trusts_whatever_is_served(
+    skews: list[int], losses: set[int], random: Random
+) -> None:
+    here = Installation([Replica(timedelta(hours=hours)) for hours in skews], random)
+    for replica in here.replicas:
+        here.wakes(replica)
+    while (age := here.now - BEGIN) < YEARS * 365 * DAY:
+        here.time_passes()
+        if (year := age // (365 * DAY)) in losses:
+            losses.remove(year)
+            here.the_cas_keys_are_lost()
+        if random.random() < 0.1:
+            here.somebody_breaks_the_certificate()
+        here.clients_read()
+        here.everybody_is_trusted()
+    assert len(here.signed) >= 2
+    assert all(ends_at(ca) > here.now - 4 * DAY for ca in (*here.stored.trusted, *here.ca_bundle))

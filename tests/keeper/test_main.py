@@ -1,0 +1,85 @@
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from keeper.controller import LEASE
+from keeper.starts import FILE
+from server.tls import AUTHORITY_FILE
+from tests.cluster import Cluster, wait_for
+from tests.keeper.program import run, running
+from tests.webhook.serving import certify
+
+pytestmark = pytest.mark.slow
+
+
+def holder(cluster: Cluster, namespace: str) -> str:
+    status, lease = cluster.get("Lease", namespace, LEASE)
+    return str(lease["spec"].get("holderIdentity") or "") if status == 200 else ""
+
+
+def test_settings_that_are_wrong_are_all_said_and_nothing_starts() -> None:
+    done = run("--listen=x", STEPMEMO_GATE_TIMEOUT="never")
+    assert done.returncode == 2
+    assert [line.split()[:2] for line in done.stderr.splitlines()] == [
+        ["error:", "--listen"],
+        ["error:", "--gate-timeout"],
+    ]
+
+
+def test_without_a_cluster_it_says_so(tmp_path: Path) -> None:
+    done = run(f"--cert-dir={tmp_path}", f"--state-dir={tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot serve: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_on_a_first_install_it_acts_and_waits_for_the_secret_to_serve(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    namespace = cluster.namespace()
+    environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": namespace}
+    argv = (f"--cert-dir={tmp_path / 'served'}", f"--namespaces={namespace}")
+    with running(tmp_path, environ, *argv) as server:
+        wait_for(lambda: server.get("/readyz")[0] == 503)
+        assert "stepmemo-certs" in server.get("/readyz")[1]
+        assert server.get("/healthz") == (200, "ok\n")
+        wait_for(lambda: holder(cluster, namespace))
+        made = certify(tmp_path / "made")
+        metadata = {"name": "stepmemo-certs", "namespace": namespace}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": made.to_data()}
+        status, body = cluster.create({**secret, "type": "kubernetes.io/tls"})
+        assert status == 201, body
+        wait_for(lambda: server.get("/readyz") == (200, "ok\n"))
+        served, its = (tmp_path / name / AUTHORITY_FILE for name in ("served", "made"))
+        assert served.read_bytes() == its.read_bytes()
+
+
+def test_one_that_stands_by_is_ready_too_and_takes_over_from_one_that_is_told_to_stop(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    namespace = cluster.namespace()
+    certify(tmp_path / "certs")
+    environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": namespace}
+    argv = ("--certs=files", f"--cert-dir={tmp_path / 'certs'}", f"--namespaces={namespace}")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with running(tmp_path / "a", environ, *argv) as first:
+        wait_for(lambda: first.get("/readyz") == (200, "ok\n"))
+        wait_for(lambda: "\nstepmemo_keeper_acts 1.0" in first.get("/metrics")[1])
+        wait_for(lambda: "\nstepmemo_keeper_ready 1.0" in first.get("/metrics")[1])
+        with running(tmp_path / "b", environ, *argv) as second:
+            wait_for(lambda: second.get("/readyz") == (200, "ok\n"))
+            assert "\nstepmemo_keeper_acts 0.0" in second.get("/metrics")[1]
+            before = holder(cluster, namespace)
+            first.process.send_signal(signal.SIGTERM)
+            assert first.process.wait(20) == 0
+            wait_for(lambda: "\nstepmemo_keeper_acts 1.0" in second.get("/metrics")[1])
+            assert holder(cluster, namespace) not in ("", before)
+            second.process.send_signal(signal.SIGTERM)
+            assert second.process.wait(20) == 0
+    assert holder(cluster, namespace) == ""
+    for name in "ab":
+        assert json.loads((tmp_path / name / "state" / FILE).read_text()) == {"runs": False, "unclean": []}
+        assert "Traceback" not in (tmp_path / name / "log").read_text()

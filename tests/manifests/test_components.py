@@ -1,0 +1,117 @@
+"""What the components add to the base and change of it, one by one."""
+
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from keeper import settings
+from memoize import names
+from tests.manifests.rendering import (
+    BASE,
+    FLOW_SCHEMA,
+    KEEPER,
+    KEPT_NAMESPACE,
+    NAMESPACE_OPT_IN,
+    NAMESPACES,
+    NETWORK_POLICY,
+    OF_THE_BASE,
+    PRIORITY_CLASS,
+    PROGRAMS,
+    WEBHOOK,
+    Json,
+    find,
+    overlay,
+    render,
+)
+
+
+def rights(documents: list[Json], kind: str, name: str) -> set[tuple[str, str, str, str]]:
+    """Each verb on each resource, with the name where one is demanded."""
+    return {
+        (group, resource, name, verb)
+        for rule in find(documents, kind, name)["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", [""])
+        for verb in rule["verbs"]
+    }
+
+
+@pytest.mark.parametrize("component", OF_THE_BASE, ids=lambda path: path.name)
+def test_every_object_is_labelled(component: Path) -> None:
+    for document in overlay(component):
+        labels = document["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == labels["app.kubernetes.io/part-of"] == "stepmemo"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_roles_of_the_namespaces_give_what_the_cluster_role_gave(program: str) -> None:
+    cluster_wide = rights(overlay(NAMESPACES), "ClusterRole", program)
+    inside = rights(render(KEPT_NAMESPACE, "work"), "Role", program)
+    assert cluster_wide | inside == rights(render(BASE), "ClusterRole", program)
+    assert cluster_wide & inside == set()
+
+
+def test_without_cluster_wide_rights_only_objects_of_no_namespace_are_reached_everywhere() -> None:
+    left = chain.from_iterable(rights(overlay(NAMESPACES), "ClusterRole", program) for program in PROGRAMS)
+    assert {resource for _, resource, _, _ in left} == {
+        "clusterworkflowtemplates",
+        "mutatingwebhookconfigurations",
+        "tokenreviews",
+    }
+
+
+def test_the_accounts_stay_where_they_are_when_a_namespace_binds_them() -> None:
+    documents = render(KEPT_NAMESPACE, "work")
+    assert {document["metadata"]["namespace"] for document in documents} == {"work"}
+    for program in PROGRAMS:
+        binding = find(documents, "RoleBinding", program)
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": program, "namespace": "stepmemo"}]
+        assert binding["roleRef"]["name"] == program
+
+
+def test_the_variable_that_the_component_names_is_the_keepers() -> None:
+    text = (NAMESPACES / "kustomization.yaml").read_text(encoding="utf-8")
+    assert settings.DECLARED["namespaces"].variable in text
+
+
+def test_the_api_server_calls_for_labelled_namespaces_only() -> None:
+    before = find(render(BASE), "MutatingWebhookConfiguration")["webhooks"]
+    after = find(overlay(NAMESPACE_OPT_IN), "MutatingWebhookConfiguration")["webhooks"]
+    label = {"key": names.MEMOIZE, "operator": "Exists"}
+    for old, new in zip(before, after, strict=True):
+        expressions = old["namespaceSelector"]["matchExpressions"]
+        assert new == {**old, "namespaceSelector": {"matchExpressions": [*expressions, label]}}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_network_policy_admits_anybody_to_the_one_port(program: str) -> None:
+    spec = find(overlay(NETWORK_POLICY), "NetworkPolicy", program)["spec"]
+    deployment = find(render(BASE), "Deployment", program)["spec"]
+    (container,) = deployment["template"]["spec"]["containers"]
+    (port,) = container["ports"]
+    assert spec["podSelector"] == deployment["selector"]
+    assert spec["policyTypes"] == ["Ingress"]
+    assert spec["ingress"] == [{"ports": [{"protocol": "TCP", "port": port["name"]}]}]
+
+
+def test_both_programs_have_their_own_share_of_the_api_server() -> None:
+    documents = overlay(FLOW_SCHEMA)
+    accounts = {(program, "stepmemo") for program in PROGRAMS}
+    for name in ("stepmemo", "stepmemo-lease"):
+        (rule,) = find(documents, "FlowSchema", name)["spec"]["rules"]
+        subjects = [subject["serviceAccount"] for subject in rule["subjects"]]
+        assert {(subject["name"], subject["namespace"]) for subject in subjects} == accounts
+    lease, rest = (find(documents, "FlowSchema", name)["spec"] for name in ("stepmemo-lease", "stepmemo"))
+    assert lease["matchingPrecedence"] < rest["matchingPrecedence"], "else the Lease waits with the rest"
+    level = rest["priorityLevelConfiguration"]["name"]
+    assert find(documents, "PriorityLevelConfiguration", level)["spec"]["type"] == "Limited"
+
+
+def test_both_programs_have_the_priority_class() -> None:
+    documents = overlay(PRIORITY_CLASS)
+    name = find(documents, "PriorityClass")["metadata"]["name"]
+    for program in (WEBHOOK, KEEPER):
+        spec = find(documents, "Deployment", program)["spec"]["template"]["spec"]
+        assert spec["priorityClassName"] == name

@@ -1,0 +1,243 @@
+"""The child process: real processes, and functions of this module that run in one."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from server.child import LEAST, OF_ONE, WAITING, Child, EndedError, FailedError, FullError, KilledError
+from tests.waiting import until
+
+IN_CHILD = ("backwards", "number", "sleep", "take", "keep", "divide", "leave", "nowhere")
+HERE = "tests.server.test_child"
+LONG = b"60"
+
+
+def backwards(data: bytes) -> bytes:
+    return data[::-1]
+
+
+def number(_: bytes) -> bytes:
+    return str(os.getpid()).encode()
+
+
+def sleep(data: bytes) -> bytes:
+    time.sleep(float(data))
+    return b"awake"
+
+
+def take(data: bytes) -> bytes:
+    return bytes(len(bytearray(int(data))) and 1)
+
+
+kept: list[bytes] = []
+
+
+def keep(data: bytes) -> bytes:
+    kept.append(b"x" * int(data))
+    return b"kept"
+
+
+def divide(data: bytes) -> bytes:
+    return bytes(1 // len(data))
+
+
+def leave(_: bytes) -> bytes:
+    os._exit(0)
+
+
+nowhere: Any = None
+
+
+@asynccontextmanager
+async def child(**changes: Any) -> AsyncIterator[Child]:
+    one = Child(HERE, **({"seconds": 30.0, "patience": 30.0} | changes))
+    try:
+        yield one
+    finally:
+        await one.close()
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def busy(one: Child, share: str = "") -> "asyncio.Task[bytes]":
+    """A task that runs until the process is ended."""
+    task = asyncio.create_task(one.call(f"{HERE}:sleep", LONG, share=share))
+    await until(lambda: one.pid)
+    return task
+
+
+async def ended(*tasks: "asyncio.Task[bytes]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_function_gets_its_bytes_whole_and_so_does_who_called_it() -> None:
+    body = os.urandom(1 << 20) * 7
+    async with child() as one:
+        assert await one.call(f"{HERE}:backwards", b"head", body) == (b"head" + body)[::-1]
+        assert await one.call(f"{HERE}:backwards") == b""
+
+
+async def test_one_process_serves_many_calls_one_after_the_other() -> None:
+    async with child() as one:
+        pids = await asyncio.gather(*(one.call(f"{HERE}:number") for _ in range(WAITING)))
+        assert set(pids) == {str(one.pid).encode()}
+
+
+async def test_a_task_that_takes_too_long_is_killed_and_the_next_one_has_a_new_process() -> None:
+    async with child(seconds=1.0) as one:
+        task = await busy(one)
+        first = one.pid
+        assert first is not None
+        with pytest.raises(KilledError, match="took more than 1 s"):
+            await task
+        with pytest.raises(ProcessLookupError):
+            os.kill(first, 0)
+        assert one.pid is None
+    async with child() as one:
+        assert await one.call(f"{HERE}:backwards", b"ab") == b"ba"
+
+
+async def test_a_task_that_takes_too_much_memory_meets_a_limit_of_the_process() -> None:
+    async with child(memory=256 << 20) as one:
+        with pytest.raises(KilledError, match="256 MiB"):
+            await one.call(f"{HERE}:take", str(300 << 20).encode())
+        assert await one.call(f"{HERE}:backwards", b"ab") == b"ba"
+
+
+async def test_a_process_that_has_grown_goes_after_its_task() -> None:
+    async with child(memory=256 << 20) as one:
+        before = await one.call(f"{HERE}:number")
+        assert await one.call(f"{HERE}:keep", str(140 << 20).encode()) == b"kept"
+        assert one.pid is None
+        assert await one.call(f"{HERE}:number") != before
+
+
+async def test_a_process_that_dies_at_its_task_or_between_two_is_followed_by_another() -> None:
+    async with child() as one:
+        with pytest.raises(EndedError, match="came to an end"):
+            await one.call(f"{HERE}:leave")
+        pid = int(await one.call(f"{HERE}:number"))
+        os.kill(pid, signal.SIGKILL)
+        process = one._process
+        await until(lambda: process is not None and process.returncode is not None)
+        assert await one.call(f"{HERE}:backwards", b"ab") == b"ba"
+
+
+async def test_a_process_that_cannot_be_started_says_nothing_about_the_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with child() as one:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", "/nowhere")
+            with pytest.raises(EndedError):
+                await one.call(f"{HERE}:backwards", b"ab")
+        assert await one.call(f"{HERE}:backwards", b"ab") == b"ba"
+
+
+async def test_what_the_function_raises_comes_back_and_the_process_stays() -> None:
+    async with child() as one:
+        before = await one.call(f"{HERE}:number")
+        with pytest.raises(FailedError, match="ZeroDivisionError"):
+            await one.call(f"{HERE}:divide")
+        with pytest.raises(FailedError, match="KeyError"):
+            await one.call("os:system", b"true")
+        assert await one.call(f"{HERE}:number") == before
+
+
+async def test_no_more_wait_than_there_are_places_for_and_some_find_fewer() -> None:
+    async with child() as one:
+        tasks = [await busy(one)]
+        for waiting in range(WAITING):
+            if waiting == 2:
+                with pytest.raises(FullError):
+                    await one.call(f"{HERE}:number", places=2)
+            tasks.append(asyncio.create_task(one.call(f"{HERE}:number")))
+            await asyncio.sleep(0)
+        with pytest.raises(FullError):
+            await one.call(f"{HERE}:number")
+        await ended(*tasks)
+        assert await one.call(f"{HERE}:backwards", b"ab") == b"ba"
+
+
+async def test_nobody_takes_all_places() -> None:
+    async with child() as one:
+        tasks = [await busy(one, "a")]
+        tasks += (asyncio.create_task(one.call(f"{HERE}:number", share="a")) for _ in range(OF_ONE - 1))
+        await asyncio.sleep(0)
+        with pytest.raises(FullError):
+            await one.call(f"{HERE}:number", share="a")
+        tasks.append(asyncio.create_task(one.call(f"{HERE}:number", share="b")))
+        await asyncio.sleep(0)
+        assert not tasks[-1].done()
+        await ended(*tasks)
+        assert not one._shares
+
+
+async def test_a_task_that_has_waited_too_long_is_shed() -> None:
+    async with child(patience=0.05) as one:
+        first = await busy(one)
+        with pytest.raises(FullError):
+            await one.call(f"{HERE}:number")
+        await ended(first)
+
+
+@pytest.mark.parametrize(("left", "error"), [(LEAST + 0.1, KilledError), (LEAST - 0.1, FullError)])
+async def test_a_wait_counts_for_the_time_of_who_has_little(left: float, error: type[Exception]) -> None:
+    clock = Clock()
+    async with child(clock=clock) as one:
+        first = await busy(one)
+        second = asyncio.create_task(one.call(f"{HERE}:sleep", LONG, within=30.0))
+        await until(lambda: one._waiting)
+        clock.now += 30.0 - left
+        await ended(first)
+        with pytest.raises(error) as raised:
+            await second
+        assert str(raised.value) == ("took more than 0.4 s" if error is KilledError else "")
+        assert one.pid is None
+        assert await one.call(f"{HERE}:backwards", b"ab") == b"ba"
+
+
+async def test_who_has_little_time_waits_no_longer_than_that_and_harms_nobody() -> None:
+    async with child() as one:
+        first = await busy(one)
+        pid = one.pid
+        for within in (LEAST + 0.05, LEAST, 0.0):
+            with pytest.raises(FullError):
+                await one.call(f"{HERE}:number", within=within)
+        assert one.pid == pid
+        assert not first.done()
+        await ended(first)
+
+
+async def test_a_call_that_is_given_up_takes_its_process_with_it() -> None:
+    async with child() as one:
+        task = await busy(one)
+        pid = one.pid
+        assert pid is not None
+        await ended(task)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+async def test_the_process_ends_with_its_parent() -> None:
+    async with child() as one:
+        await one.call(f"{HERE}:number")
+        process, connection = one._process, one._socket
+        assert process is not None
+        assert connection is not None
+        connection.close()  # as the kernel does it for a parent that was killed
+        assert await process.wait() == 0

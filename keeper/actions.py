@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import TypeVar
-from urllib.parse import quote
 
-from keeper import patches, steppods
+from keeper import patches, paths, steppods
 from keeper.patches import Request
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, ObservedPod, Phase
@@ -297,4 +296,4 @@ def _is_refused(error: ApiError) -> bool:
 
 
 def _path(pod: ObservedPod) -> str:
-    return f"/api/v1/namespaces/{quote(pod.namespace, safe='')}/pods/{quote(pod.name, safe='')}"
+    return paths.pod(pod.namespace, pod.name)

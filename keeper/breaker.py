@@ -26,6 +26,7 @@ from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
+from keeper import paths
 from keeper.container_status import Container, InjectedContainers, State, look
 from kube import client
 from kube.errors import ApiError, Conflict, NotFound
@@ -327,7 +328,7 @@ class Breaker:
             "gracePeriodSeconds": 0,
             "preconditions": {"uid": pod.uid, "resourceVersion": pod.version},
         }
-        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
+        path = paths.pod(pod.namespace, pod.name)
         about = {"namespace": pod.namespace, "pod": pod.name}
         try:
             await client.request(self._api, "DELETE", path, seconds=TIMEOUT, body=body)

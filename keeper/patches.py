@@ -22,6 +22,9 @@ from memoize.reasons import Reason
 
 Json = dict[str, Any]
 
+WITHOUT_GATE: Json = {"schedulingGates": [{"name": names.SCHEDULING_GATE, "$patch": "delete"}]}
+"""Of a strategic merge patch: needs no index, leaves others' gates, and does nothing where ours is gone."""
+
 POD_REASON = "Memoized"
 """`status.reason` of a Pod that was answered without a node."""
 _ENDED = "Completed"
@@ -100,8 +103,7 @@ def take_gate(pod: ObservedPod) -> Request:
 
     (A Pod that has succeeded meanwhile is not scheduled any more, gate or none.)
     """
-    gates = [{"name": names.SCHEDULING_GATE, "$patch": "delete"}]
-    body = {"metadata": {"uid": pod.uid}, "spec": {"schedulingGates": gates}}
+    body = {"metadata": {"uid": pod.uid}, "spec": WITHOUT_GATE}
     return Request(body, client.STRATEGIC_MERGE_PATCH)
 
 

@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
 
-from keeper import steppods
+from keeper import paths, steppods
 from keeper.state import Records
 from kube import client
 from kube.errors import ApiError, NotFound
@@ -36,8 +35,6 @@ SEARCH_GRACE = 60.0
 MOST_FOUND = 1000
 """Pods of one Namespace that a search deals with; the next one finds the others."""
 REQUEST_SECONDS = 5.0
-_UNSCHEDULED = "spec.nodeName=,status.phase=Pending"
-"""The field selector that takes every gated Pod, and few others."""
 _ALL = ""
 """In place of a Namespace's name."""
 
@@ -74,7 +71,7 @@ def reflectors(
             silence=WATCH_IDLE_TIMEOUT,
             on_synced=on_synced,
         )
-        for path in map(_path, namespaces or [_ALL])
+        for path in map(paths.pods, namespaces or [_ALL])
     ]
 
 
@@ -109,11 +106,6 @@ class Pods:
             self._on_deleted(uid)
         else:
             self._known.add(self._on_pod(obj, new=type_ == "ADDED"))
-
-
-def _path(namespace: str) -> str:
-    """The Pods of a Namespace, or of all."""
-    return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods" if namespace else "/api/v1/pods"
 
 
 class _Place(NamedTuple):
@@ -198,7 +190,7 @@ class Search:
         """Take out of `known` (versions by uid) who is listed like that; add to `found` who is not known."""
         labelled = pages(
             self._api,
-            _path(namespace),
+            paths.pods(namespace),
             [("labelSelector", steppods.SELECTOR)],
             name="step Pods",
             most=PAGE_OF_METADATA,
@@ -206,8 +198,8 @@ class Search:
         )
         gated = pages(
             self._api,
-            _path(namespace),
-            [("fieldSelector", _UNSCHEDULED)],
+            paths.pods(namespace),
+            [("fieldSelector", steppods.UNSCHEDULED)],
             name="Pods without a node",
             most=PAGE,
         )
@@ -251,7 +243,7 @@ class Search:
                 await client.request(
                     self._api,
                     "PATCH",
-                    _path_of(place),
+                    paths.pod(place.namespace, place.name),
                     seconds=REQUEST_SECONDS,
                     body={"metadata": metadata},
                     accept=client.METADATA_ONLY,
@@ -266,7 +258,8 @@ class Search:
     async def _get(self, place: _Place) -> Json | None:
         """The Pod as it is now; None where it is gone, though another one may have its name."""
         try:
-            pod: Json = await client.request(self._api, "GET", _path_of(place), seconds=REQUEST_SECONDS)
+            path = paths.pod(place.namespace, place.name)
+            pod: Json = await client.request(self._api, "GET", path, seconds=REQUEST_SECONDS)
         except NotFound:
             return None
         return pod if _place(pod).uid == place.uid else None
@@ -275,10 +268,6 @@ class Search:
 def _add(found: dict[str, list[_Place]], place: _Place) -> None:
     if len(found[place.namespace]) < MOST_FOUND:
         found[place.namespace].append(place)
-
-
-def _path_of(place: _Place) -> str:
-    return f"{_path(place.namespace)}/{quote(place.name, safe='')}"
 
 
 def _place(pod: Json) -> _Place:

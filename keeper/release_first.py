@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import product
 from typing import Any
-from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
 
-from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import StepPod
-from keeper import identity
+from keeper import identity, paths
+from keeper.patches import WITHOUT_GATE
+from keeper.steppods import SELECTOR, UNSCHEDULED
 from kube import client
 from kube.backoff import Backoff
 from kube.errors import TEMPORARY, ApiError, Forbidden, NotFound
@@ -46,14 +46,9 @@ PAGE = 10
 """Pods of a page at most, released side by side; fewer where their metadata are large (kube.pages)."""
 SECONDS = 5.0
 """For one request."""
-_LABELLED = f"{names.RESULT} in ({names.RESULT_GATED},{names.RESULT_MISS},{names.RESULT_IN_POD})"
-"""Which Pods may have our gate; one that is to run says `miss` before it goes …"""
 _NOT_LABELLED = f"!{names.RESULT}"
-"""… and somebody may have taken the label away: the plan is there still."""
-_UNSCHEDULED = "spec.nodeName=,status.phase=Pending"
+"""Somebody may have taken the label away: the plan is there still."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
-_WITHOUT_GATE = {"schedulingGates": [{"name": names.SCHEDULING_GATE, "$patch": "delete"}]}
-"""Of a strategic merge patch: needs no index, leaves others' gates, and does nothing where ours is gone."""
 _OUTCOME = Outcome(
     Reason.UNDECIDED, "the keeper was killed at its last starts, and released it before this one"
 )
@@ -76,7 +71,7 @@ async def release_first(
                 _log.warning("another keeper acts: gated Pods are left to it")
                 return
             backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
-            left = list(product(namespaces or ("",), (_LABELLED, _NOT_LABELLED)))
+            left = list(product(namespaces or ("",), (SELECTOR, _NOT_LABELLED)))
             # What was released once is not listed again for the sake of a Namespace where something fails.
             while left := [one for one in left if not await _all_released(api, *one, metrics, events)]:  # noqa: ASYNC110
                 await asyncio.sleep(backoff.next())
@@ -99,9 +94,8 @@ async def _all_released(
 ) -> bool:
     """Release what one list names, "" for that of all Namespaces; False where something failed."""
     done = True
-    within = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
-    path = f"/api/v1/{within}pods"
-    query = [("labelSelector", selector), ("fieldSelector", _UNSCHEDULED)]
+    path = paths.pods(namespace)
+    query = [("labelSelector", selector), ("fieldSelector", UNSCHEDULED)]
     try:
         async for page in pages(api, path, query, name=path, most=PAGE, metadata_only=True, seconds=SECONDS):
             pods = filter(_may_be_gated, page.get("items") or ())
@@ -120,7 +114,7 @@ async def _is_released(api: ApiClient, pod: Json, metrics: Metrics, events: Even
     """Let one Pod run; False where that failed."""
     namespace, name = str(pod["metadata"]["namespace"]), str(pod["metadata"]["name"])
     about = {"namespace": namespace, "pod": name}
-    path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
+    path = paths.pod(namespace, name)
     try:
         if not await _release(api, pod, path):
             return True
@@ -158,7 +152,7 @@ async def _release(api: ApiClient, pod: Json, path: str) -> bool:
         said = {"annotations": {names.REASON: f"{_OUTCOME.reason}: {_OUTCOME.detail}"}}
         marks = {**seen, **said, "labels": {names.RESULT: names.RESULT_SKIPPED}}
         try:
-            await _patch(api, path, {"metadata": marks, "spec": _WITHOUT_GATE})
+            await _patch(api, path, {"metadata": marks, "spec": WITHOUT_GATE})
         except (NotFound, *TEMPORARY):
             raise
         except ApiError as error:
@@ -169,7 +163,7 @@ async def _release(api: ApiClient, pod: Json, path: str) -> bool:
     #    gate was gone that makes no other version of the Pod, or is refused: without gate and label it is
     #    none of ours to the policies.
     try:
-        after = await _patch(api, path, {"metadata": {"uid": uid}, "spec": _WITHOUT_GATE})
+        after = await _patch(api, path, {"metadata": {"uid": uid}, "spec": WITHOUT_GATE})
     except Forbidden:
         if _label(pod):
             raise
@@ -218,7 +212,6 @@ def _label(pod: Json) -> object:
 
 def _result_path(pod: Json) -> str:
     """Where an answer for this Pod would lie; "" where its node can have none."""
-    namespace = quote(pod["metadata"]["namespace"], safe="")
-    node = StepPod.parse(pod, pod["metadata"]["namespace"]).node_id
-    within = f"/apis/{argo.API_VERSION}/namespaces/{namespace}/workflowtaskresults"
-    return f"{within}/{node}" if is_dns1123_subdomain(node) else ""
+    namespace = pod["metadata"]["namespace"]
+    node = StepPod.parse(pod, namespace).node_id
+    return paths.task_result(namespace, node) if is_dns1123_subdomain(node) else ""

@@ -30,6 +30,10 @@ class Slots:
             if not self._users[namespace]:
                 del self._users[namespace], self._semaphores[namespace]
 
+    def users(self, namespace: str) -> int:
+        """How many of the Namespace have one, or wait for it."""
+        return self._users[namespace]
+
     @asynccontextmanager
     async def take(self, namespace: str) -> AsyncIterator[None]:
         """Have one of the Namespace's and of all, while the block lasts."""

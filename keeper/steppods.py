@@ -32,6 +32,8 @@ SELECTOR = f"{names.RESULT} in ({','.join(_NOT_FINAL)})"
 """The Pods that are reconciled. A final label is another one, so memory follows the live Pods."""
 _BYTES_OF_AN_OBJECT = 200
 """What Python takes for a JSON object or list, its text aside: `{"name":"a"}` is 12 characters."""
+UNSCHEDULED = "spec.nodeName=,status.phase=Pending"
+"""The field selector that takes every gated Pod, and few others."""
 _TERMINAL = ("Succeeded", "Failed")
 _ANNOUNCED = "it was to run already"
 _SHOWN = 100

@@ -5,9 +5,8 @@ What was seen is changed only as it was seen: what the step reported since makes
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
-from argo import names as argo
+from keeper import paths
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, ObservedPod
 from kube import client
@@ -44,13 +43,13 @@ class TaskResults:
     async def answer(self, pod: GatedStep, outputs: Outputs | None) -> PostedResult:
         """Create the complete result; Conflict where there is one."""
         body = taskresult.answer(pod.step, pod.declared, pod.uid, outputs)
-        return posted_result(await self._requests.send("POST", _results(pod), body))
+        return posted_result(await self._requests.send("POST", paths.task_results(pod.namespace), body))
 
     async def reserve(self, pod: GatedStep) -> bool:
         """Create one that is not reported yet, so that a late POST of ours meets it; False: there is one."""
         try:
             body = taskresult.placeholder(pod.step, pod.uid)
-            await self._requests.send("POST", _results(pod), body)
+            await self._requests.send("POST", paths.task_results(pod.namespace), body)
         except Conflict:
             return False
         return True
@@ -85,10 +84,5 @@ class TaskResults:
         return True
 
 
-def _results(pod: ObservedPod) -> str:
-    namespace = quote(pod.namespace, safe="")
-    return f"/apis/{argo.API_VERSION}/namespaces/{namespace}/workflowtaskresults"
-
-
 def _result(pod: ObservedPod) -> str:
-    return f"{_results(pod)}/{quote(pod.node_id, safe='')}"
+    return paths.task_result(pod.namespace, pod.node_id)

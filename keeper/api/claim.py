@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
 
 from argo import names as argo
 from argo import tags
 from argo.fields import FieldError, Kind, annotation
-from keeper import container_status
+from keeper import container_status, paths
 from keeper.api.auth import Caller
 from keeper.api.errors import Refusal, unavailable
 from keeper.api.request import Claim
@@ -26,7 +25,7 @@ _METADATA = "metadata"
 
 async def read(api: ApiClient, caller: Caller) -> Claim | Refusal:
     """The claim of a caller; a 403 for one that has none, a 503 where the API server does not say."""
-    path = f"/api/v1/namespaces/{quote(caller.namespace, safe='')}/pods/{quote(caller.pod, safe='')}"
+    path = paths.pod(caller.namespace, caller.pod)
     try:
         pod = await client.request(api, "GET", path, seconds=TIMEOUT)
     except NotFound:

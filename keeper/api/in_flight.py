@@ -3,10 +3,11 @@
 A Namespace may fill its own part, and no more: what others ask is answered beside it.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+
+from keeper.slots import Slots
 
 MOST_BYTES = 32 << 20
 """Of bodies and answers, each from its first byte on until the answer is sent …"""
@@ -61,27 +62,17 @@ class Bytes:
                 del self._of_one[namespace]
 
 
-class Turns:
-    """So many at once, in all and of one Namespace; others wait for their turn."""
+class Turns(Slots):
+    """So many at once, in all and of one Namespace; others wait for their turn, and not too many."""
 
     def __init__(self, most: int = READS, most_of_one: int = READS_OF_ONE) -> None:
-        self._all, self._most_of_one = asyncio.Semaphore(most), most_of_one
-        self._of_one: dict[str, asyncio.Semaphore] = {}
-        self._there: Counter[str] = Counter()
-        """Requests that have their turn, or wait for it."""
+        super().__init__(most, most_of_one)
+        self._most_of_one = most_of_one
 
     @asynccontextmanager
     async def of(self, namespace: str) -> AsyncIterator[None]:
         """Wait for a turn, and have it until the block ends; TooMuchError where too many wait already."""
-        if self._there[namespace] >= self._most_of_one + MOST_WAITING:
+        if self.users(namespace) >= self._most_of_one + MOST_WAITING:
             raise TooMuchError(own=True)
-        mine = self._of_one.setdefault(namespace, asyncio.Semaphore(self._most_of_one))
-        self._there[namespace] += 1
-        try:
-            # No Namespace has more in the line for all than it may have at once: that line is fair.
-            async with mine, self._all:
-                yield
-        finally:
-            self._there[namespace] -= 1
-            if not self._there[namespace]:
-                del self._there[namespace], self._of_one[namespace]
+        async with self.take(namespace):
+            yield

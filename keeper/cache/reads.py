@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from keeper.cache.lru import Answer, Cache, size_of
-from keeper.cache.slots import Slots
+from keeper.slots import Slots
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 

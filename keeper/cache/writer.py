@@ -17,7 +17,7 @@ from kubernetes_asyncio.client import ApiClient
 from keeper.cache.batch import Attempt, attempt
 from keeper.cache.configmap import CacheError, ConfigMap
 from keeper.cache.refresh import refresh
-from keeper.cache.slots import Slots
+from keeper.slots import Slots
 from kube.backoff import Backoff
 from kube.caching import TtlCache
 from memoize import configmap

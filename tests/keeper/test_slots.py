@@ -1,6 +1,6 @@
 import asyncio
 
-from keeper.cache.slots import Slots
+from keeper.slots import Slots
 
 
 async def test_work_is_bounded_in_all_and_for_one_namespace() -> None:

@@ -50,8 +50,8 @@ async def test_each_namespace_has_its_turns_whatever_the_others_wait_for() -> No
     end.set()
     await asyncio.gather(*flood, other)
     assert len(entered) == 51
-    assert not turns._of_one
-    assert not turns._there
+    assert not turns._semaphores
+    assert not turns._users
 
 
 async def test_a_line_has_an_end_and_who_is_cancelled_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:

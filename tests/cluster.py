@@ -5,10 +5,13 @@ import http.client
 import itertools
 import json
 import os
+import select
 import ssl
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
@@ -38,6 +41,18 @@ class Answer(NamedTuple):
         return [value for name, value in self.headers if name.lower() == "warning"]
 
 
+class _Connection(http.client.HTTPSConnection):
+    """Closes with the last thread or test that has it."""
+
+    def __del__(self) -> None:
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the server has not hung up: between two requests it has nothing to say."""
+        return self.sock is not None and not select.select([self.sock], [], [], 0)[0]
+
+
 @dataclass(frozen=True)
 class Cluster:
     """An API server and the admin's way in. `tier` is `devcluster` or `kube-apiserver`.
@@ -53,6 +68,8 @@ class Cluster:
     services: dict[tuple[str, str], tuple[str, int]] | None = None
     """Only on the devcluster: where its webhooks reach a Service (namespace, name)."""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _kept: threading.local = field(default_factory=threading.local, compare=False)
+    """A connection of each thread: the time of a test would else go to handshakes."""
 
     def context(self) -> ssl.SSLContext:
         """Trusts this cluster's CA alone."""
@@ -70,17 +87,30 @@ class Cluster:
         accept: str = "application/json",
     ) -> Answer:
         """One request; a `bytes` body goes as it is, anything else as JSON. JSON answers come decoded."""
-        with self._open(method, path, body, token, query, content_type, accept) as response:
-            text = response.read().decode()
-            try:
-                answer = json.loads(text)
-            except ValueError:
-                answer = text
-            return Answer(response.status, answer, response.getheaders())
+        connection: _Connection | None = self._kept.__dict__.pop("connection", None)
+        if connection is None or not connection.is_open:
+            connection = self._connect()
+        response = self._ask(connection, method, path, body, token, query, content_type, accept)
+        text = response.read().decode()
+        self._kept.connection = connection
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = text
+        return Answer(response.status, answer, response.getheaders())
 
-    @contextlib.contextmanager
-    def _open(
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        return self.context()
+
+    def _connect(self) -> _Connection:
+        where = urlsplit(self.url)
+        assert where.hostname is not None
+        return _Connection(where.hostname, where.port, context=self._context, timeout=30)
+
+    def _ask(
         self,
+        connection: _Connection,
         method: str,
         path: str,
         body: Any,
@@ -88,24 +118,15 @@ class Cluster:
         query: Mapping[str, str] | None,
         content_type: str,
         accept: str,
-    ) -> Iterator[http.client.HTTPResponse]:
-        where = urlsplit(self.url)
-        assert where.hostname is not None
+    ) -> http.client.HTTPResponse:
         headers = {"Accept": accept}
         if (bearer := self.admin_token if token is None else token) != "":
             headers["Authorization"] = f"Bearer {bearer}"
         if body is not None:
             headers["Content-Type"] = content_type
             body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        connection = http.client.HTTPSConnection(
-            where.hostname, where.port, context=self.context(), timeout=30
-        )
-        try:
-            connection.request(method, f"{path}?{urlencode(query)}" if query else path, body, headers)
-            with connection.getresponse() as response:
-                yield response
-        finally:
-            connection.close()
+        connection.request(method, f"{path}?{urlencode(query)}" if query else path, body, headers)
+        return connection.getresponse()
 
     def path(self, kind: str, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """The API path of a kind, of one namespace, of one object."""
@@ -167,7 +188,10 @@ class Cluster:
     ) -> Generator[tuple[str, Object], None, None]:
         """The events of a watch with this query, to its end."""
         path, accept = self.path(kind, namespace), "application/json"
-        with self._open("GET", path, None, None, query, accept, accept) as response:
+        with (
+            contextlib.closing(self._connect()) as connection,
+            self._ask(connection, "GET", path, None, None, query, accept, accept) as response,
+        ):
             for line in response:
                 event = json.loads(line)
                 yield event["type"], event["object"]

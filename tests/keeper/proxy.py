@@ -48,6 +48,7 @@ class Proxy:
         self.stopped = asyncio.Event()
         self._stop: tuple[int, str] = (-1, "")
         self._count = 0
+        self._under_way: set[asyncio.Task[tuple[aiohttp.ClientResponse, bytes]]] = set()
 
     def stop_at(self, index: int, when: str) -> None:
         """Cut off at this request: `before` it takes effect, or `after` that and before its answer."""
@@ -66,6 +67,7 @@ class Proxy:
                 yield f"http://127.0.0.1:{runner.addresses[0][1]}"
             finally:
                 await runner.cleanup()
+                await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self._reset_if_cut(request)
@@ -83,18 +85,31 @@ class Proxy:
             return answer
         body = await request.read()
         headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "content-length")}
-        async with self._session.request(
-            request.method, self._cluster.url + request.raw_path, data=body, headers=headers
-        ) as found:
-            if _watches(request):
+        url = self._cluster.url + request.raw_path
+        if _watches(request):
+            async with self._session.get(url, headers=headers) as found:
                 return await self._stream(request, found)
+        # It may have taken effect when its caller is gone, and counts then.
+        asked = asyncio.ensure_future(
+            self._ask(request.method, url, path if counted else None, body, headers)
+        )
+        self._under_way.add(asked)
+        asked.add_done_callback(self._under_way.discard)
+        found, text = await asyncio.shield(asked)
+        if here:
+            self._kill(request)
+        self._reset_if_cut(request)
+        return web.Response(status=found.status, body=text, headers=_kept(found))
+
+    async def _ask(
+        self, method: str, url: str, path: str | None, body: bytes, headers: dict[str, str]
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """Pass the request on, to its end; remember it if it has a path."""
+        async with self._session.request(method, url, data=body, headers=headers) as found:
             text = await found.read()
-            if counted:
-                self.calls.append(Call(request.method, _shown(request.method, path, body), found.status))
-            if here:
-                self._kill(request)
-            self._reset_if_cut(request)
-            return web.Response(status=found.status, body=text, headers=_kept(found))
+        if path is not None:
+            self.calls.append(Call(method, _shown(method, path, body), found.status))
+        return found, text
 
     async def _stream(self, request: web.Request, found: aiohttp.ClientResponse) -> web.StreamResponse:
         response = web.StreamResponse(status=found.status, headers=_kept(found))

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,13 @@ def permissions(documents: list[Json], kind: str, name: str) -> dict[str, list[s
 
 def _documents(directory: Path, kustomization: Json) -> Iterator[Json]:
     for name in kustomization.get("resources", ()):
-        for document in yaml.safe_load_all((directory / name).read_text(encoding="utf-8")):
-            yield json.loads(json.dumps(document))  # YAML's anchors give one object to two places
+        yield from json.loads(_read(directory / name))
+
+
+@cache
+def _read(path: Path) -> str:
+    """The file's objects as JSON: read once, and without YAML's anchors, which give one object two places."""
+    return json.dumps(list(yaml.safe_load_all(path.read_text(encoding="utf-8"))))
 
 
 def _named(documents: list[Json], kind: str, name: str) -> list[Json]:

@@ -151,7 +151,8 @@ class SingleFlight:
         if pod.phase is Phase.GATED and pod.deleting:
             return self.on_deleted(pod.uid, now)
         self._keys[pod.uid] = pod.key
-        if pod.phase is Phase.GATED:
+        # Announced to run, it is a runner though it is gated: to a keeper that comes after that one, too.
+        if pod.phase is Phase.GATED and pod.release_reason is None:
             return self._put_waiting(pod, now)
         self._remove_waiting(pod.key, pod.uid)
         if not pod.may_run_for_others or (pod.deleting and pod.phase is Phase.RUNNING):

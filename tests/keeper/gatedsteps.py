@@ -9,6 +9,7 @@ from argo.steppod import Owner
 from keeper.steppods import GatedStep, Key, Phase
 from memoize import names
 from memoize.key import data_key
+from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.plan import Plan
 from memoize.step import Step
@@ -62,6 +63,7 @@ def gated_step(
     capture: bool = True,
     deleting: bool = False,
     size: int = 1000,
+    release_reason: Outcome | None = None,
 ) -> GatedStep:
     """A Pod as the single-flight table sees it."""
     step = Step(
@@ -88,7 +90,7 @@ def gated_step(
         node_id=f"wf-{uid}",
         label=names.RESULT_GATED if phase is Phase.GATED else names.RESULT_MISS,
         size=size,
-        release_reason=None,
+        release_reason=release_reason,
         created_at=created_at,
         owner=Owner(namespace, "wf", "wf-uid"),
         step=step,

@@ -103,6 +103,14 @@ def test_whoever_let_it_run_a_running_step_leads() -> None:
     assert table.decide(A, MISS, START) == Wait(LIMIT)
 
 
+def test_a_step_that_an_earlier_keeper_announced_to_run_leads_though_it_is_gated_and_younger() -> None:
+    announced = gated_step("z", release_reason=Outcome(Reason.MISS))
+    for pods in ((A, announced), (announced, A)):
+        table = flights(*pods)
+        assert table.decide(A, MISS, START) == Wait(LIMIT)
+        assert table.on_deleted("z", START) == ("a",)
+
+
 def test_a_step_that_is_over_leads_until_its_end_is_told() -> None:
     table = flights(over("z"), A)
     assert table.decide(A, MISS, START) == Wait(LIMIT)

@@ -27,6 +27,7 @@ from bench.tenant_loads import HOSTILE, HOSTILE_LOADS, Extra, Work, World, have_
 from keeper.single_flight import SingleFlight
 from keeper.steppods import Phase
 from memoize import names
+from tests.cluster import MERGE
 from tests.keeper.gatedsteps import START, gated_step
 from webhook.hooks import PODS_PATH
 
@@ -35,7 +36,8 @@ _METHOD = """Webhook and keeper, one process each with the rights of the manifes
 calls the webhook for every Pod. One namespace does what a heavy tenant, or a hostile one, would do; another
 one, the neighbour, takes a hit twice a second all the while. A figure is his slowest hit, from the Pod's
 POST until it is answered or may run, beside his slowest one while nobody else does anything, some seconds
-before on the same installation. Where a load goes to the webhook's port alone, it is the p99 of honest
+before on the same installation; a plain write that we have no part in, at the same moments, tells what the
+API server itself has others wait. Where a load goes to the webhook's port alone, it is the p99 of honest
 reviews, one after the other. The peak is the most resident memory of a program and its children while the
 load lasts. A load that is not over after its time is ended, and how far it came is said; a new API server
 follows one that leaves much behind."""
@@ -57,10 +59,11 @@ T = TypeVar("T")
 
 
 class Wait(NamedTuple):
-    """Seconds that one of the neighbour's took, and what became of it."""
+    """Seconds that one of the neighbour's took, what became of it, and seconds of a plain write meanwhile."""
 
     seconds: float
     became: str
+    write: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +272,12 @@ def _figures(
             for extra in extras
         ),
     ]
+    if load.steps:
+        before, beside = (max(wait.write or 0.0 for wait in one) for one in waits)
+        figures.append(
+            compare("… slowest plain write, the API server's alone", "s", [beside], _ALONE, [before])
+        )
+        outcome += f"; slowest plain write {number(beside)} s"
     _show(
         f"{load.name}: {what}",
         f"{number(value)} s",
@@ -297,11 +306,28 @@ async def _steps_beside(world: World, load: Awaitable[T]) -> tuple[T, Sequence[W
     hits: list[asyncio.Task[Wait]] = []
     try:
         while not loading.done():
-            hits.append(asyncio.create_task(_hit(world.neighbour)))
+            hits.append(asyncio.create_task(_hit_and_write(world.neighbour)))
             await asyncio.wait([loading], timeout=_EVERY)
         return await loading, await asyncio.gather(*hits)
     finally:
         loading.cancel()
+
+
+async def _hit_and_write(stand: Stand) -> Wait:
+    """A step, and beside it a write that we have no part in: what the API server itself has others wait."""
+    hit, write = await asyncio.gather(_hit(stand), _write(stand))
+    return hit._replace(write=write)
+
+
+async def _write(stand: Stand) -> float:
+    """Seconds of one."""
+    path = stand.cluster.path("Workflow", stand.namespace, stand.workflow)
+    began = time.perf_counter()
+    with suppress(TimeoutError, RuntimeError, OSError, ClientError):
+        async with asyncio.timeout(_PATIENCE):
+            body = {"metadata": {"annotations": {"bench.test/written": f"{began}"}}}
+            await stand.ask("PATCH", path, body, MERGE)
+    return time.perf_counter() - began
 
 
 async def _hit(stand: Stand) -> Wait:

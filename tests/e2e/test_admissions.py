@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from certs import bundle
+from certs import bundle, pki
 from tests.e2e import server
 from tests.e2e.admissions import SECONDS, admitted
 from tests.e2e.cluster import Namespace
@@ -32,7 +32,7 @@ def test_no_pod_is_admitted_unseen_while_a_deployment_is_restarted(ns: Namespace
 @pytest.mark.timeout(10 * SECONDS)
 def test_no_pod_is_admitted_unseen_while_the_authority_is_replaced(ns: Namespace) -> None:
     """Somebody writes another one's certificate and key into both Secrets, as a restored backup would."""
-    hosts = [f"{program}.{server.NAMESPACE}.svc" for program in server.PROGRAMS]
+    hosts = [host for program in server.PROGRAMS for host in pki.service_names(program, server.NAMESPACE)]
     other = bundle.new(hosts, datetime.now(UTC))
     with admitted(ns) as told:
         _write(_CA_SECRET, other.signers_to_data())

@@ -22,8 +22,8 @@ _LANES = 2
 """Workflows at the same time."""
 _MIX = Mix(hits=40, misses=14, equal=6)
 """Two thirds are hits."""
-_LONGEST_PAUSE = 8.0
-"""Seconds between two kills: a new keeper acts when the Lease of the last one has ended, after 6."""
+_LONGEST_PAUSE = 12.0
+"""Seconds between two kills: the next keeper acts when the Lease of the last one has ended, after 6."""
 
 pytestmark = [server.outages]
 

@@ -52,7 +52,7 @@ _LITTER = 100
 _ANSWERED = "answered"
 _SHOWN = 200
 """Characters of an error."""
-_ROW = "{:<58} {:>9} {:>9} {:>7}  {:>13}  {}"
+_ROW = "{:<74} {:>9} {:>9} {:>7}  {:>13}  {}"
 
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ LOADS = (
     Load("endless", "{} bodies of 7 MB that never end", 60, 15, loads.endless, False, 0.1),
     Load("forged", "{} forged reviews", 3_000, 30, loads.forged, False, 0.1),
     Load("uploads", "{} entries of 1 MB at once to /v1/entries", 300, 40, loads.uploads),
-    Load("changing", "a cache of {} keys changes every second", 50_000, 30, loads.changing, most=0.5),
+    Load("changing", "a cache of {} keys changes every second", 50_000, 35, loads.changing, most=0.5),
     Load("entries", "{} entries of one tenant", 200_000, 40, loads.many_entries),
     Load("caches", "{} caches of 1 MB with endless times", 415, 60, loads.caches),
     Load("large-pods", "{} Pods of 480 KB", 254, 30, loads.large_pods),

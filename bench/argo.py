@@ -111,6 +111,8 @@ class Stand:
     """When a Pod of this name was seen Succeeded, by `time.perf_counter`."""
     running: set[str] = field(default_factory=set)
     """The Pods that nothing holds, as far as labels tell: those that a scheduler would place."""
+    results: dict[str, str] = field(default_factory=dict)
+    """The label of each Pod that says how far its memoization is, as it was last seen; "" for none."""
     made: dict[str, Object] = field(default_factory=dict)
     """The Pods as they were submitted."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -136,7 +138,7 @@ class Stand:
         for kind in ("Pod", "WorkflowTaskResult"):
             await self.ask("DELETE", self.cluster.path(kind, self.namespace), {"gracePeriodSeconds": 0})
         await asyncio.sleep(1)  # for those who watch them
-        for known in (self.over, self.running, self.made):
+        for known in (self.over, self.running, self.results, self.made):
             known.clear()
 
     async def until(self, condition: Callable[[], bool], seconds: float = _PATIENCE) -> None:
@@ -170,6 +172,7 @@ class Stand:
 
     def _heard(self, metadata: Object) -> None:
         label = metadata.get("labels", {}).get(names.RESULT, "")
+        self.results[metadata["name"]] = label
         if label == names.RESULT_HIT:
             self.over.setdefault(metadata["name"], time.perf_counter())
         elif label == names.RESULT_MISS:
@@ -197,7 +200,7 @@ async def standing(cluster: Cluster, namespace: str, workflow: str, uid: str) ->
             await asyncio.gather(watching, return_exceptions=True)
 
 
-async def at_rate(rate: float, count: int, work: Callable[[int], Awaitable[None]]) -> None:
+async def at_rate(rate: float, count: int, work: Callable[[int], Awaitable[object]]) -> None:
     """Begin the work so many times a second whether or not earlier ones have ended; wait for all of them."""
     began = time.perf_counter()
     tasks = []
@@ -207,7 +210,7 @@ async def at_rate(rate: float, count: int, work: Callable[[int], Awaitable[None]
     await asyncio.gather(*tasks)
 
 
-async def side_by_side(count: int, most: int, work: Callable[[int], Awaitable[None]]) -> None:
+async def side_by_side(count: int, most: int, work: Callable[[int], Awaitable[object]]) -> None:
     """Do the work so many times, at most `most` at once."""
     numbers = iter(range(count))
 

@@ -39,10 +39,12 @@ class Load:
 class Connection:
     """A TLS connection on which one request at a time is sent. The server's certificate is not looked at."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, source: str = "") -> None:
+        """Connect; from another address of this host, where `source` names one."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        plain = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
+        here = (source, 0) if source else None
+        plain = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE, source_address=here)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = context.wrap_socket(plain)
 

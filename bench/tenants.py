@@ -2,380 +2,421 @@
 
 import asyncio
 import json
-import socket
-import ssl
 import time
-from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NamedTuple, TypeVar
 
-from argo import names as argo
+from aiohttp import ClientError
+
 from bench import api, machine, reviews
-from bench.argo import Stand, at_rate, side_by_side, standing
+from bench import tenant_loads as loads
+from bench.argo import Stand, standing
 from bench.figures import Figure, Report, Target, compare
-from bench.installed import Installed, installed, memory
+from bench.installed import Installed, installed
 from bench.load import BadAnswerError, Connection, request
 from bench.measure import percentile
-from bench.servers import Server
+from bench.peak import Peak, peaks
+from bench.report import number
 from bench.steppod import entry
-from webhook.hooks import PODS_PATH, WORKFLOWS_PATH
+from bench.tenant_loads import HOSTILE, HOSTILE_LOADS, Extra, Work, World, have_cache, make_step
+from keeper.single_flight import SingleFlight
+from keeper.steppods import Phase
+from memoize import names
+from tests.cluster import MERGE
+from tests.keeper.gatedsteps import START, gated_step
+from webhook.hooks import PODS_PATH
 
 NAME = "tenants"
-_METHOD = """Webhook and keeper, one process each, before an API server that calls the webhook for every Pod.
-One namespace does what a heavy tenant, or a hostile one, would do; another one, the neighbour, takes a hit
-twice a second all the while. A figure is his slowest hit, from the Pod's POST to Succeeded, beside his
-slowest one while nobody else does anything, in the same run. What needs no API server (forged reviews,
-bodies that never end) goes to the webhook's port, and what counts is an honest review's time. Memory is the
-resident memory of a program after the load, above that before it."""
-_ALONE = "the neighbour alone"
-_SECOND = Target("at most", 1, "value")
-_TENTH = Target("at most", 100, "value")
-_FLAT = Target("at most", 150, "value")
-_CACHE = "memo"
-_AT_ONCE = 32
+_METHOD = """Webhook and keeper, one process each with the rights of the manifests, before an API server that
+calls the webhook for every Pod. One namespace does what a heavy tenant, or a hostile one, would do; another
+one, the neighbour, takes a hit twice a second all the while. A figure is his slowest hit, from the Pod's
+POST until it is answered or may run, beside his slowest one while nobody else does anything, some seconds
+before on the same installation; a plain write that we have no part in, at the same moments, tells what the
+API server itself has others wait. Where a load goes to the webhook's port alone, it is the p99 of honest
+reviews, one after the other. The peak is the most resident memory of a program and its children while the
+load lasts. A load that is not over after its time is ended, and how far it came is said; a new API server
+follows one that leaves much behind."""
+_ALONE = "alone, before"
+_LIMIT_MIB = 512
+"""Of memory, in the manifests."""
 _EVERY = 0.5
-_FULL = 256 * 1024
-"""Bytes that the annotations of one object may have (TotalAnnotationSizeLimitB of apimachinery)."""
-
-Json = dict[str, Any]
-Work = Callable[["World", int], Awaitable[None]]
-
-
-@dataclass
-class World:
-    """Both programs, the tenant whose load it is, and his neighbour."""
-
-    installed: Installed
-    tenant: Stand
-    neighbour: Stand
-    _numbers: Iterator[int] = field(default_factory=lambda: iter(range(10**9)))
-
-    async def hit(self) -> float:
-        """The seconds of one hit of the neighbour's."""
-        number = next(self._numbers)
-        name, began = await self.neighbour.create(number, key="answered", cache=_CACHE)
-        await self.neighbour.until(lambda: name in self.neighbour.over, _PATIENCE)
-        return self.neighbour.over[name] - began
+_PATIENCE = 20.0
+"""Seconds for one of the neighbour's; one that takes longer counts as so much."""
+_LITTER = 100
+"""Objects of a load after which the next one has an API server of its own."""
+_ANSWERED = "answered"
+_SHOWN = 200
+"""Characters of an error."""
+_ROW = "{:<74} {:>9} {:>9} {:>7}  {:>13}  {}"
 
 
-_PATIENCE = 120.0
-"""Seconds for a hit of the neighbour's; one that takes longer counts as so much."""
+T = TypeVar("T")
+
+
+class Wait(NamedTuple):
+    """Seconds that one of the neighbour's took, what became of it, and seconds of a plain write meanwhile."""
+
+    seconds: float
+    became: str
+    write: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One kind of load: `count` of what it says, for `seconds` at the most. `prepare` comes before."""
+
+    name: str
+    what: str
+    count: int
+    seconds: float
+    work: Work
+    steps: bool = True
+    """The neighbour's steps are measured; else honest reviews."""
+    most: float = 1.0
+    """Seconds that one of the neighbour's may take."""
+    prepare: Work | None = None
+
+
+def _hostile(which: str) -> Load:
+    return Load(which, f"{{}} × a review with {HOSTILE[which]}", 10, 20, HOSTILE_LOADS[which], False, 0.1)
+
+
+LOADS = (
+    *map(_hostile, HOSTILE),
+    Load("endless", "{} bodies of 7 MB that never end", 60, 15, loads.endless, False, 0.1),
+    Load("forged", "{} forged reviews", 3_000, 30, loads.forged, False, 0.1),
+    Load("uploads", "{} entries of 1 MB at once to /v1/entries", 300, 40, loads.uploads),
+    Load("changing", "a cache of {} keys changes every second", 50_000, 35, loads.changing, most=0.5),
+    Load("entries", "{} entries of one tenant", 200_000, 40, loads.many_entries),
+    Load("caches", "{} caches of 1 MB with endless times", 415, 60, loads.caches),
+    Load("large-pods", "{} Pods of 480 KB", 254, 30, loads.large_pods),
+    Load("gated", "{} gated steps at once", 2_000, 50, loads.gated),
+    Load("gated-full", "{} gated Pods without room for a mark", 800, 70, loads.gated_without_room),
+    Load("finished-full", "{} finished Pods without room for a mark", 900, 50, loads.finished_without_room),
+    Load(
+        "ends",
+        f"{{}} steps end, {loads.ENDS_A_SECOND} a second",
+        40 * loads.ENDS_A_SECOND,
+        55,
+        loads.ends,
+        prepare=loads.run_without_a_gate,
+    ),
+)
+_PREPARED_SECONDS = 75
+_FAILING, _FAILING_KEYS = "failing", 10_000
+"""The one load that needs no server: the table of equal steps is asked directly."""
+_NAMES = (*(load.name for load in LOADS), _FAILING)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """How much of each."""
+    """Which loads, how large, and how long the neighbour is alone before each."""
     parser.add_argument(
-        "--held", type=int, default=2000, metavar="N", help="held steps at once (default %(default)s)"
+        "--loads",
+        type=_chosen,
+        default=_NAMES,
+        metavar="NAME,…",
+        help=f"those alone, into results/{NAME}-part.json: {', '.join(_NAMES)}",
     )
     parser.add_argument(
-        "--ends", type=int, default=130, metavar="N", help="steps that end in a second (default %(default)s)"
+        "--share", type=_share, default=1.0, metavar="N", help="of the size of each (default %(default)s)"
+    )
+    parser.add_argument(
+        "--alone", type=float, default=3, metavar="N", help="seconds of the control (default %(default)s)"
     )
     parser.add_argument(
         "--seconds",
-        type=int,
-        default=40,
+        type=float,
+        default=20,
         metavar="N",
-        help="of that (default %(default)s)",
-    )
-    parser.add_argument(
-        "--full", type=int, default=900, metavar="N", help="Pods with full annotations (default %(default)s)"
-    )
-    parser.add_argument(
-        "--names", type=int, default=15000, metavar="N", help="in one object (default %(default)s)"
-    )
-    parser.add_argument(
-        "--caches", type=int, default=415, metavar="N", help="ConfigMaps of 1 MB (default %(default)s)"
-    )
-    parser.add_argument(
-        "--keys",
-        type=int,
-        default=50000,
-        metavar="N",
-        help="of a ConfigMap that changes (default %(default)s)",
-    )
-    parser.add_argument(
-        "--connections", type=int, default=60, metavar="N", help="that never end (default %(default)s)"
-    )
-    parser.add_argument(
-        "--forged", type=int, default=3000, metavar="N", help="forged reviews (default %(default)s)"
+        help="of a load that takes no end by itself (default %(default)s)",
     )
 
 
 def run(arguments: Namespace) -> Report:
-    """Each load in turn, on one installation."""
+    """The loads in turn; a line of the table as soon as one is over. Ctrl-C ends it with those that are."""
     described = machine.describe()
+    figures: list[Figure] = []
+    facts = {"share of the sizes": f"{arguments.share:g}"}
+    _show("load", "beside", "alone", "ratio", "peak MiB", "outcome")
+    with ExitStack() as installation:
+        both: Installed | None = None
+        try:
+            if _FAILING in arguments.loads:
+                figures.append(_failing(max(10, int(_FAILING_KEYS * arguments.share))))
+            for load in (load for load in LOADS if load.name in arguments.loads):
+                if both is None:
+                    both = installation.enter_context(_installation())
+                    facts["API server"] = api.describe(both.cluster)
+                count = max(1, round(load.count * arguments.share))
+                taken, died = asyncio.run(_measure(both, load, count, arguments))
+                figures += taken
+                if died or count > _LITTER:
+                    installation.close()
+                    both = None
+        except KeyboardInterrupt:
+            print("ended by hand", flush=True)
+    if not figures:
+        raise SystemExit("no load was over")
+    name = NAME if set(arguments.loads) == set(_NAMES) else f"{NAME}-part"
+    return Report(name, "Many tenants", _METHOD, facts, described, tuple(figures))
+
+
+def _chosen(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in _NAMES]:
+        raise ArgumentTypeError(f"no such load: {', '.join(unknown)}; there are {', '.join(_NAMES)}")
+    return names
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ArgumentTypeError(f"{text!r} is not more than 0 and at most 1, such as 0.1")
+    return share
+
+
+@contextmanager
+def _installation() -> Iterator[Installed]:
     with api.scratch() as (cluster, directory), installed(cluster, directory) as both:
-        figures = asyncio.run(_measure(both, arguments))
-        facts = {"API server": api.describe(cluster)}
-    return Report(NAME, "Many tenants", _METHOD, facts, described, tuple(figures))
-
-
-async def _measure(both: Installed, arguments: Namespace) -> list[Figure]:
-    loads: dict[str, tuple[Work, int]] = {
-        f"{arguments.held:,} held steps at once": (_held, arguments.held),
-        f"{arguments.ends} steps a second end": (_ending, arguments.ends * arguments.seconds),
-        f"{arguments.full} finished Pods without room for a mark": (_finished_and_full, arguments.full),
-        f"{arguments.full} held Pods without room for a mark": (_held_and_full, arguments.full),
-        f"{arguments.caches} ConfigMaps of 1 MB": (_caches, arguments.caches),
-        f"a ConfigMap of {arguments.keys:,} keys changes every second": (_changing, arguments.keys),
-    }
-    figures = []
-    async with _world(both) as world:
-        for what, (work, count) in loads.items():
-            alone = await _slowest(world, asyncio.sleep(2 + arguments.seconds / 8))
-            before = memory(both.keeper)
-            beside = await _slowest(world, _bounded(work(world, count), arguments))
-            grown = max(0.0, memory(both.keeper) - before) / 1024
-            figures.append(compare(f"a hit beside: {what}", "s", [beside], _ALONE, [alone], _SECOND))
-            figures.append(compare("… the keeper's memory", "MiB", [grown], "before", [before / 1024], _FLAT))
-            await world.tenant.clear()
-    figures += await asyncio.to_thread(_reviews, both, arguments)
-    return figures
-
-
-async def _bounded(work: Awaitable[None], arguments: Namespace) -> None:
-    """A load that takes no end: the neighbour was watched for long enough."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(3 * arguments.seconds + 60):
-            await work
-
-
-async def _slowest(world: World, load: Awaitable[None]) -> float:
-    """The neighbour's slowest hit, in seconds, from before the load to after it."""
-    loading = asyncio.ensure_future(load)
-    hits: list[asyncio.Task[float]] = []
-    try:
-        while not loading.done():
-            hits.append(asyncio.create_task(world.hit()))
-            await asyncio.sleep(_EVERY)
-        await loading
-        taken = await asyncio.gather(*hits, return_exceptions=True)
-    finally:
-        loading.cancel()
-    return max(one if isinstance(one, float) else _PATIENCE for one in taken)
-
-
-# --- Through the API server --------------------------------------------------------------------------
-
-
-async def _held(world: World, count: int) -> None:
-    """So many Pods at once, each with a key of its own and no entry: all have to be decided."""
-
-    async def create(number: int) -> None:
-        await world.tenant.create(number, key=f"held-{number}", cache=_CACHE)
-
-    await side_by_side(count, _AT_ONCE, create)
-    await world.tenant.until(lambda: len(world.tenant.running) >= count, _PATIENCE)
-
-
-async def _ending(world: World, count: int) -> None:
-    """Steps that were let run end, at a rate; each is stored."""
-    await _held(world, count)
-    ready = iter(sorted(world.tenant.running))
-    rate = max(1.0, count / 40)
-
-    async def end(number: int) -> None:
-        await world.tenant.complete(next(ready), f"ended {number}")
-
-    await at_rate(rate, count, end)
-    await asyncio.sleep(5)
-
-
-async def _finished_and_full(world: World, count: int) -> None:
-    await _full_of_annotations(world, count, finished=True)
-    await asyncio.sleep(20)
-
-
-async def _held_and_full(world: World, count: int) -> None:
-    """Pods that somebody filled up after they were gated: they have to be let run all the same."""
-    await _full_of_annotations(world, count, finished=False)
-
-    path = world.tenant.cluster.path("Pod", world.tenant.namespace)
-    for _ in range(int(_PATIENCE)):
-        pods = (await world.tenant.ask("GET", path))["items"]
-        if not any(pod["spec"].get("schedulingGates") for pod in pods):
-            return
-        await asyncio.sleep(1)
-    raise RuntimeError("Pods are held for ever")
-
-
-async def _full_of_annotations(world: World, count: int, *, finished: bool) -> None:
-    stand = world.tenant
-
-    async def make(number: int) -> None:
-        # The leader of all of these never ends, so they stay held; or each runs by itself.
-        key = f"full-{number}" if finished else "full"
-        name, _ = await stand.create(number, key=key, cache=_CACHE)
-        path = stand.cluster.path("Pod", stand.namespace, name)
-        pod = await stand.ask("GET", path)
-        used = sum(len(k) + len(v) for k, v in pod["metadata"].get("annotations", {}).items())
-        filled = {"metadata": {"annotations": {"tenant.test/x": "x" * (_FULL - used - len("tenant.test/x"))}}}
-        with suppress(RuntimeError):
-            await stand.ask("PATCH", path, filled, "application/merge-patch+json")
-        if finished:
-            await stand.complete(name, "x")
-
-    await side_by_side(count, _AT_ONCE // 4, make)
-
-
-async def _caches(world: World, count: int) -> None:
-    """So many caches as full as they get, whose entries say endless times."""
-    forged = json.loads(entry(""))
-    forged["creationTimestamp"] = "2025-01-01T00:00:00." + "1" * 900_000 + "Z"
-    data = {"forged": json.dumps(forged)}
-
-    async def make(number: int) -> None:
-        await _have_cache(world.tenant, data, f"full-{number}")
-
-    await side_by_side(count, 4, make)
-    await asyncio.sleep(5)
-
-
-async def _changing(world: World, count: int) -> None:
-    """One key of a large cache changes once a second, while some of the tenant's steps wait on it."""
-    stand = world.tenant
-    await _have_cache(stand, {f"k{number}": "x" for number in range(count)}, "large")
-    path = stand.cluster.path("ConfigMap", stand.namespace, "large")
-    for number in range(20):
-        await stand.create(number, key="k", cache="large")
-    for second in range(30):
-        await stand.ask("PATCH", path, {"data": {"k0": f"{second}"}}, "application/merge-patch+json")
-        await asyncio.sleep(1)
-
-
-# --- To the webhook's port -----------------------------------------------------------------------------
-
-
-def _reviews(both: Installed, arguments: Namespace) -> list[Figure]:
-    namespace = both.namespace()
-    uid = api.workflow(both.cluster, namespace)
-    honest = request(PODS_PATH, json.dumps(reviews.of_pod(namespace, "wf", uid)).encode())
-    loads: Mapping[str, Callable[[Server], object]] = {
-        f"a Workflow with {arguments.names:,} parameters and templates": lambda server: _ask(
-            server, WORKFLOWS_PATH, _many_parameters(namespace, arguments.names)
-        ),
-        f"a key with {arguments.names:,} wrong tags": lambda server: _ask(
-            server, WORKFLOWS_PATH, _wrong_tags(namespace, arguments.names)
-        ),
-        f"a Pod with {arguments.names:,} containers": lambda server: _ask(
-            server, PODS_PATH, _many_containers(namespace, uid, arguments.names)
-        ),
-        f"{arguments.connections} bodies that never end": lambda server: _endless(
-            server, arguments.connections
-        ),
-        f"{arguments.forged:,} forged reviews": lambda server: _forged(server, arguments.forged),
-    }
-    figures = []
-    for what, load in loads.items():
-        alone = _answers(both.webhook, honest, lambda: time.sleep(2))
-        before = memory(both.webhook)
-        beside = _answers(both.webhook, honest, partial(load, both.webhook))
-        grown = max(0.0, memory(both.webhook) - before) / 1024
-        slowest, reference = (1000 * percentile(one, 99) for one in (beside, alone))
-        figures.append(
-            compare(f"a review beside: {what}: p99", "ms", [slowest], "alone", [reference], _TENTH)
-        )
-        figures.append(compare("… the webhook's memory", "MiB", [grown], "before", [before / 1024], _FLAT))
-    return figures
-
-
-def _answers(server: Server, honest: bytes, load: Callable[[], object]) -> list[float]:
-    """Seconds of honest reviews on a connection of their own, one after the other, while the load goes on."""
-    taken: list[float] = []
-    with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(load)
-        while not loading.done() or not taken:
-            began = time.perf_counter()
-            try:
-                connection = Connection(server.port)
-                connection.ask(honest)
-                connection.close()
-            except (OSError, BadAnswerError):
-                taken.append(_PATIENCE)
-                break
-            taken.append(time.perf_counter() - began)
-            time.sleep(0.01)
-        loading.result()
-    return taken
-
-
-def _ask(server: Server, path: str, review: Json) -> None:
-    """One review and its answer, whatever that is."""
-    connection = Connection(server.port)
-    try:
-        with suppress(BadAnswerError, OSError):
-            connection.ask(request(path, json.dumps(review).encode()))
-    finally:
-        connection.close()
-
-
-def _endless(server: Server, count: int) -> None:
-    """So many connections send a part of 7 MB each, and then nothing."""
-    connections = []
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    head = f"POST {PODS_PATH} HTTP/1.1\r\nHost: bench\r\nContent-Length: {7 << 20}\r\n\r\n".encode()
-    try:
-        for _ in range(count):
-            with suppress(OSError):
-                plain = socket.create_connection(("127.0.0.1", server.port), timeout=10)
-                connection = context.wrap_socket(plain)
-                connections.append(connection)
-                connection.sendall(head + b" " * (6 << 20))
-        time.sleep(5)
-    finally:
-        for connection in connections:
-            connection.close()
-
-
-def _forged(server: Server, count: int) -> None:
-    """Reviews of Pods whose Workflow nobody knows, each of another one."""
-    for number in range(count):
-        review = reviews.of_pod("kube-system", f"forged-{number}", f"uid-{number}")
-        _ask(server, PODS_PATH, review)
-
-
-def _many_parameters(namespace: str, count: int) -> Json:
-    review = reviews.of_workflow(namespace, 4000, 1)
-    spec = review["request"]["object"]["spec"]
-    spec["templateDefaults"] = {"inputs": {"parameters": [{"name": f"p{number}"} for number in range(count)]}}
-    spec["templates"] += [{"name": f"t{number}"} for number in range(count)]
-    return review
-
-
-def _wrong_tags(namespace: str, count: int) -> Json:
-    review = reviews.of_workflow(namespace, 4000, 1)
-    template = review["request"]["object"]["spec"]["templates"][-1]
-    template["memoize"]["key"] = "".join(f"{{{{x{number}}}}}" for number in range(count))
-    return review
-
-
-def _many_containers(namespace: str, uid: str, count: int) -> Json:
-    review = reviews.of_pod(namespace, "wf", uid)
-    spec = review["request"]["object"]["spec"]
-    spec["containers"] += [{"name": f"c{number}", "image": "x", "command": ["x"]} for number in range(count)]
-    return review
-
-
-async def _have_cache(stand: Stand, data: Mapping[str, str], name: str = _CACHE) -> None:
-    labels = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
-    body = {"metadata": {"name": name, "labels": labels}, "data": dict(data)}
-    await stand.ask("POST", stand.cluster.path("ConfigMap", stand.namespace), body)
+        yield both
 
 
 @asynccontextmanager
-async def _world(both: Installed) -> AsyncIterator[World]:
+async def _world(both: Installed, seconds: float) -> AsyncIterator[World]:
+    """Two fresh namespaces, one of them with the entry that the neighbour's steps find."""
     cluster = both.cluster
     tenant, neighbour = both.namespace(), both.namespace()
     uids = [api.workflow(cluster, namespace) for namespace in (tenant, neighbour)]
+    review = reviews.of_pod(neighbour, "wf", uids[1])
     async with (
         standing(cluster, tenant, "wf", uids[0]) as theirs,
         standing(cluster, neighbour, "wf", uids[1]) as his,
     ):
-        await _have_cache(his, {"answered": entry("the answer")})
-        await asyncio.sleep(1)
-        yield World(both, theirs, his)
+        await have_cache(his, {_ANSWERED: entry("the answer")})
+        await asyncio.sleep(1)  # for the watches to bring it
+        yield World(both, theirs, his, request(PODS_PATH, json.dumps(review).encode()), seconds)
+
+
+async def _measure(
+    both: Installed, load: Load, count: int, arguments: Namespace
+) -> tuple[list[Figure], bool]:
+    """The figures of one load, and whether one of the programs died of it."""
+    beside = _steps_beside if load.steps else _reviews_beside
+    async with _world(both, arguments.seconds) as world:
+        await beside(world, asyncio.sleep(0.1))  # whoever comes first opens connections
+        _, alone = await beside(world, asyncio.sleep(arguments.alone))
+        with peaks(both.keeper.pid, both.webhook.pid) as memory, _cpu(both) as cpu:
+            if load.prepare is not None:
+                await _bounded(world, load.prepare, count, _PREPARED_SECONDS)
+            (extras, outcome), waits = await beside(world, _bounded(world, load.work, count, load.seconds))
+    keeper, webhook = memory
+    dead = [what for what, one in (("keeper", keeper), ("webhook", webhook)) if one.died]
+    outcome = "; ".join([*(f"THE {what} DIED" for what in dead), outcome, *_became(waits), *cpu])
+    return _figures(load, count, outcome, (alone, waits), memory, extras), bool(dead)
+
+
+@contextmanager
+def _cpu(both: Installed) -> Iterator[list[str]]:
+    """What the programs computed for in the block, in a line; nothing where one died."""
+    said: list[str] = []
+    programs = (both.keeper, both.webhook)
+    began, before = time.perf_counter(), [one.cpu_seconds() for one in programs]
+    yield said
+    with suppress(OSError):
+        used = [one.cpu_seconds() - so_far for one, so_far in zip(programs, before, strict=True)]
+        seconds = time.perf_counter() - began
+        said.append("CPU k {:.0f} s, w {:.0f} s of {:.0f} s".format(*used, seconds))
+
+
+async def _bounded(world: World, work: Work, count: int, seconds: float) -> tuple[Sequence[Extra], str]:
+    """What the work measured, and what came of it, in a line."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work(world, count), world.said
+    except TimeoutError:
+        return (), f"not over after {seconds:g} s: {world.said}"
+    except (RuntimeError, OSError, BadAnswerError, ClientError) as error:
+        return (), f"failed: {str(error)[:_SHOWN]}; {world.said}"
+
+
+def _figures(
+    load: Load,
+    count: int,
+    outcome: str,
+    waits: tuple[Sequence[Wait], Sequence[Wait]],
+    memory: Sequence[Peak],
+    extras: Sequence[Extra],
+) -> list[Figure]:
+    """Those of a load, which are shown as well."""
+    what = load.what.format(f"{count:,}")
+    which, percent = ("slowest hit", 100) if load.steps else ("p99 of a review", 99)
+    reference, value = (percentile([wait.seconds for wait in one], percent) for one in waits)
+    figures = [
+        compare(f"{what} ({outcome}): {which}", "s", [value], _ALONE, [reference], _most(load.most)),
+        *(
+            compare(f"… peak of the {name}", "MiB", [one.mib], "before", [one.before], _most(_LIMIT_MIB))
+            for name, one in zip(("keeper", "webhook"), memory, strict=True)
+        ),
+        *(
+            compare(
+                f"… {extra.what}", extra.unit, [extra.value], "ordinary", [extra.reference], _most(extra.most)
+            )
+            for extra in extras
+        ),
+    ]
+    if load.steps:
+        before, beside = (max(wait.write or 0.0 for wait in one) for one in waits)
+        figures.append(
+            compare("… slowest plain write, the API server's alone", "s", [beside], _ALONE, [before])
+        )
+        outcome += f"; slowest plain write {number(beside)} s"
+    _show(
+        f"{load.name}: {what}",
+        f"{number(value)} s",
+        f"{number(reference)} s",
+        f"{number(figures[0].ratio.median)} ×",
+        "k {:.0f}, w {:.0f}".format(*(one.mib for one in memory)),
+        "; ".join([outcome, *(f"{one.what} {number(one.value)} {one.unit}" for one in extras)]),
+    )
+    return figures
+
+
+def _most(limit: float) -> Target:
+    return Target("at most", limit, "value")
+
+
+def _show(*cells: str) -> None:
+    print(_ROW.format(*cells), flush=True)
+
+
+# --- The neighbour ---------------------------------------------------------------------------------------
+
+
+async def _steps_beside(world: World, load: Awaitable[T]) -> tuple[T, Sequence[Wait]]:
+    """What came of the load, and the neighbour's steps from before it to after it."""
+    loading = asyncio.ensure_future(load)
+    hits: list[asyncio.Task[Wait]] = []
+    try:
+        while not loading.done():
+            hits.append(asyncio.create_task(_hit_and_write(world.neighbour)))
+            await asyncio.wait([loading], timeout=_EVERY)
+        return await loading, await asyncio.gather(*hits)
+    finally:
+        loading.cancel()
+
+
+async def _hit_and_write(stand: Stand) -> Wait:
+    """A step, and beside it a write that we have no part in: what the API server itself has others wait."""
+    hit, write = await asyncio.gather(_hit(stand), _write(stand))
+    return hit._replace(write=write)
+
+
+async def _write(stand: Stand) -> float:
+    """Seconds of one."""
+    path = stand.cluster.path("Workflow", stand.namespace, stand.workflow)
+    began = time.perf_counter()
+    with suppress(TimeoutError, RuntimeError, OSError, ClientError):
+        async with asyncio.timeout(_PATIENCE):
+            body = {"metadata": {"annotations": {"bench.test/written": f"{began}"}}}
+            await stand.ask("PATCH", path, body, MERGE)
+    return time.perf_counter() - began
+
+
+async def _hit(stand: Stand) -> Wait:
+    """One step until it is answered, or may run: it waits for nobody then."""
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            pod = await make_step(stand, len(stand.made), key=_ANSWERED)
+            became = pod["metadata"].get("labels", {}).get(names.RESULT, "not looked at")
+            if became == names.RESULT_GATED:
+                name = pod["metadata"]["name"]
+                await stand.until(lambda: stand.results.get(name, became) != names.RESULT_GATED)
+                became = stand.results[name]
+    except (TimeoutError, RuntimeError, OSError, ClientError):
+        return Wait(_PATIENCE, "never decided")
+    return Wait(time.perf_counter() - began, became)
+
+
+async def _reviews_beside(world: World, load: Awaitable[T]) -> tuple[T, Sequence[Wait]]:
+    """What came of the load, and honest reviews one after the other meanwhile."""
+    loading, reviewer = asyncio.ensure_future(load), _Reviewer(world)
+    taken: list[Wait] = []
+    try:
+        while not loading.done() or not taken:
+            taken.append(await asyncio.to_thread(reviewer.ask))
+            await asyncio.sleep(0.01)
+        return await loading, taken
+    finally:
+        loading.cancel()
+        reviewer.close()
+
+
+class _Reviewer:
+    """Asks as an API server does: on a connection that it keeps."""
+
+    def __init__(self, world: World) -> None:
+        self._port, self._review = world.installed.webhook.port, world.honest
+        self._connection: Connection | None = None
+
+    def ask(self) -> Wait:
+        began = time.perf_counter()
+        try:
+            self._connection = self._connection or Connection(self._port)
+            self._connection.ask(self._review)
+        except (OSError, BadAnswerError):
+            self.close()
+            return Wait(_PATIENCE, "not answered")
+        return Wait(time.perf_counter() - began, _ANSWERED)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+
+def _became(waits: Sequence[Wait]) -> Iterator[str]:
+    """What became of those that were not answered."""
+    other = Counter(wait.became for wait in waits if wait.became not in (names.RESULT_HIT, _ANSWERED))
+    if other:
+        said = ", ".join(f"{count} {what}" for what, count in other.most_common())
+        yield f"of {len(waits)} of the neighbour's {said}"
+
+
+# --- The table of equal steps ----------------------------------------------------------------------------
+
+
+def _failing(count: int) -> Figure:
+    """CPU for one of so many keys whose first run fails within the time that a key is blocked for."""
+
+    def each(keys: int) -> float:
+        table = SingleFlight()
+        pods = [gated_step(f"u{one}", phase=Phase.RUNNING, place=f"k{one}") for one in range(keys)]
+        began = time.process_time()
+        for one, pod in enumerate(pods):
+            now = START + one * timedelta(milliseconds=1)
+            table.on_pod(pod, now)
+            table.on_failed(pod.uid, now)
+        return 1e6 * (time.process_time() - began) / keys
+
+    rounds = [(each(count), each(count // 10)) for _ in range(5)]
+    values, references = zip(*rounds, strict=True)
+    what = f"{count:,} keys whose first run fails: CPU for one of them"
+    figure = compare(what, "µs", values, f"of {count // 10:,}", references, Target("at most", 2))
+    _show(
+        f"{_FAILING}: {what}",
+        f"{number(figure.value.median)} µs",
+        f"{number(figure.reference.median)} µs",
+        f"{number(figure.ratio.median)} ×",
+        "",
+        f"{number(figure.value.median * count / 1e6)} s for all",
+    )
+    return figure

@@ -24,10 +24,7 @@ SMALL = {
     lookup: ["--rounds=1", "--entries=50"],
     holds: ["--rounds=1", "--hits=5", "--rate=10", "--burst=8"],
     written: ["--rounds=1", "--hits=3", "--entries", "10", "20"],
-    tenants: [
-        *("--held=5", "--ends=2", "--seconds=2", "--full=3", "--names=50", "--caches=2", "--keys=20"),
-        *("--connections=2", "--forged=3"),
-    ],
+    tenants: ["--share=0.002", "--alone=0.2", "--seconds=2"],
     view: ["--rounds=1", "--caches=2", "--keys=50", "--seconds=0.5"],
 }
 

@@ -3,9 +3,11 @@
 import base64
 import functools
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +22,9 @@ NAMESPACE = "stepmemo"
 WEBHOOK, KEEPER = "stepmemo-webhook", "stepmemo-keeper"
 """The Deployments, and their Services."""
 PROGRAMS = (WEBHOOK, KEEPER)
+OUTAGES = "STEPMEMO_E2E_OUTAGES"
+"""Set to 1: both Deployments may be scaled, restarted and killed."""
+outages = pytest.mark.skipif(os.environ.get(OUTAGES) != "1", reason=f"{OUTAGES} is not 1")
 _ROLLOUT_SECONDS = 120
 
 Object = dict[str, Any]
@@ -33,7 +38,7 @@ def access() -> str:
 
 def setting(deployment: Mapping[str, Any], name: str) -> str:
     """What the Deployment says of a setting, by flag or by variable; "" where it leaves it at the default."""
-    container, *_ = deployment["spec"]["template"]["spec"]["containers"]
+    container = _container(deployment)
     words = [*container.get("command", ()), *container.get("args", ()), ""]
     for word, following in pairwise(words):
         if word == f"--{name}":
@@ -42,6 +47,11 @@ def setting(deployment: Mapping[str, Any], name: str) -> str:
             return word.partition("=")[2]
     variable = f"STEPMEMO_{name.upper().replace('-', '_')}"
     return next((one.get("value", "") for one in container.get("env", ()) if one["name"] == variable), "")
+
+
+def container(program: str) -> Object:
+    """What the Deployment has a replica run."""
+    return _container(_deployment(program))
 
 
 def needs(wanted: str) -> None:
@@ -67,6 +77,25 @@ def replicas(program: str) -> int:
     """How many there should be."""
     wanted: int = _deployment(program)["spec"]["replicas"]
     return wanted
+
+
+@contextmanager
+def away(*programs: str) -> Iterator[dict[str, int]]:
+    """No replica of these until the block ends; how many there were."""
+    before = {program: replicas(program) for program in programs}
+    for program in before:
+        scale(program, 0)
+    try:
+        yield before
+    finally:
+        for program, count in before.items():
+            scale(program, count)
+
+
+def restart(program: str) -> None:
+    """Replace every replica in the Deployment's own way; returns when the new ones are ready."""
+    _kubectl("rollout", "restart", f"deployment/{program}")
+    _rolled_out(program)
 
 
 def kill(program: str) -> None:
@@ -95,6 +124,11 @@ def _rolled_out(program: str) -> None:
 def _selecting(program: str) -> tuple[str, str]:
     component = program.removeprefix("stepmemo-")
     return "-l", f"app.kubernetes.io/name=stepmemo,app.kubernetes.io/component={component}"
+
+
+def _container(deployment: Mapping[str, Any]) -> Object:
+    found: Object = deployment["spec"]["template"]["spec"]["containers"][0]
+    return found
 
 
 def _deployment(program: str) -> Object:

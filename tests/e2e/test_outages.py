@@ -3,8 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,15 +15,13 @@ from tests.e2e.outcome import is_held, is_unscheduled_hit
 from tests.e2e.run import Run, twice
 from tests.e2e.steps import RANDOM, container, in_a_row, memo, opted_in
 
-OUTAGES = "STEPMEMO_E2E_OUTAGES"
-"""Set to 1: these cases may scale and kill both Deployments."""
 APISERVER = "STEPMEMO_E2E_APISERVER_PID"
 """A file with the process id of the API server, which runs on this machine and may be stopped for a while."""
 SLOW = f"sleep 15; {RANDOM} > /tmp/out"
 AWAY_SECONDS = 60
 STOPPED_SECONDS = 30
 
-pytestmark = pytest.mark.skipif(os.environ.get(OUTAGES) != "1", reason=f"{OUTAGES} is not 1")
+pytestmark = [server.outages]
 
 
 @pytest.fixture(autouse=True)
@@ -55,26 +51,13 @@ def ended_right(ns: Namespace, name: str) -> Run:
     return run
 
 
-@contextmanager
-def away() -> Iterator[None]:
-    """No replica of either program until the block ends."""
-    before = {program: server.replicas(program) for program in server.PROGRAMS}
-    for program in before:
-        server.scale(program, 0)
-    try:
-        yield
-    finally:
-        for program, replicas in before.items():
-            server.scale(program, replicas)
-
-
 def test_without_our_programs_new_steps_run_and_held_ones_are_decided_when_it_is_back(ns: Namespace) -> None:
     held = crowd(ns)
     # By annotations alone: a block that nobody took over is Argo's, which would memoize the second run.
     annotations = {names.KEY: "new", names.CACHE: ns.cache}
     step = container(metadata=opted_in(**annotations))
     del step["memoize"]
-    with away():
+    with server.away(*server.PROGRAMS):
         until = time.monotonic() + AWAY_SECONDS
         meanwhile = [ns.run(step) for _ in range(2)]
         said = "".join(run.said() for run in meanwhile)

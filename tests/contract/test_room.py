@@ -169,7 +169,8 @@ def test_a_pod_as_large_as_an_object_may_be_is_taken(
         return grown(json.loads(case.read_text()), size)
 
     # An API server needs seconds for each Pod of thousands of variables.
-    near, below = (65_536, (0, 100_000)) if grown is by_many_variables else (16_384, (0, 4000, 20_000, 100_000))
+    is_slow = grown is by_many_variables
+    near, below = (65_536, (0, 100_000)) if is_slow else (16_384, (0, 4000, 20_000, 100_000))
     which = f"{case} {grown.__name__}"
     taken = largest.get(which, 0)
     refused = taken + 1 if taken else 2 * room.OBJECT

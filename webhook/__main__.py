@@ -83,7 +83,11 @@ async def _serve(given: Settings) -> None:
                 return serving.unready
             if service and not serving.authority:
                 return f"no {AUTHORITY_FILE} in {chosen.cert_dir}, and steps could not trust the keeper"
-            return certificates.problem if certificates else ""
+            if certificates and certificates.problem:
+                return certificates.problem
+            # Admission goes on without a keeper, so that is no problem of ours; but whoever is still asked in
+            # our place knows how it is.
+            return "the keeper's Lease was not seen renewed yet" if keeper and keeper.settling else ""
 
         def injected() -> InjectSettings:
             if not service:
@@ -97,7 +101,6 @@ async def _serve(given: Settings) -> None:
         def round_of(webhook: str, facts: Mapping[Hashable, Any]) -> Given:
             return Given(webhook, chosen.validate, injected(), (status(),) if status else None, facts)
 
-        # Admission goes on without a keeper, so it is no problem of ours.
         listener = Listener(metrics, problem, (lambda: f"keeper: {keeper.state}") if keeper else str)
         big = BigReviews(child, lookups, events, shares, round_of)
         Hooks(admission.workflow, admission.pod, metrics, listener, big)

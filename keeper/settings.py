@@ -94,4 +94,4 @@ def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
     )
     told = KeeperStatus.from_json(longest.to_json())
     if told is None or told.keeps != kept:
-        yield f"{DECLARED['namespaces']}: too many to be told to admission, which would gate no Pod"
+        yield f"{DECLARED['namespaces']}: too many for the Lease, by which admission knows them"

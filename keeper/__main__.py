@@ -13,6 +13,7 @@ from kubernetes_asyncio.client import ApiClient
 from certs.reader import CertificateReader
 from keeper import settings
 from keeper.api.handlers import Service
+from keeper.api.in_flight import Bytes
 from keeper.breaker import Breaker
 from keeper.cache.last_hit import Hits
 from keeper.cache.view import View
@@ -81,7 +82,16 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             return serving.unready
 
         listener = Listener(metrics, problem, lambda: breaker.notice)
-        service = Service(api, view.read, writer, metrics.service_requests, namespaces=chosen.namespaces)
+        in_flight = Bytes()
+        metrics.show_body_bytes(lambda: in_flight.held)
+        service = Service(
+            api,
+            view.read,
+            writer,
+            metrics.service_requests,
+            in_flight=in_flight,
+            namespaces=chosen.namespaces,
+        )
         service.add_to(listener.app)
         listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
 

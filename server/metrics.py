@@ -118,10 +118,13 @@ class Metrics:
         """Count one connection or request that was not served."""
         self._refused.labels(refusal.value).inc()
 
-    def show_load(self, connections: Callable[[], int], body_bytes: Callable[[], int]) -> None:
-        """Have every scrape ask how many connections are open, and how many bytes of bodies there are."""
-        self._connections.set_function(connections)
-        self._body_bytes.set_function(body_bytes)
+    def show_connections(self, count: Callable[[], int]) -> None:
+        """Have every scrape ask how many connections are open."""
+        self._connections.set_function(count)
+
+    def show_body_bytes(self, count: Callable[[], int]) -> None:
+        """Have every scrape ask how many bytes of bodies there are."""
+        self._body_bytes.set_function(count)
 
     def lookup_failed(self, resource: str) -> None:
         """Count one look-up that brought nothing."""

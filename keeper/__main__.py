@@ -1,7 +1,6 @@
 """`python -m keeper`: reads the settings, connects everything, keeps and serves until SIGTERM."""
 
 import asyncio
-import gc
 import logging
 import os
 import socket
@@ -14,6 +13,7 @@ from kubernetes_asyncio.client import ApiClient
 from certs.reader import CertificateReader
 from keeper import settings
 from keeper.api.handlers import Service
+from keeper.api.in_flight import Bytes
 from keeper.breaker import Breaker
 from keeper.cache.last_hit import Hits
 from keeper.cache.view import View
@@ -23,7 +23,6 @@ from keeper.release_first import release_first
 from keeper.settings import Settings
 from keeper.starts import Starts
 from kube import client
-from kube.errors import ApiError
 from kube.leader_election import Lease
 from memoize import names
 from server import logs
@@ -31,8 +30,7 @@ from server.events import Events
 from server.listener import Listener
 from server.lookups import Lookups
 from server.metrics import Metrics
-from server.program import signals, until_first_ends
-from server.settings import SettingsError
+from server.program import exit_code, signals, spare_the_collector, until_first_ends
 from server.tls import ServingCertificate
 
 _log = logging.getLogger(__name__)
@@ -43,20 +41,15 @@ _PAUSE = 1.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 after a signal, 1 when it cannot serve, 2 for settings that are wrong."""
-    try:
+
+    def serve() -> None:
         chosen = settings.parse(sys.argv[1:] if argv is None else argv, os.environ)
         logs.setup(chosen.log_format)
         starts = Starts(chosen.state_dir)
         asyncio.run(_serve(chosen, starts.begin()))
         starts.end()
-    except SettingsError as error:
-        for line in error.errors:
-            print(f"error: {line}", file=sys.stderr)
-        return 2
-    except (ApiError, OSError) as error:
-        print(f"error: cannot serve: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(serve)
 
 
 async def _serve(chosen: Settings, were_killed: bool) -> None:
@@ -89,7 +82,16 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             return serving.unready
 
         listener = Listener(metrics, problem, lambda: breaker.notice)
-        service = Service(api, view.read, writer, metrics.service_requests, namespaces=chosen.namespaces)
+        in_flight = Bytes()
+        metrics.show_body_bytes(lambda: in_flight.held)
+        service = Service(
+            api,
+            view.read,
+            writer,
+            metrics.service_requests,
+            in_flight=in_flight,
+            namespaces=chosen.namespaces,
+        )
         service.add_to(listener.app)
         listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
 
@@ -103,10 +105,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             await until_first_ends(*(_again(part.run) for part in (view, hits, breaker, keeper)))
 
         certified = [certificates.run()] if certificates else []
-        # A full collection walks all that was imported, some 50 ms in which nothing is decided. None of it
-        # will ever be garbage.
-        gc.collect()
-        gc.freeze()
+        spare_the_collector()
         try:
             await until_first_ends(listening, events.run(), serving.follow(), *certified, keep())
         finally:

@@ -332,7 +332,7 @@ class Keeper:
         async with asyncio.TaskGroup() as workers:
             while True:
                 self._last_progress = self._clock()
-                self._metrics.held(self._records.gated)
+                self._metrics.gated(self._records.gated)
                 if not self._may_act():
                     await asyncio.sleep(_IDLE_TICK)
                     continue

@@ -8,45 +8,24 @@ from typing import Any
 from memoize import plan
 from memoize.keeper_status import EVERY, KeeperStatus, Namespaces
 from server import settings, values
-from server.settings import setting
+from server.settings import ServerSettings, setting
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(ServerSettings):
     """The settings of one keeper process. Times are in seconds."""
 
-    listen: tuple[str, int] = setting(
-        "listen", values.ADDRESS, ":8443", "the address to serve on; without a host, every address"
-    )
-    shutdown_delay: float = setting(
-        "shutdown-delay",
-        values.seconds("0s", "60s"),
-        "5s",
-        "how long to go on serving after SIGTERM, until no endpoint names this Pod any more",
-    )
     certs: str = setting(
         "certs",
         values.one_of("cluster", "files"),
         "cluster",
         "cluster: serve the certificate in the Secret, which the webhook keeps; files: what is in --cert-dir",
     )
-    cert_dir: Path = setting(
-        "cert-dir",
-        values.DIRECTORY,
-        "/run/stepmemo/certs",
-        "where tls.crt, tls.key and ca.crt are (files) or are written to (cluster)",
-    )
     state_dir: Path = setting(
         "state-dir",
         values.DIRECTORY,
         "/run/stepmemo/state",
         "where it is written down how the last starts ended; must outlive the container, not the Pod",
-    )
-    namespace: str = setting(
-        "namespace", values.LABEL, "stepmemo", "the server's own Namespace, of the Lease and the Secret too"
-    )
-    secret: str = setting(
-        "secret", values.SUBDOMAIN, "stepmemo-certs", "the Secret that holds the certificate"
     )
     namespaces: tuple[str, ...] = setting(
         "namespaces",
@@ -84,7 +63,6 @@ class Settings:
         "10m",
         "the shortest time between two updates of an entry's lastHitTimestamp",
     )
-    log_format: str = setting("log-format", values.one_of("text", "json"), "text", "how log lines look")
 
 
 DECLARED = {one.flag: one for one in settings.declared(Settings)}
@@ -116,4 +94,4 @@ def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
     )
     told = KeeperStatus.from_json(longest.to_json())
     if told is None or told.keeps != kept:
-        yield f"{DECLARED['namespaces']}: too many to be told to admission, which would gate no Pod"
+        yield f"{DECLARED['namespaces']}: too many for the Lease, by which admission knows them"

@@ -60,7 +60,7 @@ class Reason(StrEnum):
     IMAGE_BROKEN = "ImageBroken"
     """Our image could not be started in other Pods, so nothing is injected until it can."""
     KEEPER_UNAVAILABLE = "KeeperUnavailable"
-    """No keeper acts, and only an answer from one would have helped this Pod."""
+    """No keeper acts, and one that comes back could do nothing for this Pod."""
     NAMESPACE_NOT_KEPT = "NamespaceNotKept"
     """The keeper's `--namespaces` names other Namespaces."""
 

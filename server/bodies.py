@@ -60,7 +60,7 @@ class Bodies:
             yield content
         finally:
             self._drop(body)
-            # Not by the transport: aiohttp may have reasons of its own to wait, such as 32 requests in a row.
+            # Not by the transport: aiohttp may have reasons of its own to wait.
             request.protocol.resume_reading()
 
     async def _receive(self, request: web.Request, body: _Body) -> None:

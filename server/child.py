@@ -24,8 +24,11 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+from kube.fair_queue import ALLOWANCE, FairQueue
 
 SECONDS = 3.0
 """For one task, the start of the process included; then it is killed. The webhooks' time-out is 5."""
@@ -37,6 +40,8 @@ OF_ONE = 8
 """… and those of one share, such as a Namespace, the running one included: most take 10 to 50 ms."""
 PATIENCE = 2.0
 """Seconds that a task waits. One that begins later would end when nobody waits for it any more."""
+USUAL = 0.05
+"""Seconds of a task that costs its share no later turn."""
 LEAST = 0.3
 """Seconds without which no task begins: it would only be killed, and the next one would wait for a start."""
 
@@ -89,7 +94,9 @@ class FailedError(Exception):
 class Child:
     """The process, started when there is work for it, and anew after it was killed.
 
-    `modules` are imported at its start; functions are called `module:function`.
+    `modules` are imported at its start; functions are called `module:function`. Shares have their turns, and
+    who takes long waits for the others as long: so a task waits for the one that runs, and not for what
+    another share has piled up.
     """
 
     def __init__(
@@ -103,8 +110,10 @@ class Child:
     ) -> None:
         self._modules, self._seconds, self._memory, self._patience = modules, seconds, memory, patience
         self._of_one, self._clock = of_one, clock
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._turns, self._numbers = FairQueue(share=1, clock=clock), count()
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._running = ""
+        """The task that has the process; "": none."""
         self._shares = Counter[str]()
         self._process: asyncio.subprocess.Process | None = None
         self._socket: socket.socket | None = None
@@ -115,27 +124,38 @@ class Child:
         return self._process.pid if self._process else None
 
     async def call(
-        self, function: str, *data: bytes, share: str = "", places: int = WAITING, within: float = math.inf
+        self,
+        function: str,
+        *data: bytes,
+        share: str = "",
+        places: int = WAITING,
+        within: float = math.inf,
+        again: bool = False,
     ) -> bytes:
         """What the function makes of the bytes, which may come in parts.
 
         `places`: how many tasks may wait before this one; of each non-empty `share` there are `of_one`.
         `within`: seconds for its wait and itself together, where the caller has less than the two may take.
+        `again`: what was done for the caller before would be lost, so it needs no place, and goes before
+        others of its share.
         FullError, KilledError (EndedError among it) or FailedError where there is no result.
         """
-        if self._waiting >= places or (share and self._shares[share] >= self._of_one):
+        full = len(self._waiting) >= places or (share and self._shares[share] >= self._of_one)
+        if full and not again:
             raise FullError
         until = self._clock() + within
         self._shares[share] += 1
+        task = str(next(self._numbers))
         try:
-            await self._wait(min(self._patience, within - LEAST))
+            await self._wait(task, share, min(self._patience, within - LEAST), again)
+            begun = self._clock()
             try:
-                left = until - self._clock()
+                left = until - begun
                 if left < LEAST:
                     raise FullError
                 return await self._exchange(function.encode(), data, min(self._seconds, left))
             finally:
-                self._turn.release()
+                self._end(task, self._clock() - begun)
         finally:
             self._shares[share] -= 1
             if not self._shares[share]:
@@ -152,15 +172,36 @@ class Child:
                 process.kill()
             await process.wait()
 
-    async def _wait(self, seconds: float) -> None:
-        self._waiting += 1
+    async def _wait(self, task: str, share: str, seconds: float, first: bool) -> None:
+        """Wait for the task's turn; `first`: before others of its share."""
+        turn = self._waiting[task] = asyncio.get_running_loop().create_future()
+        self._turns.add(share, task, urgent=first)
+        self._begin_next()
         try:
             async with asyncio.timeout(seconds):
-                await self._turn.acquire()
-        except TimeoutError:
-            raise FullError from None
+                await turn
+        except BaseException as error:
+            if task == self._running:  # its turn came as it gave up
+                self._end(task, 0.0)
+            else:
+                self._turns.discard(share, task)
+            if isinstance(error, TimeoutError):
+                raise FullError from None
+            raise
         finally:
-            self._waiting -= 1
+            self._waiting.pop(task, None)
+
+    def _begin_next(self) -> None:
+        if not self._running and (task := self._turns.pop()) is not None:
+            self._running = task
+            turn = self._waiting.pop(task)
+            if not turn.done():  # else it gives up, and hands its turn on as soon as it gets to it
+                turn.set_result(None)
+
+    def _end(self, task: str, seconds: float) -> None:
+        self._running = ""
+        self._turns.done(task, ALLOWANCE * seconds / USUAL)
+        self._begin_next()
 
     async def _exchange(self, name: bytes, data: Sequence[bytes], seconds: float) -> bytes:
         """One task. Where it does not come to its end the child goes: nobody could tell answers apart."""

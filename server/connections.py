@@ -3,6 +3,10 @@
 aiohttp bounds neither their number nor the time until the first request. A caller that proves nothing may
 open as many as it likes, so when they are too many an idle one makes room: of the address with the most, one
 that never asked anything before one that did, the oldest first. Whoever opens a flood pushes out his own.
+
+A connection has one request at a time. aiohttp would keep 32 more behind it, each with the beginning of its
+body, and nothing would count these bytes. No client of ours sends a request before it has the answer to the
+last one (neither Go's net/http nor Python's http.client does), so who does is cut off.
 """
 
 import asyncio
@@ -58,6 +62,7 @@ class _Handler(web.RequestHandler):
         on_made: Callable[[asyncio.BaseTransport], None],
         on_lost: Callable[[], None],
         on_malformed: Callable[[BaseException | None], None],
+        on_pipelined: Callable[[], None],
     ) -> None:
         # No logger of accesses, no compressed bodies (an API server sends none, and a few of their bytes may
         # be megabytes).
@@ -71,7 +76,8 @@ class _Handler(web.RequestHandler):
             "read_bufsize": READ_BYTES,
         }
         super().__init__(server, loop=asyncio.get_running_loop(), **limits)
-        self._on_made, self._on_lost, self._on_malformed = on_made, on_lost, on_malformed
+        self._on_made, self._on_lost = on_made, on_lost
+        self._on_malformed, self._on_pipelined = on_malformed, on_pipelined
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS is there."""
@@ -82,6 +88,14 @@ class _Handler(web.RequestHandler):
         """The connection is gone."""
         super().connection_lost(exc)
         self._on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what arrived."""
+        super().data_received(data)
+        # `_current_request` ends before its answer can have reached anybody, so nobody is wronged; it begins
+        # a turn of the loop after its headers, so one request may stand here until more bytes come.
+        if self._messages and (self._current_request is not None or len(self._messages) > 1):
+            self._on_pipelined()
 
     def handle_error(
         self,
@@ -209,6 +223,7 @@ class Connections:
             lambda transport: self._made(connection, handler, transport),
             lambda: self._forget(connection),
             lambda error: self._end_malformed(connection, error),
+            lambda: self._end_pipelined(connection),
         )
         try:
             await loop.connect_accepted_socket(
@@ -233,6 +248,10 @@ class Connections:
     def _end_malformed(self, connection: _Connection, error: BaseException | None) -> None:
         # Without a goodbye: until the other side answered it, TLS would keep what still arrives.
         self._refusals.tell(Refusal.MALFORMED, connection.peer, type(error).__name__)
+        self._cut(connection)
+
+    def _end_pipelined(self, connection: _Connection) -> None:
+        self._refusals.tell(Refusal.PIPELINED, connection.peer)
         self._cut(connection)
 
     def _give_up(self, connection: _Connection) -> None:

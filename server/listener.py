@@ -9,7 +9,6 @@ from ssl import SSLContext
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from server.bodies import Bodies
 from server.connections import Connections, listening
 from server.logs import fields
 from server.metrics import CONTENT_TYPE, Metrics
@@ -28,19 +27,16 @@ CLOSING_SECONDS = 10.0
 class Listener:
     """Serves the probes and the metrics, and whatever is added to `app`.
 
-    What is added receives its bodies from `bodies` and tells `refusals` what it does not serve. `problem` is
-    empty once requests can arrive; `notice` is what an admin should know besides.
+    What is added tells `refusals` what it does not serve. `problem` is empty once requests can arrive;
+    `notice` is what an admin should know besides.
     """
 
     def __init__(self, metrics: Metrics, problem: Callable[[], str], notice: Callable[[], str] = str) -> None:
         self._metrics, self._problem, self._notice = metrics, problem, notice
         self._draining = False
         self.refusals = Refusals(metrics.refused)
-        self.bodies = Bodies()
         self._connections: Connections | None = None
-        metrics.show_load(
-            lambda: self._connections.open if self._connections else 0, lambda: self.bodies.held
-        )
+        metrics.show_connections(lambda: self._connections.open if self._connections else 0)
         self.app = web.Application(middlewares=[self._noted])
         self.app.on_response_prepare.append(self._say_goodbye)
         self.app.router.add_get(HEALTH_PATH, self._healthz)

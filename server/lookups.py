@@ -2,7 +2,8 @@
 
 A look-up never raises. What cannot be read in time is None, which the decision turns into a reason to leave
 things alone: memoization is not worth a step's delay. Who calls the webhooks may be anybody, so requests are
-bounded, of all and about one Namespace, and made-up names push nothing out of what is remembered.
+bounded, of all and about one Namespace. Those of all are shared by the Namespaces that are there; all others,
+which a caller may have made up, have one share. Made-up names push nothing out of what is remembered.
 """
 
 import logging
@@ -23,7 +24,7 @@ from kube.caching import CachedReads, TtlCache
 from kube.errors import ApiError
 from memoize import names, spec
 from server.logs import fields
-from server.rate_limit import Limits
+from server.rate_limit import FairLimit, Limits
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ RATE, BURST = 200.0, 200
 NAMESPACE_RATE, NAMESPACE_BURST = 50.0, 100
 """… and for Workflows of one Namespace. Who calls the webhooks is not known, and names whom it likes: a name
 that is not there takes what a new one takes, and is not held against its Namespace. The Namespace's own
-labels are out of this, or forged names would hide them; they are read once a second at most."""
+labels are out of this, or forged names would hide them; they are read once a second at most. One that is
+there, and asked for nothing in the last second, may ask beyond the rate of all."""
 WHOLE_RATE, WHOLE_BURST = 20.0, 40
 """Of these, requests for whole objects, of up to a megabyte or two, of all …"""
 WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST = 5.0, 20
@@ -46,6 +48,8 @@ WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST = 5.0, 20
 KNOWN = 600.0
 """Seconds for which one that was there is asked for again whatever the rates: a flood of forged names then
 takes nothing from workflows that are running."""
+KNOWN_NAMESPACE = 86_400.0
+"""Seconds for which a Namespace that was there, or one of its Workflows, is taken to be there."""
 MOST, MOST_OF_ONE = 5_000, 500
 """Workflows kept, and those of one Namespace; of each some hundred bytes."""
 MOST_NAMESPACES = 10_000
@@ -56,6 +60,8 @@ _WORDS = frozenset({names.MEMOIZE, names.MODE, argo.PHASE})
 """Labels and annotations of a Workflow that decide over memoization …"""
 _WORD = 64
 """… and the characters of one that are kept: longer ones are none of ours."""
+_UNKNOWN = ""
+"""The one share of all Namespaces that were not seen to be there."""
 _LABEL = 63
 """Characters of a Namespace's name."""
 
@@ -102,11 +108,10 @@ class Lookups:
         self._absent = TtlCache[tuple[str, Hashable], bool](
             _ABSENT, clock, group=lambda key: key[0], most_of_one=MOST_OF_ONE
         )
-        self._limits = Limits(NAMESPACE_RATE, NAMESPACE_BURST, clock=clock), Limits(RATE, BURST, clock=clock)
-        self._whole_limits = (
-            Limits(WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST, clock=clock),
-            Limits(WHOLE_RATE, WHOLE_BURST, clock=clock),
-        )
+        self._of_namespace = Limits(NAMESPACE_RATE, NAMESPACE_BURST, clock=clock)
+        self._of_all = FairLimit(RATE, BURST, clock=clock)
+        self._whole_of_namespace = Limits(WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST, clock=clock)
+        self._whole_of_all = FairLimit(WHOLE_RATE, WHOLE_BURST, clock=clock)
 
     async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         """The labels of a Namespace; None where it could not be read."""
@@ -143,8 +148,9 @@ class Lookups:
 
         if not _is_label(name):
             return None
-        of_all = self._limits[1]
-        return await self._within_limits((name, name), lambda: of_all.take("") > 0, "namespaces", labels)
+        return await self._within_limits(
+            (name, name), lambda: not self._of_all.take(_UNKNOWN), "namespaces", labels
+        )
 
     async def _read_workflow(self, owner: Owner) -> Json | None:
         path = _argo(owner.namespace, "workflows", owner.name)
@@ -155,9 +161,8 @@ class Lookups:
 
         if path is None:
             return None
-        namespace = owner.namespace
-        is_over = partial(_is_over, self._limits, namespace)
-        return await self._within_limits((namespace, owner), is_over, "workflows", metadata)
+        is_over = partial(self._is_over, self._of_namespace, self._of_all, owner.namespace)
+        return await self._within_limits((owner.namespace, owner), is_over, "workflows", metadata)
 
     async def _within_limits(
         self,
@@ -177,13 +182,19 @@ class Lookups:
             self._absent.put(who, True, FRESH_NOTHING)
         else:
             self._known.put(who, True, KNOWN)
+            self._known.put((who[0], who[0]), True, KNOWN_NAMESPACE)
         return found
+
+    def _is_over(self, of_namespace: Limits, of_all: FairLimit, namespace: str) -> bool:
+        """Whether one more request is too many: for the Namespace, then for all."""
+        share = namespace if self._known.get((namespace, namespace)) else _UNKNOWN
+        return of_namespace.take(namespace) > 0 or not of_all.take(share)
 
     async def _read_deletion(self, owner: Owner) -> bool | None:
         path = _argo(owner.namespace, "workflows", owner.name)
         if path is None:
             return None
-        if _is_over(self._whole_limits, owner.namespace):
+        if self._is_over(self._whole_of_namespace, self._whole_of_all, owner.namespace):
             self._on_failed("workflows")
             return None
         workflow = await self._read("workflows", path)
@@ -215,12 +226,6 @@ class Lookups:
         self._on_failed(resource)
         _log.warning("cannot read %s", path, extra=fields(error=problem))
         return None
-
-
-def _is_over(limits: tuple[Limits, Limits], namespace: str) -> bool:
-    """Whether one more request is too many: for the Namespace, then for all."""
-    of_namespace, of_all = limits
-    return bool(of_namespace.take(namespace) or of_all.take(""))
 
 
 def _kept(workflow: Json) -> Json:

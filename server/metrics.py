@@ -40,7 +40,7 @@ class Metrics:
             ["reason"],
         )
         self._connections = self._gauge("stepmemo_connections", "Connections that are open.")
-        self._body_bytes = self._gauge("stepmemo_body_bytes", "Bytes of requests' bodies that are held.")
+        self._body_bytes = self._gauge("stepmemo_body_bytes", "Bytes of requests' bodies in memory.")
         self._lookup_failures = self._counter(
             "stepmemo_lookup_failures",
             "Namespaces and Workflows that could not be read in time.",
@@ -52,7 +52,7 @@ class Metrics:
         self._steps = self._counter(
             "stepmemo_steps", "What the keeper made of steps, by reason code.", ["reason"]
         )
-        self._held = self._gauge("stepmemo_gated_pods", "Pods that are held right now.")
+        self._gated = self._gauge("stepmemo_gated_pods", "Pods that are gated right now.")
         self._queue_depth = self._gauge(
             "stepmemo_queue_depth", "Pods that the keeper has something to do for right now."
         )
@@ -61,12 +61,12 @@ class Metrics:
         )
         self._completed = self._histogram(
             "stepmemo_hit_seconds",
-            "Time from a held Pod's creation to Succeeded, answered from the cache.",
+            "Time from the creation of a gated Pod to Succeeded, of cache hits.",
             _COMPLETION_BUCKETS,
         )
         self._saved = self._counter(
             "stepmemo_saved_seconds",
-            "Time that the answered steps took when they ran, where an entry tells it.",
+            "Time that the steps of cache hits took when they ran, where the entry says it.",
         )
         self._requests = self._counter(
             "stepmemo_service_requests",
@@ -118,10 +118,13 @@ class Metrics:
         """Count one connection or request that was not served."""
         self._refused.labels(refusal.value).inc()
 
-    def show_load(self, connections: Callable[[], int], body_bytes: Callable[[], int]) -> None:
-        """Have every scrape ask how many connections are open, and how many bytes of bodies are held."""
-        self._connections.set_function(connections)
-        self._body_bytes.set_function(body_bytes)
+    def show_connections(self, count: Callable[[], int]) -> None:
+        """Have every scrape ask how many connections are open."""
+        self._connections.set_function(count)
+
+    def show_body_bytes(self, count: Callable[[], int]) -> None:
+        """Have every scrape ask how many bytes of bodies there are."""
+        self._body_bytes.set_function(count)
 
     def lookup_failed(self, resource: str) -> None:
         """Count one look-up that brought nothing."""
@@ -135,9 +138,9 @@ class Metrics:
         """Count what the keeper made of one step: answered, let run, stored, or why not."""
         self._steps.labels(reason.value).inc()
 
-    def held(self, pods: int) -> None:
+    def gated(self, pods: int) -> None:
         """Show how many Pods are gated right now."""
-        self._held.set(pods)
+        self._gated.set(pods)
 
     def completed_seconds(self, seconds: float) -> None:
         """Observe the time from a Pod's creation to Succeeded; a clock that was set back counts as 0."""

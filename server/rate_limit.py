@@ -1,4 +1,4 @@
-"""How often somebody may ask: a token bucket each."""
+"""How often somebody may ask: a token bucket each, and one that all share fairly."""
 
 import math
 import time
@@ -28,3 +28,37 @@ class Limits:
         if len(self._buckets) > self._most:
             self._buckets.popitem(last=False)
         return wait
+
+
+class FairLimit:
+    """One bucket of `burst` requests for all, which fills up again by `rate` a second.
+
+    The emptier it is, the less one may have had of it in the last second (an average that decays). So who
+    asks for more than there is gets what the others leave, and as much as any other of that kind. Who had
+    none in the last second gets one even where nothing is left: names that a caller can make up need one
+    `who` for all of them. `clock` counts seconds.
+    """
+
+    def __init__(
+        self, rate: float, burst: int, *, most: int = MOST, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rate, self._burst, self._most, self._clock = rate, burst, most, clock
+        self._left, self._since = float(burst), clock()
+        self._had: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """What each had in the last second, as of when."""
+
+    def take(self, who: str) -> bool:
+        """Count a request; False where it is one too many."""
+        now = self._clock()
+        self._left = min(self._burst, self._left + (now - self._since) * self._rate)
+        self._since = now
+        had, since = self._had.get(who, (0.0, now))
+        had *= math.exp(since - now)
+        if had >= 1 and self._left < had / 2:
+            return False
+        self._left = max(0.0, self._left - 1)
+        self._had[who] = had + 1, now
+        self._had.move_to_end(who)
+        if len(self._had) > self._most:
+            self._had.popitem(last=False)
+        return True

@@ -25,6 +25,8 @@ class Refusal(StrEnum):
     """The TLS handshake failed, or took too long."""
     NO_REQUEST = "NoRequest"
     """The headers of the first request did not arrive in time."""
+    PIPELINED = "Pipelined"
+    """A request came before the one ahead of it on the same connection was answered."""
     BODY_TOO_LARGE = "BodyTooLarge"
     """The body is larger than any review."""
     BODY_TOO_SLOW = "BodyTooSlow"

@@ -8,8 +8,10 @@ import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from server import values
 from server.values import Reader
 
 T = TypeVar("T")
@@ -55,6 +57,37 @@ def group(kind: type[T]) -> T:
     return field(default_factory=kind, metadata={_GROUP: kind})
 
 
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What both programs are told. Times are in seconds."""
+
+    listen: tuple[str, int] = setting(
+        "listen", values.ADDRESS, ":8443", "the address to serve on; without a host, every address"
+    )
+    shutdown_delay: float = setting(
+        "shutdown-delay",
+        values.seconds("0s", "60s"),
+        "5s",
+        "how long to go on serving after SIGTERM, until no endpoint names this Pod any more",
+    )
+    cert_dir: Path = setting(
+        "cert-dir",
+        values.DIRECTORY,
+        "/run/stepmemo/certs",
+        "where tls.crt, tls.key and ca.crt are (files) or are written to (cluster)",
+    )
+    namespace: str = setting(
+        "namespace",
+        values.LABEL,
+        "stepmemo",
+        "the server's own Namespace, of its Services, Secrets and Lease too",
+    )
+    secret: str = setting(
+        "secret", values.SUBDOMAIN, "stepmemo-certs", "the Secret that holds the certificate"
+    )
+    log_format: str = setting("log-format", values.one_of("text", "json"), "text", "how log lines look")
+
+
 def declared(kind: type[Any]) -> Iterator[Setting]:
     """The settings of such a dataclass, those of its groups included, in the order of its fields."""
     for each in fields(kind):
@@ -89,28 +122,28 @@ def parse(
         shown = f"{one.help} [{one.variable}; default {one.default or 'none'}]"
         parser.add_argument(f"--{one.flag}", dest=one.flag, metavar=one.reader.placeholder, help=shown)
     given = vars(parser.parse_args(argv))
-    values: dict[str, Any] = {}
+    read: dict[str, Any] = {}
     errors: list[str] = []
     for one in declared(kind):
         text = given[one.flag]
         if text is None:
             text = environ.get(one.variable) or one.default
         try:
-            values[one.flag] = one.reader(text)
+            read[one.flag] = one.reader(text)
         except ValueError as error:
             errors.append(f"{one}: {json.dumps(text, ensure_ascii=False)} {error}")
-    errors += conflicts(values)
+    errors += conflicts(read)
     if errors:
         raise SettingsError(errors)
-    return _filled(kind, values)
+    return _filled(kind, read)
 
 
-def _filled(kind: type[T], values: Mapping[str, Any]) -> T:
-    """An object of this dataclass with the values by flag; a field that is no setting has its default."""
+def _filled(kind: type[T], read: Mapping[str, Any]) -> T:
+    """An object of this dataclass with what was read, by flag; a field that is no setting has its default."""
     named: dict[str, Any] = {}
     for each in fields(cast("Any", kind)):
         if _GROUP in each.metadata:
-            named[each.name] = _filled(each.metadata[_GROUP], values)
+            named[each.name] = _filled(each.metadata[_GROUP], read)
         elif _SETTING in each.metadata:
-            named[each.name] = values[each.metadata[_SETTING].flag]
+            named[each.name] = read[each.metadata[_SETTING].flag]
     return kind(**named)

@@ -1,7 +1,6 @@
 """`python -m webhook`: reads the settings, connects everything, answers admission reviews until SIGTERM."""
 
 import asyncio
-import gc
 import os
 import socket
 import sys
@@ -14,7 +13,6 @@ from kubernetes_asyncio.client import ApiClient
 from certs import pki
 from certs.cluster import Certificates
 from kube import client
-from kube.errors import ApiError
 from server import logs
 from server.child import Child
 from server.events import Events
@@ -22,8 +20,7 @@ from server.listener import Listener
 from server.lookups import Lookups
 from server.metrics import Metrics
 from server.own_image import own_image
-from server.program import signals, until_first_ends
-from server.settings import SettingsError
+from server.program import exit_code, signals, spare_the_collector, until_first_ends
 from server.tls import AUTHORITY_FILE, ServingCertificate
 from webhook import in_child, settings
 from webhook.admission import Admission, LocalShares
@@ -42,21 +39,13 @@ CONTAINER = "webhook"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 after a signal, 1 when it cannot serve, 2 for settings that are wrong."""
-    try:
+
+    def serve() -> None:
         chosen = settings.parse(sys.argv[1:] if argv is None else argv, os.environ)
         logs.setup(chosen.log_format)
         asyncio.run(_serve(chosen))
-    except SettingsError as error:
-        for line in error.errors:
-            print(f"error: {line}", file=sys.stderr)
-        return 2
-    except preflight.RefusedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (ApiError, OSError) as error:
-        print(f"error: cannot serve: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(serve)
 
 
 async def _serve(given: Settings) -> None:
@@ -83,7 +72,11 @@ async def _serve(given: Settings) -> None:
                 return serving.unready
             if service and not serving.authority:
                 return f"no {AUTHORITY_FILE} in {chosen.cert_dir}, and steps could not trust the keeper"
-            return certificates.problem if certificates else ""
+            if certificates and certificates.problem:
+                return certificates.problem
+            # Admission goes on without a keeper, so that is no problem of ours; but whoever is still asked in
+            # our place knows how it is.
+            return "the keeper's Lease was not seen renewed yet" if keeper and keeper.settling else ""
 
         def injected() -> InjectSettings:
             if not service:
@@ -97,7 +90,6 @@ async def _serve(given: Settings) -> None:
         def round_of(webhook: str, facts: Mapping[Hashable, Any]) -> Given:
             return Given(webhook, chosen.validate, injected(), (status(),) if status else None, facts)
 
-        # Admission goes on without a keeper, so it is no problem of ours.
         listener = Listener(metrics, problem, (lambda: f"keeper: {keeper.state}") if keeper else str)
         big = BigReviews(child, lookups, events, shares, round_of)
         Hooks(admission.workflow, admission.pod, metrics, listener, big)
@@ -110,10 +102,7 @@ async def _serve(given: Settings) -> None:
             *([keeper.run()] if keeper else []),
         ]
         listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
-        # A full collection walks all that was imported, some 50 ms in which nobody is answered: a p99 of its
-        # own. None of it will ever be garbage.
-        gc.collect()
-        gc.freeze()
+        spare_the_collector()
         try:
             await until_first_ends(listening, *background)
         finally:

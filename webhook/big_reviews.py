@@ -79,7 +79,7 @@ class BigReviews:
         found = _NAMESPACE.search(body[:_HEAD])
         namespace = found[1].decode() if found else ""
         need = Need("namespace_labels", (namespace,)) if namespace and webhook == "workflows" else None
-        for _ in range(_ROUNDS):
+        for round_ in range(_ROUNDS):
             if until - self._clock() < LEAST:
                 raise _overloaded()
             if need is not None:
@@ -92,6 +92,7 @@ class BigReviews:
                     share=namespace,
                     places=PLACES[webhook],
                     within=until - self._clock(),
+                    again=round_ > 0,
                 )
             except FullError:
                 raise _overloaded() from None

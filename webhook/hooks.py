@@ -32,7 +32,7 @@ LONGEST_PROBLEM = 256
 
 
 class Hooks:
-    """The two webhooks' routes, on a listener of which they use the bounds. What is big goes to `big`."""
+    """The two webhooks' routes on a listener, within bounds. What is big goes to `big`."""
 
     def __init__(
         self,
@@ -43,7 +43,8 @@ class Hooks:
         big: BigReviews | None = None,
     ) -> None:
         self._metrics, self._big = metrics, big
-        self._bodies: Bodies = listener.bodies
+        self._bodies = Bodies()
+        metrics.show_body_bytes(lambda: self._bodies.held)
         self._refusals: Refusals = listener.refusals
         self._under_way = UnderWay()
         router = listener.app.router

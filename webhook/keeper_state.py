@@ -55,6 +55,8 @@ class SeenLease:
         self._spec: object = None
         self._status: KeeperStatus | None = None
         self._renewed = -inf
+        self.unsure = True
+        """Whether there may be a keeper that acts, of which no renewal was seen yet: we have just started."""
 
     def listed(self, lease: Mapping[str, Any] | None) -> None:
         """Take in how a list shows it, None where it is not there.
@@ -81,9 +83,10 @@ class SeenLease:
         metadata = mapping((lease or {}).get("metadata"))
         uid, spec = metadata.get("uid"), mapping((lease or {}).get("spec"))
         told = mapping(metadata.get("annotations")).get(names.KEEPER_STATUS)
-        held = bool(spec.get("holderIdentity"))
-        self._status = KeeperStatus.from_json(told) if held and isinstance(told, str) else None
+        has_holder = bool(spec.get("holderIdentity"))
+        self._status = KeeperStatus.from_json(told) if has_holder and isinstance(told, str) else None
         renewed = spec != self._spec if uid is not None and uid == self._uid else None
+        self.unsure = self.unsure and has_holder and not renewed
         self._uid, self._spec = uid, spec
         return renewed
 

@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 LEASE = "stepmemo-keeper"
 STATES = (KeeperState.READY, KeeperState.BUSY, KeeperState.GONE)
 """In which the keeper as a whole can be."""
+SETTLE = 4.0
+"""Seconds after the start within which a keeper that acts has been seen to, if the API server answers."""
 _SHORTEST = 1.0
 """Seconds of an attempt; after a shorter one there is a pause …"""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
@@ -45,7 +47,7 @@ class KeeperWatch:
     ) -> None:
         self._api, self._clock, self._silence, self._sleep = api, clock, silence, sleep
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases"
-        self._lease = SeenLease()
+        self._lease, self._begun = SeenLease(), clock()
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._told: KeeperState | None = None
         self._trouble = ""
@@ -54,6 +56,11 @@ class KeeperWatch:
     def status(self) -> KeeperStatus | None:
         """What the keeper that acts says now; None: nobody acts, as far as we can tell."""
         return self._lease.status(self._clock())
+
+    @property
+    def settling(self) -> bool:
+        """Whether `status` may say that nobody acts only since we have just started; soon it does not."""
+        return self._lease.unsure and self._clock() < self._begun + SETTLE
 
     @property
     def state(self) -> KeeperState:

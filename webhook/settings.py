@@ -2,45 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kube.quantity import quantity
 from server import settings, values
-from server.settings import group, setting
+from server.settings import ServerSettings, group, setting
 from webhook.inject.containers import InjectSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(ServerSettings):
     """The settings of one webhook process. Times are in seconds."""
 
-    listen: tuple[str, int] = setting(
-        "listen", values.ADDRESS, ":8443", "the address to serve on; without a host, every address"
-    )
-    shutdown_delay: float = setting(
-        "shutdown-delay",
-        values.seconds("0s", "60s"),
-        "5s",
-        "how long to go on serving after SIGTERM, until no endpoint names this Pod any more",
-    )
     certs: str = setting(
         "certs",
         values.one_of("cluster", "files"),
         "cluster",
         "cluster: keep a certificate in a Secret, and write the caBundle; files: use what is in --cert-dir",
-    )
-    cert_dir: Path = setting(
-        "cert-dir",
-        values.DIRECTORY,
-        "/run/stepmemo/certs",
-        "where tls.crt, tls.key and ca.crt are (files) or are written to (cluster)",
-    )
-    namespace: str = setting(
-        "namespace",
-        values.LABEL,
-        "stepmemo",
-        "the server's own Namespace, of its Services, Secrets and Lease too",
     )
     pod_name: str = setting(
         "pod-name",
@@ -50,9 +28,6 @@ class Settings:
     )
     service: str = setting(
         "service", values.LABEL, "stepmemo-webhook", "the webhook's Service, which the certificate is for"
-    )
-    secret: str = setting(
-        "secret", values.SUBDOMAIN, "stepmemo-certs", "the Secret that holds the certificate"
     )
     ca_secret: str = setting(
         "ca-secret", values.SUBDOMAIN, "stepmemo-ca", "the Secret that holds the CA's private key"
@@ -88,7 +63,6 @@ class Settings:
         "enforce",
         "what happens to a workflow whose memoize block cannot work; a Namespace's label overrides it",
     )
-    log_format: str = setting("log-format", values.one_of("text", "json"), "text", "how log lines look")
 
     @property
     def cache_service_url(self) -> str:

@@ -1,6 +1,7 @@
 """What the service has in hand: bytes of bodies and answers, and reads of Pods, in all and of one Namespace.
 
-A Namespace may fill its own part, and no more: what others ask is answered beside it.
+A Namespace may fill its own part, and no more: what others ask is answered beside it. Whose a request is, is
+known here before its body comes; a review says it in its body, so server/bodies.py gives up the largest one.
 """
 
 from collections import Counter

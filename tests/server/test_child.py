@@ -187,6 +187,77 @@ async def test_nobody_takes_all_places() -> None:
         assert not one._shares
 
 
+async def order(one: Child, clock: Clock, seconds: float, *waiting: tuple[str, bool]) -> list[str]:
+    """The shares of tasks in the order in which they are done, behind one of `a` that takes so many seconds.
+
+    Each is a share, and whether it is for what an earlier task was for.
+    """
+    done: list[str] = []
+
+    async def call(share: str, again: bool) -> None:
+        await one.call(f"{HERE}:number", share=share, again=again)
+        done.append(share + "+" * again)
+
+    first = await busy(one, "a")
+    tasks = [asyncio.create_task(call(*each)) for each in waiting]
+    await until(lambda: len(one._waiting) == len(waiting))
+    clock.now += seconds
+    await ended(first)
+    await asyncio.gather(*tasks)
+    return done
+
+
+A, AGAIN, B = ("a", False), ("a", True), ("b", False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "waiting", "done"),
+    [
+        (0.0, [A, A, A, B, B], "a b a b a"),
+        (3.0, [A, A, A, B, B], "b b a a a"),
+        (0.0, [A, A, B, AGAIN, AGAIN], "a+ b a+ a a"),
+    ],
+    ids=["by turns", "who took long waits", "what was begun goes first in its share"],
+)
+async def test_shares_have_their_turns(seconds: float, waiting: list[tuple[str, bool]], done: str) -> None:
+    clock = Clock()
+    async with child(clock=clock) as one:
+        assert await order(one, clock, seconds, *waiting) == done.split()
+        assert not one._waiting
+        assert not one._running
+
+
+async def test_what_was_begun_finds_a_place_where_a_newcomer_does_not() -> None:
+    async with child(of_one=1) as one:
+        first = await busy(one, "a")
+        with pytest.raises(FullError):
+            await one.call(f"{HERE}:number", share="a")
+        task = asyncio.create_task(one.call(f"{HERE}:number", share="a", places=0, again=True))
+        await until(lambda: one._waiting)
+        await ended(first)
+        assert await task == str(one.pid).encode()
+
+
+async def test_a_turn_that_comes_as_its_task_is_given_up_goes_to_the_next() -> None:
+    ending: list[asyncio.Task[bytes]] = []
+
+    def clock() -> float:
+        for task in ending:
+            task.cancel()
+        return 0.0
+
+    async with child(clock=clock) as one:
+        first = await busy(one)
+        second, third = (asyncio.create_task(one.call(f"{HERE}:backwards", b"ab")) for _ in range(2))
+        await until(lambda: len(one._waiting) == 2)
+        ending.append(second)  # at the moment at which the first one ends
+        await ended(first)
+        assert await third == b"ba"
+        assert first.cancelled()
+        assert second.cancelled()
+        assert not one._running
+
+
 async def test_a_task_that_has_waited_too_long_is_shed() -> None:
     async with child(patience=0.05) as one:
         first = await busy(one)

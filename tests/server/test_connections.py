@@ -221,3 +221,38 @@ async def test_headers_without_end_end_the_connection_without_a_traceback_in_the
         await until(lambda: served.connections.open == 0)
     assert served.refused == {Refusal.MALFORMED: 1}
     assert not any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("at_once", [2, 40], ids=["two at once", "more than aiohttp keeps"])
+async def test_requests_that_are_sent_before_the_first_is_answered_end_the_connection(
+    tmp_path: Path, at_once: int
+) -> None:
+    async with site(tmp_path) as served:
+        reader, _ = await served.secure(said=REQUEST * at_once)
+        assert await ended(reader)
+        await until(lambda: served.connections.open == 0)
+    assert served.refused == {Refusal.PIPELINED: 1}
+
+
+@pytest.mark.parametrize("behind", [REQUEST, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\nx"])
+async def test_a_request_behind_one_that_is_being_answered_ends_the_connection(
+    tmp_path: Path, behind: bytes
+) -> None:
+    async with site(tmp_path) as served:
+        reader, writer = await served.secure(said=REQUEST)
+        await until(lambda: served.asked)
+        writer.write(behind)
+        assert await ended(reader)
+        await until(lambda: served.connections.open == 0)
+        assert served.asked == 1
+    assert served.refused == {Refusal.PIPELINED: 1}
+
+
+async def test_requests_that_wait_for_each_answer_are_all_served_on_one_connection(tmp_path: Path) -> None:
+    async with site(tmp_path) as served:
+        served.go_on.set()
+        reader, writer = await served.secure()
+        for _ in range(100):
+            writer.write(REQUEST)
+            await answered(reader)
+    assert served.refused == {}

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -220,7 +220,10 @@ async def test_an_api_server_that_is_not_there_means_nothing(cluster: Cluster) -
 
 
 class Asked:
-    """An API server that counts what it is asked; `there` holds the uids of Workflows by name."""
+    """An API server that counts what it is asked; `there` holds the uids of Workflows by name.
+
+    Every Namespace is there whose name does not begin with `made-up`.
+    """
 
     def __init__(self) -> None:
         self.there: dict[str, str] = {}
@@ -232,7 +235,7 @@ class Asked:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.path)
-        if "/workflows/" not in request.path:
+        if "/workflows/" not in request.path and "/made-up" not in request.path:
             return web.json_response({"metadata": {"labels": {"a": "b"}}})
         if uid := self.there.get(request.path.rpartition("/")[2]):
             return web.json_response({"metadata": {"uid": uid}, "spec": {}})
@@ -305,9 +308,45 @@ async def test_beside_forged_names_within_the_rate_each_new_workflow_is_read(clu
 async def test_forged_names_of_many_namespaces_are_a_bounded_number_of_requests_too(cluster: Cluster) -> None:
     async with flooded(cluster) as (asked, lookups):
         for number in range(3_000):
-            await lookups.of_step(forged(number, f"work-{number}"))
-            await lookups.namespace_labels(f"other-{number}")
-        assert len(asked.paths) == BURST
+            await lookups.of_step(forged(number, f"made-up-{number}"))
+            await lookups.namespace_labels(f"made-up-too-{number}")
+        assert BURST / 2 < len(asked.paths) <= BURST
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda number: forged(number, f"made-up-{number}"),
+        lambda number: forged(number, f"there-{number % 50}"),
+        lambda number: forged(number, "there-0" if number % 2 else f"made-up-{number}"),
+    ],
+    ids=["Namespaces that are made up", "Namespaces that are there", "both"],
+)
+async def test_beside_forged_names_of_other_namespaces_each_new_workflow_of_a_known_one_is_read(
+    cluster: Cluster, forge: Callable[[int], Owner]
+) -> None:
+    owners = [Owner("work", f"real-{number}", "u") for number in range(15)]
+    async with flooded(cluster) as (asked, lookups):
+        asked.there = {owner.name: "u" for owner in owners}
+        for name in ("work", *(f"there-{number}" for number in range(50))):
+            await lookups.namespace_labels(name)
+        asked.now += 600
+        found = []
+        for number, owner in enumerate(owners):
+            for each in range(300):
+                asked.now += 1 / 600
+                await lookups.of_step(forge(300 * number + each))
+            found.append(await lookups.of_step(owner))
+    assert all(one.metadata is not None and one.labels == {"a": "b"} for one in found)
+
+
+async def test_a_namespace_whose_labels_cannot_be_read_is_known_by_its_workflows(cluster: Cluster) -> None:
+    async with flooded(cluster) as (asked, lookups):
+        asked.there = {"first": "u", "second": "u"}
+        await lookups.of_step(Owner("made-up", "first", "u"))
+        for number in range(3_000):
+            await lookups.of_step(forged(number, f"made-up-{number}"))
+        assert (await lookups.of_step(Owner("made-up", "second", "u"))).metadata is not None
 
 
 async def test_a_workflow_that_was_there_is_read_again_in_the_midst_of_a_flood(cluster: Cluster) -> None:

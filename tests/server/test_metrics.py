@@ -58,7 +58,7 @@ def test_the_keepers_state_is_the_one_that_it_is_in_at_the_scrape() -> None:
 def test_what_became_of_steps_is_counted_and_timed() -> None:
     metrics = Metrics()
     metrics.step_outcome(Reason.HIT)
-    metrics.held(7)
+    metrics.gated(7)
     metrics.completed_seconds(0.04)
     metrics.completed_seconds(-3)  # the API server's clock is ahead of ours
     found = samples(metrics)

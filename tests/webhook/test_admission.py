@@ -127,10 +127,12 @@ async def test_a_step_is_left_alone_in_a_namespace_that_the_keeper_does_not_keep
     assert (outcome.reason, list(outcome.ops)) == (Reason.NAMESPACE_NOT_KEPT, [])
 
 
+@pytest.mark.parametrize("spec", [{}, {"nodeName": "here"}], ids=["could be gated", "could not"])
 async def test_without_a_keeper_a_step_runs_as_it_is_and_is_left_to_the_next(
-    installed: Installed,
+    installed: Installed, spec: Json
 ) -> None:
     installed.status = GONE
+    installed.pod["spec"] |= spec
     async with installed.deciding() as decide:
         outcome = await decide()
     assert (outcome.reason, installed.result(outcome)) == (Reason.NOT_GATED, names.RESULT_MISS)
@@ -138,15 +140,15 @@ async def test_without_a_keeper_a_step_runs_as_it_is_and_is_left_to_the_next(
     assert installed.after(outcome)["spec"] == installed.pod["spec"]
 
 
-async def test_without_a_keeper_a_step_that_cannot_be_gated_is_left_alone_and_its_author_told(
+async def test_without_a_keeper_a_step_that_it_could_do_nothing_for_is_left_alone_and_its_author_told(
     installed: Installed,
 ) -> None:
     installed.status = GONE
-    installed.pod["spec"]["nodeName"] = "here"
+    installed.pod["metadata"]["annotations"][names.MODE] = "readonly"
     async with installed.deciding() as decide:
         outcome = await decide()
     assert (outcome.reason, list(outcome.ops)) == (Reason.KEEPER_UNAVAILABLE, [])
-    assert outcome.detail == "no keeper renews its Lease, and it names its node"
+    assert outcome.detail == "no keeper renews its Lease, and mode is readonly"
     assert outcome.reason in TOLD
 
 

@@ -20,7 +20,7 @@ from argo.steppod import Owner
 from memoize import names
 from memoize.keeper_status import EVERY, KeeperStatus
 from memoize.reasons import Reason
-from server.child import LEAST, Child, FailedError
+from server.child import LEAST, WAITING, Child, FailedError
 from tests.waiting import until
 from tests.webhook.keeperstatus import READY
 from tests.webhook.test_hooks import Served, ask, serving, workflow
@@ -224,6 +224,25 @@ async def test_pods_are_shed_before_workflows() -> None:
         assert all(isinstance(end, FailedError) for end in ends)
 
 
+async def test_a_review_that_was_begun_is_not_shed_for_those_that_came_while_it_looked_something_up(
+    pod: Json,
+) -> None:
+    others: list[asyncio.Task[bytes]] = []
+
+    class Crowded(Site):
+        async def of_step(self, owner: Owner) -> tuple[Json | None, Mapping[str, str] | None, bool]:
+            calls = (big._child.call("none", share=f"tenant-{at}") for at in range(WAITING + 1))
+            others.extend(map(asyncio.ensure_future, calls))
+            await asyncio.sleep(0)
+            return await super().of_step(owner)
+
+    async with apart(Crowded()) as big:
+        made = await big.reply("pods", body(pod))
+        ends = await asyncio.gather(*others, return_exceptions=True)
+    assert made.reason is Reason.INJECTED
+    assert all(isinstance(end, FailedError) for end in ends)
+
+
 class SlowSite(Site):
     """Each look-up takes so many seconds, of a clock of its own."""
 
@@ -284,7 +303,7 @@ async def test_nothing_is_looked_up_for_a_review_that_has_no_time_left(pod: Json
         assert big._child.pid is not None
         os.kill(big._child.pid, signal.SIGSTOP)
         one = asyncio.create_task(big.reply("pods", body(pod)))
-        await until(big._child._turn.locked)
+        await until(lambda: big._child._running)
         site.now += LONG - LEAST + 0.1
         os.kill(big._child.pid, signal.SIGCONT)
         with pytest.raises(ShedError) as shed:

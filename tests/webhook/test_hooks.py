@@ -547,6 +547,30 @@ async def test_what_a_caller_wrote_is_not_repeated_at_length(
 # --- Life and death ----------------------------------------------------------------------------------
 
 
+async def test_the_metrics_say_how_much_there_is_of_bodies_until_they_are_answered(tmp_path: Path) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: object) -> Outcome:
+        begun.set()
+        await go_on.wait()
+        return Outcome(Reason.NOT_A_STEP)
+
+    async def said() -> float:
+        _, text = await served.get("/metrics")
+        (line,) = [line for line in text.splitlines() if line.startswith("stepmemo_body_bytes ")]
+        return float(line.split()[1])
+
+    question = ask({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x" * 1000}}, "work")
+    async with serving(nothing, slow, tmp_path) as served:
+        assert await said() == 0
+        review = asyncio.create_task(served.review("/mutate/pods", question))
+        await begun.wait()
+        assert await said() == len(json.dumps(question))
+        go_on.set()
+        await review
+        assert await said() == 0
+
+
 async def test_readiness_says_what_is_missing(tmp_path: Path) -> None:
     async with serving(nothing, nothing, tmp_path) as served:
         assert await served.get("/readyz") == (200, "ok\n")

@@ -92,6 +92,34 @@ def test_a_keeper_that_comes_back_is_believed_from_its_first_renewal_on() -> Non
     assert found.status(110.0) == READY
 
 
+SURE = {
+    "a renewal": (lease(1), (100.0, lease(2))),
+    "a renewal, and silence": (lease(1), (50.0, lease(2))),
+    "a renewal by a keeper that cannot be understood": (lease(1, "{"), (100.0, lease(2, "{"))),
+    "a renewal, and a new Lease": (lease(1), (99.0, lease(2)), (100.0, lease(3, uid="v"))),
+    "renewed between two lists": (lease(1), lease(2)),
+    "no Lease": (None,),
+    "nobody holds it": (lease(1, holder=""),),
+    "given up": (lease(1), (100.0, lease(2, holder=""))),
+    "deleted": (lease(1), (100.0, None)),
+}
+UNSURE = {
+    "nothing seen": (),
+    "the first look": (lease(1),),
+    "somebody wrote it who is not its holder": (lease(1, None), (100.0, lease(1))),
+    "another Lease": (lease(1), (100.0, lease(2, uid="v"))),
+}
+
+
+@pytest.mark.parametrize(
+    ("looks", "unsure"),
+    [(looks, False) for looks in SURE.values()] + [(looks, True) for looks in UNSURE.values()],
+    ids=[*SURE, *UNSURE],
+)
+def test_whether_a_keeper_may_act_that_was_not_seen_to(looks: tuple[Any, ...], unsure: bool) -> None:
+    assert seen(*looks).unsure is unsure
+
+
 STATES = {
     "ready": (READY, KeeperState.READY),
     "gone": (None, KeeperState.GONE),

@@ -16,7 +16,7 @@ from tests.waiting import until
 from tests.webhook.keeperstatus import READY, lease
 from tests.webhook.serving import api_client
 from webhook.keeper_state import KeeperState
-from webhook.keeper_watch import LEASE, KeeperWatch
+from webhook.keeper_watch import LEASE, SETTLE, KeeperWatch
 
 Json = dict[str, Any]
 
@@ -188,6 +188,54 @@ async def test_whatever_is_in_the_way_is_got_over(cluster: Cluster, trouble: Ans
         assert watch.status is None
         await until(lambda: watch.state is KeeperState.READY)
     assert leases.lists == 2
+
+
+async def test_how_the_keeper_is_counts_as_unknown_until_a_renewal_is_seen(cluster: Cluster) -> None:
+    leases, shown = Leases(), asyncio.Event()
+
+    async def late(request: web.Request) -> web.StreamResponse:
+        await shown.wait()
+        return await leases._watch(request)
+
+    leases.on_watch.append(late)
+    options: Json = {"clock": lambda: 100.0, "silence": 600.0}
+    async with leases.serving() as url, following(cluster, url, **options) as watch:
+        await until(lambda: leases.watches)
+        assert watch.settling
+        assert watch.state is KeeperState.GONE
+        shown.set()
+        await until(lambda: not watch.settling)
+        assert watch.state is KeeperState.READY
+
+
+@pytest.mark.parametrize("where", ["on_list", "on_watch"])
+@pytest.mark.parametrize("trouble", [hang, refusing(403), silent], ids=["hang", "forbidden", "silent"])
+async def test_a_keeper_that_cannot_be_seen_is_waited_for_some_seconds(
+    cluster: Cluster, trouble: Answer, where: str
+) -> None:
+    leases, now = Leases(), [100.0]
+    getattr(leases, where).extend([trouble] * 1000)
+    options: Json = {"clock": lambda: now[0], "silence": 600.0}
+    async with leases.serving() as url, following(cluster, url, **options) as watch:
+        await until(lambda: leases.watches if where == "on_watch" else leases.lists)
+        now[0] += SETTLE - 0.1
+        assert watch.settling
+        now[0] += 0.2
+        assert not watch.settling
+
+
+async def test_where_nobody_holds_the_lease_nobody_is_waited_for(cluster: Cluster) -> None:
+    async def nobody(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"metadata": {"resourceVersion": "7"}, "items": []})
+
+    leases = Leases()
+    leases.on_list.append(nobody)
+    leases.on_watch.append(silent)
+    options: Json = {"clock": lambda: 100.0, "silence": 600.0}
+    async with leases.serving() as url, following(cluster, url, **options) as watch:
+        assert watch.settling
+        await until(lambda: not watch.settling)
+        assert watch.state is KeeperState.GONE
 
 
 async def test_a_watch_that_says_nothing_is_opened_anew(cluster: Cluster) -> None:

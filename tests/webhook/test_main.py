@@ -7,8 +7,9 @@ import ssl
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.slow
 
 LEASE_VERSION = "coordination.k8s.io/v1"
 ROOT = Path(__file__).parents[2]
+PATIENT = "from webhook import __main__, keeper_watch; keeper_watch.SETTLE = 600.0; __main__.main()"
+"""The program, which waits for its first sight of the keeper for as long as a busy machine may take."""
 NOWHERE = {"PATH": os.defpath, "HOME": "/nonexistent", **MEASURED}
 
 
@@ -65,9 +68,11 @@ class Process:
 
 
 @contextmanager
-def running(directory: Path, environ: Mapping[str, str], *argv: str) -> Iterator[Process]:
+def running(
+    directory: Path, environ: Mapping[str, str], *argv: str, program: Sequence[str] = ("-m", "webhook")
+) -> Iterator[Process]:
     log = directory / "log"
-    command = [sys.executable, "-B", "-m", "webhook", "--listen=127.0.0.1:0", "--image=stepmemo:test", *argv]
+    command = [sys.executable, "-B", *program, "--listen=127.0.0.1:0", "--image=stepmemo:test", *argv]
     environment = {**NOWHERE, **environ}
     with log.open("wb") as out, subprocess.Popen(command, cwd=ROOT, env=environment, stderr=out) as process:
         try:
@@ -216,6 +221,25 @@ def test_it_says_how_the_keeper_is_and_serves_without_one(cluster: Cluster, tmp_
         wait_for(lambda: server.get("/readyz") == (200, "ok\nkeeper: gone\n"))
         said = [json.loads(line) for line in server.log.splitlines()]
         assert "ready" in [line["state"] for line in said if "state" in line]
+
+
+def test_a_replica_is_ready_only_when_it_knows_how_the_keeper_is(cluster: Cluster, tmp_path: Path) -> None:
+    certify(tmp_path / "certs")
+    namespace, numbers = cluster.namespace(), cycle(range(60))
+    shown = lease(0)
+    shown["metadata"] |= {"name": LEASE, "namespace": namespace}
+    assert cluster.create({"apiVersion": LEASE_VERSION, "kind": "Lease", **shown})[0] == 201
+    environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": namespace}
+    argv = ("--certs=files", f"--cert-dir={tmp_path / 'certs'}")
+    with running(tmp_path, environ, *argv, program=("-c", PATIENT)) as server:
+        unknown = "the keeper's Lease was not seen renewed yet\nkeeper: gone\n"
+        wait_for(lambda: server.get("/readyz") == (503, unknown))
+
+        def becomes_ready() -> bool:
+            assert cluster.patch("Lease", namespace, LEASE, {"spec": lease(next(numbers))["spec"]})[0] == 200
+            return server.get("/readyz") == (200, "ok\nkeeper: ready\n")
+
+        wait_for(becomes_ready)
 
 
 def test_steps_that_reach_their_config_maps_themselves_need_no_keeper(

@@ -17,6 +17,7 @@ from kubernetes_asyncio.client import ApiClient
 from kube import client
 from kube.errors import ApiError
 from server.logs import fields
+from server.settings import SettingsError
 from webhook.inject import image_volume
 from webhook.inject.containers import InjectSettings
 
@@ -32,10 +33,6 @@ _LATER = (401, 408, 409, 429)
 """Answers that say nothing about the fields: a token being renewed, a name just taken, too much to do."""
 _SETTING = '--injection (STEPMEMO_INJECTION): "image-volume"'
 _INSTEAD = "or use --injection=init-container"
-
-
-class RefusedError(Exception):
-    """The API server cannot be used with this setting; the text says why, and what to do instead."""
 
 
 class UnansweredError(OSError):
@@ -131,7 +128,10 @@ async def require_image_volumes(
     patience: float = PATIENCE,
     pause: float = PAUSE,
 ) -> None:
-    """Return once the API server has taken the preflight in this namespace; RefusedError, UnansweredError."""
+    """Return once the API server has taken the preflight in this namespace.
+
+    SettingsError where it cannot be used with this setting, UnansweredError where it did not answer in time.
+    """
     sent = pod_template(settings)
     path = f"/api/v1/namespaces/{namespace}/podtemplates?dryRun=All"
     problem = "no answer"
@@ -144,7 +144,7 @@ async def require_image_volumes(
     except TimeoutError:
         raise UnansweredError(f"{_SETTING} could not be tried in {patience:g} s: {problem}") from None
     if isinstance(verdict, Refused):
-        raise RefusedError(f"{_SETTING} {verdict.why}")
+        raise SettingsError([f"{_SETTING} {verdict.why}"])
     _log.info("the API server takes image volumes")
 
 

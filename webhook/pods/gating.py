@@ -8,11 +8,13 @@ state of the keeper and the Pod say together:
 |---|---|---|
 | ready | gate | inject |
 | busy | inject | inject |
-| gone | run and capture: a keeper that comes back stores it | leave alone |
+| gone | run and capture: a keeper that comes back stores it | run and capture |
 | elsewhere | leave alone | leave alone |
 
 Mode `refresh` needs no answer, and so no gate: its Pods run and are captured, by a keeper that is ready or
-comes back. A template that lies in a ConfigMap, which is mounted in the Pod, is never read outside of it.
+comes back. A template that lies in a ConfigMap, which is mounted in the Pod, is never read outside of it, so
+while the keeper is gone such a Pod is left alone. Nothing is injected then, though replicas that stand by
+would serve a sidecar: nobody would notice an image that cannot start, and its step would hang.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,8 +42,6 @@ Argo fails the step of a Pod whose time is up, gated or not."""
 _LIMITS = ("timeout", "pendingTimeout")
 """Fields of a template that hold durations, counted from the node's start (version.HAS_A_PENDING_TIMEOUT)."""
 
-_SHOWN = 20
-"""Characters of an author's value that are repeated."""
 _QUEUE = "kueue.x-k8s.io/queue-name"
 """Label of the Pods that Kueue admits, by a scheduling gate of its own."""
 _GONE = "no keeper renews its Lease"
@@ -97,11 +97,10 @@ def decide_gating(
     )
     if memoized.mode is Mode.REFRESH:
         return RunAndCapture(plan, unshared)
-    blocker = _blocker(memoized, limits)
     if keeper is KeeperState.READY:
-        return None if blocker else Gate(plan, unshared)
-    if blocker or not plan.capture:
-        return Skip(Reason.KEEPER_UNAVAILABLE, f"{_GONE}, and {blocker or f'mode is {memoized.mode}'}")
+        return None if _cannot_be_gated(memoized, limits) else Gate(plan, unshared)
+    if not plan.capture:
+        return Skip(Reason.KEEPER_UNAVAILABLE, f"{_GONE}, and mode is {memoized.mode}")
     return RunAndCapture(plan, _GONE)
 
 
@@ -128,8 +127,8 @@ def ops(pod: Mapping[str, Any], decision: Gate | RunAndCapture) -> list[Op]:
     return [*marks, add(("spec", "schedulingGates"), [gate])]
 
 
-def _blocker(memoized: MemoizedStep, limits: Iterable[timedelta]) -> str:
-    """Why the Pod cannot be gated, "" where it can; `limits` are what is left of its time limits.
+def _cannot_be_gated(memoized: MemoizedStep, limits: Iterable[timedelta]) -> bool:
+    """Whether the Pod cannot be gated; `limits` are what is left of its time limits.
 
     A Pod with a node has been scheduled, and the API server takes no gate on it. Volumes that are made for
     the Pod, or for its workflow, may be what its successors read from; and some are made while it waits.
@@ -137,22 +136,15 @@ def _blocker(memoized: MemoizedStep, limits: Iterable[timedelta]) -> str:
     not gated only takes longer, and where a node is waited for that is never there a workflow hangs.
     """
     spec = memoized.pod.spec
-    gated = memoized.pod.annotations.get(names.GATED, "true")
-    if gated != "true":
-        return f"{names.GATED} is {str(gated)[:_SHOWN]}"
-    if spec.get("nodeName"):
-        return "it names its node"
+    if memoized.pod.annotations.get(names.GATED, "true") != "true" or spec.get("nodeName"):
+        return True
     for volume in spec.get("volumes") or ():
-        if "ephemeral" in volume:
-            return f"volume {volume.get('name')} is made for this Pod"
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
         # The name that Argo gives to the claims of volumeClaimTemplates (createPVCs in
         # workflow/controller/operator.go).
-        if str(claim).startswith(f"{memoized.step.workflow}-"):
-            return f"volume {volume.get('name')} is made for this workflow"
-    if any(limit < _LEAST_LIMIT for limit in limits):
-        return f"it has less than {_LEAST_LIMIT.seconds} s"
-    return ""
+        if "ephemeral" in volume or str(claim).startswith(f"{memoized.step.workflow}-"):
+            return True
+    return any(limit < _LEAST_LIMIT for limit in limits)
 
 
 def _unshared(memoized: MemoizedStep) -> str:

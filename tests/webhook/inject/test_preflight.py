@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from server.settings import SettingsError
 from tests.cluster import Cluster
 from tests.keeper.troubled import Answer, answering, broken, gibberish, hang, overloaded
 from tests.webhook.serving import api_client
 from webhook import settings
 from webhook.inject import preflight
 from webhook.inject.containers import InjectSettings
-from webhook.inject.preflight import Later, Refused, RefusedError, Taken, UnansweredError
+from webhook.inject.preflight import Later, Refused, Taken, UnansweredError
 
 Json = dict[str, Any]
 SETTINGS = InjectSettings(image="stepmemo:test")
@@ -145,7 +146,7 @@ async def test_without_the_right_it_is_refused_at_once(cluster: Cluster) -> None
     token = cluster.service_account(namespace, "powerless", [])
     async with api_client(cluster, token=token) as api:
         with pytest.raises(
-            RefusedError, match=r'^--injection \(STEPMEMO_INJECTION\): "image-volume" may not be tried: 403'
+            SettingsError, match=r'^--injection \(STEPMEMO_INJECTION\): "image-volume" may not be tried: 403'
         ):
             await preflight.require_image_volumes(api, namespace, SETTINGS)
 
@@ -153,7 +154,7 @@ async def test_without_the_right_it_is_refused_at_once(cluster: Cluster) -> None
 @pytest.mark.contract
 async def test_a_namespace_that_is_not_there_is_named(cluster: Cluster) -> None:
     async with api_client(cluster) as api:
-        with pytest.raises(RefusedError, match='404 namespaces "nowhere" not found'):
+        with pytest.raises(SettingsError, match='404 namespaces "nowhere" not found'):
             await preflight.require_image_volumes(api, "nowhere", SETTINGS)
 
 

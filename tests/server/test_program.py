@@ -1,0 +1,48 @@
+import gc
+from collections.abc import Callable
+
+import pytest
+
+from kube.errors import Forbidden
+from server.program import exit_code, spare_the_collector
+from server.settings import SettingsError
+
+
+def ending(error: BaseException | None) -> Callable[[], None]:
+    def serve() -> None:
+        if error is not None:
+            raise error
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (None, 0, ""),
+        (SettingsError(["--a must be b", "--c too"]), 2, "error: --a must be b\nerror: --c too\n"),
+        (OSError("no such address"), 1, "error: cannot serve: no such address\n"),
+        (TimeoutError("no answer"), 1, "error: cannot serve: no answer\n"),
+        (Forbidden("403 leases", status=403), 1, "error: cannot serve: 403 leases\n"),
+    ],
+    ids=["a signal", "settings", "no socket", "no answer", "an API server"],
+)
+def test_how_a_program_ends_is_said(
+    capsys: pytest.CaptureFixture[str], error: BaseException | None, code: int, said: str
+) -> None:
+    assert exit_code(ending(error)) == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_bug_is_not_hidden() -> None:
+    with pytest.raises(KeyError):
+        exit_code(ending(KeyError("x")))
+
+
+def test_what_is_there_at_the_start_is_not_looked_at_by_the_collector() -> None:
+    gc.unfreeze()
+    try:
+        spare_the_collector()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()

@@ -374,7 +374,7 @@ class Keeper:
         # Who waits, for a cache that others keep changing, keeps its share of its Namespace and no more.
         timer = asyncio.get_running_loop().call_later(SLOT_SECONDS, give_back)
         try:
-            await metered(cost, self._take_turn(uid))
+            await metered(cost, self._take_turn(uid), self._clock)
         finally:
             self._queue.done(uid, cost.total)
             timer.cancel()

@@ -602,6 +602,14 @@ async def test_a_key_whose_step_failed_is_not_shared_by_the_keeper_that_stood_by
     assert site.labels(equal) == [names.RESULT_MISS] * 3
 
 
+async def test_a_key_whose_step_failed_is_not_shared_by_a_new_keeper_where_a_pod_says_so(site: Site) -> None:
+    site.pod(0, held=False, change={names.REASON: "SharedRunFailed"})
+    async with keeping(site):
+        equal = [site.pod(number) for number in range(1, 4)]
+        await decided(site, *equal)
+    assert site.labels(equal) == [names.RESULT_MISS] * 3
+
+
 def published(site: Site) -> KeeperStatus | None:
     """What admission would go by."""
     status, lease = site.cluster.get("Lease", site.namespace, LEASE)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from argo.steppod import Owner
-from keeper.steppods import GatedStep, InjectedPod, ObservedPod
+from keeper.steppods import GatedStep, InjectedPod, InvalidStep, ObservedPod
 from memoize.entry import Entry
 from memoize.event import UNTOLD
 from memoize.outcome import Outcome
@@ -44,8 +44,8 @@ class Reporter:
         match pod:
             case GatedStep():
                 owner, node = pod.owner, pod.step.node_id
-            case InjectedPod(owner=Owner() as owner, node_id=node):
-                pass
+            case InjectedPod(owner=Owner() as owner) | InvalidStep(owner=Owner() as owner):
+                node = pod.node_id or pod.name  # a Pod that names no node has its name (argo.steppod)
             case _:
                 return
         if outcome.reason is Reason.STORED:

@@ -213,6 +213,7 @@ async def test_a_pod_that_claims_another_workflows_node_gets_nothing_posted_and_
     async with keeping(site):
         name = site.pod(change={argo.NODE_ID: "other-123"})
         await decided(site, name)
+        await until(lambda: any("IdentityMismatch" in event for event in site.events()))
     assert site.label(name) == names.RESULT_SKIPPED
     assert site.reason(name) == "IdentityMismatch"
     assert not site.held(name)
@@ -503,6 +504,7 @@ async def test_a_label_that_is_refused_for_ever_is_tried_more_and_more_seldom_an
         running.proxy.fault = refusing(403, f"PATCH pods/{name}")
         site.run(name)
         await until(lambda: counted(running, "LabelRefused") == 1)
+        await until(lambda: any("LabelRefused" in event for event in site.events()))
         tried = len(running.proxy.calls)
         site.cluster.patch("Pod", site.namespace, name, {"metadata": {"labels": {"a": "b"}}})
         other = site.pod(1, key="another")

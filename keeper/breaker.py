@@ -285,6 +285,11 @@ class Breaker:
         return f"injection stopped: {'; '.join([*told, *more])}" if told else ""
 
     @property
+    def is_open(self) -> bool:
+        """Whether injection has stopped anywhere."""
+        return bool(self._circuits.open())
+
+    @property
     def stopped(self) -> frozenset[str]:
         """The Namespaces where no container of ours is to be injected."""
         return frozenset(self._circuits.open()) - self.trial
@@ -316,7 +321,6 @@ class Breaker:
         for namespace in self._told.keys() - circuits.keys():
             _log.info("injection goes on", extra=fields(namespace=namespace))
         self._told = circuits
-        self._metrics.breaker_open(bool(circuits))
 
     async def _delete(self, pod: InjectedContainers) -> None:
         """Delete a Pod that would hang, if it is still as it was seen.

@@ -193,9 +193,11 @@ class Keeper:
             lambda: self._lease.is_leader,
         )
         view.subscribe(self._on_cache, self._records.caches)
-        metrics.show_queue(
+        metrics.show_work(
+            lambda: self._records.gated if self._acted else 0,
             lambda: len(self._queue) if self._acted else 0,
             lambda: self._queue.oldest() if self._acted else 0.0,
+            lambda: self._acted and breaker.is_open,
         )
 
     @property
@@ -339,7 +341,6 @@ class Keeper:
         async with asyncio.TaskGroup() as workers:
             while True:
                 self._last_progress = self._clock()
-                self._metrics.held(self._records.gated)
                 if not self._may_act():
                     await asyncio.sleep(_IDLE_TICK)
                     continue

@@ -580,6 +580,24 @@ async def test_a_namespace_whose_pods_wait_for_their_first_turn_is_backlogged(si
         assert float(gauge(second, "stepmemo_queue_depth")) == 0
 
 
+async def test_what_all_replicas_see_is_shown_by_the_one_that_acts(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a sum over the replicas would count it twice."""
+    monkeypatch.setattr(breaker, "GRACE", 0.05)
+    monkeypatch.setattr(breaker, "PACE", 0.02)
+    async with keeping(site) as first, keeping(site) as second:
+        pods = [site.pod(number) for number in range(3)]
+        created(site.cluster, site.namespace)
+        await until(lambda: site.labels(pods) == ["gated", "gated", "miss"])
+        for running in (first, second):
+            await until(lambda running=running: running.keeper._records.gated == 2)
+            await until(lambda running=running: running.keeper.status.stopped.names)
+        assert [gauge(one, "stepmemo_gated_pods") for one in (first, second)] == ["2.0", "0.0"]
+        assert [gauge(one, "stepmemo_breaker_open") for one in (first, second)] == ["1.0", "0.0"]
+        assert [gauge(one, "stepmemo_queue_depth") for one in (first, second)] == ["0.0", "0.0"]
+
+
 async def test_who_waits_for_an_equal_step_is_no_backlog(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kube.fair_queue.BACKLOGGED_AFTER", 0.0)
     async with keeping(site) as running:

@@ -206,12 +206,12 @@ class Circuits:
     def troubled(self, most: int) -> list[tuple[str, str]]:
         """Steps whose last Pod met trouble, by Namespace and node id.
 
-        The newest of each Namespace come first, so that one with many leaves room for the others'.
+        The newest of each Namespace come first, so that one with many leaves room for the others', and of
+        these the newest.
         """
-        newest = (
-            [(namespace, step) for step in reversed(here.remembered)]
-            for namespace, here in self._namespaces.items()
-        )
+        having = [one for one in self._namespaces.items() if one[1].remembered]
+        having.sort(key=lambda one: next(reversed(one[1].remembered.values())), reverse=True)
+        newest = ([(namespace, step) for step in reversed(here.remembered)] for namespace, here in having)
         return list(islice((one for row in zip_longest(*newest) for one in row if one), most))
 
     def hopeless(self, now: float, most: int) -> list[InjectedContainers]:
@@ -300,9 +300,12 @@ class Breaker:
         return self._circuits.on_trial(self._clock())
 
     @property
-    def troubled(self) -> frozenset[str]:
-        """`keeper_status.digest` of steps that are to be left alone, though others are injected there."""
-        return frozenset(digest(*one) for one in self._circuits.troubled(MOST_STEPS))
+    def troubled(self) -> tuple[str, ...]:
+        """`keeper_status.digest` of steps that are to be left alone, though others are injected there.
+
+        In the order of Circuits.troubled: where the list is cut short, its beginning is a share for each.
+        """
+        return tuple(digest(*one) for one in self._circuits.troubled(MOST_STEPS))
 
     async def run(self) -> None:
         """Open and close as time goes by, and delete Pods that would hang, for ever."""

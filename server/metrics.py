@@ -179,7 +179,7 @@ class Metrics:
         oldest: Callable[[], float],
         breaker_open: Callable[[], bool],
     ) -> None:
-        """Have every scrape ask what all replicas see, and only the one that acts shows, so that a sum is right.
+        """Have every scrape ask what all replicas see, and the one that acts shows, so that a sum is right.
 
         That is how many Pods are gated, how many wait for the keeper, for how many seconds the oldest of
         these does, and whether injection is stopped anywhere.

@@ -678,7 +678,7 @@ async def test_the_lease_says_where_injection_is_stopped_where_it_is_on_trial_an
         await until(lambda: (published(site) or KeeperStatus()).trial == here)
         assert (published(site) or KeeperStatus()).stopped == Namespaces()
         site.delete("hello-1")
-        step = frozenset({digest(site.namespace, "hello-1")})
+        step = (digest(site.namespace, "hello-1"),)
         await until(lambda: (published(site) or KeeperStatus()).troubled == step)
 
 

@@ -186,7 +186,7 @@ async def test_a_step_whose_last_pod_had_trouble_is_left_alone_and_no_other(inst
     node = installed.pod["metadata"]["annotations"][argo.NODE_ID]
     async with installed.deciding() as decide:
         for step, reason in ((node, Reason.IMAGE_BROKEN), ("another", Reason.INJECTED)):
-            troubled = frozenset({digest(installed.namespace, step)})
+            troubled = (digest(installed.namespace, step),)
             installed.status = replace(READY, ready=False, troubled=troubled)
             assert (await decide()).reason is reason
 

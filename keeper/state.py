@@ -142,7 +142,7 @@ State = Gated | Answering | Releasing | Handled | Orphaned | Left
 
 _UNKNOWN = datetime.min.replace(tzinfo=UTC)
 _NOT_STORED = Outcome(Reason.MISS, "it was not to be stored")
-_GATED_AND_INJECTED = Outcome(Reason.IDENTITY_MISMATCH, "it is held, and its look-up is inside of it")
+_GATED_AND_INJECTED = Outcome(Reason.IDENTITY_MISMATCH, "it is gated, and its lookup is made inside of it")
 
 
 def as_shown(pod: ObservedPod, raw: Mapping[str, Any]) -> State:

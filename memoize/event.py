@@ -10,7 +10,7 @@ from memoize.reasons import Reason
 
 _REASONS = {Reason.HIT: "MemoizationHit", Reason.STORED: "MemoizationStored"}
 _SKIPPED = "MemoizationSkipped"
-TOLD = frozenset(
+EVENT_AT_ADMISSION = frozenset(
     {
         Reason.UNRESOLVED_TAG,
         Reason.INVALID_ANNOTATIONS,
@@ -27,7 +27,7 @@ TOLD = frozenset(
     }
 )
 """Reasons at admission to leave an opted-in step alone that its author did not ask for."""
-UNTOLD = frozenset(
+WITHOUT_EVENT = frozenset(
     {
         Reason.MISS,
         Reason.EXPIRED,

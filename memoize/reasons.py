@@ -66,7 +66,7 @@ class Reason(StrEnum):
 
     # Steps: the look-up, at the keeper or inside the Pod
     HIT = "Hit"
-    """The step was answered from the cache."""
+    """The step was served from the cache."""
     MISS = "Miss"
     """No entry for the key."""
     EXPIRED = "Expired"

@@ -63,12 +63,12 @@ class Metrics:
         )
         self._completed = self._histogram(
             "stepmemo_hit_seconds",
-            "Time from a gated Pod's creation to Succeeded, answered from the cache.",
+            "Time from a gated Pod's creation to Succeeded, served from the cache.",
             _COMPLETION_BUCKETS,
         )
         self._saved = self._counter(
             "stepmemo_saved_seconds",
-            "Time that the answered steps took when they ran, where an entry tells it.",
+            "Time that steps which were served from the cache took when they ran, where an entry says it.",
         )
         self._requests = self._counter(
             "stepmemo_service_requests",

@@ -272,7 +272,7 @@ async def test_a_bug_of_ours_is_told_as_one_with_its_traceback_and_the_step_runs
         await decided(site, name)
     assert site.label(name) == names.RESULT_MISS
     assert site.reason(name).startswith("InternalError")
-    told = [record for record in caplog.records if record.message.startswith("cannot do what is to be done")]
+    told = [record for record in caplog.records if record.message.startswith("cannot reconcile a Pod")]
     assert told
     for record in told:
         assert record.fields["reason"] == "InternalError"
@@ -294,7 +294,7 @@ async def test_an_answer_that_is_nested_too_deep_is_the_api_servers_fault(
         name = site.pod()
         await decided(site, name)
     assert site.label(name) == names.RESULT_HIT
-    (told,) = [r for r in caplog.records if r.message.startswith("cannot do what is to be done")]
+    (told,) = [r for r in caplog.records if r.message.startswith("cannot reconcile a Pod")]
     assert (told.fields["reason"], told.exc_info) == ("ApiUnavailable", None)
 
 

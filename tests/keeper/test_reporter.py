@@ -9,7 +9,7 @@ import pytest
 from argo.steppod import Owner
 from keeper.reporter import Reporter
 from keeper.steppods import InjectedPod, ObservedPod, Phase, without_step
-from memoize.event import UNTOLD
+from memoize.event import WITHOUT_EVENT
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.events import Events
@@ -48,7 +48,9 @@ def told(pod: ObservedPod, *outcomes: Outcome) -> list[str]:
 @pytest.mark.parametrize("pod", [STEP, INVALID, INJECTED], ids=["valid", "invalid", "injected"])
 def test_every_outcome_of_a_step_but_those_that_need_none_is_told_once(pod: ObservedPod) -> None:
     outcomes = [Outcome(reason, "why") for reason in Reason for _ in range(2)]
-    assert sorted(told(pod, *outcomes)) == sorted(reason.value for reason in Reason if reason not in UNTOLD)
+    assert sorted(told(pod, *outcomes)) == sorted(
+        reason.value for reason in Reason if reason not in WITHOUT_EVENT
+    )
 
 
 def test_a_pod_that_no_workflow_controls_has_no_event() -> None:

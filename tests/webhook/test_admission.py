@@ -11,7 +11,7 @@ import pytest
 
 from argo import names as argo
 from memoize import names
-from memoize.event import TOLD
+from memoize.event import EVENT_AT_ADMISSION
 from memoize.keeper_status import KeeperStatus, Namespaces, digest
 from memoize.key import data_key
 from memoize.reasons import Reason
@@ -147,7 +147,7 @@ async def test_without_a_keeper_a_step_that_cannot_be_gated_is_left_alone_and_it
         outcome = await decide()
     assert (outcome.reason, list(outcome.ops)) == (Reason.KEEPER_UNAVAILABLE, [])
     assert outcome.detail == "no keeper renews its Lease, and it names its node"
-    assert outcome.reason in TOLD
+    assert outcome.reason in EVENT_AT_ADMISSION
 
 
 async def test_more_pods_than_a_namespace_may_have_gated_run_and_are_stored(installed: Installed) -> None:

@@ -108,6 +108,22 @@ def test_a_step_waits_a_second_at_most_while_another_namespaces_steps_end_all_th
     assert max(run(waits(), per_callback)) <= 1
 
 
+@pytest.mark.parametrize("per_callback", [BUSY, OVERLOADED])
+def test_a_step_waits_a_second_at_most_behind_hundreds_of_another_namespace(per_callback: float) -> None:
+    async def waits() -> float:
+        server = Server(SERVICE)
+        tenant, neighbour = Site.new(server.cluster), Site.new(server.cluster)
+        neighbour.store()
+        async with keeping(server):
+            pods = [tenant.pod(number, key=f"key-{number}") for number in range(500)]
+            name = neighbour.pod()
+            waited = await so_that(lambda: neighbour.succeeded(name))
+            assert tenant.labels(pods).count(names.RESULT_GATED) > 300, "or nobody was in its way"
+            return waited
+
+    assert run(waits(), per_callback) <= 1
+
+
 def test_a_step_that_is_stored_costs_four_requests_and_its_part_of_what_is_asked_for_all() -> None:
     steps = 100
 

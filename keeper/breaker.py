@@ -206,12 +206,12 @@ class Circuits:
     def troubled(self, most: int) -> list[tuple[str, str]]:
         """Steps whose last Pod met trouble, by Namespace and node id.
 
-        The newest of each Namespace come first, so that one with many leaves room for the others'.
+        The newest of each Namespace come first, so that one with many leaves room for the others', and of
+        these the newest.
         """
-        newest = (
-            [(namespace, step) for step in reversed(here.remembered)]
-            for namespace, here in self._namespaces.items()
-        )
+        having = [one for one in self._namespaces.items() if one[1].remembered]
+        having.sort(key=lambda one: next(reversed(one[1].remembered.values())), reverse=True)
+        newest = ([(namespace, step) for step in reversed(here.remembered)] for namespace, here in having)
         return list(islice((one for row in zip_longest(*newest) for one in row if one), most))
 
     def hopeless(self, now: float, most: int) -> list[InjectedContainers]:
@@ -266,7 +266,7 @@ class Breaker:
         self._api, self._metrics, self._events = api, metrics, events
         self._clock, self._now, self._sleep = clock, now, sleep
         self._circuits = Circuits()
-        self._told: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
 
     def on_pod(self, pod: Mapping[str, Any]) -> None:
         """Take in a Pod with containers of ours, as the API server gave it."""
@@ -280,9 +280,14 @@ class Breaker:
     def notice(self) -> str:
         """Where injection has stopped and why, in a line for people; "" where it has not."""
         circuits = self._circuits.open()
-        told = [f"namespace {namespace}: {why}" for namespace, why in sorted(circuits.items())[:3]]
+        shown = [f"namespace {namespace}: {why}" for namespace, why in sorted(circuits.items())[:3]]
         more = [f"and {len(circuits) - 3} more"] if len(circuits) > 3 else []
-        return f"injection stopped: {'; '.join([*told, *more])}" if told else ""
+        return f"injection stopped: {'; '.join([*shown, *more])}" if shown else ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether injection has stopped anywhere."""
+        return bool(self._circuits.open())
 
     @property
     def stopped(self) -> frozenset[str]:
@@ -295,28 +300,30 @@ class Breaker:
         return self._circuits.on_trial(self._clock())
 
     @property
-    def troubled(self) -> frozenset[str]:
-        """`keeper_status.digest` of steps that are to be left alone, though others are injected there."""
-        return frozenset(digest(*one) for one in self._circuits.troubled(MOST_STEPS))
+    def troubled(self) -> tuple[str, ...]:
+        """`keeper_status.digest` of steps that are to be left alone, though others are injected there.
+
+        In the order of Circuits.troubled: where the list is cut short, its beginning is a share for each.
+        """
+        return tuple(digest(*one) for one in self._circuits.troubled(MOST_STEPS))
 
     async def run(self) -> None:
         """Open and close as time goes by, and delete Pods that would hang, for ever."""
         while True:
             self._circuits.pass_time(self._clock())
-            self._tell()
+            self._log_changes()
             hopeless = self._circuits.hopeless(self._clock(), MOST_DELETIONS)
             await asyncio.gather(*map(self._delete, hopeless))
             await self._sleep(PACE)
 
-    def _tell(self) -> None:
+    def _log_changes(self) -> None:
         circuits = self._circuits.open()
-        for namespace in circuits.keys() - self._told.keys():
-            told = fields(namespace=namespace, reason=Reason.IMAGE_BROKEN.value, detail=circuits[namespace])
-            _log.warning("injection stops", extra=told)
-        for namespace in self._told.keys() - circuits.keys():
+        for namespace in circuits.keys() - self._logged.keys():
+            about = fields(namespace=namespace, reason=Reason.IMAGE_BROKEN.value, detail=circuits[namespace])
+            _log.warning("injection stops", extra=about)
+        for namespace in self._logged.keys() - circuits.keys():
             _log.info("injection goes on", extra=fields(namespace=namespace))
-        self._told = circuits
-        self._metrics.breaker_open(bool(circuits))
+        self._logged = circuits
 
     async def _delete(self, pod: InjectedContainers) -> None:
         """Delete a Pod that would hang, if it is still as it was seen.

@@ -140,7 +140,7 @@ def ended_inside(pod: Json) -> tuple[str, Outcome]:
     for outcome in known:
         if outcome.reason is Reason.HIT:
             return names.RESULT_HIT, outcome
-    last = known[-1] if known else Outcome(Reason.STOPPED, "our containers left no word")
+    last = known[-1] if known else Outcome(Reason.STOPPED, "our containers left no termination message")
     return (names.RESULT_STORED if last.reason is Reason.STORED else names.RESULT_SKIPPED), last
 
 

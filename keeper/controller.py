@@ -42,6 +42,7 @@ from keeper.state import (
     Gone,
     Labelling,
     Orphaned,
+    Orphans,
     Record,
     Records,
     Releasing,
@@ -78,6 +79,8 @@ STORE_DEADLINE = 120.0
 """Seconds that storing a step's outputs is tried; what reports them goes with its workflow."""
 LABEL_DEADLINE = 600.0
 """Seconds that a final label is tried which the API server refuses: log and metrics have said the same."""
+ORPHAN_DEADLINE = 3600.0
+"""Seconds that it is tried to take an answer back from beside a Pod that is gone, or that another let run."""
 _IDLE_TICK = 0.5
 """Seconds between two signs of life of a keeper that has nothing to do."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 300.0
@@ -86,6 +89,7 @@ _LONGEST_RETRY_AFTER = 60.0
 """Seconds of a Retry-After that are heeded."""
 
 _RECORDS_FULL = Outcome(Reason.RECORDS_FULL, "its Namespace has more step Pods than are remembered of one")
+_MANY_ORPHANS = Outcome(Reason.RESULT_NOT_DELETED, "too many of its Namespace are to be taken back")
 
 Json = dict[str, Any]
 
@@ -139,8 +143,7 @@ class Keeper:
         self._settings, self._clock, self._now = settings, clock, now
         self._records = Records()
         self._queue = FairQueue(max(1, settings.workers // 2), clock)
-        self._orphans: dict[str, Record] = {}
-        """Pods that are gone, and may have a result of ours beside them."""
+        self._orphans = Orphans()
         self._last_progress = clock()
         self._acted = False
         requests = Requests(api, RateLimiter(settings.requests_per_second, clock))
@@ -190,9 +193,11 @@ class Keeper:
             lambda: self._lease.is_leader,
         )
         view.subscribe(self._on_cache, self._records.caches)
-        metrics.show_queue(
+        metrics.show_work(
+            lambda: self._records.gated if self._acted else 0,
             lambda: len(self._queue) if self._acted else 0,
             lambda: self._queue.oldest() if self._acted else 0.0,
+            lambda: self._acted and breaker.is_open,
         )
 
     @property
@@ -284,10 +289,14 @@ class Keeper:
         if record is not None:
             self._queue.discard(record.pod.namespace, uid)
             if isinstance(record.state, Orphaned):
-                self._orphans[uid] = record
+                self._keep_orphan(record)
                 self._enqueue(record, urgent=True)
         self._breaker.on_deleted(uid)
         self._wake(self._single_flight.on_deleted(uid, self._now()))
+
+    def _keep_orphan(self, record: Record) -> None:
+        if not self._orphans.put(record):
+            self._reconciler.give_up(record, _MANY_ORPHANS)
 
     def _on_cache(self, namespace: str, cache: str, data: Mapping[str, str]) -> None:
         """A cache holds this now: reconcile the Pods whose entry changed, and those that are undecided."""
@@ -332,7 +341,6 @@ class Keeper:
         async with asyncio.TaskGroup() as workers:
             while True:
                 self._last_progress = self._clock()
-                self._metrics.gated(self._records.gated)
                 if not self._may_act():
                     await asyncio.sleep(_IDLE_TICK)
                     continue
@@ -361,7 +369,7 @@ class Keeper:
             record.tried, record.backoff = False, None
             if not isinstance(record.state, Running):
                 self._enqueue(record)
-        for record in self._orphans.values():
+        for record in self._orphans:
             self._enqueue(record)
 
     async def _reconcile(self, uid: str, slots: asyncio.Semaphore) -> None:
@@ -374,14 +382,14 @@ class Keeper:
         # Who waits, for a cache that others keep changing, keeps its share of its Namespace and no more.
         timer = asyncio.get_running_loop().call_later(SLOT_SECONDS, give_back)
         try:
-            await metered(cost, self._take_turn(uid))
+            await metered(cost, self._take_turn(uid), self._clock)
         finally:
             self._queue.done(uid, cost.total)
             timer.cancel()
             give_back()
 
     async def _take_turn(self, uid: str) -> None:
-        record = self._orphans.pop(uid, None) or self._records.get(uid)
+        record = self._orphans.pop(uid) or self._records.get(uid)
         try:
             if record is None or not (self._lease.is_leader or isinstance(record.state, Orphaned)):
                 return
@@ -402,8 +410,6 @@ class Keeper:
         """Say what went wrong, and try again later; or something else, if it has been tried for long."""
         if record is None or isinstance(record.state, Gone):
             return  # what was tried for the Pod is gone with it
-        if isinstance(record.state, Orphaned) and isinstance(record.state.then, Gone):
-            self._orphans[record.pod.uid] = record
         outcome, now = as_outcome(error), self._clock()
         self._reporter.failure(record.pod, outcome, error)
         backoff = record.backoff = record.backoff or Backoff(now)
@@ -412,6 +418,10 @@ class Keeper:
             self._reconciler.give_up(record, outcome)
             backoff, left = Backoff(now), math.inf
             record.backoff = backoff
+        if isinstance(record.state, Orphaned) and isinstance(record.state.then, Gone):
+            self._keep_orphan(record)
+        if isinstance(record.state, Gone):
+            return
         pause = random.uniform(0, min(_FIRST_PAUSE * 2**backoff.count, _LONGEST_PAUSE))
         backoff.count = min(backoff.count + 1, 20)
         asked = error.retry_after if isinstance(error, ApiError) else 0.0
@@ -427,6 +437,8 @@ class Keeper:
                 return STORE_DEADLINE
             case Labelling() if not isinstance(error, TEMPORARY):
                 return LABEL_DEADLINE
+            case Orphaned():
+                return ORPHAN_DEADLINE
         return math.inf
 
 

@@ -153,4 +153,4 @@ def _reason_text(outcome: Outcome) -> str:
 def _message(pod: GatedStep, entry: Entry, now: datetime) -> str:
     source = f"workflow {entry.workflow}" if entry.workflow else f"node {entry.node_id}"
     age = f", stored {brief((now - entry.created).total_seconds())} ago" if entry.created is not None else ""
-    return f"answered from cache {pod.key.cache} with the outputs of {source}{age}"
+    return f"served from cache {pod.key.cache} with the outputs of {source}{age}"

@@ -1,4 +1,4 @@
-"""Watches the Pods that are reconciled, of all Namespaces or of some, and searches for what no event told."""
+"""Watches the Pods that are reconciled, of all Namespaces or some, and searches for what no event came of."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ PAGE = 25
 """The most Pods in a page of a list: the ones that follow small ones may each weigh a megabyte."""
 PAGE_OF_METADATA = 500
 SEARCH_SECONDS = 300.0
-"""Seconds between two searches for what no event told."""
+"""Seconds between two searches for those of which no event came."""
 SEARCH_GRACE = 60.0
 """Seconds that an event may take: a watch whose connection has died is opened anew within them."""
 MOST_FOUND = 1000
@@ -172,8 +172,8 @@ class Search:
             try:
                 await self._list(namespace, known, found)
             except ApiError as error:  # of this list: the Pods of others are not to wait for it
-                told = fields(namespace=namespace, error=str(error))
-                _log.warning("cannot search for Pods", extra=told)
+                about = fields(namespace=namespace, error=str(error))
+                _log.warning("cannot search for Pods", extra=about)
                 if namespace == _ALL:
                     known.clear()
                 known.pop(namespace, None)  # only a whole list tells who is gone
@@ -220,21 +220,21 @@ class Search:
         return (record.pod.version if record is not None else "") == place.version
 
     async def _deal_with(self, place: _Place) -> None:
-        told = fields(namespace=place.namespace, pod=place.name)
+        about = fields(namespace=place.namespace, pod=place.name)
         try:
             pod = await self._get(place)
             if not self._is_unheard_of(place):
                 return
             if pod is None:
                 if place.version:
-                    _log.warning("a step Pod has gone of which no event came", extra=told)
+                    _log.warning("a step Pod has gone of which no event came", extra=about)
                     self._on_deleted(place.uid)
                 return
             if place.version or steppods.is_labelled(pod):
-                _log.warning("a step Pod was found of which no event came", extra=told)
+                _log.warning("a step Pod was found of which no event came", extra=about)
                 self._on_pod(pod, new=False)
             if steppods.lost_its_label(pod) and self._acts():
-                _log.warning("a gated Pod gets the label back that it has lost", extra=told)
+                _log.warning("a gated Pod gets the label back that it has lost", extra=about)
                 metadata = {
                     "uid": place.uid,
                     "resourceVersion": _version(pod),
@@ -252,8 +252,8 @@ class Search:
         except NotFound:
             pass
         except ApiError as error:  # of this Pod: others are not to wait for it
-            told = fields(namespace=place.namespace, pod=place.name, error=str(error))
-            _log.warning("cannot deal with a Pod that was found", extra=told)
+            about = fields(namespace=place.namespace, pod=place.name, error=str(error))
+            _log.warning("cannot deal with a Pod that was found", extra=about)
 
     async def _get(self, place: _Place) -> Json | None:
         """The Pod as it is now; None where it is gone, though another one may have its name."""

@@ -137,12 +137,17 @@ class Reconciler:
     def give_up(self, record: Record, outcome: Outcome) -> None:
         """What failed for long enough is not tried any more.
 
-        The Pod is to run, its outputs are lost, or its label stays what it is.
+        The Pod is to run, its outputs are lost, its label stays what it is, or an answer stays beside it.
         """
-        if isinstance(record.state, Labelling):
-            record.leave_unlabelled()
-            self._reporter.outcome(record.pod, Outcome(Reason.LABEL_REFUSED, outcome.detail))
-            return
+        match record.state:
+            case Labelling():
+                record.leave_unlabelled()
+                self._reporter.outcome(record.pod, Outcome(Reason.LABEL_REFUSED, outcome.detail))
+                return
+            case Orphaned(answer):
+                record.on_finished()
+                self._reporter.outcome(answer.step, Outcome(Reason.RESULT_NOT_DELETED, outcome.detail))
+                return
         record.release(outcome)
         self._label(record, names.RESULT_SKIPPED, outcome)
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from argo.steppod import Owner
-from keeper.steppods import GatedStep, InjectedPod, ObservedPod
+from keeper.steppods import GatedStep, InjectedPod, InvalidStep, ObservedPod
 from memoize.entry import Entry
-from memoize.event import UNTOLD
+from memoize.event import WITHOUT_EVENT
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.events import Events
@@ -44,22 +44,27 @@ class Reporter:
         match pod:
             case GatedStep():
                 owner, node = pod.owner, pod.step.node_id
-            case InjectedPod(owner=Owner() as owner, node_id=node):
-                pass
+            case InjectedPod(owner=Owner() as owner) | InvalidStep(owner=Owner() as owner):
+                node = pod.node_id or pod.name  # a Pod that names no node has its name (argo.steppod)
             case _:
                 return
         if outcome.reason is Reason.STORED:
             self._events.stored(owner, node, outcome.detail)
         elif outcome.reason is Reason.HIT:
             self._events.answered(owner, node, outcome.detail)
-        elif outcome.reason not in UNTOLD:
+        elif outcome.reason not in WITHOUT_EVENT:
             self._events.skipped(owner, node, outcome.reason, outcome.detail)
 
     def failure(self, pod: ObservedPod, outcome: Outcome, error: Exception) -> None:
         """A step of its reconciliation failed, and will be tried again."""
         _log.warning(
-            "cannot do what is to be done for a %s Pod",
-            pod.phase.value,
+            "cannot reconcile a Pod now, and will try again",
             exc_info=error if outcome.reason is Reason.INTERNAL_ERROR else None,
-            extra=fields(namespace=pod.namespace, pod=pod.name, reason=outcome.reason, error=outcome.detail),
+            extra=fields(
+                namespace=pod.namespace,
+                pod=pod.name,
+                phase=pod.phase.value,
+                reason=outcome.reason,
+                error=outcome.detail,
+            ),
         )

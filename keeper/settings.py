@@ -84,7 +84,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
 def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with values that could be read."""
     kept = Namespaces(frozenset(read.get("namespaces", ())))
-    longest = KeeperStatus(  # what to_json comes to at last: the other lists told as all, or left out
+    longest = KeeperStatus(  # what to_json comes to at last: the other lists shown as all, or left out
         keeps=kept,
         wait_seconds=int(read.get("single-flight-timeout", 0)),
         plans=plan.READS,
@@ -92,6 +92,6 @@ def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
         stopped=EVERY,
         trial=EVERY,
     )
-    told = KeeperStatus.from_json(longest.to_json())
-    if told is None or told.keeps != kept:
-        yield f"{DECLARED['namespaces']}: too many for the Lease, by which admission knows them"
+    shown = KeeperStatus.from_json(longest.to_json())
+    if shown is None or shown.keeps != kept:
+        yield f"{DECLARED['namespaces']}: too many names for the keeper's Lease; leave it empty to keep all"

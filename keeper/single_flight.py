@@ -150,16 +150,19 @@ class SingleFlight:
             return (*self.on_deleted(pod.uid, now), *self.on_pod(pod, now))
         if pod.phase is Phase.GATED and pod.deleting:
             return self.on_deleted(pod.uid, now)
+        is_new = pod.uid not in self._keys
         self._keys[pod.uid] = pod.key
+        # A keeper before this one blocked the key, when is not known; once, or events would keep it so.
+        asked = self._block(pod.key, now) if is_new and _shows_a_block(pod) else ()
         # Announced to run, it is a runner though it is gated: to a keeper that comes after that one, too.
         if pod.phase is Phase.GATED and pod.release_reason is None:
-            return self._put_waiting(pod, now)
+            return (*asked, *self._put_waiting(pod, now))
         self._remove_waiting(pod.key, pod.uid)
         if not pod.may_run_for_others or (pod.deleting and pod.phase is Phase.RUNNING):
-            return self.on_failed(pod.uid, now)
+            return (*asked, *self.on_failed(pod.uid, now))
         if pod.uid not in self._ended:
             self._add_runner(pod)
-        return ()
+        return asked
 
     def on_deleted(self, uid: str, now: datetime) -> Sequence[str]:
         """The Pod is deleted, or has a final label.
@@ -310,3 +313,9 @@ class SingleFlight:
         flight = self._flights.get(key)
         if flight is not None and not flight.waiting and not flight.runners:
             del self._flights[key]
+
+
+def _shows_a_block(pod: GatedStep) -> bool:
+    """Whether a Pod that is not over was let run since a runner of its key stored nothing."""
+    reason = pod.release_reason
+    return pod.phase is not Phase.OVER and reason is not None and reason.reason is Reason.SHARED_RUN_FAILED

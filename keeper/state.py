@@ -11,7 +11,7 @@ A Pod that leaves `Answering` otherwise, let run or deleted by somebody, is `Orp
 gone.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +28,8 @@ from memoize.reasons import Reason
 
 MOST_RECORDS = 5000
 """Steps that are remembered of one Namespace …"""
+MOST_ORPHANS = 1000
+"""Pods of one Namespace that are gone, and whose answers are still to be taken back."""
 MOST_BYTES = 16 << 20
 """… and the bytes that they take, at a guess (ObservedPod.size)."""
 
@@ -278,6 +280,36 @@ class Record:
         """Its label cannot be written."""
         if isinstance(self.state, Labelling):
             self.state = Unlabelled(self.state.final)
+
+
+class Orphans:
+    """Records of Pods that are gone, and may have a result of ours beside them."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+        self._counts: Counter[str] = Counter()
+        """By Namespace."""
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records.values())
+
+    def put(self, record: Record) -> bool:
+        """Remember the record, unless its Namespace has so many."""
+        namespace, uid = record.pod.namespace, record.pod.uid
+        if uid not in self._records and self._counts[namespace] >= MOST_ORPHANS:
+            return False
+        self._counts[namespace] += uid not in self._records
+        self._records[uid] = record
+        return True
+
+    def pop(self, uid: str) -> Record | None:
+        """Forget the record."""
+        record = self._records.pop(uid, None)
+        if record is not None:
+            self._counts[record.pod.namespace] -= 1
+            if not self._counts[record.pod.namespace]:
+                del self._counts[record.pod.namespace]
+        return record
 
 
 class Waiting(NamedTuple):

@@ -36,6 +36,8 @@ UNSCHEDULED = "spec.nodeName=,status.phase=Pending"
 """The field selector that takes every gated Pod, and few others."""
 _TERMINAL = ("Succeeded", "Failed")
 _ANNOUNCED = "it was to run already"
+_LONGEST_UID = 36
+"""Characters of a uid as the API server makes them; who makes a Pod may name others."""
 _SHOWN = 100
 """Characters of what is wrong with a plan."""
 
@@ -90,7 +92,7 @@ class InjectedPod(ObservedPod):
     """A Pod whose look-up and capture are done by containers of ours: their termination messages tell."""
 
     owner: Owner | None
-    """None where the Pod is no step of a Workflow."""
+    """The Workflow that the Pod names as its controller; None where it is no step's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,8 @@ class InvalidStep(ObservedPod):
 
     outcome: Outcome
     """Why not."""
+    owner: Owner | None
+    """As an InjectedPod's; what becomes of the Pod is told on it, and nothing else goes by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +165,7 @@ def lost_its_label(pod: Mapping[str, Any]) -> bool:
 
 def without_step(pod: ObservedPod, outcome: Outcome) -> InvalidStep:
     """As little of the Pod as lets it run and labels it: some hundred bytes. `outcome` says why no more."""
+    owner = pod.owner if isinstance(pod, GatedStep | InvalidStep | InjectedPod) else None
     return InvalidStep(
         uid=pod.uid,
         namespace=pod.namespace,
@@ -175,6 +180,7 @@ def without_step(pod: ObservedPod, outcome: Outcome) -> InvalidStep:
         size=0,
         release_reason=None,
         outcome=outcome,
+        owner=owner if owner is not None and len(owner.uid) <= _LONGEST_UID else None,
     )
 
 
@@ -204,8 +210,10 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
     }
     if found["phase"] is Phase.GATED and label == names.RESULT_MISS:
         found["release_reason"] = found["release_reason"] or Outcome(Reason.UNDECIDED, _ANNOUNCED)
+    owner = parsed.owner if isinstance(parsed, StepPod) else None
+    found["size"] += len(owner.name) + len(owner.uid) if owner is not None else 0
     if label == names.RESULT_IN_POD:
-        return InjectedPod(**found, owner=parsed.owner if isinstance(parsed, StepPod) else None)
+        return InjectedPod(**found, owner=owner)
     try:
         decided = _decided(parsed)
     except Exception:  # tenants write Pods: one that nobody thought of must not blind us to all others
@@ -214,7 +222,7 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
         )
         decided = Outcome(Reason.INTERNAL_ERROR, "it cannot be read")
     if isinstance(decided, Outcome):
-        return InvalidStep(**found, outcome=decided)
+        return InvalidStep(**found, outcome=decided, owner=owner)
     assert isinstance(parsed, StepPod)
     found["size"] += _size(parsed, decided["declared"])
     return GatedStep(**found, **decided)

@@ -10,7 +10,7 @@ from memoize.reasons import Reason
 
 _REASONS = {Reason.HIT: "MemoizationHit", Reason.STORED: "MemoizationStored"}
 _SKIPPED = "MemoizationSkipped"
-TOLD = frozenset(
+EVENT_AT_ADMISSION = frozenset(
     {
         Reason.UNRESOLVED_TAG,
         Reason.INVALID_ANNOTATIONS,
@@ -27,7 +27,7 @@ TOLD = frozenset(
     }
 )
 """Reasons at admission to leave an opted-in step alone that its author did not ask for."""
-UNTOLD = frozenset(
+WITHOUT_EVENT = frozenset(
     {
         Reason.MISS,
         Reason.EXPIRED,
@@ -36,11 +36,10 @@ UNTOLD = frozenset(
         Reason.SHARED_RUN_TIMEOUT,
         Reason.STEP_FAILED,
         Reason.API_UNAVAILABLE,
-        Reason.LABEL_REFUSED,
     }
 )
-"""Outcomes of a step that get no Event: it runs as it would have, its own end says it, or an Event before; or
-the server that would take the Event is away."""
+"""Outcomes of a step that get no Event: it runs as it would have, or its own end says it; or the server that
+would take the Event is away."""
 _LONGEST_MESSAGE = 1024
 """Characters; Kubernetes refuses an Event with a longer one."""
 

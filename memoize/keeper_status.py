@@ -18,7 +18,7 @@ LONGEST = 16 * 1024
 MOST_NAMES = 100
 """Namespaces of one list at most; more of them are written as `*`, all."""
 MOST_STEPS = 200
-"""Steps whose last Pod met trouble, of the newest."""
+"""Steps whose last Pod met trouble, at most."""
 _ALL = "*"
 
 
@@ -73,13 +73,15 @@ class KeeperStatus:
     """Those where no container of ours is to be injected (`breaker`) …"""
     trial: Namespaces = NONE
     """… and those where one is, now and then, to see."""
-    troubled: frozenset[str] = frozenset()
-    """`digest` of steps whose last Pod had a container of ours that could not start."""
+    troubled: tuple[str, ...] = ()
+    """`digest` of steps whose last Pod had a container of ours that could not start. Where there is no room
+    for all, the first are told."""
 
     def to_json(self) -> str:
         """The value of names.KEEPER_STATUS, of LONGEST bytes at most.
 
-        The longest list gives way first: Namespaces are told as all, of the troubled steps half are left out.
+        The longest list gives way first: Namespaces are told as all, of the troubled steps the second half is
+        left out.
         """
         told = self
         while len(text := told._text()) > LONGEST:
@@ -93,7 +95,7 @@ class KeeperStatus:
             if not lists[longest]:
                 # Only the Namespaces kept are left, which somebody listed in a flag: nobody is gated then.
                 return KeeperStatus(plans=self.plans)._text()
-            half = frozenset(sorted(told.troubled)[: len(told.troubled) // 2])
+            half = told.troubled[: len(told.troubled) // 2]
             shorter: dict[str, Any] = {longest: half if longest == "troubled" else EVERY}
             told = replace(told, **shorter)
         return text
@@ -108,7 +110,7 @@ class KeeperStatus:
             "backlogged": _told(self.backlogged),
             "stopped": _told(self.stopped),
             "trial": _told(self.trial),
-            "troubled": sorted(self.troubled)[:MOST_STEPS],
+            "troubled": self.troubled[:MOST_STEPS],
         }
         return json.dumps(fields, separators=(",", ":"))
 
@@ -132,7 +134,7 @@ class KeeperStatus:
             backlogged=_read(fields, "backlogged"),
             stopped=_read(fields, "stopped"),
             trial=_read(fields, "trial"),
-            troubled=frozenset(one for one in _list(fields, "troubled") if isinstance(one, str)),
+            troubled=tuple(one for one in _list(fields, "troubled") if isinstance(one, str)),
         )
 
 

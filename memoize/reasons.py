@@ -66,7 +66,7 @@ class Reason(StrEnum):
 
     # Steps: the look-up, at the keeper or inside the Pod
     HIT = "Hit"
-    """The step was answered from the cache."""
+    """The step was served from the cache."""
     MISS = "Miss"
     """No entry for the key."""
     EXPIRED = "Expired"
@@ -117,6 +117,8 @@ class Reason(StrEnum):
     """A right is missing: the step's service account's, or the server's."""
     LABEL_REFUSED = "LabelRefused"
     """The final label of a Pod that is over was refused until our time was up; it is not tried any more."""
+    RESULT_NOT_DELETED = "ResultNotDeleted"
+    """A result of ours could not be taken back from beside a Pod that was deleted, or let run by somebody."""
     RATE_LIMITED = "RateLimited"
     """The Namespace asked the cache service, or admission's look-ups, for more than its share."""
     STOPPED = "Stopped"

@@ -115,7 +115,7 @@ class Events:
 
     def answered(self, owner: Owner, node: str, detail: str) -> None:
         """Say on the Workflow that this step was answered inside its Pod. Returns at once."""
-        text = f"step {_short(node)} was answered from the cache" + _said(detail)
+        text = f"step {_short(node)} was served from the cache" + _said(detail)
         told = _event(owner, Reason.HIT, text, (node,), self._reporter, datetime.now(UTC))
         self._tell(self._news, owner, told)
 
@@ -252,7 +252,7 @@ class _Line:
 def hit_event(owner: Owner, node: str, entry: Entry, reporter: Reporter, now: datetime) -> dict[str, Any]:
     """The Event (core/v1) for one hit; the same entry for the same step is told once."""
     said = ", ".join(filter(None, (saved(entry), origin(entry, now))))
-    text = f"step {_short(node)} was answered from the cache" + _said(said)
+    text = f"step {_short(node)} was served from the cache" + _said(said)
     created = str(entry.created.timestamp()) if entry.created else ""
     return _event(owner, Reason.HIT, text, (node, entry.node_id, created), reporter, now)
 

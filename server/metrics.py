@@ -52,7 +52,9 @@ class Metrics:
         self._steps = self._counter(
             "stepmemo_steps", "What the keeper made of steps, by reason code.", ["reason"]
         )
-        self._gated = self._gauge("stepmemo_gated_pods", "Pods that are gated right now.")
+        self._gated = self._gauge(
+            "stepmemo_gated_pods", "Pods that are gated right now, at the keeper that acts."
+        )
         self._queue_depth = self._gauge(
             "stepmemo_queue_depth", "Pods that the keeper has something to do for right now."
         )
@@ -61,12 +63,12 @@ class Metrics:
         )
         self._completed = self._histogram(
             "stepmemo_hit_seconds",
-            "Time from the creation of a gated Pod to Succeeded, of cache hits.",
+            "Time from a gated Pod's creation to Succeeded, served from the cache.",
             _COMPLETION_BUCKETS,
         )
         self._saved = self._counter(
             "stepmemo_saved_seconds",
-            "Time that the steps of cache hits took when they ran, where the entry says it.",
+            "Time that steps which were served from the cache took when they ran, where an entry says it.",
         )
         self._requests = self._counter(
             "stepmemo_service_requests",
@@ -138,10 +140,6 @@ class Metrics:
         """Count what the keeper made of one step: answered, let run, stored, or why not."""
         self._steps.labels(reason.value).inc()
 
-    def gated(self, pods: int) -> None:
-        """Show how many Pods are gated right now."""
-        self._gated.set(pods)
-
     def completed_seconds(self, seconds: float) -> None:
         """Observe the time from a Pod's creation to Succeeded; a clock that was set back counts as 0."""
         self._completed.observe(max(0.0, seconds))
@@ -163,10 +161,6 @@ class Metrics:
         """Count entries whose lastHitTimestamp was to be renewed by one write."""
         self._last_hit_updates.labels(reason.value).inc(entries)
 
-    def breaker_open(self, is_open: bool) -> None:
-        """Tell whether the breaker is open."""
-        self._breaker.set(is_open)
-
     def breaker_deleted(self) -> None:
         """Count one step Pod that was deleted since a container of ours could not start."""
         self._breaker_deleted.inc()
@@ -181,10 +175,22 @@ class Metrics:
         self._kept_bytes.set_function(kept_bytes)
         self._in_sync.set_function(in_sync)
 
-    def show_queue(self, depth: Callable[[], int], oldest: Callable[[], float]) -> None:
-        """Have every scrape ask how many Pods wait for the keeper, and for how many seconds the oldest."""
+    def show_work(
+        self,
+        gated: Callable[[], int],
+        depth: Callable[[], int],
+        oldest: Callable[[], float],
+        breaker_open: Callable[[], bool],
+    ) -> None:
+        """Have every scrape ask what all replicas see, and the one that acts shows, so that a sum is right.
+
+        That is how many Pods are gated, how many wait for the keeper, for how many seconds the oldest of
+        these does, and whether injection is stopped anywhere.
+        """
+        self._gated.set_function(gated)
         self._queue_depth.set_function(depth)
         self._queue_oldest.set_function(oldest)
+        self._breaker.set_function(breaker_open)
 
     def show_keeper(self, acts: Callable[[], bool], ready: Callable[[], bool]) -> None:
         """Have every scrape ask whether this keeper acts, and whether it is ready for gated Pods."""

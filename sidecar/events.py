@@ -3,7 +3,7 @@
 import os
 from datetime import UTC, datetime
 
-from memoize.event import UNTOLD, event
+from memoize.event import WITHOUT_EVENT, event
 from memoize.outcome import Outcome
 from sidecar.deadline import Deadline
 from sidecar.kube import METADATA_ONLY, Client, NoReplyError
@@ -14,7 +14,7 @@ _COMPONENT = "stepmemo"
 
 def post_event(outcome: Outcome, settings: Settings, client: Client, until: Deadline) -> None:
     """Post the Event of an outcome that has one. A service account without the permission is fine."""
-    if outcome.reason in UNTOLD or until.over:
+    if outcome.reason in WITHOUT_EVENT or until.over:
         return
     step = settings.step
     told = event(

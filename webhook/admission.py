@@ -14,7 +14,7 @@ from argo import names as argo
 from argo.fields import FieldError
 from argo.steppod import NotAStep, Owner, StepPod
 from kube.jsonpatch import Op
-from memoize.event import TOLD
+from memoize.event import EVENT_AT_ADMISSION
 from memoize.keeper_status import KeeperStatus
 from memoize.opt_in import Mode
 from memoize.reasons import Reason
@@ -176,7 +176,7 @@ class Admission:
         if not outcome.ops:
             # A block's key became an annotation at submit: no Pod that is left alone may be refused for it.
             outcome = replace(outcome, ops=room.shortened(pod, {}) or ())
-        if outcome.reason in TOLD and not request.dry_run:
+        if outcome.reason in EVENT_AT_ADMISSION and not request.dry_run:
             self._events.skipped(step.owner, step.node_id, outcome.reason, outcome.detail)
         return replace(outcome, ops=[*cleared, *outcome.ops], workflow=step.owner.name, node=step.node_id)
 

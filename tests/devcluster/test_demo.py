@@ -56,7 +56,7 @@ async def test_the_demo_shows_a_denial_and_four_runs_and_leaves_nothing(temporar
     pods = [row for line in text.splitlines() if (row := line.split())[-1:] in (["hit"], ["stored"])]
     assert [row[2:] for row in pods if row[3] == "hit"] == [["<none>", "hit"]] * 5
     assert [row[2:] for row in pods if row[3] == "stored"] == [["devcluster", "stored"]] * 3
-    assert len(re.findall(r"MemoizationHit  Hit: step .* was answered from the cache", text)) == 5
+    assert len(re.findall(r"MemoizationHit  Hit: step .* was served from the cache", text)) == 5
     assert argo.CONFIGMAP_TYPE in text
     assert "\033" not in text
     assert left_in(temporary) == []

@@ -7,8 +7,9 @@ from argo import names as argo
 from memoize import names
 from tests.cluster import Cluster
 from tests.keeper.keepers import Running, decided, forget_the_lease, keeping
-from tests.keeper.proxy import Proxy
+from tests.keeper.proxy import Proxy, refusing
 from tests.keeper.site import CACHE, OUT, PAUSED, Site
+from tests.keeper.test_controller import counted
 from tests.waiting import until
 
 ANOTHER = {"metadata": {"annotations": {names.KEY: "another"}}}
@@ -110,6 +111,50 @@ async def test_a_pod_that_is_deleted_while_it_is_answered_leaves_no_answer(site:
         await until(lambda: site.value(name) == OUT)
         site.delete(name)
         await until(lambda: site.result(name) is None)
+
+
+async def ending_while_it_is_answered(site: Site, running: Running, how: str) -> str:
+    """A Pod that is deleted, or let run by hand, when its answer is posted, which cannot be taken back."""
+    running.proxy.fault = refusing(403, "DELETE workflowtaskresults")
+    site.store()
+    name = site.pod(case=PAUSED)
+    await until(lambda: site.value(name) == OUT)
+    if how == "deleted":
+        site.delete(name)
+    else:
+        edit(site, name, [{"op": "remove", "path": "/spec/schedulingGates/0"}])
+    return name
+
+
+@pytest.mark.parametrize(("bound", "of"), [("controller.ORPHAN_DEADLINE", 0.5), ("state.MOST_ORPHANS", 0)])
+async def test_an_answer_that_cannot_be_taken_back_from_a_pod_that_is_gone_is_told_and_left(
+    site: Site, monkeypatch: pytest.MonkeyPatch, bound: str, of: float
+) -> None:
+    monkeypatch.setattr(f"keeper.{bound}", of)
+    async with keeping(site) as running:
+        name = await ending_while_it_is_answered(site, running, "deleted")
+        await until(lambda: counted(running, "ResultNotDeleted") == 1)
+        await until(lambda: any("ResultNotDeleted" in event for event in site.events()))
+        assert list(running.keeper._orphans) == []
+        tried = len(running.proxy.calls)
+        other = site.pod(1)
+        await decided(site, other)
+        assert not any(name in call.path for call in running.proxy.calls[tried:])
+
+
+async def test_an_answer_that_cannot_be_taken_back_keeps_a_step_from_being_stored_and_not_from_its_label(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.controller.ORPHAN_DEADLINE", 0.5)
+    async with keeping(site) as running:
+        name = await ending_while_it_is_answered(site, running, "let run")
+        await until(lambda: counted(running, "ResultNotDeleted") == 1)
+        edit(site, name, {"metadata": {"labels": {names.RESULT: names.RESULT_MISS}}})
+        site.run(name)
+        await until(lambda: site.label(name) == names.RESULT_SKIPPED)
+    entry = site.entry()
+    assert entry is not None
+    assert entry.workflow == "earlier", "what was posted may be among what is there"
 
 
 async def test_a_pod_that_is_rewritten_while_it_is_answered_runs_without_the_answer(site: Site) -> None:

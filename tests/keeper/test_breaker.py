@@ -311,6 +311,15 @@ def test_a_namespace_with_any_number_of_pods_takes_its_own_share_and_nobody_else
     assert table.refuses("third")
 
 
+def test_of_more_namespaces_than_there_is_room_for_those_with_the_newest_trouble_are_told() -> None:
+    table = Table()
+    for number in (0, 1, 2):
+        table.see(pod(number, namespace=f"ns-{number}", check=NO_START))
+        table.time += 1
+    table.see(pod(10, namespace="ns-0", check=NO_START))
+    assert table.circuits.troubled(3) == [("ns-0", "hello-10"), ("ns-2", "hello-2"), ("ns-1", "hello-1")]
+
+
 def test_a_step_that_met_trouble_is_left_alone_for_an_hour_though_the_image_works_elsewhere() -> None:
     table = open_table()
     table.see(pod(2))
@@ -505,7 +514,7 @@ async def test_a_pod_that_would_hang_is_deleted_and_its_workflow_is_told(cluster
         ticking.time += DELETE_POD_AFTER
         await until(lambda: told.said)
         assert cluster.get("Pod", namespace, "hello-1")[0] == 404
-        assert found.troubled == {digest(namespace, "hello-1")}
+        assert found.troubled == (digest(namespace, "hello-1"),)
         assert found.stopped == {namespace}
         assert found.trial == frozenset()
         ticking.time += TRIAL
@@ -577,15 +586,15 @@ async def test_it_is_said_once_when_injection_stops_and_once_when_it_goes_on(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with running(cluster) as (found, ticking, _, metrics):
+    async with running(cluster) as (found, ticking, *_):
         found.on_pod(pod(check=PULL))
-        assert found.notice == ""
+        assert (found.notice, found.is_open) == ("", False)
         ticking.time += GRACE
-        await until(lambda: b"stepmemo_breaker_open 1.0" in metrics.render())
+        await until(lambda: found.is_open)
         assert found.notice.startswith(
             "injection stopped: namespace work: container stepmemo-check cannot start: ImagePullBackOff"
         )
         found.on_pod(pod(2))
         found.on_pod(pod(2, check=RUNNING))
-        await until(lambda: b"stepmemo_breaker_open 0.0" in metrics.render())
+        await until(lambda: not found.is_open and len(caplog.records) == 2)
     assert [record.message for record in caplog.records] == ["injection stops", "injection goes on"]

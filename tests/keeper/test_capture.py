@@ -187,7 +187,7 @@ def test_the_last_words_of_our_containers_tell_how_a_step_ended(
 def test_words_that_make_no_sense_are_none(words: str) -> None:
     assert ended_inside(_with_words(words, words)) == (
         names.RESULT_SKIPPED,
-        Outcome(Reason.STOPPED, "our containers left no word"),
+        Outcome(Reason.STOPPED, "our containers left no termination message"),
     )
 
 

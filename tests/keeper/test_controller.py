@@ -213,6 +213,7 @@ async def test_a_pod_that_claims_another_workflows_node_gets_nothing_posted_and_
     async with keeping(site):
         name = site.pod(change={argo.NODE_ID: "other-123"})
         await decided(site, name)
+        await until(lambda: any("IdentityMismatch" in event for event in site.events()))
     assert site.label(name) == names.RESULT_SKIPPED
     assert site.reason(name) == "IdentityMismatch"
     assert not site.held(name)
@@ -271,7 +272,7 @@ async def test_a_bug_of_ours_is_told_as_one_with_its_traceback_and_the_step_runs
         await decided(site, name)
     assert site.label(name) == names.RESULT_MISS
     assert site.reason(name).startswith("InternalError")
-    told = [record for record in caplog.records if record.message.startswith("cannot do what is to be done")]
+    told = [record for record in caplog.records if record.message.startswith("cannot reconcile a Pod")]
     assert told
     for record in told:
         assert record.fields["reason"] == "InternalError"
@@ -293,7 +294,7 @@ async def test_an_answer_that_is_nested_too_deep_is_the_api_servers_fault(
         name = site.pod()
         await decided(site, name)
     assert site.label(name) == names.RESULT_HIT
-    (told,) = [r for r in caplog.records if r.message.startswith("cannot do what is to be done")]
+    (told,) = [r for r in caplog.records if r.message.startswith("cannot reconcile a Pod")]
     assert (told.fields["reason"], told.exc_info) == ("ApiUnavailable", None)
 
 
@@ -503,6 +504,7 @@ async def test_a_label_that_is_refused_for_ever_is_tried_more_and_more_seldom_an
         running.proxy.fault = refusing(403, f"PATCH pods/{name}")
         site.run(name)
         await until(lambda: counted(running, "LabelRefused") == 1)
+        await until(lambda: any("LabelRefused" in event for event in site.events()))
         tried = len(running.proxy.calls)
         site.cluster.patch("Pod", site.namespace, name, {"metadata": {"labels": {"a": "b"}}})
         other = site.pod(1, key="another")
@@ -578,6 +580,24 @@ async def test_a_namespace_whose_pods_wait_for_their_first_turn_is_backlogged(si
         assert float(gauge(second, "stepmemo_queue_depth")) == 0
 
 
+async def test_what_all_replicas_see_is_shown_by_the_one_that_acts(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a sum over the replicas would count it twice."""
+    monkeypatch.setattr(breaker, "GRACE", 0.05)
+    monkeypatch.setattr(breaker, "PACE", 0.02)
+    async with keeping(site) as first, keeping(site) as second:
+        pods = [site.pod(number) for number in range(3)]
+        created(site.cluster, site.namespace)
+        await until(lambda: site.labels(pods) == ["gated", "gated", "miss"])
+        for running in (first, second):
+            await until(lambda running=running: running.keeper._records.gated == 2)
+            await until(lambda running=running: running.keeper.status.stopped.names)
+        assert [gauge(one, "stepmemo_gated_pods") for one in (first, second)] == ["2.0", "0.0"]
+        assert [gauge(one, "stepmemo_breaker_open") for one in (first, second)] == ["1.0", "0.0"]
+        assert [gauge(one, "stepmemo_queue_depth") for one in (first, second)] == ["0.0", "0.0"]
+
+
 async def test_who_waits_for_an_equal_step_is_no_backlog(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kube.fair_queue.BACKLOGGED_AFTER", 0.0)
     async with keeping(site) as running:
@@ -597,6 +617,14 @@ async def test_a_key_whose_step_failed_is_not_shared_by_the_keeper_that_stood_by
         await until(lambda: site.label(failed) == names.RESULT_SKIPPED)
         await until(lambda: second.keeper._records.get(uid) is None)
         await first.end()
+        equal = [site.pod(number) for number in range(1, 4)]
+        await decided(site, *equal)
+    assert site.labels(equal) == [names.RESULT_MISS] * 3
+
+
+async def test_a_key_whose_step_failed_is_not_shared_by_a_new_keeper_where_a_pod_says_so(site: Site) -> None:
+    site.pod(0, held=False, change={names.REASON: "SharedRunFailed"})
+    async with keeping(site):
         equal = [site.pod(number) for number in range(1, 4)]
         await decided(site, *equal)
     assert site.labels(equal) == [names.RESULT_MISS] * 3
@@ -650,7 +678,7 @@ async def test_the_lease_says_where_injection_is_stopped_where_it_is_on_trial_an
         await until(lambda: (published(site) or KeeperStatus()).trial == here)
         assert (published(site) or KeeperStatus()).stopped == Namespaces()
         site.delete("hello-1")
-        step = frozenset({digest(site.namespace, "hello-1")})
+        step = (digest(site.namespace, "hello-1"),)
         await until(lambda: (published(site) or KeeperStatus()).troubled == step)
 
 

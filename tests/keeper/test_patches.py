@@ -76,12 +76,12 @@ def test_completing_is_for_this_very_version_and_says_so_on_the_pod() -> None:
 )
 def test_the_message_names_the_original_workflow_and_its_age(age: timedelta, told: str) -> None:
     message = patches.status(parsed(held()), entry(age), NOW)["status"]["message"]
-    assert message == f"answered from cache memo with the outputs of workflow first, stored {told} ago"
+    assert message == f"served from cache memo with the outputs of workflow first, stored {told} ago"
 
 
 def test_an_entry_of_argos_own_is_named_by_its_node() -> None:
     message = patches.status(parsed(held()), entry(None, workflow=""), NOW)["status"]["message"]
-    assert message == "answered from cache memo with the outputs of node first-1"
+    assert message == "served from cache memo with the outputs of node first-1"
 
 
 def released(pod: Json, seen: Json, outcome: Outcome, less: int = 0) -> Json:

@@ -86,7 +86,7 @@ def test_two_hundred_namespaces_are_kept_and_more_than_can_be_told_are_refused()
     some = [f"a-namespace-of-some-team-{number}" for number in range(200)]
     assert settings.parse([f"--namespaces={','.join(some)}"], {}).namespaces == tuple(some)
     (line,) = errors("--namespaces=" + ",".join(f"{number:063}" for number in range(300)))
-    assert line.startswith("--namespaces (STEPMEMO_NAMESPACES): too many for the Lease")
+    assert line.startswith("--namespaces (STEPMEMO_NAMESPACES): too many names for the keeper's Lease")
 
 
 def test_whatever_namespaces_are_accepted_a_keeper_in_trouble_can_tell_them() -> None:
@@ -108,7 +108,7 @@ def test_whatever_namespaces_are_accepted_a_keeper_in_trouble_can_tell_them() ->
         backlogged=some,
         stopped=some,
         trial=some,
-        troubled=frozenset(digest("work", str(number)) for number in range(MOST_STEPS)),
+        troubled=tuple(digest("work", str(number)) for number in range(MOST_STEPS)),
     )
     told = KeeperStatus.from_json(said.to_json())
     assert told is not None

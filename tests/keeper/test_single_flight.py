@@ -3,8 +3,10 @@
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -193,6 +195,32 @@ def test_a_key_whose_runner_failed_is_shared_again_after_some_minutes() -> None:
     late = START + BLOCKED
     table.on_pod(C, late)
     assert table.decide(C, MISS, late) == Wait(LIMIT), "those that run side by side lead again"
+
+
+SAYS = Outcome(Reason.SHARED_RUN_FAILED)
+
+
+@pytest.mark.parametrize("phase", [Phase.GATED, Phase.RUNNING])
+def test_a_new_keeper_shares_no_key_of_which_a_pod_says_that_a_runner_failed(phase: Phase) -> None:
+    """It was let run by a keeper that is gone: those that come must not wait for it, one after the other."""
+    shown = replace(gated_step("z", phase=phase), release_reason=SAYS)
+    table = waiting_for(A, runner="runner")
+    assert A.uid in table.on_pod(shown, START), "who waits is asked again"
+    assert table.decide(A, MISS, START) == Release(SAYS)
+    assert table.on_pod(B, START) == ("b",)
+    assert table.decide(B, MISS, START) == RUN
+    late = START + BLOCKED
+    for pod in (shown, running("b"), C):
+        table.on_pod(pod, late)
+    assert isinstance(table.decide(C, MISS, late), Wait), "seen again it begins nothing anew"
+
+
+@pytest.mark.parametrize("other", [{"phase": Phase.OVER}, {"place": "other"}, {"namespace": "other"}])
+def test_a_pod_that_is_over_or_of_another_key_says_nothing_of_a_key(other: dict[str, Any]) -> None:
+    table = flights(replace(gated_step("z", **{"phase": Phase.RUNNING, **other}), release_reason=SAYS))
+    for pod in (running("b"), A):
+        table.on_pod(pod, START)
+    assert isinstance(table.decide(A, MISS, START), Wait)
 
 
 def test_a_blocked_key_answers_hits_and_blocks_no_other() -> None:

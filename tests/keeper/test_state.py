@@ -16,6 +16,7 @@ from keeper.state import (
     Labelling,
     Left,
     Orphaned,
+    Orphans,
     PostedAnswer,
     Record,
     Records,
@@ -227,3 +228,23 @@ def test_whoever_begins_looks_at_gated_pods_before_those_that_are_over_and_at_ol
         records.put(pod, as_shown(pod, {}), 0.0, result_may_exist=True)
     put(records, without_step(gated_step("d"), FULL))
     assert [record.pod.uid for record in records.in_order()] == ["d", "c", "b", "a"]
+
+
+def test_a_namespace_has_so_many_orphans_and_others_have_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keeper.state.MOST_ORPHANS", 2)
+    orphans = Orphans()
+    first, second, third, other = (
+        Record(gated_step(uid, namespace=namespace), Gone(), result_may_exist=True)
+        for uid, namespace in (("a", "ns"), ("b", "ns"), ("c", "ns"), ("d", "other"))
+    )
+    assert [orphans.put(one) for one in (first, first, second, third, other)] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert orphans.pop("a") is first
+    assert orphans.pop("a") is None
+    assert orphans.put(third)
+    assert list(orphans) == [second, other, third], "there is room again"

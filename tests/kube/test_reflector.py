@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from kube import client
 from kube.client import Json, Lines
 from kube.errors import Forbidden, TooLarge
-from kube.reflector import Reflector
+from kube.reflector import SLICE, Reflector
 from tests.cluster import DEVCLUSTER, Cluster
 from tests.keeper.troubled import Answer, broken, gibberish, hang, overloaded
 from tests.kube.collection import Collection, cut_off, gone, gone_as_an_event, nonsense, over_at_once, silent
+from tests.virtual import Loop, Server, run
 from tests.waiting import until
 from tests.webhook.serving import api_client
 
@@ -402,3 +403,52 @@ async def test_identities_come_without_the_rest_and_events_are_not_read_on(
         cluster.delete("ConfigMap", namespace, "b")
         await until(lambda: recorder.events[2:] == [("DELETED", "b")])
     assert cluster.tier == DEVCLUSTER or len(whole) == recorder.lists, "none but the list"
+
+
+@pytest.mark.parametrize("known", ["a list", "a watch"])
+@pytest.mark.parametrize(("seconds", "most", "least"), [(0.0, 20, 1), (2 * SLICE, 300, 190)])
+def test_what_came_at_once_is_handed_on_at_once_but_for_others_that_want_the_loop(
+    known: str, seconds: float, most: int, least: int
+) -> None:
+    """Where many are at work, a turn of the loop takes long: a turn for each event would let none keep up."""
+
+    async def follow() -> int:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Loop)
+        server, turns = Server(0.0), 0
+
+        def create() -> None:
+            for number in range(200):
+                metadata = {"name": f"n{number}", "namespace": "work"}
+                assert server.cluster.create({"kind": "ConfigMap", "metadata": metadata})[0] == 201
+
+        class Handler(Recorder):
+            def listed(self, obj: Json) -> None:
+                super().listed(obj)
+                loop.now += seconds
+
+            def changed(self, type_: str, obj: Json) -> None:
+                super().changed(type_, obj)
+                loop.now += seconds
+
+        server.cluster.create({"kind": "Namespace", "metadata": {"name": "work"}})
+        if known == "a list":
+            create()
+        recorder = Handler()
+        reflector = Reflector(
+            server.api, "/api/v1/namespaces/work/configmaps", recorder, name="them", clock=loop.time
+        )
+        following = asyncio.create_task(reflector.run())
+        while not reflector.in_sync:
+            turns += known == "a list"
+            await asyncio.sleep(0)
+        if known == "a watch":
+            create()
+        while len(recorder.objects) < 200:
+            turns += 1
+            await asyncio.sleep(0)
+        following.cancel()
+        await asyncio.wait([following])
+        return turns
+
+    assert least <= run(follow(), 0.0) <= most

@@ -154,7 +154,7 @@ async def test_a_hit_says_what_it_saved_and_a_stored_entry_is_told(cluster: Clus
     assert found == {
         "MemoizationHit": (
             "Normal",
-            "Hit: step hello-12 was answered from the cache: saved 5m12s, from workflow hello-x2k9f, 3h ago",
+            "Hit: step hello-12 was served from the cache: saved 5m12s, from workflow hello-x2k9f, 3h ago",
         ),
         "MemoizationStored": ("Normal", "Stored: the outputs of step hello-13 were stored: cache results"),
     }

@@ -58,12 +58,10 @@ def test_the_keepers_state_is_the_one_that_it_is_in_at_the_scrape() -> None:
 def test_what_became_of_steps_is_counted_and_timed() -> None:
     metrics = Metrics()
     metrics.step_outcome(Reason.HIT)
-    metrics.gated(7)
     metrics.completed_seconds(0.04)
     metrics.completed_seconds(-3)  # the API server's clock is ahead of ours
     found = samples(metrics)
     assert found["stepmemo_steps_total", frozenset({"Hit"})] == 1
-    assert found["stepmemo_gated_pods", frozenset()] == 7
     assert found["stepmemo_hit_seconds_count", frozenset()] == 2
     assert found["stepmemo_hit_seconds_bucket", frozenset({"0.05"})] == 2
     assert found["stepmemo_hit_seconds_sum", frozenset()] == 0.04
@@ -95,10 +93,8 @@ def test_states_go_up_and_down() -> None:
     metrics, synced = Metrics(), True
     metrics.show_view(lambda: 50_000, lambda: synced)
     for state in (True, False):
-        metrics.breaker_open(state)
         synced = state
         found = samples(metrics)
-        assert found["stepmemo_breaker_open", frozenset()] == state
         assert found["stepmemo_view_in_sync", frozenset()] == state
     assert found["stepmemo_view_kept_bytes", frozenset()] == 50_000
 
@@ -120,8 +116,11 @@ def test_every_name_begins_with_ours_and_two_servers_do_not_share_counters() -> 
 
 def test_how_many_wait_for_the_keeper_and_for_how_long_is_asked_at_each_scrape() -> None:
     metrics, waiting = Metrics(), [3, 1.5]
-    metrics.show_queue(lambda: int(waiting[0]), lambda: waiting[1])
+    gated, stopped = (lambda: 7), (lambda: True)
+    metrics.show_work(gated, lambda: int(waiting[0]), lambda: waiting[1], stopped)
     waiting[:] = [5, 2.5]
     found = samples(metrics)
+    assert found["stepmemo_gated_pods", frozenset()] == 7
+    assert found["stepmemo_breaker_open", frozenset()] == 1
     assert found["stepmemo_queue_depth", frozenset()] == 5
     assert found["stepmemo_queue_oldest_seconds", frozenset()] == 2.5

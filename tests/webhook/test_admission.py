@@ -11,7 +11,7 @@ import pytest
 
 from argo import names as argo
 from memoize import names
-from memoize.event import TOLD
+from memoize.event import EVENT_AT_ADMISSION
 from memoize.keeper_status import KeeperStatus, Namespaces, digest
 from memoize.key import data_key
 from memoize.reasons import Reason
@@ -149,7 +149,7 @@ async def test_without_a_keeper_a_step_that_it_could_do_nothing_for_is_left_alon
         outcome = await decide()
     assert (outcome.reason, list(outcome.ops)) == (Reason.KEEPER_UNAVAILABLE, [])
     assert outcome.detail == "no keeper renews its Lease, and mode is readonly"
-    assert outcome.reason in TOLD
+    assert outcome.reason in EVENT_AT_ADMISSION
 
 
 async def test_more_pods_than_a_namespace_may_have_gated_run_and_are_stored(installed: Installed) -> None:
@@ -188,7 +188,7 @@ async def test_a_step_whose_last_pod_had_trouble_is_left_alone_and_no_other(inst
     node = installed.pod["metadata"]["annotations"][argo.NODE_ID]
     async with installed.deciding() as decide:
         for step, reason in ((node, Reason.IMAGE_BROKEN), ("another", Reason.INJECTED)):
-            troubled = frozenset({digest(installed.namespace, step)})
+            troubled = (digest(installed.namespace, step),)
             installed.status = replace(READY, ready=False, troubled=troubled)
             assert (await decide()).reason is reason
 

@@ -161,12 +161,12 @@ INJECTIONS = {
         replace(READY, stopped=EVERY, trial=EVERY),
         Injection.TRIAL,
     ),
-    "its last Pod": (replace(READY, troubled=frozenset({digest("a", "n")})), Injection.TROUBLED),
+    "its last Pod": (replace(READY, troubled=(digest("a", "n"),)), Injection.TROUBLED),
     "its last Pod, and on trial": (
-        replace(READY, trial=A, troubled=frozenset({digest("a", "n")})),
+        replace(READY, trial=A, troubled=(digest("a", "n"),)),
         Injection.TROUBLED,
     ),
-    "another step's last Pod": (replace(READY, troubled=frozenset({digest("a", "m")})), Injection.ALLOWED),
+    "another step's last Pod": (replace(READY, troubled=(digest("a", "m"),)), Injection.ALLOWED),
 }
 
 

@@ -1,0 +1,66 @@
+"""Which outcomes get an Event; docs/reasons.md is held to the same by tests/docs."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from argo.steppod import Owner
+from keeper.reporter import Reporter
+from keeper.steppods import InjectedPod, ObservedPod, Phase, without_step
+from memoize.event import WITHOUT_EVENT
+from memoize.outcome import Outcome
+from memoize.reasons import Reason
+from server.events import Events
+from server.metrics import Metrics
+from tests.keeper.gatedsteps import gated_step
+from tests.virtual import Server, run
+
+STEP = gated_step("a", phase=Phase.OVER, namespace="work")
+INVALID = without_step(STEP, Outcome(Reason.RECORDS_FULL))
+OF_OBSERVED = {name: getattr(STEP, name) for name in ObservedPod.__dataclass_fields__}
+INJECTED = InjectedPod(**OF_OBSERVED, owner=STEP.owner)
+
+
+def told(pod: ObservedPod, *outcomes: Outcome) -> list[str]:
+    """The first words of the Events on the Workflow that these make."""
+
+    async def tell() -> list[str]:
+        server, metrics = Server(0.01), Metrics()
+        server.cluster.create({"kind": "Namespace", "metadata": {"name": "work"}})
+        clock = asyncio.get_running_loop().time
+        events = Events(server.api, metrics.event_dropped, "stepmemo-keeper", "test", clock=clock)
+        reporter = Reporter(metrics, events, lambda: datetime.now(UTC))
+        writing = asyncio.create_task(events.run())
+        for outcome in outcomes:
+            reporter.outcome(pod, outcome)
+        await asyncio.sleep(60)
+        writing.cancel()
+        await asyncio.wait([writing])
+        found = server.cluster.list("Event", "work")[1]["items"]
+        assert all(one["involvedObject"]["uid"] == "wf-uid" for one in found)
+        return [one["message"].partition(":")[0] for one in found]
+
+    return run(tell(), 0.0)
+
+
+@pytest.mark.parametrize("pod", [STEP, INVALID, INJECTED], ids=["valid", "invalid", "injected"])
+def test_every_outcome_of_a_step_but_those_that_need_none_is_told_once(pod: ObservedPod) -> None:
+    outcomes = [Outcome(reason, "why") for reason in Reason for _ in range(2)]
+    assert sorted(told(pod, *outcomes)) == sorted(
+        reason.value for reason in Reason if reason not in WITHOUT_EVENT
+    )
+
+
+def test_a_pod_that_no_workflow_controls_has_no_event() -> None:
+    outcome = Outcome(Reason.IDENTITY_MISMATCH)
+    assert told(replace(INVALID, owner=None), outcome) == []
+    assert told(replace(INJECTED, owner=None), outcome) == []
+
+
+@pytest.mark.parametrize("pod", [STEP, INJECTED])
+def test_what_is_left_of_a_pod_holds_no_endless_uid(pod: InjectedPod) -> None:
+    assert without_step(pod, Outcome(Reason.RECORDS_FULL)).owner == pod.owner
+    endless = replace(pod, owner=Owner("work", "wf", "u" * 100_000))
+    assert without_step(endless, Outcome(Reason.RECORDS_FULL)).owner is None

@@ -14,6 +14,9 @@ from memoize.reasons import Reason
 
 MOST_BYTES = 1 << 20
 """Of all values of a ConfigMap together (MaxSecretSize in k8s.io/api/core/v1)."""
+MOST_OBJECT_BYTES = (1536 - 48) << 10
+"""Of a whole ConfigMap as etcd keeps it, at a guess: it takes requests of 1.5 MiB, as etcd is set by default
+(embed.DefaultMaxRequestBytes), and some of that is metadata, other managers' fields, or the request's."""
 FIELD_MANAGER = "stepmemo"
 """The query parameter `fieldManager` of every write."""
 
@@ -80,6 +83,21 @@ def data(config_map: Mapping[str, Any]) -> dict[str, str]:
 def size(text: str) -> int:
     """Return what a value counts against MOST_BYTES; data keys count nothing."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def object_bytes(data_key: str, text: str) -> int:
+    """Return what an entry counts against MOST_OBJECT_BYTES: its data key is in the managed fields once more.
+
+    (Protocol buffers' lengths and tags, and `"f:KEY":{},` in metadata.managedFields[].fieldsV1.)
+    """
+    return size(text) + 2 * len(data_key) + 20
+
+
+def binary_bytes(config_map: Mapping[str, Any]) -> int:
+    """Return what counts against MOST_BYTES besides the data (core/validation.ValidateConfigMap)."""
+    found = config_map.get("binaryData")
+    values = found.values() if isinstance(found, Mapping) else ()
+    return sum(len(text) * 3 // 4 for text in values if isinstance(text, str))
 
 
 def fitting(entries: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:

@@ -35,6 +35,10 @@ SINGLE_FLIGHT = f"{DOMAIN}/single-flight"
 VALIDATE = f"{DOMAIN}/validate"
 """Namespace label `enforce`, `warn` or `off`: overrides the server's `--validate`."""
 
+MAX_BYTES = f"{DOMAIN}/max-bytes"
+"""Annotation of a cache's ConfigMap: how many bytes of values it may hold (`512Ki`), where that is less than
+the programs' own limit."""
+
 # --- What stepmemo writes ----------------------------------------------------------------------------
 
 MANAGED = f"{DOMAIN}/managed"

@@ -84,6 +84,12 @@ class Settings:
         "10m",
         "the shortest time between two updates of an entry's lastHitTimestamp",
     )
+    cache_max_bytes: int = setting(
+        "cache-max-bytes",
+        values.CACHE_BYTES,
+        "1Mi",
+        "how many bytes a cache may hold before entries make room for others; a ConfigMap may say less",
+    )
     log_format: str = setting("log-format", values.one_of("text", "json"), "text", "how log lines look")
 
 

@@ -8,13 +8,13 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from kubernetes_asyncio.client import ApiClient
 
-from keeper.cache.batch import Attempt, attempt
+from keeper.cache.batch import RULES, Attempt, Evicted, Fill, Rules, attempt
 from keeper.cache.configmap import CacheError, ConfigMap
 from keeper.cache.refresh import refresh
 from keeper.slots import Slots
@@ -57,7 +57,27 @@ _EACH = 1 << 10
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
 _FULL_CACHES = 1_000
-"""Caches remembered to be full."""
+"""Caches remembered to be full; and those of which it is known how much they hold …"""
+_FILL_SECONDS = 60.0
+"""… and how long it is, since nobody tells what others write."""
+
+
+class Reporter(Protocol):
+    """Who says what happened to caches; returns at once."""
+
+    def evicted(self, namespace: str, cache: str, evicted: Evicted) -> None:
+        """Entries made room for others."""
+
+    def problem(self, namespace: str, cache: str, problem: str) -> None:
+        """What the ConfigMap says of its limit is wrong, and ignored. Told again and again."""
+
+
+class _Silent:
+    def evicted(self, namespace: str, cache: str, evicted: Evicted) -> None:
+        pass
+
+    def problem(self, namespace: str, cache: str, problem: str) -> None:
+        pass
 
 
 class _PendingEntry(NamedTuple):
@@ -80,28 +100,44 @@ class _CacheQueue:
 
 
 class Writer:
-    """Writes entries. `on_written` is told what became of each. Close it, or its tasks outlive it."""
+    """Writes entries. `on_written` is told what became of each. Close it, or its tasks outlive it.
+
+    `rules` are those by which entries make room for others.
+    """
 
     def __init__(
         self,
         api: ApiClient,
         on_written: Callable[[Reason], None] = lambda reason: None,
         *,
+        rules: Rules = RULES,
+        reporter: Reporter | None = None,
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api, self._on_written, self._seconds = api, on_written, seconds
+        self._rules, self._reporter = rules, reporter or _Silent()
+        self._awaited: Callable[[str, str], Collection[str]] = lambda namespace, cache: ()
+        self._fills: TtlCache[tuple[str, str], Fill] = TtlCache(_FULL_CACHES, clock)
         self._queues: dict[tuple[str, str], _CacheQueue] = {}
         self._full: TtlCache[tuple[str, str], bool] = TtlCache(_FULL_CACHES, clock)
         self._bytes: Counter[str] = Counter()
         """That wait, by Namespace."""
         self._requests = Slots(REQUESTS, REQUESTS_OF_ONE)
 
+    def spare(self, awaited: Callable[[str, str], Collection[str]]) -> None:
+        """Have no entry make room that somebody is about to be answered with.
+
+        `awaited(namespace, cache)` says their data keys, and must not block.
+        """
+        self._awaited = awaited
+
     async def put(self, namespace: str, cache: str, data_key: str, text: str, now: datetime) -> Outcome:
         """Keep the entry under this data key; says within `seconds` whether it is there, else why not.
 
-        Of two entries for one place the later one stays. `now` is aware: entries that expired by then make
-        room. An entry whose time is over may still arrive, if its last request was not answered.
+        Of two entries for one place the later one stays. `now` is aware: by then others have
+        expired, and make room. An entry whose time is over may still arrive, if its last request was not
+        answered.
         """
         outcome = await self._put((namespace, cache), data_key, text, now)
         self._on_written(outcome.reason)
@@ -129,7 +165,7 @@ class Writer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _put(self, key: tuple[str, str], data_key: str, text: str, now: datetime) -> Outcome:
-        if refused := configmap.too_large_for_any(text):
+        if refused := configmap.too_large_for(text, self._rules.most_bytes):
             return refused
         size, namespace = _weight(text), key[0]
         if self._bytes[namespace] + size > BYTES_WAITING_OF_ONE:
@@ -162,7 +198,7 @@ class Writer:
                 self._forget(queue, [put for put in queue.puts if put.outcome.done()])
                 if batch := _first(queue.puts):
                     async with self._requests.take(queue.namespace):
-                        result = await self._attempt(queue, batch)
+                        result = await self._attempt(key, queue, batch)
                     pause = self._settle(key, queue, batch, result)
         finally:
             del self._queues[key]
@@ -171,10 +207,24 @@ class Writer:
                     put.outcome.set_result(Outcome(Reason.API_UNAVAILABLE, "the server shuts down"))
             self._forget(queue, list(queue.puts))
 
-    async def _attempt(self, queue: _CacheQueue, batch: list[_PendingEntry]) -> Attempt:
-        entries = {put.data_key: put.text for put in batch}
+    async def _attempt(self, key: tuple[str, str], queue: _CacheQueue, batch: list[_PendingEntry]) -> Attempt:
+        entries, fill = {put.data_key: put.text for put in batch}, self._fills.get(key)
         try:
-            return await attempt(queue.cache, entries, max(put.now for put in batch))
+            result = await attempt(
+                queue.cache,
+                entries,
+                max(put.now for put in batch),
+                fill,
+                rules=self._rules,
+                keep=lambda: self._awaited(*key),
+            )
+            if result.fill is not None and result.fill is not fill:
+                self._fills.put(key, result.fill, _FILL_SECONDS)
+            for evicted in result.evicted:
+                self._reporter.evicted(*key, evicted)
+            if result.problem:
+                self._reporter.problem(*key, result.problem)
+            return result
         except Exception:
             _log.exception("cannot write", extra=fields(reason=Reason.INTERNAL_ERROR.value))
             return Attempt(dict.fromkeys(entries, Outcome(Reason.INTERNAL_ERROR, "see the server's log")))

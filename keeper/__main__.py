@@ -8,6 +8,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -15,7 +16,9 @@ from certs.reader import CertificateReader
 from keeper import settings
 from keeper.api.handlers import Service
 from keeper.breaker import Breaker
-from keeper.cache.last_hit import Hits
+from keeper.cache.batch import Rules
+from keeper.cache.last_hit import Hits, gathered
+from keeper.cache.reporter import CacheReporter
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.controller import LEASE, Keeper, KeeperSettings
@@ -68,7 +71,10 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         # 1. What the keeper is made of.
         events = Events(api, metrics.event_dropped, "stepmemo-keeper", socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
-        view, writer = View(api, chosen.namespaces), Writer(api, metrics.cache_writes)
+        view = View(api, chosen.namespaces)
+        rules = Rules(chosen.cache_max_bytes, timedelta(seconds=gathered(chosen.hit_interval)))
+        reporter = CacheReporter(metrics, events)
+        writer = Writer(api, metrics.cache_writes, rules=rules, on_cache=reporter)
         hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
         breaker = Breaker(api, metrics, events)
         keeper = Keeper(

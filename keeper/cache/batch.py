@@ -7,7 +7,7 @@ no room does not take the others of its batch down.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -46,24 +46,19 @@ class Fill:
     """Those that it held, and what was added since; what others wrote is not in it."""
 
 
-class Evicted(NamedTuple):
-    """What one write removed from a cache."""
-
-    uid: str
-    """Of the ConfigMap."""
-    entries: Collection[Eviction]
-
-
 class Attempt(NamedTuple):
     """What came of it. Entries that are not in `done`, by data key, met `trouble`, which may pass."""
 
     done: Mapping[str, Outcome]
     trouble: CacheError | None = None
-    evicted: Collection[Evicted] = ()
+    evicted: Sequence[Eviction] = ()
+    """What made room."""
     fill: Fill | None = None
     """For the next attempt at this cache."""
     problem: str = ""
     """What is wrong with what the ConfigMap says of its limit."""
+    uid: str = ""
+    """Of the ConfigMap, where one of these three is known."""
 
 
 async def attempt(
@@ -85,7 +80,7 @@ async def attempt(
             trouble = error
         else:
             batch.settle(entries, error.outcome)
-    return Attempt(batch.done, trouble, batch.evicted, batch.fill, batch.problem)
+    return Attempt(batch.done, trouble, batch.evicted, batch.fill, batch.problem, batch.uid)
 
 
 class _Batch:
@@ -101,8 +96,8 @@ class _Batch:
     ) -> None:
         self._cache, self._now, self._rules, self._keep = cache, now, rules, keep
         self.done: dict[str, Outcome] = {}
-        self.evicted: list[Evicted] = []
-        self.fill, self.problem = fill, ""
+        self.evicted: list[Eviction] = []
+        self.fill, self.problem, self.uid = fill, "", ""
 
     def settle(self, entries: Mapping[str, str], outcome: Outcome) -> None:
         """Give all of these that have none yet the same outcome."""
@@ -137,6 +132,7 @@ class _Batch:
 
     def _limit(self, config_map: Mapping[str, Any]) -> int:
         limit, self.problem = capacity.limit(config_map, self._rules.most_bytes)
+        self.uid = str(config_map["metadata"].get("uid", ""))
         return limit
 
     async def _create(self, entries: Mapping[str, str]) -> None:
@@ -184,14 +180,14 @@ class _Batch:
                         raise
                     trouble = error
                 else:
-                    return self._settle(seen, plan, written=written)
+                    return self._settle(plan, written=written)
             if not (trouble and trouble.object_too_large):
                 break
         # 3. It was refused, or there is nothing to write.
         if trouble and plan.fitting:
             self.done.update(plan.refused)
             return await self._split(plan.fitting, trouble)
-        return self._settle(seen, plan, written=written)
+        return self._settle(plan, written=written)
 
     async def _plan(
         self, seen: Mapping[str, Any], entries: Mapping[str, str], limit: int, *, written: bool, crowded: bool
@@ -210,14 +206,13 @@ class _Batch:
         # A megabyte of entries takes long to read: not in the loop that decides gated Pods.
         return await asyncio.to_thread(decide)
 
-    def _settle(self, seen: Mapping[str, Any], plan: Write, *, written: bool) -> None:
+    def _settle(self, plan: Write, *, written: bool) -> None:
         assert self.fill is not None
         added = 0 if written else sum(map(size, plan.fitting.values()))
         self.fill.used += added - plan.evicted_bytes
         self.done.update(plan.refused)
         self._stored(plan.fitting)
-        if plan.evicted:
-            self.evicted.append(Evicted(str(seen["metadata"].get("uid", "")), plan.evicted))
+        self.evicted += plan.evicted
 
     async def _split(self, entries: Mapping[str, str], trouble: CacheError) -> None:
         """After a refusal that may be the fault of a few: write one at a time, the smallest first.

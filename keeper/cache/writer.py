@@ -8,19 +8,21 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from kubernetes_asyncio.client import ApiClient
 
-from keeper.cache.batch import RULES, Attempt, Evicted, Fill, Rules, attempt
+from argo.steppod import Owner
+from keeper.cache.batch import RULES, Attempt, Fill, Rules, attempt
 from keeper.cache.configmap import CacheError, ConfigMap
 from keeper.cache.refresh import refresh
 from keeper.slots import Slots
 from kube.backoff import Backoff
 from kube.caching import TtlCache
 from memoize import configmap
+from memoize.eviction import Eviction
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.logs import fields
@@ -62,22 +64,14 @@ _FILL_SECONDS = 60.0
 """… and how long it is, since nobody tells what others write."""
 
 
-class Reporter(Protocol):
-    """Who says what happened to caches; returns at once."""
+class OnCache(Protocol):
+    """Is told what becomes of caches; must not block."""
 
-    def evicted(self, namespace: str, cache: str, evicted: Evicted) -> None:
-        """Entries made room for others."""
+    def on_evicted(self, cache: Owner, evicted: Sequence[Eviction]) -> None:
+        """Entries of this ConfigMap made room for others."""
 
-    def problem(self, namespace: str, cache: str, problem: str) -> None:
-        """What the ConfigMap says of its limit is wrong, and ignored. Told again and again."""
-
-
-class _Silent:
-    def evicted(self, namespace: str, cache: str, evicted: Evicted) -> None:
-        pass
-
-    def problem(self, namespace: str, cache: str, problem: str) -> None:
-        pass
+    def on_problem(self, cache: Owner, problem: str) -> None:
+        """What this ConfigMap says of its limit is wrong, and ignored. Called again and again."""
 
 
 class _PendingEntry(NamedTuple):
@@ -111,12 +105,12 @@ class Writer:
         on_written: Callable[[Reason], None] = lambda reason: None,
         *,
         rules: Rules = RULES,
-        reporter: Reporter | None = None,
+        on_cache: OnCache | None = None,
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api, self._on_written, self._seconds = api, on_written, seconds
-        self._rules, self._reporter = rules, reporter or _Silent()
+        self._rules, self._on_cache = rules, on_cache
         self._awaited: Callable[[str, str], Collection[str]] = lambda namespace, cache: ()
         self._fills: TtlCache[tuple[str, str], Fill] = TtlCache(_FULL_CACHES, clock)
         self._queues: dict[tuple[str, str], _CacheQueue] = {}
@@ -220,10 +214,12 @@ class Writer:
             )
             if result.fill is not None and result.fill is not fill:
                 self._fills.put(key, result.fill, _FILL_SECONDS)
-            for evicted in result.evicted:
-                self._reporter.evicted(*key, evicted)
-            if result.problem:
-                self._reporter.problem(*key, result.problem)
+            if self._on_cache is not None:
+                config_map = Owner(*key, result.uid)
+                if result.evicted:
+                    self._on_cache.on_evicted(config_map, result.evicted)
+                if result.problem:
+                    self._on_cache.on_problem(config_map, result.problem)
             return result
         except Exception:
             _log.exception("cannot write", extra=fields(reason=Reason.INTERNAL_ERROR.value))

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from memoize import names
 from memoize.configmap import MOST_BYTES, MOST_OBJECT_BYTES, object_bytes, size
 from memoize.entry import BrokenEntry, Entry
 
@@ -20,6 +21,7 @@ MOST_SHARE = 4
 before all of them are gone."""
 SETTLED = timedelta(seconds=60)
 """How long a hit may be gathered before its entry tells of it (keeper.cache.last_hit)."""
+_ON = "true"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -129,6 +131,14 @@ def make_room(
         evicted.append(eviction)
         used, whole = used - eviction.bytes, whole - _object_bytes(eviction)
     return Room(fitting, evicted)
+
+
+def is_collected(config_map: Mapping[str, Any], namespace_labels: Mapping[str, str]) -> bool:
+    """Whether a ConfigMap, given whole or by its metadata, is to be cleaned up: see memoize.names.GC."""
+    metadata = config_map.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
+    own = annotations.get(names.GC) if isinstance(annotations, Mapping) else None
+    return (namespace_labels.get(names.GC, _ON) if own is None else own) == _ON
 
 
 def to_collect(

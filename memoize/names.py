@@ -39,6 +39,10 @@ MAX_BYTES = f"{DOMAIN}/max-bytes"
 """Annotation of a cache's ConfigMap: how many bytes of values it may hold (`512Ki`), where that is less than
 the programs' own limit."""
 
+GC = f"{DOMAIN}/gc"
+"""`"true"` or `"false"`: whether the keeper cleans caches up, if it does that at all. Label of a Namespace;
+annotation of a cache's ConfigMap, which wins. Anything else counts as `"false"`."""
+
 # --- What stepmemo writes ----------------------------------------------------------------------------
 
 MANAGED = f"{DOMAIN}/managed"

@@ -71,6 +71,12 @@ def seconds(least: str, most: str) -> Reader[float]:
     return Reader(whole.placeholder, whole.allowed, lambda text: whole(text) / 1000)
 
 
+def optional_seconds(least: str, most: str) -> Reader[float]:
+    """The same, or empty, which is 0."""
+    some = seconds(least, most)
+    return Reader(some.placeholder, f"{some.allowed}, or empty", lambda text: some(text) if text else 0.0)
+
+
 def count(least: int, most: int) -> Reader[int]:
     """A whole number within these two."""
 

@@ -16,13 +16,14 @@ from kubernetes_asyncio.client import ApiClient
 
 from argo.steppod import Owner
 from keeper.cache.batch import RULES, Attempt, Fill, Rules, attempt
+from keeper.cache.collect import collect
 from keeper.cache.configmap import CacheError, ConfigMap
 from keeper.cache.refresh import refresh
 from keeper.slots import Slots
 from kube.backoff import Backoff
 from kube.caching import TtlCache
 from memoize import configmap
-from memoize.eviction import Eviction
+from memoize.eviction import Eviction, Policy
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.logs import fields
@@ -69,6 +70,9 @@ class OnCache(Protocol):
 
     def on_evicted(self, cache: Owner, evicted: Sequence[Eviction]) -> None:
         """Entries of this ConfigMap made room for others."""
+
+    def on_collected(self, cache: Owner, removed: Sequence[Eviction]) -> None:
+        """Entries of this ConfigMap were cleaned up."""
 
     def on_problem(self, cache: Owner, problem: str) -> None:
         """What this ConfigMap says of its limit is wrong, and ignored. Called again and again."""
@@ -150,6 +154,23 @@ class Writer:
         """
         async with self._requests.take(namespace):
             return await refresh(ConfigMap(self._api, namespace, cache), changes)
+
+    async def collect(
+        self, namespace: str, cache: str, policy: Policy, namespace_labels: Mapping[str, str], now: datetime
+    ) -> None:
+        """Clean a cache up (keeper.cache.collect), in its Namespace's turn, and say what went; CacheError."""
+        async with self._requests.take(namespace):
+            uid, removed, problem = await collect(
+                ConfigMap(self._api, namespace, cache),
+                policy._replace(limit=self._rules.most_bytes),
+                namespace_labels,
+                now,
+                lambda: self._awaited(namespace, cache),
+            )
+        if self._on_cache is not None and removed:
+            self._on_cache.on_collected(Owner(namespace, cache, uid), removed)
+        if self._on_cache is not None and problem:
+            self._on_cache.on_problem(Owner(namespace, cache, uid), problem)
 
     async def close(self) -> None:
         """Give up what still waits."""

@@ -193,6 +193,7 @@ class Keeper:
             lambda: self._lease.is_leader,
         )
         view.subscribe(self._on_cache, self._records.caches)
+        writer.spare(self._records.data_keys)
         metrics.show_work(
             lambda: self._records.gated if self._acted else 0,
             lambda: len(self._queue) if self._acted else 0,

@@ -6,7 +6,7 @@ Argo's fields are those of Entry in workflow/controller/cache/cache.go. Our own 
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -89,6 +89,27 @@ class Entry(NamedTuple):
             own_extra=own,
         )
 
+    @classmethod
+    def parse_times(cls, text: str) -> "Entry":
+        """Read no more of an entry than its times and `max_age`, in a fifth of the time; BrokenEntry.
+
+        What this reads `parse` may still refuse.
+        """
+        try:
+            fields = _fields(json.loads(text), "entry")
+        except BrokenEntry:
+            raise
+        except (ValueError, RecursionError):
+            raise BrokenEntry("not JSON") from None
+        own = _fields(fields.get(_OWN) or {}, _OWN)
+        return cls(
+            node_id="",
+            outputs=None,
+            created=_time(fields, "creationTimestamp"),
+            last_hit=_time(fields, "lastHitTimestamp"),
+            max_age=_text(own, "maxAge"),
+        )
+
     def dump(self) -> str:
         """The entry's text, as short as JSON allows; ASCII, so that any client can carry it."""
         own: dict[str, Any] = {
@@ -124,6 +145,16 @@ class Entry(NamedTuple):
         age = now - self.created
         seconds = age.days * 86_400 + age.seconds
         return seconds * _NANOSECONDS + age.microseconds * 1_000 > limit
+
+    def expired(self, now: datetime) -> bool:
+        """Whether it is too old by its own word: then it answers hardly any step any more.
+
+        An entry that says nothing of an age, or nothing that can be read, is not.
+        """
+        try:
+            return bool(self.max_age) and self.older_than(self.max_age, now)
+        except duration.DurationError:
+            return False
 
 
 class Hit(NamedTuple):
@@ -162,20 +193,6 @@ def look_up(data: Mapping[str, str], memo: Memoized, declared: Declared, now: da
     if lacks := missing(entry.outputs, declared):
         return Miss(Reason.INCOMPLETE_ENTRY, f"without {', '.join(lacks)}")
     return Hit(entry)
-
-
-def expired(data: Mapping[str, str], now: datetime) -> Iterator[str]:
-    """Yield the data keys of entries that are too old by their own word: they answer no step any more.
-
-    An entry that says nothing of an age, or is not an entry of ours, stays.
-    """
-    for data_key, text in data.items():
-        try:
-            entry = Entry.parse(text)
-            if entry.max_age and entry.older_than(entry.max_age, now):
-                yield data_key
-        except ValueError:
-            continue
 
 
 def _fields(value: object, name: str) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 import asyncio
 import gc
-import logging
 import os
 import socket
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -16,12 +15,14 @@ from keeper import settings
 from keeper.api.handlers import Service
 from keeper.breaker import Breaker
 from keeper.cache.last_hit import Hits
+from keeper.cache.store import ConfigMapStore
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.controller import LEASE, Keeper, KeeperSettings
 from keeper.release_first import release_first
 from keeper.settings import Settings
 from keeper.starts import Starts
+from keeper.store import Store
 from kube import client
 from kube.errors import ApiError
 from kube.leader_election import Lease
@@ -31,14 +32,9 @@ from server.events import Events
 from server.listener import Listener
 from server.lookups import Lookups
 from server.metrics import Metrics
-from server.program import signals, until_first_ends
+from server.program import again, signals, until_first_ends
 from server.settings import SettingsError
 from server.tls import ServingCertificate
-
-_log = logging.getLogger(__name__)
-
-_PAUSE = 1.0
-"""Seconds until a part that ended by a bug is begun anew."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,13 +64,10 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         # 1. What the keeper is made of.
         events = Events(api, metrics.event_dropped, "stepmemo-keeper", socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
-        view, writer = View(api, chosen.namespaces), Writer(api, metrics.cache_writes)
-        hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
+        store = _store(api, chosen, metrics)
         breaker = Breaker(api, metrics, events)
-        keeper = Keeper(
-            api, view, writer, lookups, events, hits, metrics, breaker, _keeper_settings(chosen), identity
-        )
-        metrics.show_view(lambda: view.kept_bytes, lambda: view.in_sync)
+        keeper = Keeper(api, store, lookups, events, metrics, breaker, _keeper_settings(chosen), identity)
+        metrics.show_view(lambda: store.kept_bytes, lambda: store.in_sync)
         metrics.show_keeper(lambda: keeper.acts, lambda: keeper.ready)
 
         # 2. What it serves. Ready means that sidecars are served, and who stands by does that as well.
@@ -89,7 +82,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             return serving.unready
 
         listener = Listener(metrics, problem, lambda: breaker.notice)
-        service = Service(api, view.read, writer, metrics.service_requests, namespaces=chosen.namespaces)
+        service = Service(api, store, metrics.service_requests, namespaces=chosen.namespaces)
         service.add_to(listener.app)
         listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
 
@@ -100,7 +93,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
                     api, chosen.namespace, LEASE, identity, annotation=names.KEEPER_STATUS, says=str
                 )
                 await release_first(api, lease, chosen.namespaces, metrics, events)
-            await until_first_ends(*(_again(part.run) for part in (view, hits, breaker, keeper)))
+            await until_first_ends(*(again(part.run) for part in (store, breaker, keeper)))
 
         certified = [certificates.run()] if certificates else []
         # A full collection walks all that was imported, some 50 ms in which nothing is decided. None of it
@@ -111,7 +104,13 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             await until_first_ends(listening, events.run(), serving.follow(), *certified, keep())
         finally:
             await service.close()
-            await writer.close()
+            await store.close()
+
+
+def _store(api: ApiClient, chosen: Settings, metrics: Metrics) -> Store:
+    view, writer = View(api, chosen.namespaces), Writer(api, metrics.cache_writes)
+    hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
+    return ConfigMapStore(api, view, writer, hits)
 
 
 def _keeper_settings(chosen: Settings) -> KeeperSettings:
@@ -129,16 +128,6 @@ def _certificates(api: ApiClient, chosen: Settings) -> CertificateReader | None:
     if chosen.certs == "files":
         return None
     return CertificateReader(api, namespace=chosen.namespace, secret=chosen.secret, directory=chosen.cert_dir)
-
-
-async def _again(run: Callable[[], Awaitable[object]]) -> None:
-    """Run for ever. A bug in one part is no reason to end the others; meanwhile nothing is gated."""
-    while True:
-        try:
-            await run()
-        except Exception:
-            _log.exception("a part of the keeper ended, and is begun anew")
-        await asyncio.sleep(_PAUSE)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ gone.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, KeysView, Mapping
+from collections.abc import Hashable, Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -290,8 +290,8 @@ class Waiting(NamedTuple):
 @dataclass(slots=True)
 class _Group:
     uids: dict[str, GatedStep] = field(default_factory=dict)
-    seen: int | None = None
-    """A hash of the entry as the cache last held it."""
+    seen: Hashable = None
+    """What the store last told of the entry."""
 
 
 @dataclass(slots=True)
@@ -370,6 +370,10 @@ class Records:
     def caches(self) -> KeysView[tuple[str, str]]:
         """Namespace and name of every cache that gated Pods look into, now and whenever it is asked."""
         return self._waiting.keys()
+
+    def data_keys(self, namespace: str, cache: str) -> set[str]:
+        """Those of the entries that gated Pods look for in this cache."""
+        return {waiting.data_key for waiting in self.groups(namespace, cache)}
 
     def groups(self, namespace: str, cache: str) -> Mapping[Waiting, _Group]:
         """The gated Pods that look into this cache."""

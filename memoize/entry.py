@@ -7,7 +7,7 @@ Argo's fields are those of Entry in workflow/controller/cache/cache.go. Our own 
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +18,7 @@ from memoize.reasons import Reason
 
 _NANOSECONDS = 1_000_000_000
 _OWN = "stepmemo"
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 LONGEST_TOOK = 1_000_000_000
 """Seconds, thirty years: a step that took longer was not measured but made up."""
@@ -124,6 +125,23 @@ class Entry(NamedTuple):
         age = now - self.created
         seconds = age.days * 86_400 + age.seconds
         return seconds * _NANOSECONDS + age.microseconds * 1_000 > limit
+
+    @property
+    def expires(self) -> datetime | None:
+        """From when on the entry is too old by its own `max_age`; None for never, or what is no duration.
+
+        One that is too old whatever the time expired when it was made, or at the beginning of time.
+        """
+        if not self.max_age:
+            return None
+        try:
+            limit = duration.parse(self.max_age)
+            if limit <= 0 or self.created is None:
+                return self.created or _LONG_AGO
+            # Not before `older_than` says so: a microsecond is the least that a datetime can tell.
+            return self.created + timedelta(microseconds=limit // 1_000 + 1)
+        except (ValueError, OverflowError):
+            return None
 
 
 class Hit(NamedTuple):

@@ -36,6 +36,7 @@ UNTOLD = frozenset(
         Reason.SHARED_RUN_TIMEOUT,
         Reason.STEP_FAILED,
         Reason.API_UNAVAILABLE,
+        Reason.STORE_UNAVAILABLE,
         Reason.LABEL_REFUSED,
     }
 )

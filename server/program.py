@@ -1,9 +1,15 @@
 """What both programs do beside their own work: they stop at SIGTERM or SIGINT."""
 
 import asyncio
+import logging
 import signal
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+
+_log = logging.getLogger(__name__)
+
+_PAUSE = 1.0
+"""Seconds until a part that ended by a bug is begun anew."""
 
 
 def signals() -> tuple[asyncio.Event, asyncio.Event]:
@@ -31,3 +37,13 @@ async def until_first_ends(*work: Coroutine[Any, Any, object]) -> object:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def again(run: Callable[[], Awaitable[object]]) -> None:
+    """Run for ever. A bug in one part is no reason to end the others."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            _log.exception("a part of the program ended, and is begun anew")
+        await asyncio.sleep(_PAUSE)

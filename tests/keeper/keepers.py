@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from keeper.breaker import Breaker
-from keeper.cache.last_hit import Hits
-from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.controller import Keeper, KeeperSettings
 from memoize import names
@@ -17,6 +15,7 @@ from server.lookups import Lookups
 from server.metrics import Metrics
 from tests.keeper.proxy import Proxy
 from tests.keeper.site import Site
+from tests.keeper.stores import config_maps
 from tests.manifests.rendering import rules_of
 from tests.waiting import until
 from tests.webhook.serving import api_client
@@ -80,24 +79,21 @@ async def keeping(
         api_client(site.cluster) as aside,
     ):
         metrics = Metrics()
-        view = View(api, settings.namespaces)
-        writer = Writer(api, metrics.cache_writes)
+        store = config_maps(api, settings.namespaces, writer=Writer(api, metrics.cache_writes))
         # Not among the requests that a test counts.
         events = Events(aside, metrics.event_dropped, "stepmemo-keeper", "test")
         breaker = Breaker(api, metrics, events)
         keeper = Keeper(
             api,
-            view,
-            writer,
+            store,
             Lookups(api, metrics.lookup_failed),
             events,
-            Hits(writer, view),
             metrics,
             breaker,
             settings,
             f"keeper-{next(_numbers)}",
         )
-        work = (view.run(), events.run(), breaker.run(), keeper.run())
+        work = (store.run(), events.run(), breaker.run(), keeper.run())
         running = Running(keeper, proxy, metrics, [asyncio.create_task(part) for part in work])
         try:
             if wait:
@@ -105,7 +101,7 @@ async def keeping(
             yield running
         finally:
             await running.end()
-            await writer.close()
+            await store.close()
 
 
 def _has_leader(site: Site) -> bool:

@@ -48,6 +48,8 @@ class ConfigMapStore:
         return data if isinstance(data, Outcome) else data.get(data_key, "")
 
     async def put(self, namespace: str, cache: str, data_key: str, text: str, now: datetime) -> Outcome:
+        if not spec.is_dns1123_subdomain(cache):
+            return Outcome(Reason.NOT_A_CACHE, "no ConfigMap can have this name")
         outcome = await self._writer.put(namespace, cache, data_key, text, now)
         if outcome.reason is Reason.STORED or outcome.reason in NOT_NOW:  # it may be there all the same
             self._view.forget(namespace, cache)  # those who wait for this step look for its entry at once

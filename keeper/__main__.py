@@ -19,6 +19,10 @@ from keeper.cache.store import ConfigMapStore
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.controller import LEASE, Keeper, KeeperSettings
+from keeper.postgresql.database import Database
+from keeper.postgresql.hits import Hits as PostgresHits
+from keeper.postgresql.store import PostgresStore
+from keeper.postgresql.upkeep import Upkeep
 from keeper.release_first import release_first
 from keeper.settings import Settings
 from keeper.starts import Starts
@@ -108,7 +112,18 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
 
 
 def _store(api: ApiClient, chosen: Settings, metrics: Metrics) -> Store:
-    view, writer = View(api, chosen.namespaces), Writer(api, metrics.cache_writes)
+    view = View(api, chosen.namespaces)
+    if chosen.store == "postgresql":
+        database = Database(chosen.dsn_file, chosen.postgresql_connections)
+        return PostgresStore(
+            database,
+            view,
+            PostgresHits(database, chosen.hit_interval, metrics.last_hit_updates),
+            Upkeep(database, view, chosen.postgresql_max_bytes_per_namespace, metrics.evicted),
+            chosen.postgresql_connections,
+            metrics.cache_writes,
+        )
+    writer = Writer(api, metrics.cache_writes)
     hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
     return ConfigMapStore(api, view, writer, hits)
 

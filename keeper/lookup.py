@@ -7,6 +7,7 @@ from typing import NamedTuple
 from keeper.store import NOT_NOW, Store
 from memoize.entry import Hit, Miss, look_up
 from memoize.outcome import Outcome
+from memoize.reasons import Reason
 from memoize.step import Step
 
 PATIENCE = 0.25
@@ -35,5 +36,6 @@ class CacheLookup:
             return Lookup(None)
         text = await self._store.read(namespace, cache, step.data_key, PATIENCE)
         if isinstance(text, Outcome):
-            return Lookup(None if text.reason in NOT_NOW else Miss(text.reason, text.detail))
+            known = text.reason not in NOT_NOW or text.reason is Reason.STORE_UNAVAILABLE
+            return Lookup(Miss(text.reason, text.detail) if known else None)
         return Lookup(look_up({step.data_key: text}, step, step.declared, self._now()), text)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keeper.postgresql.store import LEAST_CONNECTIONS
 from memoize import plan
 from memoize.keeper_status import EVERY, KeeperStatus, Namespaces
 from server import settings, values
@@ -83,6 +84,30 @@ class Settings:
         values.seconds("1s", "24h"),
         "10m",
         "the shortest time between two updates of an entry's lastHitTimestamp",
+    )
+    store: str = setting(
+        "store",
+        values.one_of("configmap", "postgresql"),
+        "configmap",
+        "where entries are kept: in ConfigMaps, as Argo does, or in the database of --dsn-file",
+    )
+    dsn_file: Path = setting(
+        "dsn-file",
+        values.FILE,
+        "/run/stepmemo/postgresql/dsn",
+        "the file with the DSN of --store postgresql: postgresql://USER:PASSWORD@HOST:5432/DATABASE",
+    )
+    postgresql_connections: int = setting(
+        "postgresql-connections",
+        values.count(LEAST_CONNECTIONS, 1_000),
+        "10",
+        "connections of each replica to the database at most",
+    )
+    postgresql_max_bytes_per_namespace: int = setting(
+        "postgresql-max-bytes-per-namespace",
+        values.BYTES,
+        "1Gi",
+        "how much of the database a Namespace's entries may take before those used longest ago go",
     )
     log_format: str = setting("log-format", values.one_of("text", "json"), "text", "how log lines look")
 

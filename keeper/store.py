@@ -21,7 +21,14 @@ Cache = tuple[str, str]
 PATIENCE = 1.5
 """Seconds until whoever asks for an entry gets an answer: one who waits in a Pod does not do so for long."""
 NOT_NOW = frozenset(
-    {Reason.API_UNAVAILABLE, Reason.CONFLICT, Reason.FORBIDDEN, Reason.RATE_LIMITED, Reason.STORE_UNAVAILABLE}
+    {
+        Reason.API_UNAVAILABLE,
+        Reason.CONFLICT,
+        Reason.FORBIDDEN,
+        Reason.RATE_LIMITED,
+        Reason.STORE_UNAVAILABLE,
+        Reason.UNDECIDED,
+    }
 )
 """Why an entry cannot be written or read, and may be later."""
 
@@ -95,8 +102,9 @@ class Store(Protocol):
         """Give the text of the entry, "" for none; an Outcome where that is not known, or it is no cache.
 
         No older than the last change that the store heard of, and than what was put here, before the call.
-        RateLimited where it takes more than `patience` seconds; then `on_change` is told of it later, if the
-        entry is followed. None: however long it takes.
+        RateLimited or Undecided where it takes more than `patience` seconds; then `on_change` is told of it
+        later, if the entry is followed. None: however long it takes. StoreUnavailable: it is not worth a
+        wait.
         """
 
     async def put(self, namespace: str, cache: str, data_key: str, text: str, now: datetime) -> Outcome:

@@ -38,6 +38,10 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "single-flight-waiters": "20",
         "requests-per-second": "50",
         "hit-interval": "1h",
+        "store": "postgresql",
+        "dsn-file": "/run/dsn",
+        "postgresql-connections": "20",
+        "postgresql-max-bytes-per-namespace": "512Mi",
         "log-format": "json",
     }
     assert set(values) == set(DECLARED)
@@ -60,6 +64,10 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         single_flight_waiters=20,
         requests_per_second=50,
         hit_interval=3600,
+        store="postgresql",
+        dsn_file=Path("/run/dsn"),
+        postgresql_connections=20,
+        postgresql_max_bytes_per_namespace=512 << 20,
         log_format="json",
     )
 
@@ -73,6 +81,11 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         ("--namespaces=a,B", "DNS-1123 label"),
         ("--gate-timeout=1ms", "must be between 1s and 5m"),
         ("--single-flight-waiters=0", "must be a number between 1 and 100000"),
+        ("--store=mysql", "must be one of configmap, postgresql"),
+        ("--dsn-file= ", "must be a file"),
+        ("--postgresql-connections=4", "must be a number between 5 and 1000"),
+        ("--postgresql-max-bytes-per-namespace=1Ki", 'must be between "1Mi" and "1Ei"'),
+        ("--postgresql-max-bytes-per-namespace=much", 'such as "512Mi" or "10Gi"'),
         ("--log-format=xml", "must be one of text, json"),
     ],
 )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 from argo import names as argo
@@ -12,6 +13,7 @@ from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.store import Cache, Store
 from tests.cluster import Cluster
+from tests.keeper.stores import in_postgresql
 from tests.waiting import until
 from tests.webhook.serving import api_client
 
@@ -44,6 +46,21 @@ class ConfigMaps:
                 yield store
 
 
+class Postgres:
+    """Entries in PostgreSQL."""
+
+    def __init__(self, cluster: Cluster, dsn_file: Path) -> None:
+        self.cluster, self.namespace, self._dsn_file = cluster, cluster.namespace(), dsn_file
+
+    @asynccontextmanager
+    async def keeper(self) -> AsyncIterator[Store]:
+        async with (
+            api_client(self.cluster) as api,
+            running(in_postgresql(api, self._dsn_file, [self.namespace], hit_interval=HIT_INTERVAL)) as store,
+        ):
+            yield store
+
+
 @asynccontextmanager
 async def running(store: Store) -> AsyncIterator[Store]:
     """The store in sync, until the block ends."""
@@ -72,11 +89,13 @@ class Waiting:
     def __init__(self, namespace: str, *data_keys: str) -> None:
         self.caches: Collection[Cache] = {(namespace, CACHE)}
         self._data_keys = data_keys
-        self.told: list[Mapping[str, Hashable]] = []
+        self.told: dict[str, Hashable] = {}
+        """The last of each entry."""
 
     def data_keys(self, namespace: str, cache: str) -> Collection[str]:
         return self._data_keys
 
     def on_change(self, namespace: str, cache: str, entries: Mapping[str, Hashable]) -> None:
         assert (namespace, cache) in self.caches
-        self.told.append(entries)
+        assert entries.keys() <= set(self._data_keys)
+        self.told.update(entries)

@@ -1,6 +1,9 @@
 """The keeper with its entries in PostgreSQL: what steps see, with the database there and away."""
 
+import asyncio
+import signal
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -8,12 +11,14 @@ from memoize import names
 from memoize.entry import Entry
 from memoize.key import data_key
 from memoize.reasons import Reason
-from tests.cluster import Cluster
+from tests.cluster import Cluster, wait_for
+from tests.keeper import program
 from tests.keeper.keepers import Running, decided, keeping
 from tests.keeper.postgresql.conftest import Own
 from tests.keeper.site import CACHE, KEY, OUT, RAN, Site, outputs
 from tests.tcp_way import Way, way_to
 from tests.waiting import until
+from tests.webhook.serving import certify
 
 pytestmark = pytest.mark.contract
 
@@ -119,3 +124,25 @@ async def test_a_keeper_without_a_database_acts_and_lets_steps_run(site: Site, o
         await put(running, site)
         hit = site.pod(1)
         await until(lambda: site.succeeded(hit))
+
+
+async def test_the_program_connects_and_ends_by_a_signal_with_the_database_there_and_away(
+    cluster: Cluster, own: Own, tmp_path: Path
+) -> None:
+    namespace = cluster.namespace()
+    certify(tmp_path / "certs")
+    environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": namespace}
+    argv = ("--certs=files", f"--cert-dir={tmp_path / 'certs'}", f"--namespaces={namespace}")
+    right = own.dsn_file.read_text()
+    own.dsn_file.unlink()
+    store = ("--store=postgresql", f"--dsn-file={own.dsn_file}")
+    with program.running(tmp_path, environ, *argv, *store) as server:
+        await asyncio.to_thread(wait_for, lambda: server.get("/readyz") == (200, "ok\n"))
+        await asyncio.to_thread(wait_for, lambda: "cannot be read: FileNotFoundError" in server.log)
+        assert "\nstepmemo_keeper_ready 0.0" in server.get("/metrics")[1]
+        own.dsn_file.write_text(right)
+        await asyncio.to_thread(wait_for, lambda: "\nstepmemo_keeper_ready 1.0" in server.get("/metrics")[1])
+        assert "\nstepmemo_view_in_sync 1.0" in server.get("/metrics")[1]
+        server.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(server.process.wait, 20) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()

@@ -94,7 +94,7 @@ class Settings:
     dsn_file: Path = setting(
         "dsn-file",
         values.FILE,
-        "/run/stepmemo/postgresql/dsn",
+        "/etc/stepmemo/postgresql/dsn",
         "the file with the DSN of --store postgresql: postgresql://USER:PASSWORD@HOST:5432/DATABASE",
     )
     postgresql_connections: int = setting(

@@ -71,7 +71,12 @@ _BROKEN = (
     asyncpg.UndefinedFunctionError,
 )
 """After these nothing works until there are new connections, and the schema has been looked at."""
-_LOST = (ConnectionError, asyncpg.ConnectionDoesNotExistError, asyncpg.AdminShutdownError)
+_LOST = (
+    ConnectionError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.InternalClientError,
+    asyncpg.AdminShutdownError,
+)
 """Of these, that of a connection that was ended, as the server does where it restarts: another one may
 work."""
 _BUSY = (
@@ -142,14 +147,13 @@ class Database:
 
     async def fetch(self, statement: str, *arguments: object) -> list[Any]:
         """Give the rows of the statement; a DatabaseError. It may have taken effect all the same."""
-        for attempt in range(2):
+        for left in reversed(range(self._connections + 1)):
             pool = await self._connected()
             try:
-                async with pool.acquire(timeout=ANSWER_SECONDS) as connection:
-                    rows: list[Any] = await connection.fetch(statement, *arguments, timeout=ANSWER_SECONDS)
-                    return rows
+                return await self._send(pool, statement, *arguments)
             except _LOST as error:
-                if attempt:
+                # All of them may have been ended while they were idle.
+                if not left or isinstance(error, ConnectionRefusedError):
                     raise self._on_error(pool, error) from None
             except (asyncpg.PostgresError, *_BROKEN) as error:
                 raise self._on_error(pool, error) from None
@@ -199,6 +203,16 @@ class Database:
         if self._pool is None:
             raise DatabaseError(self._problem)
         return self._pool
+
+    async def _send(self, pool: asyncpg.Pool, statement: str, *arguments: object) -> list[Any]:
+        async with pool.acquire(timeout=ANSWER_SECONDS) as connection:
+            try:
+                rows: list[Any] = await connection.fetch(statement, *arguments, timeout=ANSWER_SECONDS)
+            except asyncpg.InternalClientError:
+                # The server's last words, to a connection that asked nothing then: it is not closed by them.
+                connection.terminate()
+                raise
+        return rows
 
     async def _open(self) -> asyncpg.Pool:
         """New connections to a database whose schema is ours."""
@@ -261,8 +275,7 @@ class Database:
             except TimeoutError:
                 pass
             try:
-                async with pool.acquire(timeout=ANSWER_SECONDS) as connection:
-                    found = await connection.fetchval(sql.VERSION, timeout=ANSWER_SECONDS)
+                ((found,),) = await self._send(pool, sql.VERSION)
             except (asyncpg.PostgresError, *_BROKEN) as error:
                 # One connection may have been ended; several were tried if the next beat fails too.
                 if isinstance(error, _LOST) and self._clock() - self._heard < 2 * BEAT:

@@ -9,7 +9,20 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from bench import check, cluster, fanout, holds, lookup, report, tenants, view, waiting, webhook, written
+from bench import (
+    check,
+    cluster,
+    fanout,
+    holds,
+    lookup,
+    report,
+    stores,
+    tenants,
+    view,
+    waiting,
+    webhook,
+    written,
+)
 
 HERMETIC: tuple[ModuleType, ...] = (
     check,
@@ -20,6 +33,7 @@ HERMETIC: tuple[ModuleType, ...] = (
     written,
     view,
     tenants,
+    stores,
 )
 BENCHMARKS: tuple[ModuleType, ...] = (*HERMETIC, cluster, fanout)
 """In the order of RESULTS.md. Each has NAME, add_arguments(parser) and run(arguments) -> Report."""

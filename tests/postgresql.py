@@ -97,6 +97,10 @@ class Server:
             lock.unlink()
         self.stop()
 
+    def kill_session(self, pid: int) -> None:
+        """SIGKILL to the process of one session; the server then ends all others, and recovers by itself."""
+        os.kill(pid, signal.SIGKILL)
+
     def dsn(self, database: str = "postgres", *, port: int = 0, **query: str) -> str:
         """A URL over TCP; `port` may be that of a proxy."""
         return dsn([port or self.port], database, **query)

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from bench import check, holds, lookup, report, tenants, view, waiting, webhook, written
+from bench import check, holds, lookup, report, stores, tenants, view, waiting, webhook, written
 from bench.__main__ import BENCHMARKS, HERMETIC
 
 SMALL = {
@@ -27,6 +27,10 @@ SMALL = {
     tenants: [
         *("--held=5", "--ends=2", "--seconds=2", "--full=3", "--names=50", "--caches=2", "--keys=20"),
         *("--connections=2", "--forged=3"),
+    ],
+    stores: [
+        *("--rounds=1", "--entries=40", "--caches=4", "--rate=20", "--seconds=0.5", "--hits=3"),
+        *("--expired=5", "--captures=5"),
     ],
     view: ["--rounds=1", "--caches=2", "--keys=50", "--seconds=0.5"],
 }

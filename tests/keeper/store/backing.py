@@ -53,20 +53,20 @@ class Postgres:
         self.cluster, self.namespace, self._dsn_file = cluster, cluster.namespace(), dsn_file
 
     @asynccontextmanager
-    async def keeper(self) -> AsyncIterator[Store]:
-        async with (
-            api_client(self.cluster) as api,
-            running(in_postgresql(api, self._dsn_file, [self.namespace], hit_interval=HIT_INTERVAL)) as store,
-        ):
-            yield store
+    async def keeper(self, *, in_sync: bool = True) -> AsyncIterator[Store]:
+        async with api_client(self.cluster) as api:
+            store = in_postgresql(api, self._dsn_file, [self.namespace], hit_interval=HIT_INTERVAL)
+            async with running(store, in_sync=in_sync):
+                yield store
 
 
 @asynccontextmanager
-async def running(store: Store) -> AsyncIterator[Store]:
-    """The store in sync, until the block ends."""
+async def running(store: Store, *, in_sync: bool = True) -> AsyncIterator[Store]:
+    """The store until the block ends, by default once it is in sync."""
     task = asyncio.create_task(store.run())  # type: ignore[arg-type]
     try:
-        await until(lambda: store.in_sync)
+        if in_sync:
+            await until(lambda: store.in_sync)
         yield store
     finally:
         task.cancel()

@@ -100,7 +100,7 @@ class Settings:
     postgresql_connections: int = setting(
         "postgresql-connections",
         values.count(LEAST_CONNECTIONS, 1_000),
-        "10",
+        "16",
         "connections of each replica to the database at most",
     )
     postgresql_max_bytes_per_namespace: int = setting(

@@ -27,11 +27,9 @@ from server.logs import fields
 _log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
-"""For one connection, authentication included …"""
-OPEN_SECONDS = 20.0
-"""… and for the first ones, but for a migration …"""
+"""For one connection, authentication included."""
 MIGRATE_SECONDS = 600.0
-"""… which may have a table of millions to go through, or wait for another keeper's."""
+"""For a migration, which may have a table of millions to go through, or wait for another keeper's."""
 STATEMENT_SECONDS = 3.0
 """For a statement, by the server's own clock …"""
 ANSWER_SECONDS = 4.0
@@ -54,7 +52,13 @@ SET idle_in_transaction_session_timeout = '60s'; SET jit = off;
 """PgBouncer may give it to a connection of the server's that others of this user have next: it suits them
 too."""
 
+
+class _NoConnectionError(Exception):
+    """The server refuses another connection, for the reason that it was raised from."""
+
+
 _BROKEN = (
+    _NoConnectionError,
     OSError,  # TimeoutError and ssl.SSLError too
     EOFError,
     asyncpg.PostgresConnectionError,
@@ -157,10 +161,10 @@ class Database:
                     raise self._on_error(pool, error) from None
             except (asyncpg.PostgresError, *_BROKEN) as error:
                 raise self._on_error(pool, error) from None
-            except AttributeError:
+            except Exception:
                 if pool is self._pool:
                     raise
-                # asyncpg, of a connection that was ended between two of its steps
+                # asyncpg, of a connection that was ended between two of its steps: AttributeError, and others
                 raise DatabaseError(self._problem, passes=True) from None
         raise AssertionError
 
@@ -205,14 +209,21 @@ class Database:
         return self._pool
 
     async def _send(self, pool: asyncpg.Pool, statement: str, *arguments: object) -> list[Any]:
-        async with pool.acquire(timeout=ANSWER_SECONDS) as connection:
-            try:
-                rows: list[Any] = await connection.fetch(statement, *arguments, timeout=ANSWER_SECONDS)
-            except asyncpg.InternalClientError:
-                # The server's last words, to a connection that asked nothing then: it is not closed by them.
-                connection.terminate()
-                raise
-        return rows
+        try:
+            connection = await pool.acquire(timeout=ANSWER_SECONDS)
+        except (*_LOST, *_BUSY):
+            raise
+        except asyncpg.PostgresError as error:
+            raise _NoConnectionError from error
+        try:
+            rows: list[Any] = await connection.fetch(statement, *arguments, timeout=ANSWER_SECONDS)
+            return rows
+        except asyncpg.InternalClientError:
+            # The server's last words, to a connection that asked nothing then: it is not closed by them.
+            connection.terminate()
+            raise
+        finally:
+            await pool.release(connection, timeout=ANSWER_SECONDS)
 
     async def _open(self) -> asyncpg.Pool:
         """New connections to a database whose schema is ours."""
@@ -223,7 +234,7 @@ class Database:
         try:
             pool = asyncpg.create_pool(
                 dsn,
-                min_size=1,
+                min_size=0,
                 max_size=self._connections,
                 timeout=CONNECT_SECONDS,
                 command_timeout=ANSWER_SECONDS,
@@ -232,16 +243,16 @@ class Database:
                 init=_begin_session,
                 reset=_keep_session,
             )
-            async with asyncio.timeout(OPEN_SECONDS):
-                await pool
+            await pool
         except (asyncpg.ClientConfigurationError, ValueError):
             # Without its own words, which may repeat a password.
             raise _SchemaError(
                 "the file of --dsn-file holds no DSN: postgresql://USER:PASSWORD@HOST:5432/DATABASE"
             ) from None
         try:
-            async with asyncio.timeout(MIGRATE_SECONDS), pool.acquire() as connection:
-                await _migrate(connection, self._migrations)
+            async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                async with asyncio.timeout(MIGRATE_SECONDS):
+                    await _migrate(connection, self._migrations)
         except BaseException:
             pool.terminate()
             raise
@@ -266,7 +277,7 @@ class Database:
 
     async def _stay(self, pool: asyncpg.Pool) -> None:
         """Return once the connections are broken, or better ones may be had."""
-        opened = self._clock()
+        opened, failed = self._clock(), 0
         while True:
             try:
                 async with asyncio.timeout(BEAT):
@@ -277,11 +288,12 @@ class Database:
             try:
                 ((found,),) = await self._send(pool, sql.VERSION)
             except (asyncpg.PostgresError, *_BROKEN) as error:
-                # One connection may have been ended; several were tried if the next beat fails too.
-                if isinstance(error, _LOST) and self._clock() - self._heard < 2 * BEAT:
-                    continue
-                self._on_error(pool, error)
+                # One connection may have been ended, or be slow.
+                failed += 1
+                if failed > 1 or not isinstance(error, (*_LOST, *_BUSY)):
+                    self._break(pool, error)
                 continue
+            failed = 0
             if found > len(self._migrations):
                 return  # and `_open` says so
             self._heard = self._clock()
@@ -297,11 +309,16 @@ class Database:
         if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
             # A primary that has become a standby, perhaps: the DSN may lead to another one by now.
             self._read_only = True
-        elif isinstance(error, _BROKEN) and pool is self._pool:
-            self._say(cause, error)
+        elif isinstance(error, _BROKEN):
+            self._break(pool, error)
+        return DatabaseError(cause, passes=isinstance(error, (*_BUSY, *_BROKEN)))
+
+    def _break(self, pool: asyncpg.Pool, error: Exception) -> None:
+        """Take all connections for broken, unless there are others by now."""
+        if pool is self._pool:
+            self._say(self._cause(error), error)
             self._drop()
             self._broken.set()
-        return DatabaseError(cause, passes=isinstance(error, (*_BUSY, *_BROKEN)))
 
     def _cause(self, error: Exception) -> str:
         """What is wrong, without the server's own words: they may repeat what was sent."""
@@ -311,7 +328,7 @@ class Database:
             return "the database does not answer"
         if isinstance(error, OSError | EOFError | asyncpg.PostgresConnectionError):
             return f"the database cannot be reached: {type(error).__name__}"
-        return f"the database refuses: {type(error).__name__}"
+        return f"the database refuses: {type(error.__cause__ or error).__name__}"
 
     def _say(self, cause: str, error: Exception) -> None:
         self._problem = cause
@@ -353,5 +370,6 @@ async def _migrate(connection: Any, migrations: tuple[str, ...]) -> None:
                 await connection.execute(sql.MIGRATED, number)
             if version < len(migrations):
                 _log.info("the schema of the database was migrated", extra=fields(version=len(migrations)))
+    await connection.execute(sql.CHECK)
     if version > len(migrations):
         raise _SchemaError(f"the database's schema is of version {version}: this keeper is too old for it")

@@ -23,6 +23,8 @@ CREATE SCHEMA IF NOT EXISTS stepmemo;
 CREATE TABLE IF NOT EXISTS stepmemo.schema (version integer NOT NULL);
 """
 VERSION = "SELECT coalesce(max(version), 0) FROM stepmemo.schema"
+CHECK = "SELECT FROM stepmemo.entries, stepmemo.usage LIMIT 0"
+"""Fails where the tables are not there, whatever the version says."""
 MIGRATED = "INSERT INTO stepmemo.schema (version) VALUES ($1)"
 
 MIGRATIONS = (

@@ -14,10 +14,14 @@ from typing import Any
 from keeper.cache.view import View
 from keeper.postgresql import sql
 from keeper.postgresql.database import Database, DatabaseError
+from keeper.store import NOT_NOW
 from memoize.outcome import Outcome
+from memoize.reasons import Reason
 from server.logs import fields
 
 _log = logging.getLogger(__name__)
+
+_NOT_NOW = NOT_NOW - {Reason.FORBIDDEN}
 
 PERIOD = 10.0
 """Seconds from one round to the next, a little more or less: replicas shall not meet."""
@@ -134,8 +138,9 @@ class Upkeep:
         marked, removed = list[Any](), list[Any]()
         for row in rows:
             data = held[row["namespace"], row["cache"]]
-            # What cannot be read is taken for one that holds it: the mark is looked at again some day.
-            may_come_back = isinstance(data, Outcome) or row["data_key"] in data
+            # What cannot be read now is taken for one that holds it: the mark is looked at again some day.
+            # What may not be read, as where a Namespace is not kept any more, is not read for a step either.
+            may_come_back = data.reason in _NOT_NOW if isinstance(data, Outcome) else row["data_key"] in data
             (marked if may_come_back else removed).append(row)
         count = 0
         for statement, chosen in ((sql.REMOVE_SEEN, removed), (sql.BURY_SEEN, marked)):

@@ -17,6 +17,7 @@ from bench import (
     holds,
     lookup,
     report,
+    stores,
     tenants,
     view,
     waiting,
@@ -34,6 +35,7 @@ HERMETIC: tuple[ModuleType, ...] = (
     full,
     view,
     tenants,
+    stores,
 )
 BENCHMARKS: tuple[ModuleType, ...] = (*HERMETIC, cluster, fanout)
 """In the order of RESULTS.md. Each has NAME, add_arguments(parser) and run(arguments) -> Report."""

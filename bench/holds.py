@@ -28,7 +28,7 @@ the burst every Pod has the same key; when all are there the one that runs is en
 others count. Its reference does their two writes at once, as fast as the connections take them."""
 _THE_WRITES = "the same three writes by one client"
 _THE_TWO_WRITES = "the same two writes, as fast as they go"
-_CACHE = "memo"
+CACHE = "memo"
 _BURST_AT_ONCE = 16
 _BURST_PATIENCE = 300.0
 
@@ -89,7 +89,7 @@ async def _measure(both: Installed, arguments: Namespace) -> Series:
         for number in range(-1, arguments.rounds):
             sides = (("ours", world.ours), ("alone", world.alone))
             for side, stand in sides if number % 2 else sides[::-1]:
-                taken = await _hits(stand, side == "alone", arguments)
+                taken = await hits(stand, arguments.hits, arguments.rate, alone=side == "alone")
                 if number >= 0:
                     for name, percent in (("p50", 50), ("p99", 99)):
                         series.setdefault(f"{side} {name}", []).append(1000 * percentile(taken, percent))
@@ -100,19 +100,19 @@ async def _measure(both: Installed, arguments: Namespace) -> Series:
     return series
 
 
-async def _hits(stand: Stand, alone: bool, arguments: Namespace) -> list[float]:
-    """The seconds of each hit. `alone`: the benchmark itself answers, at once."""
+async def hits(stand: Stand, count: int, rate: float, *, alone: bool = False) -> list[float]:
+    """The seconds of each of so many hits on CACHE. `alone`: the benchmark itself answers, at once."""
     begun: dict[str, float] = {}
 
     async def hit(number: int) -> None:
-        name, began = await stand.create(number, key=f"key-{number}", cache=_CACHE)
+        name, began = await stand.create(number, key=f"key-{number}", cache=CACHE)
         begun[name] = began
         if alone:
             await stand.complete(name, f"answer {number}", label=names.RESULT_HIT)
 
-    await at_rate(arguments.rate, arguments.hits, hit)
+    await at_rate(rate, count, hit)
     await stand.until(lambda: begun.keys() <= stand.over.keys())
-    await _look(stand, arguments.hits, 0)
+    await _look(stand, count, 0)
     taken = [stand.over[name] - began for name, began in begun.items()]
     await stand.clear()
     return taken
@@ -123,7 +123,7 @@ async def _burst(stand: Stand, alone: bool, count: int) -> Mapping[str, float]:
     made: list[str] = []
 
     async def create(number: int) -> None:
-        name, _ = await stand.create(number, key="burst", cache=_CACHE)
+        name, _ = await stand.create(number, key="burst", cache=CACHE)
         made.append(name)
 
     await side_by_side(count, _BURST_AT_ONCE, create)
@@ -178,7 +178,7 @@ async def _requests(stand: Stand) -> float:
 
 async def _have_cache(stand: Stand, data: Mapping[str, str]) -> None:
     labels = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
-    body = {"metadata": {"name": _CACHE, "labels": labels}, "data": dict(data)}
+    body = {"metadata": {"name": CACHE, "labels": labels}, "data": dict(data)}
     await stand.ask("POST", stand.cluster.path("ConfigMap", stand.namespace), body)
     await asyncio.sleep(1)  # for the watch to bring it
 

@@ -34,6 +34,7 @@ from memoize import configmap
 from memoize.entry import Hit
 from memoize.outcome import Outcome
 from tests.cluster import Cluster
+from tests.keeper.stores import config_maps
 from tests.waiting import until
 
 NAME = "view"
@@ -260,7 +261,8 @@ async def _latencies(connected: ApiClient, quiet: str, other: str, seconds: floa
     taken: list[float] = []
     async with _followed(connected, quiet, other) as view:
         view.subscribe(lambda *_: None, {(other, "cache-0")})
-        lookup, asked = CacheLookup(view, lambda: datetime.now(UTC)), step("key-7", _CACHE)
+        store = config_maps(connected, view=view)
+        lookup, asked = CacheLookup(store, lambda: datetime.now(UTC)), step("key-7", _CACHE)
         end = time.perf_counter() + seconds
         while (began := time.perf_counter()) < end:
             view.forget(quiet, _CACHE)

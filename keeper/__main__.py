@@ -1,12 +1,11 @@
 """`python -m keeper`: reads the settings, connects everything, keeps and serves until SIGTERM."""
 
 import asyncio
-import logging
 import os
 import socket
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from kubernetes_asyncio.client import ApiClient
@@ -19,13 +18,19 @@ from keeper.breaker import Breaker
 from keeper.cache.batch import Rules
 from keeper.cache.last_hit import Hits, gathered
 from keeper.cache.reporter import CacheReporter
+from keeper.cache.store import ConfigMapStore
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.controller import LEASE, Keeper, KeeperSettings
 from keeper.gc import CacheGC
+from keeper.postgresql.database import Database
+from keeper.postgresql.hits import Hits as PostgresHits
+from keeper.postgresql.store import PostgresStore
+from keeper.postgresql.upkeep import Upkeep
 from keeper.release_first import release_first
 from keeper.settings import Settings
 from keeper.starts import Starts
+from keeper.store import Store
 from kube import client
 from kube.leader_election import Lease
 from memoize import names
@@ -34,13 +39,8 @@ from server.events import Events
 from server.listener import Listener
 from server.lookups import Lookups
 from server.metrics import Metrics
-from server.program import exit_code, signals, spare_the_collector, until_first_ends
+from server.program import again, exit_code, signals, spare_the_collector, until_first_ends
 from server.tls import ServingCertificate
-
-_log = logging.getLogger(__name__)
-
-_PAUSE = 1.0
-"""Seconds until a part that ended by a bug is begun anew."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,21 +65,10 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         # 1. What the keeper is made of.
         events = Events(api, metrics.event_dropped, "stepmemo-keeper", socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
-        view = View(api, chosen.namespaces)
-        rules = Rules(chosen.cache_max_bytes, timedelta(seconds=gathered(chosen.hit_interval)))
-        reporter = CacheReporter(metrics, events)
-        writer = Writer(api, metrics.cache_writes, rules=rules, on_cache=reporter)
-        hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
+        store = _store(api, chosen, metrics, events, lookups, lambda: keeper.acts)
         breaker = Breaker(api, metrics, events)
-        keeper = Keeper(
-            api, view, writer, lookups, events, hits, metrics, breaker, _keeper_settings(chosen), identity
-        )
-        parts = [view.run, hits.run, breaker.run, keeper.run]
-        if chosen.gc_unused_for:
-            unused_for = chosen.gc_unused_for
-            gc_ = CacheGC(api, chosen.namespaces, writer, lookups, unused_for, lambda: keeper.acts)
-            parts.append(gc_.run)
-        metrics.show_view(lambda: view.kept_bytes, lambda: view.in_sync)
+        keeper = Keeper(api, store, lookups, events, metrics, breaker, _keeper_settings(chosen), identity)
+        metrics.show_view(lambda: store.kept_bytes, lambda: store.in_sync)
         metrics.show_keeper(lambda: keeper.acts, lambda: keeper.ready)
 
         # 2. What it serves. Ready means that sidecars are served, and who stands by does that as well.
@@ -97,13 +86,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         in_flight = Bytes()
         metrics.show_body_bytes(lambda: in_flight.held)
         service = Service(
-            api,
-            view.read,
-            writer,
-            metrics.service_requests,
-            hits.hit,
-            in_flight=in_flight,
-            namespaces=chosen.namespaces,
+            api, store, metrics.service_requests, in_flight=in_flight, namespaces=chosen.namespaces
         )
         service.add_to(listener.app)
         listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
@@ -115,7 +98,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
                     api, chosen.namespace, LEASE, identity, annotation=names.KEEPER_STATUS, says=str
                 )
                 await release_first(api, lease, chosen.namespaces, metrics, events)
-            await until_first_ends(*map(_again, parts))
+            await until_first_ends(*(again(part.run) for part in (store, breaker, keeper)))
 
         certified = [certificates.run()] if certificates else []
         spare_the_collector()
@@ -123,7 +106,37 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             await until_first_ends(listening, events.run(), serving.follow(), *certified, keep())
         finally:
             await service.close()
-            await writer.close()
+            await store.close()
+
+
+def _store(
+    api: ApiClient,
+    chosen: Settings,
+    metrics: Metrics,
+    events: Events,
+    lookups: Lookups,
+    acts: Callable[[], bool],
+) -> Store:
+    view = View(api, chosen.namespaces)
+    if chosen.store == "postgresql":
+        database = Database(chosen.dsn_file, chosen.postgresql_connections)
+        return PostgresStore(
+            database,
+            view,
+            PostgresHits(database, chosen.hit_interval, metrics.last_hit_updates),
+            Upkeep(database, view, chosen.postgresql_max_bytes_per_namespace, metrics.evicted),
+            chosen.postgresql_connections,
+            metrics.cache_writes,
+        )
+    rules = Rules(chosen.cache_max_bytes, timedelta(seconds=gathered(chosen.hit_interval)))
+    writer = Writer(api, metrics.cache_writes, rules=rules, on_cache=CacheReporter(metrics, events))
+    hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
+    collector = (
+        CacheGC(api, chosen.namespaces, writer, lookups, chosen.gc_unused_for, acts)
+        if chosen.gc_unused_for
+        else None
+    )
+    return ConfigMapStore(api, view, writer, hits, collector)
 
 
 def _keeper_settings(chosen: Settings) -> KeeperSettings:
@@ -141,16 +154,6 @@ def _certificates(api: ApiClient, chosen: Settings) -> CertificateReader | None:
     if chosen.certs == "files":
         return None
     return CertificateReader(api, namespace=chosen.namespace, secret=chosen.secret, directory=chosen.cert_dir)
-
-
-async def _again(run: Callable[[], Awaitable[object]]) -> None:
-    """Run for ever. A bug in one part is no reason to end the others; meanwhile nothing is gated."""
-    while True:
-        try:
-            await run()
-        except Exception:
-            _log.exception("a part of the keeper ended, and is begun anew")
-        await asyncio.sleep(_PAUSE)
 
 
 if __name__ == "__main__":

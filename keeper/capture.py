@@ -16,10 +16,9 @@ from argo import artifact_gc
 from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import Owner
-from keeper.cache.view import NOT_NOW, View
-from keeper.cache.writer import Writer
 from keeper.requests import Requests
 from keeper.steppods import GatedStep
+from keeper.store import NOT_NOW, Store
 from keeper.task_results import TaskResults
 from kube import cost
 from kube.caching import TtlCache
@@ -187,13 +186,12 @@ class Capture:
     def __init__(
         self,
         requests: Requests,
-        view: View,
-        writer: Writer,
+        store: Store,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._requests, self._results = requests, TaskResults(requests)
-        self._view, self._writer, self._now, self._clock = view, writer, now, clock
+        self._store, self._now, self._clock = store, now, clock
         self._runs: TtlCache[Owner, _Read] = TtlCache(_MOST_REMEMBERED, clock)
         self._begun: dict[Owner, asyncio.Task[Json | None]] = {}
         self._next: dict[Owner, asyncio.Task[Json | None]] = {}
@@ -226,18 +224,15 @@ class Capture:
         entry = new_entry(step, pod.declared, outputs, now, pod.name, end.took)
         if isinstance(entry, Outcome):
             return entry
-        where = pod.namespace, pod.key.cache
-        outcome = await self._writer.put(*where, pod.key.data_key, entry.dump(), now)
-        self._view.forget(*where)  # those who wait for this step look for its entry at once
-        return outcome
+        return await self._store.put(*pod.key, entry.dump(), now)
 
     async def _stored_before(self, pod: GatedStep) -> Outcome | None:
         """Say that a keeper stored the outputs before, and ended; or why that is not known; None for no."""
-        data = await self._view.read(pod.namespace, pod.key.cache)
-        if isinstance(data, Outcome):
-            return data if data.reason in NOT_NOW else None
+        text = await self._store.read(*pod.key)
+        if isinstance(text, Outcome):
+            return text if text.reason in NOT_NOW else None
         try:
-            entry = Entry.parse(data.get(pod.key.data_key, ""))
+            entry = Entry.parse(text)
         except BrokenEntry:
             entry = None
         if entry is None or (entry.pod, entry.workflow) != (pod.name, pod.step.workflow):

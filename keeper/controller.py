@@ -15,7 +15,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,9 +25,6 @@ from kubernetes_asyncio.client import ApiClient
 from keeper import pod_watch, steppods
 from keeper.actions import Actions
 from keeper.breaker import Breaker
-from keeper.cache.last_hit import Hits
-from keeper.cache.view import View
-from keeper.cache.writer import Writer
 from keeper.capture import Capture
 from keeper.lookup import CacheLookup
 from keeper.reconcile import Reconciler, as_outcome
@@ -51,6 +48,7 @@ from keeper.state import (
     as_shown,
 )
 from keeper.steppods import GatedStep, InjectedPod, Phase
+from keeper.store import Store
 from kube.cost import Cost, metered
 from kube.errors import TEMPORARY, ApiError
 from kube.fair_queue import FairQueue
@@ -126,11 +124,9 @@ class Keeper:
     def __init__(
         self,
         api: ApiClient,
-        view: View,
-        writer: Writer,
+        store: Store,
         lookups: Lookups,
         events: Events,
-        hits: Hits,
         metrics: Metrics,
         breaker: Breaker,
         settings: KeeperSettings,
@@ -139,7 +135,7 @@ class Keeper:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._view, self._metrics, self._breaker = view, metrics, breaker
+        self._store, self._metrics, self._breaker = store, metrics, breaker
         self._settings, self._clock, self._now = settings, clock, now
         self._records = Records()
         self._queue = FairQueue(max(1, settings.workers // 2), clock)
@@ -164,12 +160,12 @@ class Keeper:
         )
         self._reporter = Reporter(metrics, events, now)
         self._reconciler = Reconciler(
-            CacheLookup(view, now).look_up,
+            CacheLookup(store, now).look_up,
             self._single_flight,
             Actions(requests, now),
-            Capture(requests, view, writer, now, clock),
+            Capture(requests, store, now, clock),
             lookups,
-            hits,
+            store,
             self._reporter,
             self._wake,
             clock=clock,
@@ -192,8 +188,7 @@ class Keeper:
             self.on_deleted,
             lambda: self._lease.is_leader,
         )
-        view.subscribe(self._on_cache, self._records.caches)
-        writer.spare(self._records.data_keys)
+        store.subscribe(self._on_change, self._records)
         metrics.show_work(
             lambda: self._records.gated if self._acted else 0,
             lambda: len(self._queue) if self._acted else 0,
@@ -299,10 +294,12 @@ class Keeper:
         if not self._orphans.put(record):
             self._reconciler.give_up(record, _MANY_ORPHANS)
 
-    def _on_cache(self, namespace: str, cache: str, data: Mapping[str, str]) -> None:
-        """A cache holds this now: reconcile the Pods whose entry changed, and those that are undecided."""
+    def _on_change(self, namespace: str, cache: str, entries: Mapping[str, Hashable]) -> None:
+        """Reconcile the Pods whose entry changed, and those of the entries named that are undecided."""
         for waiting, group in self._records.groups(namespace, cache).items():
-            seen = hash(data.get(waiting.data_key, ""))
+            if waiting.data_key not in entries:
+                continue
+            seen = entries[waiting.data_key]
             changed, group.seen = seen != group.seen, seen
             for uid in group.uids:
                 record = self._records.get(uid)
@@ -322,7 +319,7 @@ class Keeper:
     def _hears(self, namespace: str, now: float) -> bool:
         """Whether every change of the Namespace's Pods and caches is heard of ("": of all Namespaces')."""
         pods = self._reflectors[namespace]
-        caches = self._view.heard(namespace) + WATCH_IDLE_TIMEOUT + WATCH_GRACE
+        caches = self._store.heard(namespace) + WATCH_IDLE_TIMEOUT + WATCH_GRACE
         return pods.in_sync and now < min(_heard_until(pods), caches)
 
     def _unheard(self) -> frozenset[str]:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
-from keeper.cache.view import NOT_NOW, View
+from keeper.store import NOT_NOW, Store
 from memoize.entry import Hit, Miss, look_up
 from memoize.outcome import Outcome
+from memoize.reasons import Reason
 from memoize.step import Step
 
 PATIENCE = 0.25
@@ -24,19 +25,17 @@ class Lookup(NamedTuple):
 
 
 class CacheLookup:
-    """Looks steps up in the caches that a view follows; `now` is aware."""
+    """Looks steps up in the caches of a store; `now` is aware."""
 
-    def __init__(self, view: View, now: Callable[[], datetime]) -> None:
-        self._view, self._now = view, now
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+        self._store, self._now = store, now
 
     async def look_up(self, namespace: str, cache: str, step: Step) -> Lookup:
-        """Say whether the cache answers the step, whose template must be known (`declared`).
-
-        Without a request where the cache was read since it last changed.
-        """
-        if step.declared is None or not self._view.knows(namespace):
+        """Say whether the cache answers the step, whose template must be known (`declared`)."""
+        if step.declared is None or not self._store.knows(namespace):
             return Lookup(None)
-        data = await self._view.read(namespace, cache, PATIENCE)
-        if isinstance(data, Outcome):
-            return Lookup(None if data.reason in NOT_NOW else Miss(data.reason, data.detail))
-        return Lookup(look_up(data, step, step.declared, self._now()), data.get(step.data_key, ""))
+        text = await self._store.read(namespace, cache, step.data_key, PATIENCE)
+        if isinstance(text, Outcome):
+            known = text.reason not in NOT_NOW or text.reason is Reason.STORE_UNAVAILABLE
+            return Lookup(Miss(text.reason, text.detail) if known else None)
+        return Lookup(look_up({step.data_key: text}, step, step.declared, self._now()), text)

@@ -5,8 +5,6 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from keeper.actions import ActionResult, Actions
-from keeper.cache.last_hit import Hits
-from keeper.cache.view import NOT_NOW
 from keeper.capture import Capture, Later
 from keeper.lookup import Lookup
 from keeper.reporter import Reporter
@@ -28,6 +26,7 @@ from keeper.state import (
     Unlabelled,
 )
 from keeper.steppods import GatedStep, InjectedPod
+from keeper.store import NOT_NOW, Store
 from kube.errors import ApiError
 from memoize import names
 from memoize.entry import Entry
@@ -79,7 +78,7 @@ class Reconciler:
         actions: Actions,
         capture: Capture,
         lookups: Lookups,
-        last_hits: Hits,
+        store: Store,
         reporter: Reporter,
         wake: Callable[[Iterable[str]], None],
         *,
@@ -87,7 +86,7 @@ class Reconciler:
         now: Callable[[], datetime],
     ) -> None:
         self._look_up, self._single_flight, self._actions = look_up, single_flight, actions
-        self._capture, self._lookups, self._last_hits = capture, lookups, last_hits
+        self._capture, self._lookups, self._store = capture, lookups, store
         self._reporter, self._wake, self._clock, self._now = reporter, wake, clock, now
 
     async def reconcile(self, record: Record) -> Result:
@@ -194,7 +193,7 @@ class Reconciler:
             return None
         record.on_finished()
         if ended is ActionResult.DONE:
-            self._last_hits.hit(*step.key, answer.text)
+            self._store.hit(*step.key, answer.text)
             self._reporter.hit(step, answer.entry)
         return None
 

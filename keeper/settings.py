@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keeper.postgresql.store import LEAST_CONNECTIONS
 from memoize import plan
 from memoize.keeper_status import EVERY, KeeperStatus, Namespaces
 from server import settings, values
@@ -75,6 +76,30 @@ class Settings(ServerSettings):
         "",
         "clean caches up: entries go that were not used for so long, or have expired; empty: none go",
     )
+    store: str = setting(
+        "store",
+        values.one_of("configmap", "postgresql"),
+        "configmap",
+        "where entries are kept: in ConfigMaps, as Argo does, or in the database of --dsn-file",
+    )
+    dsn_file: Path = setting(
+        "dsn-file",
+        values.FILE,
+        "/etc/stepmemo/postgresql/dsn",
+        "the file with the DSN of --store postgresql: postgresql://USER:PASSWORD@HOST:5432/DATABASE",
+    )
+    postgresql_connections: int = setting(
+        "postgresql-connections",
+        values.count(LEAST_CONNECTIONS, 1_000),
+        "16",
+        "connections of each replica to the database at most",
+    )
+    postgresql_max_bytes_per_namespace: int = setting(
+        "postgresql-max-bytes-per-namespace",
+        values.BYTES,
+        "1Gi",
+        "how much of the database a Namespace's entries may take before those used longest ago go",
+    )
 
 
 DECLARED = {one.flag: one for one in settings.declared(Settings)}
@@ -98,6 +123,11 @@ def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
     interval, unused = read.get("hit-interval", 0.0), read.get("gc-unused-for", 0.0)
     if 0 < unused < 2 * interval:
         yield f"{DECLARED['gc-unused-for']}: must be at least twice {DECLARED['hit-interval']}"
+    if unused and read.get("store") == "postgresql":
+        yield (
+            f"{DECLARED['gc-unused-for']}: is for ConfigMaps; leave it empty: from the database go what has"
+            f" expired, and what {DECLARED['postgresql-max-bytes-per-namespace']} has no room for"
+        )
     kept = Namespaces(frozenset(read.get("namespaces", ())))
     longest = KeeperStatus(  # what to_json comes to at last: the other lists shown as all, or left out
         keeps=kept,

@@ -12,7 +12,7 @@ gone.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, KeysView, Mapping
+from collections.abc import Hashable, Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -322,8 +322,8 @@ class Waiting(NamedTuple):
 @dataclass(slots=True)
 class _Group:
     uids: dict[str, GatedStep] = field(default_factory=dict)
-    seen: int | None = None
-    """A hash of the entry as the cache last held it."""
+    seen: Hashable = None
+    """What the store last told of the entry."""
 
 
 @dataclass(slots=True)
@@ -403,13 +403,13 @@ class Records:
         """Namespace and name of every cache that gated Pods look into, now and whenever it is asked."""
         return self._waiting.keys()
 
+    def data_keys(self, namespace: str, cache: str) -> set[str]:
+        """Those of the entries that gated Pods look for in this cache."""
+        return {waiting.data_key for waiting in self.groups(namespace, cache)}
+
     def groups(self, namespace: str, cache: str) -> Mapping[Waiting, _Group]:
         """The gated Pods that look into this cache."""
         return self._waiting.get((namespace, cache), {})
-
-    def data_keys(self, namespace: str, cache: str) -> frozenset[str]:
-        """Those that gated Pods look for in this cache."""
-        return frozenset(waiting.data_key for waiting in self.groups(namespace, cache))
 
     def _group(self, pod: GatedStep) -> _Group:
         of_cache = self._waiting.setdefault((pod.namespace, pod.key.cache), {})

@@ -7,7 +7,7 @@ Argo's fields are those of Entry in workflow/controller/cache/cache.go. Our own 
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +18,7 @@ from memoize.reasons import Reason
 
 _NANOSECONDS = 1_000_000_000
 _OWN = "stepmemo"
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 LONGEST_TOOK = 1_000_000_000
 """Seconds, thirty years: a step that took longer was not measured but made up."""
@@ -147,14 +148,25 @@ class Entry(NamedTuple):
         return seconds * _NANOSECONDS + age.microseconds * 1_000 > limit
 
     def expired(self, now: datetime) -> bool:
-        """Whether it is too old by its own word: then it answers hardly any step any more.
+        """Whether it is too old by its own word: then it answers hardly any step any more."""
+        return self.expires is not None and self.expires <= now
 
-        An entry that says nothing of an age, or nothing that can be read, is not.
+    @property
+    def expires(self) -> datetime | None:
+        """From when on the entry is too old by its own `max_age`; None for never, or what is no duration.
+
+        One that is too old whatever the time expired when it was made, or at the beginning of time.
         """
+        if not self.max_age:
+            return None
         try:
-            return bool(self.max_age) and self.older_than(self.max_age, now)
-        except duration.DurationError:
-            return False
+            limit = duration.parse(self.max_age)
+            if limit <= 0 or self.created is None:
+                return self.created or _LONG_AGO
+            # Not before `older_than` says so: a microsecond is the least that a datetime can tell.
+            return self.created + timedelta(microseconds=limit // 1_000 + 1)
+        except (ValueError, OverflowError):
+            return None
 
 
 class Hit(NamedTuple):

@@ -44,6 +44,7 @@ WITHOUT_EVENT = frozenset(
         Reason.SHARED_RUN_TIMEOUT,
         Reason.STEP_FAILED,
         Reason.API_UNAVAILABLE,
+        Reason.STORE_UNAVAILABLE,
     }
 )
 """Outcomes of a step that get no Event: it runs as it would have, or its own end says it; or the server that

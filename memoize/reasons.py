@@ -129,5 +129,7 @@ class Reason(StrEnum):
     """The Pod was asked to stop before the work was done."""
     API_UNAVAILABLE = "ApiUnavailable"
     """The API server did not answer in time, or with an error of its own."""
+    STORE_UNAVAILABLE = "StoreUnavailable"
+    """The database that holds the entries did not answer in time, or with an error of its own."""
     INTERNAL_ERROR = "InternalError"
     """A bug of ours; the step is not touched."""

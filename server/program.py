@@ -2,13 +2,19 @@
 
 import asyncio
 import gc
+import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from kube.errors import ApiError
 from server.settings import SettingsError
+
+_log = logging.getLogger(__name__)
+
+_PAUSE = 1.0
+"""Seconds until a part that ended by a bug is begun anew."""
 
 
 def exit_code(serve: Callable[[], object]) -> int:
@@ -62,3 +68,13 @@ async def until_first_ends(*work: Coroutine[Any, Any, object]) -> object:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def again(run: Callable[[], Awaitable[object]]) -> None:
+    """Run for ever. A bug in one part is no reason to end the others."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            _log.exception("a part of the program ended, and is begun anew")
+        await asyncio.sleep(_PAUSE)

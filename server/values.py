@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -16,6 +17,7 @@ E = TypeVar("E", bound=StrEnum)
 
 _LEAST_MEMORY = "32Mi"
 """Less than this does not start Python; the step would run, and nothing would ever be looked up or stored."""
+_LEAST_BYTES, _MOST_BYTES = quantity("1Mi"), quantity("1Ei")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MILLISECOND = 1_000_000
 
@@ -145,6 +147,22 @@ def _directory(text: str) -> Path:
     return Path(text)
 
 
+def _file(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("must be a file")
+    return Path(text)
+
+
+def _amount(text: str) -> int:
+    try:
+        number = quantity(text)
+    except ValueError:
+        number = Fraction(0)
+    if not _LEAST_BYTES <= number <= _MOST_BYTES:
+        raise ValueError('must be between "1Mi" and "1Ei", such as "512Mi" or "10Gi"')
+    return int(number)
+
+
 def _resources(text: str) -> Mapping[str, str]:
     pairs = dict(pair.strip().partition("=")[::2] for pair in text.split(","))
     if sorted(pairs) != ["cpu", "memory"]:
@@ -180,6 +198,8 @@ LABELS = Reader("NAME,…", "DNS-1123 labels with commas between them, or empty"
 SUBDOMAINS = Reader("NAME,…", "DNS-1123 subdomains with commas between them, or empty", _names(_subdomain))
 HTTPS_URL = Reader("https://…", "`https://` with a host and perhaps a port, or empty", _https_url)
 DIRECTORY = Reader("DIR", "a directory, which need not be there", _directory)
+FILE = Reader("FILE", "a file, which need not be there yet", _file)
+BYTES = Reader("BYTES", "bytes as a Kubernetes quantity, such as `512Mi`, from 1Mi on", _amount)
 RESOURCES = Reader("cpu=…,memory=…", "both, above 0, as Kubernetes' quantities", _resources)
 """A mapping of exactly these two."""
 LIMITS = Reader("cpu=…,memory=…", f"both, as Kubernetes' quantities, memory from {_LEAST_MEMORY} on", _limits)

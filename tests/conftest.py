@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from devcluster.api import Api, serve
 from tests import control_plane
+from tests import postgresql as postgresql_server
 from tests.cluster import DEVCLUSTER, KUBE_APISERVER, Cluster
 from tests.recordedpods import PODS
 from webhook.inject.containers import InjectSettings
@@ -30,7 +31,7 @@ _LONGEST_ID = 60
 _HERE = Path(__file__).parent
 SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/entrypoint")]
 """Rooms whose tests start servers or processes, or wait; elsewhere a test says so itself (`slow`)."""
-SLOW_FIXTURES = {"cluster", "kube_apiserver"}
+SLOW_FIXTURES = {"cluster", "kube_apiserver", "postgresql"}
 OF_A_MODULE = {"stepmemo", "strongest", "keeping", "inside", "plain", "image_volume", "walked", "modelled"}
 """Fixtures of a module that are dear: servers, devclusters, walks through the model of the protocol."""
 
@@ -127,6 +128,13 @@ def kube_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
         session = session.parent
     with control_plane.shared(session / KUBE_APISERVER) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgresql_server.Server]:
+    """A PostgreSQL of this worker's, that no test stops: take a database of your own."""
+    with postgresql_server.running() as server:
+        yield server
 
 
 @contextmanager

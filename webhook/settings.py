@@ -45,6 +45,12 @@ class Settings(ServerSettings):
         "service",
         "service: the keeper looks up and stores; direct: each step reaches its ConfigMaps itself",
     )
+    store: str = setting(
+        "store",
+        values.one_of("configmap", "postgresql"),
+        "configmap",
+        "what the keeper's --store is: a step cannot reach a database itself (--access direct)",
+    )
     keeper_service: str = setting(
         "keeper-service",
         values.LABEL,
@@ -93,6 +99,12 @@ def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
     )
     if read.get(image.flag) == read.get(pod.flag) == "":
         yield f"{image} or {pod} is required: what to inject, or the server's own Pod to read it from"
+    access, store = DECLARED["access"], DECLARED["store"]
+    if read.get(access.flag) == "direct" and read.get(store.flag) == "postgresql":
+        yield (
+            f"{access} and {store}: steps that reach their caches themselves know ConfigMaps alone: set"
+            " --access service, or --store configmap"
+        )
     # The API server refuses a container that requests more than its limit: every injected Pod, that is.
     if requests.flag in read and limits.flag in read:
         most = read[limits.flag]

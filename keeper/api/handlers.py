@@ -23,7 +23,7 @@ from keeper.api.auth import Caller, Tokens
 from keeper.api.errors import Refusal, unavailable
 from keeper.api.in_flight import Bytes, TooMuchError, Turns
 from keeper.api.request import Claim
-from keeper.cache.writer import Writer
+from keeper.store import Store
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.child import Child, EndedError, FullError, KilledError, with_head
@@ -49,8 +49,6 @@ _LONG = 64 << 10
 """Bytes of a body from which on it is read in a child process: the event loop decides gated Pods, too."""
 _BEARER = "Bearer "
 
-Read = Callable[[str, str], Awaitable[Mapping[str, str] | Outcome]]
-"""A cache's data by namespace and name, or why it cannot be read (keeper.cache.view.View.read)."""
 Json = Mapping[str, Any]
 
 
@@ -64,10 +62,8 @@ class Service:
     def __init__(
         self,
         api: ApiClient,
-        read: Read,
-        writer: Writer,
+        store: Store,
         on_request: Callable[[str, int], None] = lambda route, status: None,
-        on_found: Callable[[str, str, str, str], None] = lambda namespace, cache, data_key, text: None,
         *,
         namespaces: Collection[str] = (),
         tokens: Tokens | None = None,
@@ -75,8 +71,7 @@ class Service:
         in_flight: Bytes | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._api, self._read, self._writer, self._on_request, self._now = api, read, writer, on_request, now
-        self._on_found = on_found
+        self._api, self._store, self._on_request, self._now = api, store, on_request, now
         self._tokens = tokens or Tokens(api)
         self._limits = limits or Limits(RATE, BURST)
         self._reviews = Limits(REVIEW_RATE, REVIEW_BURST)
@@ -92,23 +87,23 @@ class Service:
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
         app.router.add_post(LOOKUP_PATH, self._route("lookup", self._lookup))
-        app.router.add_post(ENTRIES_PATH, self._route("entries", self._store))
+        app.router.add_post(ENTRIES_PATH, self._route("entries", self._put))
 
     async def _lookup(self, claim: Claim, content: bytes) -> Json | Refusal:
         if not claim.looks_up:
             return Refusal(HTTPStatus.FORBIDDEN, "the Pod was not to be answered")
         if refusal := body.lookup(content, claim):
             return refusal
-        data = await self._read(claim.namespace, claim.memo.cache)
-        if isinstance(data, Outcome):
-            if data.reason is Reason.API_UNAVAILABLE:
-                return unavailable(data.detail)
-            return {"entry": None, "reason": data.reason.value, "detail": data.detail}
-        if text := data.get(claim.data_key):
-            self._on_found(claim.namespace, claim.memo.cache, claim.data_key, text)
-        return {"entry": data.get(claim.data_key)}
+        text = await self._store.read(claim.namespace, claim.memo.cache, claim.data_key)
+        if isinstance(text, Outcome):
+            if text.reason is Reason.API_UNAVAILABLE:
+                return unavailable(text.detail)
+            return {"entry": None, "reason": text.reason.value, "detail": text.detail}
+        if text:
+            self._store.hit(claim.namespace, claim.memo.cache, claim.data_key, text)
+        return {"entry": text or None}
 
-    async def _store(self, claim: Claim, content: bytes) -> Json | Refusal:
+    async def _put(self, claim: Claim, content: bytes) -> Json | Refusal:
         if not claim.stores:
             return Refusal(HTTPStatus.FORBIDDEN, "the Pod was not to be stored")
         now = self._now()
@@ -118,7 +113,7 @@ class Service:
             text = body.entry(content, claim, now)
         if isinstance(text, Refusal):
             return text
-        reason, detail = await self._writer.put(claim.namespace, claim.memo.cache, claim.data_key, text, now)
+        reason, detail = await self._store.put(claim.namespace, claim.memo.cache, claim.data_key, text, now)
         if reason is Reason.RATE_LIMITED:
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, detail, retry_after=1)
         return {"reason": reason.value, "detail": detail}

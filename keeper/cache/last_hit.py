@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-from keeper.cache.lru import Cache
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
+from keeper.store import Cache
 from memoize.entry import BrokenEntry, Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason

@@ -6,10 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from keeper.store import Cache
 from memoize.outcome import Outcome
 
-Cache = tuple[str, str]
-"""Namespace and name of a ConfigMap."""
 Data = Mapping[str, str]
 """The entries of a cache by data key. Nobody changes one that was read."""
 Answer = Data | Outcome

@@ -9,8 +9,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from keeper.cache.lru import Answer, Cache, size_of
+from keeper.cache.lru import Answer, size_of
 from keeper.slots import Slots
+from keeper.store import Cache
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 

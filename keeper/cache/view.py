@@ -16,8 +16,9 @@ from urllib.parse import quote
 from kubernetes_asyncio.client import ApiClient
 
 from argo import names as argo
-from keeper.cache.lru import Answer, Cache, Data, DataCache
+from keeper.cache.lru import Answer, Data, DataCache
 from keeper.cache.reads import Reads
+from keeper.store import NOT_NOW, PATIENCE, Cache
 from kube import client
 from kube.backoff import Backoff
 from kube.client import Json
@@ -25,7 +26,6 @@ from kube.errors import ApiError, NotFound
 from kube.reflector import Reflector
 from memoize import configmap, spec
 from memoize.outcome import Outcome
-from memoize.reasons import Reason
 from server.logs import fields
 from server.outcomes import outcome_of
 
@@ -36,10 +36,6 @@ KEPT_BYTES = 64 << 20
 """Of caches that were read and have not changed since."""
 READ_SECONDS = 5.0
 """For one request."""
-PATIENCE = 1.5
-"""Seconds until whoever asks for a cache gets an answer: one who waits in a Pod does not do so for long."""
-NOT_NOW = frozenset({Reason.API_UNAVAILABLE, Reason.CONFLICT, Reason.FORBIDDEN, Reason.RATE_LIMITED})
-"""Why a cache cannot be written or read, and may be later."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 """Seconds between two reads of a cache that changed and cannot be read."""
 

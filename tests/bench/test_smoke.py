@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from bench import check, full, holds, lookup, report, tenants, view, waiting, webhook, written
+from bench import check, full, holds, lookup, report, stores, tenants, view, waiting, webhook, written
 from bench.__main__ import BENCHMARKS, HERMETIC
 
 SMALL = {
@@ -26,6 +26,10 @@ SMALL = {
     full: ["--rounds=1", "--captures=20", "--large-captures=8"],
     written: ["--rounds=1", "--hits=3", "--entries", "10", "20"],
     tenants: ["--share=0.002", "--alone=0.2", "--seconds=2"],
+    stores: [
+        *("--rounds=1", "--entries=40", "--caches=4", "--rate=20", "--seconds=0.5", "--hits=3"),
+        *("--expired=5", "--captures=5"),
+    ],
     view: ["--rounds=1", "--caches=2", "--keys=50", "--seconds=0.5"],
 }
 

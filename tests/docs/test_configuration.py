@@ -36,7 +36,7 @@ def test_the_page_lists_every_setting_of_both_programs_as_it_is_declared() -> No
 def test_a_setting_that_both_have_is_declared_for_both() -> None:
     webhooks, keepers = PROGRAMS.values()
     of_both = {one.flag for one in declared(ServerSettings)}
-    own_words = {"certs", "cache-max-bytes"}
+    own_words = {"certs", "cache-max-bytes", "store"}
     assert webhooks.keys() & keepers.keys() == of_both | own_words
     assert all(webhooks[flag] is keepers[flag] for flag in of_both)
     assert all(webhooks[flag].default == keepers[flag].default for flag in own_words)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.e2e import server
 from tests.e2e.kube import kubectl
@@ -79,7 +80,7 @@ def kill_replicas(program: str, chance: random.Random) -> int:
     A Pod whose container was started again already is replaced, so that the kubelet's back-off plays no part.
     """
     pods = server.pods(program)
-    running = {pod["metadata"]["name"]: pid for pod in pods for pid in _pids(pod["metadata"]["uid"], program)}
+    running = {pod["metadata"]["name"]: pid for pod in pods for pid in _pids(pod, program)}
     names = sorted(running)
     chosen = names if chance.random() < 0.5 else chance.sample(names, min(1, len(names)))
     for name in chosen:
@@ -97,12 +98,18 @@ def kill_replicas(program: str, chance: random.Random) -> int:
 
 def are_visible(program: str) -> bool:
     """Whether the replicas' processes can be killed from here."""
-    return os.geteuid() == 0 and any(_pids(pod["metadata"]["uid"], program) for pod in server.pods(program))
+    return os.geteuid() == 0 and any(_pids(pod, program) for pod in server.pods(program))
 
 
-def _pids(uid: str, program: str) -> list[int]:
-    """The first process of a Pod's container, which runs the program; a Pod's cgroup bears its uid."""
+def _pids(pod: dict[str, Any], program: str) -> list[int]:
+    """The first process of a Pod's container, which runs the program.
+
+    Its cgroup bears the uid of the Pod, or the container's id, as the runtime likes.
+    """
     module = program.removeprefix("stepmemo-").encode()
+    uid = pod["metadata"]["uid"]
+    ids = [one.get("containerID", "") for one in pod.get("status", {}).get("containerStatuses", ())]
+    marks = [uid, uid.replace("-", "_"), *(each.rpartition("/")[2] for each in ids if each)]
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:
@@ -110,7 +117,7 @@ def _pids(uid: str, program: str) -> list[int]:
             words = (directory / "cmdline").read_bytes().split(b"\0")
         except OSError:  # gone meanwhile
             continue
-        if (uid in group or uid.replace("-", "_") in group) and words[1:3] == [b"-m", module]:
+        if any(mark in group for mark in marks) and words[1:3] == [b"-m", module]:
             found.append(int(directory.name))
     return found
 

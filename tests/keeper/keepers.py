@@ -5,18 +5,19 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from keeper.breaker import Breaker
-from keeper.cache.last_hit import Hits
-from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.controller import Keeper, KeeperSettings
+from keeper.store import Store
 from memoize import names
 from server.events import Events
 from server.lookups import Lookups
 from server.metrics import Metrics
 from tests.keeper.proxy import Proxy
 from tests.keeper.site import Site
+from tests.keeper.stores import config_maps, in_postgresql
 from tests.manifests.rendering import rules_of
 from tests.waiting import until
 from tests.webhook.serving import api_client
@@ -59,9 +60,13 @@ async def keeping(
     workers: int = 32,
     namespaces: Sequence[str] = (),
     token: str | None = None,
+    dsn_file: Path | None = None,
     wait: bool = True,
 ) -> AsyncIterator[Running]:
-    """A keeper of the site's Namespace until the block ends; ready first, unless told otherwise."""
+    """A keeper of the site's Namespace until the block ends; ready first, unless told otherwise.
+
+    Entries are in ConfigMaps, or in the database that `dsn_file` names.
+    """
     proxy = proxy or Proxy(site.cluster)
     if token is None:
         token = site.cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo-keeper"))
@@ -80,24 +85,25 @@ async def keeping(
         api_client(site.cluster) as aside,
     ):
         metrics = Metrics()
-        view = View(api, settings.namespaces)
-        writer = Writer(api, metrics.cache_writes)
+        store: Store
+        if dsn_file is None:
+            store = config_maps(api, settings.namespaces, writer=Writer(api, metrics.cache_writes))
+        else:
+            store = in_postgresql(api, dsn_file, settings.namespaces, on_written=metrics.cache_writes)
         # Not among the requests that a test counts.
         events = Events(aside, metrics.event_dropped, "stepmemo-keeper", "test")
         breaker = Breaker(api, metrics, events)
         keeper = Keeper(
             api,
-            view,
-            writer,
+            store,
             Lookups(api, metrics.lookup_failed),
             events,
-            Hits(writer, view),
             metrics,
             breaker,
             settings,
             f"keeper-{next(_numbers)}",
         )
-        work = (view.run(), events.run(), breaker.run(), keeper.run())
+        work = (store.run(), events.run(), breaker.run(), keeper.run())
         running = Running(keeper, proxy, metrics, [asyncio.create_task(part) for part in work])
         try:
             if wait:
@@ -105,7 +111,7 @@ async def keeping(
             yield running
         finally:
             await running.end()
-            await writer.close()
+            await store.close()
 
 
 def _has_leader(site: Site) -> bool:

@@ -5,10 +5,11 @@ from aiohttp import web
 
 from argo import names as argo
 from memoize import names
+from memoize.key import data_key
 from tests.cluster import Cluster
 from tests.keeper.keepers import Running, decided, forget_the_lease, keeping
 from tests.keeper.proxy import Proxy, refusing
-from tests.keeper.site import CACHE, OUT, PAUSED, Site
+from tests.keeper.site import CACHE, KEY, OUT, PAUSED, Site
 from tests.keeper.test_controller import counted
 from tests.waiting import until
 
@@ -50,10 +51,10 @@ async def test_who_gets_the_lease_back_takes_back_what_another_posted_meanwhile(
             await other.kill()
         assert site.held(waiter)
         forget_the_entry(site)
-        view = first.keeper._view
+        store = first.keeper._store
 
         async def is_forgotten() -> bool:
-            return not await view.read(site.namespace, CACHE)
+            return await store.read(site.namespace, CACHE, data_key(KEY)) == ""
 
         await until(is_forgotten)
         monkeypatch.undo()

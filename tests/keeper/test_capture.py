@@ -11,11 +11,10 @@ import pytest
 
 from argo import names as argo
 from keeper import steppods
-from keeper.cache.view import NOT_NOW, View
-from keeper.cache.writer import Writer
 from keeper.capture import GATHER, Capture, End, Later, ended, ended_inside
 from keeper.requests import Requests
 from keeper.steppods import GatedStep
+from keeper.store import NOT_NOW
 from kube.cost import Cost, metered
 from kube.errors import Unavailable
 from kube.rate_limiter import RateLimiter
@@ -26,6 +25,7 @@ from memoize.reasons import Reason
 from tests.cluster import Cluster
 from tests.keeper.proxy import Proxy, refusing
 from tests.keeper.site import RAN, Site, outputs
+from tests.keeper.stores import config_maps
 from tests.webhook.serving import api_client
 
 Json = dict[str, Any]
@@ -223,12 +223,12 @@ class Clock:
 @asynccontextmanager
 async def capturing(site: Site, proxy: Proxy, clock: Clock | None = None) -> AsyncIterator[Capture]:
     async with proxy.serving() as url, api_client(site.cluster, url=url) as api:
-        writer = Writer(api)
+        store = config_maps(api)
         requests = Requests(api, RateLimiter(1000))
         try:
-            yield Capture(requests, View(api), writer, lambda: datetime.now(UTC), clock or Clock())
+            yield Capture(requests, store, lambda: datetime.now(UTC), clock or Clock())
         finally:
-            await writer.close()
+            await store.close()
 
 
 async def captured(site: Site, pod: GatedStep, proxy: Proxy) -> Outcome:

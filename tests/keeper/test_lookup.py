@@ -13,6 +13,7 @@ from memoize.reasons import Reason
 from memoize.step import Step
 from tests.cluster import Cluster
 from tests.keeper.cache.test_view import running, viewed
+from tests.keeper.stores import config_maps
 from tests.keeper.troubled import Answer, broken, gibberish, hang, overloaded
 from tests.kube.collection import Collection
 from tests.waiting import until
@@ -28,7 +29,7 @@ def step(key: str = "k", max_age: str = "", declared: Declared | None = Declared
 
 
 def lookup(view: View) -> CacheLookup:
-    return CacheLookup(view, lambda: NOW)
+    return CacheLookup(config_maps(view._api, view=view), lambda: NOW)
 
 
 @pytest.mark.parametrize(

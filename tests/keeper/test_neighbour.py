@@ -10,6 +10,7 @@ import pytest
 
 from keeper.breaker import Breaker
 from keeper.cache.last_hit import Hits
+from keeper.cache.store import ConfigMapStore
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.controller import Keeper, KeeperSettings
@@ -39,15 +40,14 @@ async def keeping(server: Server) -> AsyncIterator[None]:
 
     assert server.cluster.create({"kind": "Namespace", "metadata": {"name": "stepmemo"}})[0] == 201
     view, writer = View(api, clock=clock), Writer(api, clock=clock)
+    store = ConfigMapStore(api, view, writer, Hits(writer, view, now=now))
     events = Events(api, metrics.event_dropped, "stepmemo-keeper", "test", clock=clock)
     breaker = Breaker(api, metrics, events, clock=clock, now=now)
     keeper = Keeper(
         api,
-        view,
-        writer,
+        store,
         Lookups(api, metrics.lookup_failed, clock=clock),
         events,
-        Hits(writer, view, now=now),
         metrics,
         breaker,
         KeeperSettings(lease_namespace="stepmemo"),

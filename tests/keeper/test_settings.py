@@ -40,6 +40,10 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "hit-interval": "1h",
         "cache-max-bytes": "512Ki",
         "gc-unused-for": "720h",
+        "store": "configmap",
+        "dsn-file": "/run/dsn",
+        "postgresql-connections": "20",
+        "postgresql-max-bytes-per-namespace": "512Mi",
         "log-format": "json",
     }
     assert set(values) == set(DECLARED)
@@ -64,6 +68,10 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         hit_interval=3600,
         cache_max_bytes=512 << 10,
         gc_unused_for=720 * 3600,
+        store="configmap",
+        dsn_file=Path("/run/dsn"),
+        postgresql_connections=20,
+        postgresql_max_bytes_per_namespace=512 << 20,
         log_format="json",
     )
 
@@ -81,6 +89,11 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         ("--cache-max-bytes=2Mi", 'must be at most "1Mi"'),
         ("--cache-max-bytes=1Ki", 'must be at least "4Ki"'),
         ("--gc-unused-for=1m", "must be between 1h and 8760h"),
+        ("--store=mysql", "must be one of configmap, postgresql"),
+        ("--dsn-file= ", "must be a file"),
+        ("--postgresql-connections=4", "must be a number between 5 and 1000"),
+        ("--postgresql-max-bytes-per-namespace=1Ki", 'must be between "1Mi" and "1Ei"'),
+        ("--postgresql-max-bytes-per-namespace=much", 'such as "512Mi" or "10Gi"'),
         ("--log-format=xml", "must be one of text, json"),
     ],
 )
@@ -94,6 +107,12 @@ def test_nothing_is_cleaned_up_by_what_is_not_known() -> None:
     (line,) = errors("--hit-interval=1h", "--gc-unused-for=119m")
     assert line.startswith("--gc-unused-for (STEPMEMO_GC_UNUSED_FOR): must be at least twice --hit-interval")
     assert settings.parse(["--hit-interval=1h", "--gc-unused-for=2h"], {}).gc_unused_for == 7200
+
+
+def test_what_only_config_maps_know_is_not_taken_for_a_database() -> None:
+    (line,) = errors("--store=postgresql", "--gc-unused-for=720h")
+    assert line.startswith("--gc-unused-for (STEPMEMO_GC_UNUSED_FOR): is for ConfigMaps; leave it empty")
+    assert settings.parse(["--store=postgresql"], {}).store == "postgresql"
 
 
 def test_two_hundred_namespaces_are_kept_and_more_than_can_be_told_are_refused() -> None:

@@ -22,6 +22,7 @@ NAMESPACE_OPT_IN = COMPONENTS / "namespace-opt-in"
 NETWORK_POLICY = COMPONENTS / "network-policy"
 FLOW_SCHEMA = COMPONENTS / "flow-schema"
 PRIORITY_CLASS = COMPONENTS / "priority-class"
+POSTGRESQL = COMPONENTS / "postgresql"
 
 OF_THE_BASE = (
     IMAGE_VOLUME,
@@ -31,6 +32,7 @@ OF_THE_BASE = (
     NETWORK_POLICY,
     FLOW_SCHEMA,
     PRIORITY_CLASS,
+    POSTGRESQL,
 )
 """Components of the installation itself."""
 OF_A_NAMESPACE = (DIRECT, KEPT_NAMESPACE)

@@ -16,6 +16,7 @@ from tests.manifests.rendering import (
     NAMESPACES,
     NETWORK_POLICY,
     OF_THE_BASE,
+    POSTGRESQL,
     PRIORITY_CLASS,
     PROGRAMS,
     WEBHOOK,
@@ -24,6 +25,7 @@ from tests.manifests.rendering import (
     overlay,
     render,
 )
+from webhook import settings as webhook_settings
 
 
 def rights(documents: list[Json], kind: str, name: str) -> set[tuple[str, str, str, str]]:
@@ -115,3 +117,17 @@ def test_both_programs_have_the_priority_class() -> None:
     for program in (WEBHOOK, KEEPER):
         spec = find(documents, "Deployment", program)["spec"]["template"]["spec"]
         assert spec["priorityClassName"] == name
+
+
+def test_the_keeper_reads_the_databases_secret_where_its_flag_says_and_runs_without_one() -> None:
+    documents = overlay(POSTGRESQL)
+    for program in PROGRAMS:
+        spec = find(documents, "Deployment", program)["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        declared = (settings if program == KEEPER else webhook_settings).DECLARED["store"]
+        assert {"name": declared.variable, "value": "postgresql"} in container["env"]
+    spec = find(documents, "Deployment", KEEPER)["spec"]["template"]["spec"]
+    mount = spec["containers"][0]["volumeMounts"][-1]
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
+    assert str(settings.parse([], {}).dsn_file) == f"{mount['mountPath']}/dsn"
+    assert (mount["readOnly"], volume["secret"]["optional"]) == (True, True)

@@ -401,3 +401,33 @@ def test_the_times_alone_are_those_of_the_whole(text: str):
 def test_what_has_no_times_is_no_entry(text: str):
     with pytest.raises(BrokenEntry):
         Entry.parse_times(text)
+
+
+@given(st.datetimes(datetime(1, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)), st.integers(1, 2**62))
+def test_it_expires_at_the_very_moment_from_which_on_it_is_too_old_by_its_own_word(
+    created: datetime, limit: int
+) -> None:
+    entry = Entry("node", None, created, None, max_age=f"{limit}ns")
+    expires = entry.expires
+    if expires is None:
+        assert created.year + limit // (366 * 86_400 * 10**9) >= 9999 - 1
+        return
+    assert entry.older_than(entry.max_age, expires)
+    assert not entry.older_than(entry.max_age, expires - timedelta(microseconds=1))
+
+
+@pytest.mark.parametrize(
+    ("created", "max_age", "expires"),
+    [
+        (NOW, "", None),
+        (None, "", None),
+        (NOW, "soon", None),
+        (NOW, "0s", NOW),
+        (NOW, "-1h", NOW),
+        (None, "1h", datetime(1970, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_what_never_expires_says_so_and_what_is_too_old_whatever_the_time_has_expired(
+    created: datetime | None, max_age: str, expires: datetime | None
+) -> None:
+    assert Entry("node", None, created, None, max_age=max_age).expires == expires

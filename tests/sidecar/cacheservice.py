@@ -12,13 +12,12 @@ from aiohttp import web
 
 from argo import names as argo
 from keeper.api.handlers import Service
-from keeper.cache.view import View
-from keeper.cache.writer import Writer
 from memoize import names
 from memoize.step import Step
 from server.tls import CERTIFICATE_FILE, KEY_FILE
 from tests.cluster import Cluster
 from tests.keeper.api.steps import container
+from tests.keeper.stores import config_maps
 from tests.webhook.serving import api_client, certify
 
 HOST = "127.0.0.1"
@@ -52,10 +51,10 @@ def serving(cluster: Cluster, directory: Path) -> Iterator[Served]:
 
 async def _serve(stack: AsyncExitStack, cluster: Cluster, directory: Path) -> int:
     api = await stack.enter_async_context(api_client(cluster))
-    writer = Writer(api)
-    stack.push_async_callback(writer.close)
+    store = config_maps(api)
+    stack.push_async_callback(store.close)
     app = web.Application()
-    service = Service(api, View(api).read, writer)
+    service = Service(api, store)
     stack.push_async_callback(service.close)
     service.add_to(app)
     runner = web.AppRunner(app, access_log=None)

@@ -49,6 +49,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "sidecar-limits": "memory=1Gi,cpu=1",
         "cache-max-bytes": "500k",
         "access": "service",
+        "store": "postgresql",
         "keeper-url": "https://127.0.0.1:9443",
         "validate": "warn",
         "log-format": "json",
@@ -84,6 +85,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
             cache_max_bytes=500_000,
         ),
         access="service",
+        store="postgresql",
         keeper_url="https://127.0.0.1:9443",
         log_format="json",
     )
@@ -168,6 +170,14 @@ def test_a_value_that_cannot_be_says_what_it_must_be(argument: str, text: str) -
     flag = argument.partition("=")[0]
     assert line.startswith(f"{flag} (STEPMEMO_")
     assert text in line
+
+
+def test_steps_that_reach_their_caches_themselves_cannot_have_them_in_a_database() -> None:
+    (found,) = errors(*IMAGE, "--access=direct", "--store=postgresql")
+    assert found.startswith("--access (STEPMEMO_ACCESS) and --store (STEPMEMO_STORE): ")
+    assert found.endswith("set --access service, or --store configmap")
+    for fine in (("--access=direct",), ("--store=postgresql",)):
+        settings.parse([*IMAGE, *fine], {})
 
 
 def test_requests_above_limits_name_both_flags() -> None:

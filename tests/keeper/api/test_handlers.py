@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -18,10 +18,8 @@ from argo import names as argo
 from keeper.api import handlers as serving
 from keeper.api import request
 from keeper.api.auth import FRESH, Tokens
-from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH, Read, Service
+from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH, Service
 from keeper.api.in_flight import MOST_BYTES_OF_ONE, Bytes
-from keeper.cache.view import View
-from keeper.cache.writer import Writer
 from memoize import names
 from memoize.key import data_key
 from memoize.outcome import Outcome
@@ -30,6 +28,7 @@ from server.child import Child
 from server.rate_limit import Limits
 from tests.cluster import Cluster
 from tests.keeper.api.steps import CACHE, KEY, annotations, container, entry, make_pod, token_of
+from tests.keeper.stores import config_maps
 from tests.waiting import until
 from tests.webhook.serving import api_client
 
@@ -104,13 +103,13 @@ class Setting:
 
 
 class Serving:
-    """The service against a cluster, as the cluster's admin; `read` stands in for the view's."""
+    """The service against a cluster, as the cluster's admin; `read` stands in for the store's."""
 
     def __init__(
         self,
         cluster: Cluster,
         *,
-        read: Read | None = None,
+        read: Callable[..., Awaitable[Outcome]] | None = None,
         limits: Limits | None = None,
         in_flight: Bytes | None = None,
         namespaces: Sequence[str] = (),
@@ -124,11 +123,12 @@ class Serving:
         requests: list[tuple[str, int]] = []
         found: list[tuple[str, ...]] = []
         clock = Clock()
-        self._writer = Writer(api)
+        self._store = config_maps(api)
+        if self._read is not None:
+            self._store.read = self._read
         self._service = service = Service(
             api,
-            self._read or View(api).read,
-            self._writer,
+            self._store,
             lambda route, status: requests.append((route, status)),
             lambda *entry: found.append(entry),
             tokens=Tokens(api, clock=clock),
@@ -146,7 +146,7 @@ class Serving:
     async def __aexit__(self, *exc_info: Any) -> None:
         await self._client.close()
         await self._service.close()
-        await self._writer.close()
+        await self._store.close()
         await self._api.__aexit__(*exc_info)
 
 
@@ -563,7 +563,7 @@ async def test_a_config_map_that_is_no_cache_is_neither_read_nor_written(setting
 
 
 async def test_a_cache_that_cannot_be_read_now_is_worth_another_try(cluster: Cluster) -> None:
-    async def read(namespace: str, cache: str) -> Outcome:
+    async def read(namespace: str, cache: str, data_key: str) -> Outcome:
         return Outcome(Reason.API_UNAVAILABLE, "could not get configmaps")
 
     async with Serving(cluster, read=read) as setting:
@@ -572,7 +572,7 @@ async def test_a_cache_that_cannot_be_read_now_is_worth_another_try(cluster: Clu
 
 
 async def test_a_bug_is_told_as_one(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
-    async def read(namespace: str, cache: str) -> Outcome:
+    async def read(namespace: str, cache: str, data_key: str) -> Outcome:
         raise RuntimeError("a bug")
 
     async with Serving(cluster, read=read) as setting:

@@ -4,8 +4,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from keeper.cache.lru import Answer, Cache, size_of
+from keeper.cache.lru import Answer, size_of
 from keeper.cache.reads import AT_ONCE, AT_ONCE_OF_ONE, BYTES_PER_SECOND, Reads
+from keeper.store import Cache
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from tests.waiting import until

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from keeper.cache.lru import Cache, Data
+from keeper.cache.lru import Data
 from keeper.cache.view import View
+from keeper.store import Cache
 from memoize.reasons import Reason
 from tests.cluster import Cluster
 from tests.keeper.troubled import Answer, broken, gibberish, hang, overloaded

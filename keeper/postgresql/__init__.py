@@ -1,0 +1,1 @@
+"""The caches in PostgreSQL: a row an entry, and what keeps their number and their bytes within bounds."""

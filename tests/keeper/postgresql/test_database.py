@@ -1,0 +1,259 @@
+"""What an outage costs, and what the schema's version decides."""
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from keeper.postgresql import sql
+from keeper.postgresql.database import GRACE, Database, DatabaseError
+from memoize.reasons import Reason
+from tests.keeper.postgresql.conftest import Own
+from tests.tcp_way import way_to
+from tests.waiting import until
+
+pytestmark = pytest.mark.slow
+
+FUTURE = (*sql.MIGRATIONS, "CREATE TABLE stepmemo.of_a_later_version ()")
+
+
+class Clock:
+    """Real seconds, and what a test adds to them."""
+
+    def __init__(self) -> None:
+        self.added = 0.0
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time() + self.added
+
+
+@asynccontextmanager
+async def running(database: Database, *, wait: bool = True) -> AsyncIterator[Database]:
+    task = asyncio.create_task(database.run())
+    try:
+        if wait:
+            await until(lambda: database.is_well)
+        yield database
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.name == "keeper.postgresql.database"]
+
+
+async def is_refused(database: Database) -> str:
+    with pytest.raises(DatabaseError) as caught:
+        await database.fetch("SELECT 1")
+    assert caught.value.outcome.reason is Reason.STORE_UNAVAILABLE
+    return str(caught.value)
+
+
+async def test_an_empty_database_gets_the_schema_and_the_next_keeper_finds_it(own: Own) -> None:
+    for _ in range(2):
+        async with running(Database(own.dsn_file, 5)) as database:
+            assert [tuple(row) for row in await database.fetch(sql.VERSION)] == [(len(sql.MIGRATIONS),)]
+            assert database.heard > 0
+    assert len(await own.run("SELECT * FROM stepmemo.schema")) == len(sql.MIGRATIONS)
+
+
+async def test_of_keepers_that_start_at_once_one_makes_the_schema(own: Own) -> None:
+    databases = [Database(own.dsn_file, 5) for _ in range(4)]
+    async with (
+        running(databases[0]),
+        running(databases[1]),
+        running(databases[2]),
+        running(databases[3]),
+    ):
+        assert all(database.is_well for database in databases)
+    assert len(await own.run("SELECT * FROM stepmemo.schema")) == len(sql.MIGRATIONS)
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind_and_is_tried_again(own: Own) -> None:
+    broken = (
+        *sql.MIGRATIONS,
+        "CREATE TABLE stepmemo.half (); SELECT 1 / (SELECT count(*) FROM stepmemo.half)",
+    )
+    async with running(Database(own.dsn_file, 5, migrations=broken), wait=False) as database:
+        await until(lambda: "DivisionByZero" in database._problem)
+        assert not database.is_well
+    assert await own.run("SELECT to_regnamespace('stepmemo')::text") == [(None,)]
+    async with running(Database(own.dsn_file, 5)):
+        pass
+
+
+async def test_a_newer_schema_is_left_alone_until_it_is_ours_again(
+    own: Own, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(Database(own.dsn_file, 5)) as old:
+        async with running(Database(own.dsn_file, 5, migrations=FUTURE)):
+            await until(lambda: not old.is_well)
+            await until(lambda: any("too old" in line for line in said(caplog)))
+        await own.run("DELETE FROM stepmemo.schema WHERE version = $1", len(FUTURE))
+        await until(lambda: old.is_well)
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (None, "cannot be read: FileNotFoundError"),
+        (b"\xff", "cannot be read: UnicodeDecodeError"),
+        (b"s3cret", "holds no DSN"),
+        (b"postgresql://u:s3cret@127.0.0.1:port/db", "holds no DSN"),
+        (b"postgresql://u:s3cret@127.0.0.1:1/db", "cannot be reached"),
+        (b"postgresql://u:s3cret@127.0.0.1:1/db?sslmode=sometimes", "holds no DSN"),
+    ],
+)
+async def test_a_dsn_that_leads_nowhere_is_told_without_its_password(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes | None, cause: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    dsn_file = tmp_path / "dsn"
+    if content is not None:
+        dsn_file.write_bytes(content)
+    async with running(Database(dsn_file, 5), wait=False) as database:
+        await until(lambda: said(caplog))
+        assert cause in await is_refused(database)
+        assert database.heard == -math.inf
+    assert "s3cret" not in caplog.text + str([vars(record) for record in caplog.records])
+
+
+async def test_an_outage_is_said_once_however_often_it_is_met(
+    own: Own, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with way_to(1) as way:
+        own.dsn_file.write_text(own.server.dsn(own.name, port=way.port))
+        async with running(Database(own.dsn_file, 5), wait=False) as database:
+            await until(lambda: way.connections > 4)
+            await is_refused(database)
+    assert len(said(caplog)) == 1
+
+
+async def test_a_dsn_that_is_mended_is_used_without_a_restart(own: Own) -> None:
+    right = own.dsn_file.read_text()
+    own.dsn_file.write_text(right.replace("not", "wrong"))
+    async with running(Database(own.dsn_file, 5), wait=False) as database:
+        await until(lambda: "InvalidPassword" in database._problem)
+        own.dsn_file.write_text(right)
+        await until(lambda: database.is_well)
+
+
+async def test_one_connection_that_is_ended_is_nobodys_trouble(
+    own: Own, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(Database(own.dsn_file, 5)) as database:
+        for _ in range(3):
+            await own.end_connections()
+            assert await database.fetch("SELECT 1") == [(1,)]
+    assert said(caplog) == []
+
+
+async def test_while_it_is_away_everybody_is_refused_at_once_and_then_it_is_back(
+    own: Own, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, times = Clock(), 0
+    async with way_to(own.server.port) as way:
+        own.dsn_file.write_text(own.server.dsn(own.name, port=way.port))
+
+        def on_well() -> None:
+            nonlocal times
+            times += 1
+
+        database = Database(own.dsn_file, 5, clock=clock)
+        database.on_well = on_well
+        async with running(database):
+            way.refuse()
+            way.cut()
+            await until(lambda: not database.is_well)
+            clock.added += GRACE
+            begun = asyncio.get_running_loop().time()
+            for _ in range(1000):
+                await is_refused(database)
+            assert asyncio.get_running_loop().time() - begun < 5  # and not a time-out each
+            assert database.heard == -math.inf
+            await way.open()
+            await until(lambda: database.is_well)
+            assert await database.fetch("SELECT 1") == [(1,)]
+    assert times == 2
+    assert [line.partition(";")[0].partition(":")[0] for line in said(caplog)] == [
+        "the database cannot be reached",
+        "the database is well again",
+    ]
+
+
+async def test_whoever_asks_a_moment_after_a_break_gets_an_answer_of_the_next_connection(own: Own) -> None:
+    async with way_to(own.server.port) as way:
+        own.dsn_file.write_text(own.server.dsn(own.name, port=way.port))
+        async with running(Database(own.dsn_file, 5)) as database:
+            way.refuse()
+            way.cut()
+            await until(lambda: not database.is_well)
+            asking = asyncio.ensure_future(database.fetch("SELECT 1"))
+            await way.open()
+            assert await asking == [(1,)]
+
+
+async def test_a_server_that_is_silent_costs_one_time_out_whoever_waits(
+    own: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.postgresql.database.ANSWER_SECONDS", 0.5)
+    clock = Clock()
+    async with way_to(own.server.port) as way:
+        own.dsn_file.write_text(own.server.dsn(own.name, port=way.port))
+        async with running(Database(own.dsn_file, 5, clock=clock)) as database:
+            way.passing.clear()
+            with pytest.raises(DatabaseError):
+                await database.fetch("SELECT 1")
+            assert not database.is_well
+            clock.added += GRACE
+            assert await is_refused(database) == "the database does not answer"
+            way.passing.set()
+            await until(lambda: database.is_well)
+
+
+async def test_a_statement_that_takes_too_long_is_cancelled_and_no_outage(
+    own: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.postgresql.database._SESSION", "SET statement_timeout = '100ms'")
+    async with running(Database(own.dsn_file, 5)) as database:
+        with pytest.raises(DatabaseError) as caught:
+            await database.fetch("SELECT pg_sleep(60)")
+        assert caught.value.passes
+        assert database.is_well
+
+
+async def test_a_server_that_only_reads_answers_reads_and_another_is_looked_for(
+    own: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.postgresql.database.REOPEN", 0.0)
+    async with running(Database(own.dsn_file, 5)) as database:
+        await own.server.fetch(f"ALTER DATABASE {own.name} SET default_transaction_read_only = on")
+        await own.end_connections()
+        assert await database.fetch("SELECT 1") == [(1,)]
+        with pytest.raises(DatabaseError, match="ReadOnly"):
+            await database.fetch("DELETE FROM stepmemo.entries")
+        assert database.is_well
+        await own.server.fetch(f"ALTER DATABASE {own.name} RESET default_transaction_read_only")
+
+        async def writes() -> bool:
+            with suppress(DatabaseError):
+                await database.fetch("DELETE FROM stepmemo.entries")
+                return True
+            return False
+
+        await until(writes)
+
+
+async def test_a_bug_of_ours_is_no_outage(own: Own) -> None:
+    async with running(Database(own.dsn_file, 5)) as database:
+        with pytest.raises(DatabaseError):
+            await database.fetch("SELECT $1::bigint", "a")
+        with pytest.raises(DatabaseError):
+            await database.fetch("SELECT 1 / 0")
+        assert database.is_well

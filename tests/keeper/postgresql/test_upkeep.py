@@ -1,0 +1,299 @@
+"""What goes, what stays, and that nothing which went comes back through a ConfigMap."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import pytest_asyncio
+from kubernetes_asyncio.client import ApiClient
+
+from argo import names as argo
+from keeper.postgresql import hits, sql, upkeep
+from keeper.postgresql.store import PostgresStore
+from keeper.postgresql.upkeep import Upkeep
+from keeper.store import Page
+from memoize.entry import Entry
+from memoize.reasons import Reason
+from tests.cluster import Cluster
+from tests.keeper.postgresql.conftest import Own
+from tests.keeper.stores import in_postgresql
+from tests.waiting import until
+from tests.webhook.serving import api_client
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+CACHE = "cache"
+pytestmark = pytest.mark.slow
+
+
+def text(key: str, *, age: timedelta = timedelta(0), max_age: str = "", size: int = 0) -> str:
+    return Entry("node", {"result": "x" * size}, NOW - age, None, key, max_age).dump()
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> str:
+    return cluster.namespace()
+
+
+@pytest_asyncio.fixture
+async def api(cluster: Cluster) -> AsyncIterator[ApiClient]:
+    async with api_client(cluster) as api:
+        yield api
+
+
+@pytest_asyncio.fixture
+async def store(own: Own, namespace: str, api: ApiClient) -> AsyncIterator[PostgresStore]:
+    store = in_postgresql(api, own.dsn_file, [namespace])
+    task = asyncio.create_task(store.run())
+    await until(lambda: store.in_sync)
+    yield store
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    await store.close()
+
+
+class Evicted:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, int, int]] = []
+
+    def __call__(self, by: str, reason: str, entries: int, size: int) -> None:
+        self.told.append((by, reason, entries, size))
+
+
+def keeping(store: PostgresStore, most_bytes: int = 1 << 30) -> tuple[Upkeep, Evicted]:
+    """An upkeep without its pauses, of the store's database."""
+    evicted = Evicted()
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    return Upkeep(store._database, store._view, most_bytes, evicted, sleep=sleep), evicted
+
+
+def seed(cluster: Cluster, namespace: str, data: dict[str, str]) -> None:
+    labels = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
+    metadata = {"name": CACHE, "namespace": namespace, "labels": labels}
+    assert cluster.create({"kind": "ConfigMap", "metadata": metadata, "data": data})[0] == 201
+
+
+async def keys(store: PostgresStore, namespace: str, cache: str = CACHE) -> set[str]:
+    page = await store.entries(namespace, cache, limit=1000)
+    assert isinstance(page, Page)
+    return {one.data_key for one in page.items}
+
+
+async def usage(own: Own, store: PostgresStore) -> None:
+    """What is counted is what is there."""
+    counted = await own.run("SELECT namespace, cache, entries, bytes FROM stepmemo.usage ORDER BY 1, 2")
+    there = await own.run(
+        "SELECT namespace, cache, count(*), sum(bytes)::bigint FROM stepmemo.entries WHERE text IS NOT NULL"
+        " GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    assert [one for one in counted if one["entries"]] == there
+
+
+async def test_usage_is_what_is_there_whatever_was_done(
+    own: Own, store: PostgresStore, namespace: str
+) -> None:
+    for number in range(5):
+        await store.put(namespace, f"cache-{number % 2}", f"k-{number}", text("k", size=number), NOW)
+    await store.put(namespace, "cache-0", "k-0", text("k", size=100), NOW)
+    await usage(own, store)
+    await store.delete(namespace, "cache-1", "k-1")
+    await store.delete(namespace, "cache-1", "k-3")
+    await usage(own, store)
+    await own.run("UPDATE stepmemo.entries SET last_hit = now()")
+    await usage(own, store)
+    await own.run("UPDATE stepmemo.entries SET text = NULL WHERE data_key = 'k-2'")
+    await usage(own, store)
+    await own.run("DELETE FROM stepmemo.entries")
+    assert await own.run("SELECT * FROM stepmemo.usage") == []
+
+
+async def test_what_has_expired_goes_and_nothing_else(own: Own, store: PostgresStore, namespace: str) -> None:
+    long_ago = timedelta(days=2)
+    await store.put(namespace, CACHE, "old", text("old", age=long_ago, max_age="24h"), NOW)
+    await store.put(namespace, CACHE, "fresh", text("fresh", max_age="24h"), NOW)
+    await store.put(namespace, CACHE, "for-ever", text("for-ever", age=long_ago), NOW)
+    await store.put(namespace, CACHE, "no-entry", "{", NOW)
+    work, evicted = keeping(store)
+    await work.round()
+    assert await keys(store, namespace) == {"fresh", "for-ever", "no-entry"}
+    assert [told[:3] for told in evicted.told] == [("gc", "expired", 1)]
+    assert await store.read(namespace, CACHE, "old") == ""
+    await usage(own, store)
+
+
+async def test_thousands_go_in_rounds_that_are_bounded(
+    own: Own, store: PostgresStore, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "ROWS", 50)
+    await own.run(
+        "INSERT INTO stepmemo.entries (namespace, cache, digest, data_key, text, bytes, created, expires)"
+        " SELECT $1, $2, sha256(n::text::bytea), n::text, 'x', 1, now(), now()"
+        " FROM generate_series(1, 1500) n",
+        namespace,
+        CACHE,
+    )
+    work, evicted = keeping(store)
+    await work.round()
+    assert sum(entries for _, _, entries, _ in evicted.told) == upkeep.MOST_BATCHES * 50
+    await work.round()
+    assert await keys(store, namespace) == set()
+    await usage(own, store)
+
+
+async def fill(own: Own, namespace: str, cache: str, rows: int, size: int) -> None:
+    """Entries that were hit one after the other, the first one longest ago, an hour at least."""
+    await own.run(
+        "INSERT INTO stepmemo.entries"
+        " (namespace, cache, digest, data_key, text, bytes, created, written, last_hit)"
+        " SELECT $1, $2, sha256(n::text::bytea), n::text, repeat('x', $4), $4, now(),"
+        " now() - interval '1 year', now() - interval '1 hour' - ($3 - n) * interval '1 minute'"
+        " FROM generate_series(1, $3::int) n",
+        namespace,
+        cache,
+        rows,
+        size,
+    )
+
+
+async def test_a_namespace_above_its_limit_loses_what_was_of_use_longest_ago_and_no_other_anything(
+    own: Own, store: PostgresStore, namespace: str
+) -> None:
+    each = 1000 + sql.OVERHEAD
+    await fill(own, namespace, CACHE, 400, 1000)
+    await fill(own, "quiet", CACHE, 100, 1000)
+    work, evicted = keeping(store, 300 * each)
+    await work.round()
+    left = {int(key) for key in await keys(store, namespace)}
+    assert 0.6 * 300 <= len(left) <= 0.91 * 300
+    # Sampled, so not the oldest exactly; but of the newest tenth hardly any.
+    assert len([key for key in left if key > 360]) >= 36
+    assert sum(left) / len(left) > 230
+    assert len(await keys(store, "quiet")) == 100
+    assert {told[:2] for told in evicted.told} == {("gc", "unused")}
+    await usage(own, store)
+    before = len(evicted.told)
+    await work.round()
+    assert len(evicted.told) == before
+
+
+async def test_what_was_written_or_hit_a_moment_ago_is_not_evicted_and_a_full_namespace_stores_nothing(
+    own: Own, store: PostgresStore, namespace: str
+) -> None:
+    await fill(own, namespace, CACHE, 100, 1000)
+    await own.run("UPDATE stepmemo.entries SET last_hit = now()")
+    work, evicted = keeping(store, 50 * (1000 + sql.OVERHEAD))
+    await work.round()
+    assert len(await keys(store, namespace)) == 100
+    assert evicted.told == []
+    assert work.is_full(namespace)
+    assert not work.is_full("another")
+    store._upkeep = work
+    assert (await store.put(namespace, CACHE, "k", text("k"), NOW)).reason is Reason.CACHE_FULL
+    await own.run("UPDATE stepmemo.entries SET last_hit = now() - interval '1 hour'")
+    await work.round()
+    assert not work.is_full(namespace)
+    assert (await store.put(namespace, CACHE, "k", text("k"), NOW)).reason is Reason.STORED
+
+
+def test_what_is_put_counts_before_the_next_round(store: PostgresStore) -> None:
+    work, _ = keeping(store, 10_000)
+    for _ in range(3):
+        assert not work.is_full("work")
+        work.on_put("work", 1000)
+    assert work.is_full("work")
+
+
+async def test_what_was_evicted_does_not_come_back_through_its_config_map(
+    own: Own, store: PostgresStore, namespace: str, cluster: Cluster
+) -> None:
+    seed(cluster, namespace, {"a": text("a", age=timedelta(days=3)), "newer": text("newer")})
+    for key in ("a", "newer", "alone"):
+        await store.put(namespace, CACHE, key, text(key, age=timedelta(days=2), max_age="24h"), NOW)
+    work, _ = keeping(store)
+    await work.round()
+    assert [await store.read(namespace, CACHE, key) for key in ("a", "newer", "alone")] == [
+        "",
+        text("newer"),
+        "",
+    ]
+    assert await own.run("SELECT data_key FROM stepmemo.entries ORDER BY 1") == [("a",), ("newer",)]
+    await usage(own, store)
+
+
+async def test_the_mark_of_what_is_gone_goes_with_the_config_map(
+    own: Own, store: PostgresStore, namespace: str, cluster: Cluster
+) -> None:
+    seed(cluster, namespace, {"a": text("a"), "b": text("b")})
+    for key in ("a", "b"):
+        assert await store.delete(namespace, CACHE, key) is True
+    work, _ = keeping(store)
+    await own.run("UPDATE stepmemo.entries SET written = now() - interval '2 days'")
+    cluster.patch("ConfigMap", namespace, CACHE, {"data": {"a": None}})
+
+    async def seen() -> bool:
+        data = await store._view.read(namespace, CACHE)
+        return isinstance(data, dict) and "a" not in data
+
+    await until(seen)
+    await work.round()
+    assert await own.run("SELECT data_key FROM stepmemo.entries") == [("b",)]
+    assert [await store.read(namespace, CACHE, key) for key in ("a", "b")] == ["", ""]
+
+
+async def test_an_entry_that_was_put_anew_meanwhile_stays(
+    own: Own, store: PostgresStore, namespace: str
+) -> None:
+    await store.put(namespace, CACHE, "a", text("a", age=timedelta(days=2), max_age="24h"), NOW)
+    rows = await store._database.fetch(sql.EXPIRED, 10)
+    await store.put(namespace, CACHE, "a", text("a", max_age="24h"), NOW)
+    work, _ = keeping(store)
+    assert await work._remove(rows) == 0
+    assert await store.read(namespace, CACHE, "a") == text("a", max_age="24h")
+
+
+async def test_a_round_that_was_killed_anywhere_is_gone_on_with_by_the_next(
+    own: Own, store: PostgresStore, namespace: str
+) -> None:
+    for number in range(5):
+        await store.put(namespace, CACHE, f"k-{number}", text("k", age=timedelta(days=2), max_age="1h"), NOW)
+    work, _ = keeping(store)
+    for turns in range(1, 30):
+        task = asyncio.ensure_future(work.round())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        await usage(own, store)
+    await work.round()
+    assert await keys(store, namespace) == set()
+
+
+async def test_hits_are_written_once_an_interval_and_no_index_is_on_their_time(
+    own: Own, store: PostgresStore, namespace: str
+) -> None:
+    renewed: list[tuple[Reason, int]] = []
+    gathered = hits.Hits(store._database, 600.0, lambda reason, entries: renewed.append((reason, entries)))
+    for number in range(3):
+        await store.put(namespace, CACHE, f"k-{number}", text("k"), NOW)
+    for _ in range(3):
+        for number in (2, 0):
+            gathered.hit(namespace, CACHE, f"k-{number}", text("k"))
+        gathered.hit(namespace, CACHE, "absent", text("k"))
+        await gathered.flush()
+    assert renewed == [(Reason.STORED, 2), (Reason.STORED, 0), (Reason.STORED, 0)]
+    rows = await own.run("SELECT data_key FROM stepmemo.entries WHERE last_hit IS NOT NULL ORDER BY 1")
+    assert rows == [("k-0",), ("k-2",)]
+    assert await own.run("SELECT 1 FROM pg_indexes WHERE indexdef LIKE '%last_hit%'") == []
+
+
+async def test_of_a_flood_of_hits_of_one_namespace_others_lose_none(store: PostgresStore) -> None:
+    gathered = hits.Hits(store._database, 600.0)
+    for number in range(hits.MOST + 100):
+        gathered.hit("loud", CACHE, f"k-{number}", "")
+    gathered.hit("quiet", CACHE, "k", "")
+    assert len(gathered._hits) == hits.MOST + 1

@@ -1,0 +1,44 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kubernetes_asyncio.client import ApiClient
+
+from keeper.cache.last_hit import Hits
+from keeper.cache.store import ConfigMapStore
+from keeper.cache.view import View
+from keeper.cache.writer import Writer
+from keeper.postgresql import hits
+from keeper.postgresql.database import Database
+from keeper.postgresql.store import PostgresStore
+from keeper.postgresql.upkeep import Upkeep
+from memoize.reasons import Reason
+
+
+def config_maps(
+    api: ApiClient, namespaces: Sequence[str] = (), *, view: View | None = None, writer: Writer | None = None
+) -> ConfigMapStore:
+    """A store of ConfigMaps, not running."""
+    view, writer = view or View(api, namespaces), writer or Writer(api)
+    return ConfigMapStore(api, view, writer, Hits(writer, view))
+
+
+def in_postgresql(
+    api: ApiClient,
+    dsn_file: Path,
+    namespaces: Sequence[str] = (),
+    *,
+    connections: int = 6,
+    most_bytes: int = 1 << 30,
+    hit_interval: float = 600.0,
+    on_written: Callable[[Reason], None] = lambda reason: None,
+) -> PostgresStore:
+    """A store in the database that the file names, not running."""
+    database, view = Database(dsn_file, connections), View(api, namespaces)
+    return PostgresStore(
+        database,
+        view,
+        hits.Hits(database, hit_interval),
+        Upkeep(database, view, most_bytes),
+        connections,
+        on_written,
+    )

@@ -136,7 +136,10 @@ class Client:
                 reply = self.call(method, path, body, until=until, content_type=content_type, accept=accept)
             except NoReplyError as error:
                 uncertain = result.uncertain or error.sent
-                result = RequestResult(result.doing, uncertain=uncertain, cause=str(error))
+                if until.over and result.status:  # cut off by us: what the server said before is the reason
+                    result = result._replace(uncertain=uncertain)
+                else:
+                    result = RequestResult(result.doing, uncertain=uncertain, cause=str(error))
             else:
                 if needs_body and reply.body is None and reply.status < 300:
                     result = RequestResult(result.doing, uncertain=True, cause="the reply broke off")

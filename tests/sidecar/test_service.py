@@ -15,7 +15,7 @@ from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, ENTRIES, LIMIT, LOOKUP, RESULTS, Fault
 from tests.sidecar.steppod import Pod, cached, entry, have_entry, have_result
 
-SHORT = 1200
+SHORT = 2000
 """Milliseconds for a run whose fault lasts."""
 
 
@@ -133,6 +133,13 @@ def test_an_entry_that_is_refused_is_lost_and_said_so_once(
     api.always("POST", ENTRIES, Fault(status))
     assert ended.run("capture").reason is reason
     assert ended.last_word["reason"] == reason
+
+
+def test_what_the_service_said_counts_though_the_last_attempt_is_cut_off(ended: Pod, api: faults.Api):
+    ended.timeout_ms = SHORT
+    api.once("POST", ENTRIES, Fault(429))
+    api.always("POST", ENTRIES, Fault("hang"))
+    assert ended.run("capture").reason is Reason.RATE_LIMITED
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

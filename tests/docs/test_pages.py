@@ -9,7 +9,7 @@ import pytest
 
 import keeper.settings
 import webhook.settings
-from cli import inject, lint, release, restore
+from cli.__main__ import make_parser
 from memoize import names
 
 ROOT = Path(__file__).parents[2]
@@ -49,9 +49,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def flags_of_the_command() -> Iterator[str]:
-    subparsers = argparse.ArgumentParser().add_subparsers()
-    for command in (lint, inject, restore, release):
-        command.add_parser(subparsers)
+    (subparsers,) = (a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction))
     for parser in subparsers.choices.values():
         for action in parser._actions:
             yield from action.option_strings

@@ -1,0 +1,27 @@
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from cli import session
+from cli.__main__ import main
+from tests.cluster import Cluster
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+Stepmemo = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def stepmemo(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Stepmemo:
+    """Runs a command against the cluster, at NOW: exit code, standard output, standard error."""
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    monkeypatch.setattr(session, "now", lambda: NOW)
+
+    def run(*args: str) -> tuple[int, str, str]:
+        code = main(list(args))
+        return code, *capsys.readouterr()
+
+    return run

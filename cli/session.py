@@ -96,9 +96,14 @@ def add_form(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def is_name(text: str) -> bool:
+    """Whether an object may be named so."""
+    return spec.is_dns1123_subdomain(text)
+
+
 def name(text: str) -> str:
     """A flag's or argument's value that names an object; argparse tells who gives another one."""
-    if not spec.is_dns1123_subdomain(text):
+    if not is_name(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a name of Kubernetes")
     return text
 

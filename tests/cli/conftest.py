@@ -1,7 +1,9 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+import yaml
 
 from cli import session
 from cli.__main__ import main
@@ -25,3 +27,17 @@ def stepmemo(
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def kubeconfig_of(cluster: Cluster, tmp_path: Path) -> Callable[[str], str]:
+    """Writes a kubeconfig for the bearer of a token, and returns its path."""
+
+    def write(token: str) -> str:
+        found = yaml.safe_load(cluster.kubeconfig.read_text(encoding="utf-8"))
+        found["users"][0]["user"] = {"token": token}
+        path = tmp_path / "kubeconfig"
+        path.write_text(yaml.safe_dump(found), encoding="utf-8")
+        return str(path)
+
+    return write

@@ -217,16 +217,12 @@ def test_a_right_that_is_missing_is_named(
     cluster: Cluster,
     namespace: str,
     stepmemo: Stepmemo,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Any,
+    kubeconfig_of: Any,
 ) -> None:
     verbs = ["get"] if command[0] == "rm" else ["create"]
     rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs}]
     token = cluster.service_account(namespace, f"person-{command[0]}", rules)
-    kubeconfig = yaml.safe_load(cluster.kubeconfig.read_text())
-    kubeconfig["users"][0]["user"] = {"token": token}
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
-    code, out, err = stepmemo(*command, "-n", namespace, "--kubeconfig", str(tmp_path / "kubeconfig"))
+    code, out, err = stepmemo(*command, "-n", namespace, "--kubeconfig", kubeconfig_of(token))
     assert (code, out) == (1, "")
     assert right in err
     assert len(err.splitlines()) == 1

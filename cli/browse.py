@@ -1,7 +1,7 @@
 """The requests behind `stepmemo caches`, `entries`, `show` and `rm`, and what they print."""
 
 import argparse
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -12,7 +12,7 @@ from cli.output import Field
 from cli.plain import plain
 from cli.session import DONE, FAILED, SECONDS, CommandError, Session
 from kube import client, pages
-from kube.errors import ApiError, Conflict, Invalid
+from kube.errors import ApiError, Conflict, Invalid, NotFound
 from memoize import configmap
 from memoize.entry import Entry
 
@@ -120,6 +120,32 @@ async def _removed(connected: Session, cache: str, places: Sequence[str]) -> boo
         return False
     except ApiError as error:
         raise session.failure(f"patch the ConfigMap {cache}", error) from None
+    return True
+
+
+async def write(
+    connected: Session,
+    namespace: str,
+    seen: Mapping[str, Any],
+    entries: Mapping[str, str],
+    without: Iterable[str],
+) -> bool:
+    """Put entries into a cache that is as it was read, and take others out; False where it has changed."""
+    name = seen["metadata"]["name"]
+    try:
+        await client.request(
+            connected.api,
+            "PATCH",
+            path(namespace, name),
+            seconds=SECONDS,
+            body=configmap.seen(seen, entries, without),
+            accept=client.METADATA_ONLY,
+            content_type=client.MERGE_PATCH,
+        )
+    except (Conflict, NotFound):
+        return False
+    except ApiError as error:
+        raise session.failure(f"patch the ConfigMap {name}", error) from None
     return True
 
 

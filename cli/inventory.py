@@ -7,7 +7,7 @@ from typing import Any
 
 from argo.artifacts import DRIVERS
 from argo.shape import mapping
-from memoize import configmap, duration
+from memoize import capacity, configmap, duration
 from memoize.entry import BrokenEntry, Entry, timestamp
 from memoize.event import brief
 from memoize.key import data_key as data_key_of
@@ -47,7 +47,7 @@ class Cache:
             entries=None if found.get("kind") == "PartialObjectMetadata" else len(entries),
             others=len(data) - len(entries),
             bytes=sum(map(configmap.size, data.values())),
-            limit=configmap.MOST_BYTES,
+            limit=capacity.limit(found).bytes,
             last_hit=max(hits, default=None),
             oldest=min(made, default=None),
         )

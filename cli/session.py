@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,10 @@ class Session:
     """"" for all of them."""
     contexts_namespace: str
     """The one of the kubeconfig's context, whatever the flags say."""
+
+    def within(self, namespace: str) -> "Session":
+        """The same connection, for another Namespace."""
+        return replace(self, namespace=namespace)
 
     async def ask(self, doing: str, method: str, path: str, **options: Any) -> dict[str, Any]:
         """As kube.client.request; CommandError where it fails. `doing` says what for, as `list Pods`."""

@@ -313,10 +313,10 @@ def namespace(cluster: Cluster) -> str:
 
 SAY = (
     f"Step say of workflow greet-x2k9f (Pod {POD}): Stored. The step ran, and its outputs are in the "
-    "cache: the next step with this key is answered from there. stepmemo noted: 311 bytes. Its place is in the cache "
-    "greetings, under the key 'greet-world'. Why it ran, and was not answered from there, is no longer "
-    "recorded: most often there was no entry. There is an entry for it now, made 3h ago by workflow "
-    "greet-x2k9f. There is nothing to do."
+    "cache: the next step with this key is answered from there. stepmemo noted: 311 bytes. Its place is "
+    "in the cache greetings, under the key 'greet-world'. Why it ran, and was not answered from there, "
+    "is no longer recorded: most often there was no entry. There is an entry for it now, made 3h ago by "
+    "workflow greet-x2k9f. There is nothing to do."
 )
 
 

@@ -1,0 +1,137 @@
+"""The requests behind `stepmemo gc`: what the keeper's clean-up would remove, or its removal by hand."""
+
+import argparse
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cli import browse, inventory, output, session
+from cli.inventory import Item
+from cli.output import Field
+from cli.session import DONE, FAILED, USAGE, CommandError, Session
+from memoize import capacity, configmap
+from memoize.eviction import Eviction, Policy, to_collect
+
+GOING = (
+    Field("NAMESPACE", yields=True),
+    Field("CACHE", yields=True),
+    Field("KEY", yields=True),
+    Field("CAUSE"),
+    Field("AGE", number=True),
+    Field("LAST HIT", number=True),
+    Field("SIZE", number=True),
+    Field("DATA KEY", wide=True),
+)
+
+
+class Going(NamedTuple):
+    """An entry that is to be removed."""
+
+    namespace: str
+    cache: str
+    eviction: Eviction
+    item: Item
+
+
+async def collect(connected: Session, args: argparse.Namespace) -> int:
+    """Show what goes; without `--dry-run` ask, and remove it, and nothing that was not shown."""
+    found = [going async for going in _going(connected, args)]
+    if not found and args.output not in ("json", "yaml"):
+        return session.say("gc", "there is nothing to remove")
+    now = session.now()
+    rows = [
+        [
+            one.namespace,
+            one.cache,
+            one.item.key,
+            one.eviction.cause.value,
+            *one.item.row(now)[1:3],
+            inventory.size(one.eviction.bytes),
+            one.eviction.data_key,
+        ]
+        for one in found
+    ]
+    output.show(args.output, GOING, rows, map(_item, found))
+    caches = dict.fromkeys((one.namespace, one.cache) for one in found)
+    size = inventory.size(sum(one.eviction.bytes for one in found))
+    of = f"{_count(len(found), 'entry', 'entries')} ({size}) of {_count(len(caches), 'cache', 'caches')}"
+    if args.dry_run or not found:
+        return session.say("gc", f"would remove {of}")
+    if not args.yes and not _confirmed(f"Remove {of}? [y/N] "):
+        return session.say("gc", "nothing was removed", FAILED)
+    code = DONE
+    for namespace, cache in caches:
+        shown = {one.eviction.data_key for one in found if (one.namespace, one.cache) == (namespace, cache)}
+        try:
+            removed = await _remove(connected, namespace, cache, shown, _policy(args))
+        except CommandError as error:
+            code = session.say("gc", str(error), FAILED)
+        else:
+            print(f"{namespace}/{cache}: {removed} removed", file=sys.stderr)
+    return code
+
+
+async def _going(connected: Session, args: argparse.Namespace) -> AsyncIterator[Going]:
+    """What goes, one cache in memory after another."""
+    async for config_map in _caches(connected, args.caches):
+        metadata = config_map["metadata"]
+        data = configmap.data(config_map)
+        for eviction in decide(config_map, _policy(args)):
+            item = Item(eviction.data_key, eviction.bytes, inventory.read(data[eviction.data_key]))
+            yield Going(metadata["namespace"], metadata["name"], eviction, item)
+
+
+async def _caches(connected: Session, names: Sequence[str]) -> AsyncIterator[Mapping[str, Any]]:
+    if not names:
+        async for config_map in browse.listed(connected, connected.namespace):
+            yield config_map
+        return
+    if not connected.namespace:
+        raise CommandError("names of caches go with -n, not with -A", USAGE)
+    for name in names:
+        yield await browse.read(connected, name)
+
+
+def decide(config_map: Mapping[str, Any], policy: Policy) -> list[Eviction]:
+    """What the clean-up removes from this cache, by its own limit where that is less."""
+    limit = capacity.limit(config_map, policy.limit).bytes
+    return to_collect(
+        configmap.data(config_map),
+        session.now(),
+        policy._replace(limit=limit),
+        other_bytes=configmap.binary_bytes(config_map),
+    )
+
+
+def _policy(args: argparse.Namespace) -> Policy:
+    return Policy(unused_for=args.unused_for)
+
+
+async def _remove(connected: Session, namespace: str, cache: str, shown: set[str], policy: Policy) -> int:
+    """Remove what was shown and would still go; returns how many."""
+    for _ in range(browse.ATTEMPTS):
+        config_map = await browse.read(connected.within(namespace), cache)
+        places = [one.data_key for one in decide(config_map, policy) if one.data_key in shown]
+        if not places or await browse.write(connected, namespace, config_map, {}, places):
+            return len(places)
+    raise CommandError(f"{namespace}/{cache} kept changing: nothing was removed from it, try again")
+
+
+def _confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise CommandError("nobody is there to be asked: say --yes, or --dry-run", USAGE)
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
+
+
+def _item(going: Going) -> dict[str, Any]:
+    return {
+        "namespace": going.namespace,
+        "cache": going.cache,
+        "cause": going.eviction.cause.value,
+        **going.item.item(),
+    }

@@ -1,6 +1,7 @@
 """What commands print: tables that fit the terminal, or the same as JSON or YAML for programs."""
 
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -128,6 +129,17 @@ def facts(found: Iterable[tuple[str, str]]) -> None:
     for name, text in pairs:
         name = f"{name}:".ljust(longest + 1 + _GAP)
         out.print(Text.assemble((name, "bold"), plain(text)), soft_wrap=True)
+
+
+def hanging(first: str, text: str, word: str = "") -> None:
+    """Print a text beside `first`, wrapped to the right of it; `word` in that has its colour."""
+    out = console()
+    lines = textwrap.wrap(plain(text), max(_LEAST, out.width - len(first) - 1), break_on_hyphens=False)
+    for number, line in enumerate(lines):
+        beside = Text(first if not number else " " * len(first))
+        if word:
+            beside.highlight_words([word], _COLOURS.get(word, ""))
+        out.print(beside.append(line), soft_wrap=True)
 
 
 def paragraph(text: str) -> None:

@@ -29,9 +29,11 @@ SECONDS = 10.0
 class CommandError(Exception):
     """Why a command cannot go on, as one line for its user."""
 
-    def __init__(self, text: str, code: int = FAILED) -> None:
+    def __init__(self, text: str, code: int = FAILED, *, status: int = 0, said: str = "") -> None:
         super().__init__(text)
         self.code = code
+        self.status, self.said = status, said
+        """Where it was the API server: the HTTP status of its answer, and its own sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def failure(doing: str, error: "ApiError") -> CommandError:
     The API server's own sentence names user, verb, resource and Namespace.
     """
     said = f"{error}: {error.message}" if error.message else str(error)
-    return CommandError(f"cannot {doing}: {said}")
+    return CommandError(f"cannot {doing}: {said}", status=error.status, said=error.message or str(error))
 
 
 async def _connected(args: argparse.Namespace, do: Callable[[Session], Awaitable[int]]) -> int:

@@ -19,6 +19,11 @@ def stepmemo(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Stepmemo:
     """Runs a command against the cluster, at NOW: exit code, standard output, standard error."""
+    return runner(cluster, monkeypatch, capsys)
+
+
+def runner(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Stepmemo:
+    """What `stepmemo` is, for a cluster of one's own."""
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     monkeypatch.setattr(session, "now", lambda: NOW)
 
@@ -33,11 +38,13 @@ def stepmemo(
 def kubeconfig_of(cluster: Cluster, tmp_path: Path) -> Callable[[str], str]:
     """Writes a kubeconfig for the bearer of a token, and returns its path."""
 
-    def write(token: str) -> str:
-        found = yaml.safe_load(cluster.kubeconfig.read_text(encoding="utf-8"))
-        found["users"][0]["user"] = {"token": token}
-        path = tmp_path / "kubeconfig"
-        path.write_text(yaml.safe_dump(found), encoding="utf-8")
-        return str(path)
+    return lambda token: kubeconfig(cluster, token, tmp_path)
 
-    return write
+
+def kubeconfig(cluster: Cluster, token: str, directory: Path) -> str:
+    """Write one for the bearer of a token."""
+    found = yaml.safe_load(cluster.kubeconfig.read_text(encoding="utf-8"))
+    found["users"][0]["user"] = {"token": token}
+    path = directory / "kubeconfig"
+    path.write_text(yaml.safe_dump(found), encoding="utf-8")
+    return str(path)

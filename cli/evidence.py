@@ -72,7 +72,7 @@ def _print(form: str, found: Sequence[tuple[Facts, Explanation]]) -> int:
     ]
     output.show(form, STEPS, rows, items)
     if form in ("table", "wide"):
-        session.say("why", "`stepmemo why POD`, or `stepmemo why WORKFLOW STEP`, says more of one step")
+        session.say("why", "say a STEP, or its POD, to read more of it")
     return DONE
 
 
@@ -138,7 +138,12 @@ async def _of_workflow(connected: Session, name: str) -> AsyncIterator[Facts]:
     nodes = mapping(mapping(mapping(workflow).get("status")).get("nodes"))
     steps = {key for key, node in nodes.items() if mapping(node).get("type") == "Pod"}
     common = Facts(namespace=connected.namespace, workflow_name=name, workflow=workflow, unseen=seen.told)
-    for node_id in sorted(steps | pods.keys(), key=lambda one: str(mapping(nodes.get(one)).get("startedAt"))):
+
+    def order(node_id: str) -> tuple[str, str, str]:
+        node = mapping(nodes.get(node_id))
+        return str(node.get("startedAt") or ""), str(node.get("name") or ""), node_id
+
+    for node_id in sorted(steps | pods.keys(), key=order):
         yield replace(
             common, pod=pods.get(node_id), node=mapping(nodes.get(node_id)) or None, told=events[node_id]
         )

@@ -66,18 +66,19 @@ async def doctor(connected: Session, args: argparse.Namespace) -> int:
     if args.output in ("json", "yaml"):
         output.document({"items": list(items)}, args.output)
     else:
-        _print(found)
+        show(found)
     return FAILED if any(finding.level is Level.FAIL for finding in found) else DONE
 
 
-def _print(found: Sequence[Finding]) -> None:
+def show(found: Sequence[Finding]) -> None:
+    """Print what was found, one after the other, each cure below."""
     longest = max(len(finding.check) for finding in found)
     for finding in found:
         output.hanging(
             f"{finding.level.value:7}  {finding.check:{longest}}  ", finding.said, finding.level.value
         )
         if finding.cure:
-            output.hanging(" " * (longest + 11), f"cure: {finding.cure}")
+            output.line(f"         cure: {finding.cure}")
 
 
 async def _findings(connected: Session, args: argparse.Namespace) -> AsyncIterator[Finding]:

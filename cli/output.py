@@ -114,8 +114,8 @@ def _fitted(wanted: Sequence[int], yields: Sequence[bool], room: int) -> list[in
         at = max((at for at in range(len(widths)) if yields[at]), key=lambda at: widths[at], default=None)
         if at is None or widths[at] <= _LEAST:
             break
-        others = [width for one, width in enumerate(widths) if yields[one] and one != at]
-        step = max(1, min(excess, widths[at] - max([_LEAST, *(w for w in others if w < widths[at])])))
+        next_widest = max([_LEAST, *(w for one, w in enumerate(widths) if yields[one] and one != at)])
+        step = max(1, min(excess, widths[at] - next_widest))
         widths[at] -= step
         excess -= step
     return widths
@@ -134,8 +134,7 @@ def facts(found: Iterable[tuple[str, str]]) -> None:
 def hanging(first: str, text: str, word: str = "") -> None:
     """Print a text beside `first`, wrapped to the right of it; `word` in that has its colour."""
     out = console()
-    lines = textwrap.wrap(plain(text), max(_LEAST, out.width - len(first) - 1), break_on_hyphens=False)
-    for number, line in enumerate(lines):
+    for number, line in enumerate(_wrapped(text, out.width - len(first))):
         beside = Text(first if not number else " " * len(first))
         if word:
             beside.highlight_words([word], _COLOURS.get(word, ""))
@@ -145,4 +144,14 @@ def hanging(first: str, text: str, word: str = "") -> None:
 def paragraph(text: str) -> None:
     """Print a text, wrapped where the terminal ends; elsewhere as one line."""
     out = console()
-    out.print(Text(plain(text)), soft_wrap=not out.is_terminal)
+    for line in _wrapped(text, out.width):
+        out.print(Text(line), soft_wrap=True)
+
+
+def line(text: str) -> None:
+    """Print one line, however long: of a command to be copied nothing is cut, and nothing wrapped."""
+    console().print(Text(plain(text)), soft_wrap=True)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(plain(text), max(_LEAST, width), break_on_hyphens=False)

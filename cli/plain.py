@@ -2,7 +2,7 @@
 
 import re
 
-_UNSAFE = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+UNSAFE = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """In JSON and YAML that we wrote: control characters beyond those that both escape, and those that turn text
 around."""
 
@@ -18,4 +18,4 @@ def plain(text: str) -> str:
 
 def escaped(document: str) -> str:
     """A JSON or YAML document with each such character as the escape that both take in double quotes."""
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", document)
+    return UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", document)

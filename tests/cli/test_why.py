@@ -347,7 +347,7 @@ def test_the_steps_of_a_workflow_are_listed(namespace: str, stepmemo: Stepmemo) 
         ["say", POD, "stored", "Stored"],
         ["shout", "Hit"],
     ]
-    assert err == "stepmemo why: `stepmemo why POD`, or `stepmemo why WORKFLOW STEP`, says more of one step\n"
+    assert err == "stepmemo why: say a STEP, or its POD, to read more of it\n"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,17 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 PATH = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|h|c|md|yaml|json)|\.?[\w-]+(?:/[\w-]+)*/)`")
 """A file or, with a slash at its end, a directory; one without a directory may lie anywhere."""
 VARIABLE = re.compile(r"\bSTEPMEMO_[A-Z0-9_]+\b")
-OTHERS_FLAGS = {"--for", "--from", "--ignore-not-found", "--replicas", "--tail", "--timeout"}
+OTHERS_FLAGS = {
+    "--for",
+    "--ignore-not-found",
+    "--replicas",
+    "--resource",
+    "--role",
+    "--serviceaccount",
+    "--tail",
+    "--timeout",
+    "--verb",
+}
 """Of kubectl and argo."""
 TOOLS = (ROOT / "Makefile", ROOT / "tools", ROOT / "tests", ROOT / "bench", ROOT / ".ci")
 """Who reads variables beside the server and the sidecar."""

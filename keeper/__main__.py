@@ -8,6 +8,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -15,10 +16,13 @@ from certs.reader import CertificateReader
 from keeper import settings
 from keeper.api.handlers import Service
 from keeper.breaker import Breaker
-from keeper.cache.last_hit import Hits
+from keeper.cache.batch import Rules
+from keeper.cache.last_hit import Hits, gathered
+from keeper.cache.reporter import CacheReporter
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.controller import LEASE, Keeper, KeeperSettings
+from keeper.gc import CacheGC
 from keeper.release_first import release_first
 from keeper.settings import Settings
 from keeper.starts import Starts
@@ -68,12 +72,20 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         # 1. What the keeper is made of.
         events = Events(api, metrics.event_dropped, "stepmemo-keeper", socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
-        view, writer = View(api, chosen.namespaces), Writer(api, metrics.cache_writes)
+        view = View(api, chosen.namespaces)
+        rules = Rules(chosen.cache_max_bytes, timedelta(seconds=gathered(chosen.hit_interval)))
+        reporter = CacheReporter(metrics, events)
+        writer = Writer(api, metrics.cache_writes, rules=rules, on_cache=reporter)
         hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
         breaker = Breaker(api, metrics, events)
         keeper = Keeper(
             api, view, writer, lookups, events, hits, metrics, breaker, _keeper_settings(chosen), identity
         )
+        parts = [view.run, hits.run, breaker.run, keeper.run]
+        if chosen.gc_unused_for:
+            unused_for = chosen.gc_unused_for
+            gc_ = CacheGC(api, chosen.namespaces, writer, lookups, unused_for, lambda: keeper.acts)
+            parts.append(gc_.run)
         metrics.show_view(lambda: view.kept_bytes, lambda: view.in_sync)
         metrics.show_keeper(lambda: keeper.acts, lambda: keeper.ready)
 
@@ -89,7 +101,9 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             return serving.unready
 
         listener = Listener(metrics, problem, lambda: breaker.notice)
-        service = Service(api, view.read, writer, metrics.service_requests, namespaces=chosen.namespaces)
+        service = Service(
+            api, view.read, writer, metrics.service_requests, hits.hit, namespaces=chosen.namespaces
+        )
         service.add_to(listener.app)
         listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
 
@@ -100,7 +114,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
                     api, chosen.namespace, LEASE, identity, annotation=names.KEEPER_STATUS, says=str
                 )
                 await release_first(api, lease, chosen.namespaces, metrics, events)
-            await until_first_ends(*(_again(part.run) for part in (view, hits, breaker, keeper)))
+            await until_first_ends(*map(_again, parts))
 
         certified = [certificates.run()] if certificates else []
         # A full collection walks all that was imported, some 50 ms in which nothing is decided. None of it

@@ -190,6 +190,7 @@ class Keeper:
             lambda: self._lease.is_leader,
         )
         view.subscribe(self._on_cache, self._records.caches)
+        writer.spare(self._records.data_keys)
         metrics.show_queue(
             lambda: len(self._queue) if self._acted else 0,
             lambda: self._queue.oldest() if self._acted else 0.0,

@@ -84,6 +84,18 @@ class Settings:
         "10m",
         "the shortest time between two updates of an entry's lastHitTimestamp",
     )
+    cache_max_bytes: int = setting(
+        "cache-max-bytes",
+        values.CACHE_BYTES,
+        "1Mi",
+        "how many bytes a cache may hold before entries make room for others; a ConfigMap may say less",
+    )
+    gc_unused_for: float = setting(
+        "gc-unused-for",
+        values.optional_seconds("1h", "8760h"),
+        "",
+        "clean caches up: entries go that were not used for so long, or have expired; empty: none go",
+    )
     log_format: str = setting("log-format", values.one_of("text", "json"), "text", "how log lines look")
 
 
@@ -105,6 +117,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
 
 def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with values that could be read."""
+    interval, unused = read.get("hit-interval", 0.0), read.get("gc-unused-for", 0.0)
+    if 0 < unused < 2 * interval:
+        yield f"{DECLARED['gc-unused-for']}: must be at least twice {DECLARED['hit-interval']}"
     kept = Namespaces(frozenset(read.get("namespaces", ())))
     longest = KeeperStatus(  # what to_json comes to at last: the other lists told as all, or left out
         keeps=kept,

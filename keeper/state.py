@@ -375,6 +375,10 @@ class Records:
         """The gated Pods that look into this cache."""
         return self._waiting.get((namespace, cache), {})
 
+    def data_keys(self, namespace: str, cache: str) -> frozenset[str]:
+        """Those that gated Pods look for in this cache."""
+        return frozenset(waiting.data_key for waiting in self.groups(namespace, cache))
+
     def _group(self, pod: GatedStep) -> _Group:
         of_cache = self._waiting.setdefault((pod.namespace, pod.key.cache), {})
         return of_cache.setdefault(Waiting(pod.key.data_key, pod.step.max_age), _Group())

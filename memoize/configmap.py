@@ -9,14 +9,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from argo import names as argo
+from memoize import names
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
 MOST_BYTES = 1 << 20
 """Of all values of a ConfigMap together (MaxSecretSize in k8s.io/api/core/v1)."""
 MOST_OBJECT_BYTES = (1536 - 48) << 10
-"""Of a whole ConfigMap as etcd keeps it, at a guess: it takes requests of 1.5 MiB, as etcd is set by default
-(embed.DefaultMaxRequestBytes), and some of that is metadata, other managers' fields, or the request's."""
+"""Of a whole ConfigMap as etcd keeps it, at a guess: etcd takes requests of 1.5 MiB, unless set otherwise
+(embed.DefaultMaxRequestBytes), and some of that is metadata, or around the object. Managed fields do not
+count: the API server drops them where they are too much (apiserver/pkg/endpoints/handlers/patch.go)."""
 FIELD_MANAGER = "stepmemo"
 """The query parameter `fieldManager` of every write."""
 
@@ -91,11 +93,8 @@ def size(text: str) -> int:
 
 
 def object_bytes(data_key: str, text: str) -> int:
-    """Return what an entry counts against MOST_OBJECT_BYTES: its data key is in the managed fields once more.
-
-    (Protocol buffers' lengths and tags, and `"f:KEY":{},` in metadata.managedFields[].fieldsV1.)
-    """
-    return size(text) + 2 * len(data_key) + 20
+    """Return what an entry counts against MOST_OBJECT_BYTES, with lengths and tags of protocol buffers."""
+    return size(text) + len(data_key) + 12
 
 
 def binary_bytes(config_map: Mapping[str, Any]) -> int:
@@ -103,18 +102,6 @@ def binary_bytes(config_map: Mapping[str, Any]) -> int:
     found = config_map.get("binaryData")
     values = found.values() if isinstance(found, Mapping) else ()
     return sum(len(text) * 3 // 4 for text in values if isinstance(text, str))
-
-
-def fitting(entries: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
-    """Return as many of the entries as MOST_BYTES allows beside those present, what adds least first."""
-    used = sum(size(text) for text in present.values())
-    growth = {data_key: size(text) - size(present.get(data_key, "")) for data_key, text in entries.items()}
-    kept = {}
-    for data_key in sorted(growth, key=growth.__getitem__):
-        if used + growth[data_key] <= MOST_BYTES:
-            kept[data_key] = entries[data_key]
-            used += growth[data_key]
-    return kept
 
 
 def refused(config_map: Mapping[str, Any]) -> Outcome | None:
@@ -138,6 +125,13 @@ def not_a_cache(config_map: Mapping[str, Any]) -> Outcome | None:
     )
 
 
+def names_limit(config_map: Mapping[str, Any]) -> bool:
+    """Whether a ConfigMap, given whole or by its metadata, says itself how much it may hold."""
+    metadata = config_map.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
+    return isinstance(annotations, Mapping) and names.MAX_BYTES in annotations
+
+
 def too_large(status: int, causes: Iterable[str], message: str = "") -> bool:
     """Whether an answer says that the ConfigMap would be too large.
 
@@ -150,10 +144,16 @@ def too_large(status: int, causes: Iterable[str], message: str = "") -> bool:
     )
 
 
-def too_large_for_any(text: str) -> Outcome | None:
-    """Return the outcome for an entry that is larger than a whole ConfigMap, else None."""
-    if (length := size(text)) > MOST_BYTES:
-        return Outcome(Reason.CACHE_FULL, f"an entry of {length} bytes fits into no ConfigMap")
+def object_too_large(status: int, message: str = "") -> bool:
+    """Whether an answer says so for more than its values: for all that etcd, or a proxy, has to take."""
+    return status != _INVALID and too_large(status, (), message)
+
+
+def too_large_for(text: str, limit: int = MOST_BYTES) -> Outcome | None:
+    """Return the outcome for an entry that is larger than a whole ConfigMap may be, else None."""
+    if (length := size(text)) > limit:
+        detail = f"an entry of {length} bytes does not fit into the {limit} that the ConfigMap may hold"
+        return Outcome(Reason.CACHE_FULL, detail)
     return None
 
 
@@ -163,7 +163,7 @@ def stored(text: str) -> Outcome:
 
 
 def full(text: str) -> Outcome:
-    """Return the outcome for an entry that a cache has no room for, even without its expired ones."""
+    """Return the outcome for an entry that finds no room, whatever goes that may."""
     return Outcome(Reason.CACHE_FULL, f"no room for {size(text)} bytes in the ConfigMap")
 
 

@@ -6,7 +6,7 @@ Argo's fields are those of Entry in workflow/controller/cache/cache.go. Our own 
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -193,19 +193,6 @@ def look_up(data: Mapping[str, str], memo: Memoized, declared: Declared, now: da
     if lacks := missing(entry.outputs, declared):
         return Miss(Reason.INCOMPLETE_ENTRY, f"without {', '.join(lacks)}")
     return Hit(entry)
-
-
-def expired(data: Mapping[str, str], now: datetime) -> Iterator[str]:
-    """Yield the data keys of entries that are too old by their own word: they answer no step any more.
-
-    What is not an entry of ours stays.
-    """
-    for data_key, text in data.items():
-        try:
-            if Entry.parse(text).expired(now):
-                yield data_key
-        except BrokenEntry:
-            continue
 
 
 def _fields(value: object, name: str) -> dict[str, Any]:

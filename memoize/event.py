@@ -1,4 +1,7 @@
-"""The Event on a Workflow that tells its author what became of a step: one form for all who write one."""
+"""The Event on a Workflow that tells what became of a step, or on a ConfigMap what became of a cache.
+
+One form for all who write one.
+"""
 
 import math
 from datetime import datetime
@@ -8,7 +11,12 @@ from argo import names as argo
 from memoize.entry import Entry, timestamp
 from memoize.reasons import Reason
 
-_REASONS = {Reason.HIT: "MemoizationHit", Reason.STORED: "MemoizationStored"}
+_REASONS = {
+    Reason.HIT: "MemoizationHit",
+    Reason.STORED: "MemoizationStored",
+    Reason.EVICTED: "MemoizationEvicted",
+    Reason.INVALID_LIMIT: "MemoizationLimit",
+}
 _SKIPPED = "MemoizationSkipped"
 TOLD = frozenset(
     {
@@ -49,17 +57,19 @@ def event(
     *,
     name: str,
     namespace: str,
-    workflow: str,
-    workflow_uid: str,
+    involved: str,
+    involved_uid: str,
     reason: Reason,
     text: str,
     component: str,
     instance: str,
     now: datetime,
+    kind: str = "Workflow",
 ) -> dict[str, Any]:
     """An Event (core/v1): `kubectl describe workflow` shows its reason and, with our code first, its message.
 
-    `text` never holds a parameter's value. A hit and a stored entry are Normal, all else is a Warning.
+    `kind` is that of the object it is on, Workflow or ConfigMap. `text` never holds a parameter's value. What
+    went well is Normal, all else is a Warning.
     """
     word = _REASONS.get(reason, _SKIPPED)
     time = timestamp(now)
@@ -68,13 +78,13 @@ def event(
         "kind": "Event",
         "metadata": {"name": name, "namespace": namespace},
         "involvedObject": {
-            "apiVersion": argo.API_VERSION,
-            "kind": "Workflow",
+            "apiVersion": argo.API_VERSION if kind == "Workflow" else "v1",
+            "kind": kind,
             "namespace": namespace,
-            "name": workflow,
-            "uid": workflow_uid,
+            "name": involved,
+            "uid": involved_uid,
         },
-        "type": "Warning" if word == _SKIPPED else "Normal",
+        "type": "Warning" if word == _SKIPPED or reason is Reason.INVALID_LIMIT else "Normal",
         "reason": word,
         "message": f"{reason}: {text}"[:_LONGEST_MESSAGE],
         "source": {"component": component, "host": instance},

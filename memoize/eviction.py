@@ -8,18 +8,20 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from memoize import names
 from memoize.configmap import MOST_BYTES, MOST_OBJECT_BYTES, object_bytes, size
 from memoize.entry import BrokenEntry, Entry
 
 FREE_SHARE = 8
-"""Where room is made, this part of the limit is free afterwards, so that few writes have to make any …"""
+"""Where room is made, this part of it is free afterwards, so that few writes have to make any …"""
 MOST_SHARE = 4
 """… and a clean-up removes this part of the entries at most: a wrong clock, or a wrong setting, is found out
 before all of them are gone."""
 SETTLED = timedelta(seconds=60)
 """How long a hit may be gathered before its entry tells of it (keeper.cache.last_hit)."""
+_ON = "true"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -91,37 +93,52 @@ def make_room(
     `present` does not hold (`binaryData`). `now` is aware.
     """
     used = other_bytes + sum(map(size, present.values()))
-    weight = other_bytes + sum(object_bytes(*item) for item in present.items())
-    candidates = _in_order(present, now, settled, {*entries, *keep})
-    fitting, evicted = dict[str, str](), list[Eviction]()
+    whole = other_bytes + sum(object_bytes(*item) for item in present.items())
     growth = {data_key: size(text) - size(present.get(data_key, "")) for data_key, text in entries.items()}
+    new = sum(object_bytes(data_key, "") for data_key in entries.keys() - present.keys())
+    if used + sum(growth.values()) <= limit and whole + sum(growth.values()) + new <= object_limit:
+        return Room(entries, [])
+    order = _in_order(present, now, settled, {*entries, *keep})
+    # What cannot go does not count for the part that is to be free: it would make all others go.
+    most = limit - (limit - used + sum(size(present[one.data_key]) for one in order)) // FREE_SHARE
+    removable = sum(object_bytes(one.data_key, present[one.data_key]) for one in order)
+    most_whole = object_limit - (object_limit - whole + removable) // FREE_SHARE
+    candidates: Iterator[tuple[_Turn, Eviction]] = _entries(order, present)
+    fitting, evicted = dict[str, str](), list[Eviction]()
     for data_key in sorted(growth, key=growth.__getitem__):
         if size(entries[data_key]) > limit:
             continue
         # 1. With it the cache holds so much …
-        values = used + growth[data_key]
-        whole = weight + growth[data_key] + (0 if data_key in present else object_bytes(data_key, ""))
+        then = used + growth[data_key]
+        then_whole = whole + growth[data_key] + (0 if data_key in present else object_bytes(data_key, ""))
         # 2. … less what goes for it.
         taken = list[tuple[_Turn, Eviction]]()
-        while (values > limit or whole > object_limit) and (one := next(candidates, None)) is not None:
+        while (then > limit or then_whole > object_limit) and (one := next(candidates, None)) is not None:
             taken.append(one)
-            values, whole = values - one[1].bytes, whole - _object_bytes(one[1])
-        if values > limit or whole > object_limit:
+            then, then_whole = then - one[1].bytes, then_whole - _object_bytes(one[1])
+        if then > limit or then_whole > object_limit:
             # Nothing goes in vain; and those that need more room do not find it either.
             candidates = chain(taken, candidates)
             break
-        used, weight = values, whole
+        used, whole = then, then_whole
         fitting[data_key] = entries[data_key]
         evicted += (eviction for _, eviction in taken)
     # 3. Once something goes, some more does.
-    most, most_whole = limit - limit // FREE_SHARE, object_limit - object_limit // FREE_SHARE
-    while evicted and (used > most or weight > most_whole):
+    while evicted and (used > most or whole > most_whole):
         turn, eviction = next(candidates, (_Turn.NEWEST, None))
         if turn is _Turn.NEWEST or eviction is None:
             break
         evicted.append(eviction)
-        used, weight = used - eviction.bytes, weight - _object_bytes(eviction)
+        used, whole = used - eviction.bytes, whole - _object_bytes(eviction)
     return Room(fitting, evicted)
+
+
+def is_collected(config_map: Mapping[str, Any], namespace_labels: Mapping[str, str]) -> bool:
+    """Whether a ConfigMap, given whole or by its metadata, is to be cleaned up: see memoize.names.GC."""
+    metadata = config_map.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
+    own = annotations.get(names.GC) if isinstance(annotations, Mapping) else None
+    return (namespace_labels.get(names.GC, _ON) if own is None else own) == _ON
 
 
 def to_collect(
@@ -140,7 +157,7 @@ def to_collect(
     """
     over = other_bytes + sum(map(size, data.values())) - policy.limit
     most, removed = max(1, len(data) // MOST_SHARE), list[Eviction]()
-    for turn, eviction in _in_order(data, now, policy.unused_for, keep):
+    for turn, eviction in _entries(_in_order(data, now, policy.unused_for, keep), data):
         if turn is _Turn.NEWEST or len(removed) >= most or (turn is _Turn.RECENT and over <= 0):
             break
         removed.append(eviction)
@@ -148,28 +165,40 @@ def to_collect(
     return removed
 
 
+class _Place(NamedTuple):
+    """Of what may be an entry, in the order in which they go."""
+
+    turn: _Turn
+    used: datetime
+    data_key: str
+
+
 def _in_order(
     data: Mapping[str, str], now: datetime, unused_for: timedelta | None, keep: Collection[str]
-) -> Iterator[tuple[_Turn, Eviction]]:
-    """Yield the entries in the order in which they go. With no `unused_for`, none counts as unused."""
+) -> list[_Place]:
+    """Return what may go, as far as that can be told in passing. With no `unused_for`, none is unused."""
     read = {data_key: times for data_key, text in data.items() if (times := _times(text)) is not None}
     youngest_first = sorted(read, key=lambda data_key: read[data_key].created or _NEVER, reverse=True)
-    # Only what is to go, or not to, is read whole.
     newest = next((data_key for data_key in youngest_first if _is_entry(data[data_key])), None)
     since = now - unused_for if unused_for is not None else None
 
-    def order(data_key: str) -> tuple[_Turn, datetime, str]:
+    def place(data_key: str) -> _Place:
         times = read[data_key]
         # A time to come is a wrong clock's, and would keep its entry for ever.
         used = min(max(times.last_hit or _NEVER, times.created or _NEVER), now)
         if data_key == newest:
-            return _Turn.NEWEST, used, data_key
+            return _Place(_Turn.NEWEST, used, data_key)
         if times.expired(now):
-            return _Turn.EXPIRED, used, data_key
+            return _Place(_Turn.EXPIRED, used, data_key)
         is_unused = since is not None and _NEVER < used <= since
-        return _Turn.UNUSED if is_unused else _Turn.RECENT, used, data_key
+        return _Place(_Turn.UNUSED if is_unused else _Turn.RECENT, used, data_key)
 
-    for turn, _, data_key in sorted(order(data_key) for data_key in read if data_key not in keep):
+    return sorted(place(data_key) for data_key in read if data_key not in keep)
+
+
+def _entries(order: list[_Place], data: Mapping[str, str]) -> Iterator[tuple[_Turn, Eviction]]:
+    """Yield those that are entries: only what is to go is read whole."""
+    for turn, _, data_key in order:
         if _is_entry(data[data_key]):
             cause = Cause.EXPIRED if turn is _Turn.EXPIRED else Cause.UNUSED
             yield turn, Eviction(data_key, cause, size(data[data_key]))

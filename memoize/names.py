@@ -39,6 +39,10 @@ MAX_BYTES = f"{DOMAIN}/max-bytes"
 """Annotation of a cache's ConfigMap: how many bytes of values it may hold (`512Ki`), where that is less than
 the programs' own limit."""
 
+GC = f"{DOMAIN}/gc"
+"""`"true"` or `"false"`: whether the keeper cleans caches up, if it does that at all. Label of a Namespace;
+annotation of a cache's ConfigMap, which wins. Anything else counts as `"false"`."""
+
 # --- What stepmemo writes ----------------------------------------------------------------------------
 
 MANAGED = f"{DOMAIN}/managed"
@@ -161,6 +165,8 @@ ENV_SERVICE = "STEPMEMO_SERVICE"
 """`https://host[:port]` of the cache service; unset where the step reaches its ConfigMap itself."""
 ENV_SERVICE_CA = "STEPMEMO_SERVICE_CA"
 """PEM of the authority that the service's certificate is from."""
+ENV_CACHE_MAX_BYTES = "STEPMEMO_CACHE_MAX_BYTES"
+"""How many bytes of values a cache may hold, where that is less than a ConfigMap may."""
 ENV_TOKEN_DIR = "STEPMEMO_TOKEN_DIR"
 """Stands in for TOKEN_DIR, as ENV_SHARED_DIR does for SHARED_DIR."""
 ENV_TIMEOUT_MS = "STEPMEMO_TIMEOUT_MS"

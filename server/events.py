@@ -1,4 +1,4 @@
-"""Events on a Workflow: what became of its steps, where its author looks for it.
+"""Events: what became of steps, on their Workflow, where its author looks for it; and of caches.
 
 Neither an admission review nor the keeper ever waits for an Event. They are written at a bounded rate, by
 turns of their Namespaces, and a flood of them is dropped and counted: a fan-out of a thousand hits is no more
@@ -127,6 +127,15 @@ class Events:
         """Say on the Workflow that this step is not memoized and why. Returns at once."""
         told = skip_event(owner, node, reason, detail, self._reporter, datetime.now(UTC))
         self._tell(self._warnings, owner, told)
+
+    def of_cache(self, cache: Owner, reason: Reason, text: str, now: datetime) -> None:
+        """Say on the ConfigMap, once a minute, what became of the cache. Returns at once.
+
+        `cache` is the ConfigMap's Namespace, name and uid.
+        """
+        minute = f"{now:%Y-%m-%dT%H:%M}"
+        told = _event(cache, reason, text, (minute,), self._reporter, now, "ConfigMap")
+        self._tell(self._news if reason is Reason.EVICTED else self._warnings, cache, told)
 
     def _tell(self, line: "_Line", owner: Owner, told: dict[str, Any]) -> None:
         waiting = _Waiting(owner, told, line)
@@ -282,18 +291,25 @@ def _short(text: str, most: int = LONGEST_NAME) -> str:
 
 
 def _event(
-    owner: Owner, reason: Reason, text: str, about: tuple[str, ...], reporter: Reporter, now: datetime
+    owner: Owner,
+    reason: Reason,
+    text: str,
+    about: tuple[str, ...],
+    reporter: Reporter,
+    now: datetime,
+    kind: str = "Workflow",
 ) -> dict[str, Any]:
     """An Event whose name follows from what it is about, so that it is told once, whoever tells it."""
     said = hashlib.sha256("\0".join((owner.uid, reason, *about)).encode(errors="replace")).hexdigest()[:16]
     return event(
         name=f"{owner.name[:200].rstrip('.-')}.{said}",
         namespace=owner.namespace,
-        workflow=owner.name,
-        workflow_uid=owner.uid,
+        involved=owner.name,
+        involved_uid=owner.uid,
         reason=reason,
         text=text,
         component=reporter.component,
         instance=reporter.instance,
         now=now,
+        kind=kind,
     )

@@ -78,6 +78,14 @@ class Metrics:
             "Entries written to cache ConfigMaps, or not, by reason code.",
             ["reason"],
         )
+        self._evicted = self._counter(
+            "stepmemo_cache_evicted_entries",
+            "Entries that were removed from caches, by what for (write, gc) and why (expired, unused).",
+            ["by", "reason"],
+        )
+        self._evicted_bytes = self._counter(
+            "stepmemo_cache_evicted_bytes", "Bytes of these entries.", ["by", "reason"]
+        )
         self._last_hit_updates = self._counter(
             "stepmemo_last_hit_updates",
             "lastHitTimestamps of entries that were renewed, or not, by reason code.",
@@ -155,6 +163,11 @@ class Metrics:
     def cache_writes(self, reason: Reason) -> None:
         """Count one entry that was to be written."""
         self._writes.labels(reason.value).inc()
+
+    def evicted(self, by: str, reason: str, entries: int, size: int) -> None:
+        """Count entries that were removed from a cache, and their bytes."""
+        self._evicted.labels(by, reason).inc(entries)
+        self._evicted_bytes.labels(by, reason).inc(size)
 
     def last_hit_updates(self, reason: Reason, entries: int) -> None:
         """Count entries whose lastHitTimestamp was to be renewed by one write."""

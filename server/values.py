@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from kube.quantity import quantity
-from memoize import duration, spec
+from memoize import capacity, duration, spec
+from memoize.configmap import MOST_BYTES
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -70,6 +71,12 @@ def seconds(least: str, most: str) -> Reader[float]:
     return Reader(whole.placeholder, whole.allowed, lambda text: whole(text) / 1000)
 
 
+def optional_seconds(least: str, most: str) -> Reader[float]:
+    """The same, or empty, which is 0."""
+    some = seconds(least, most)
+    return Reader(some.placeholder, f"{some.allowed}, or empty", lambda text: some(text) if text else 0.0)
+
+
 def count(least: int, most: int) -> Reader[int]:
     """A whole number within these two."""
 
@@ -79,6 +86,13 @@ def count(least: int, most: int) -> Reader[int]:
         return int(text)
 
     return Reader("NUMBER", f"a whole number from {least} to {most}", read)
+
+
+def _bytes(text: str) -> int:
+    number = capacity.parse(text)
+    if number > MOST_BYTES:
+        raise ValueError('must be at most "1Mi", which is what a ConfigMap can hold')
+    return number
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -157,6 +171,8 @@ IMAGE = Reader("IMAGE", "an image's name, or empty", _image)
 """Left to the container runtime to understand; may be empty."""
 LABEL = Reader("NAME", "a DNS-1123 label", _label)
 """The name of a Namespace or a Service."""
+CACHE_BYTES = Reader("BYTES", "bytes, such as `512Ki`, from 4Ki to 1Mi", _bytes)
+"""What a cache may hold."""
 SUBDOMAIN = Reader("NAME", "a DNS-1123 subdomain", _subdomain)
 """The name of most other objects."""
 OPTIONAL_SUBDOMAIN = Reader("NAME", "a DNS-1123 subdomain, or empty", lambda text: text and _subdomain(text))

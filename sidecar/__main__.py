@@ -75,7 +75,7 @@ def _cache(settings: Settings, client: Client) -> Cache:
         return ServiceCache(settings.service, settings.step.data_key)
     from sidecar.direct import ConfigMapCache
 
-    return ConfigMapCache(client, settings.namespace, settings.step.cache)
+    return ConfigMapCache(client, settings.namespace, settings.step.cache, settings.cache_max_bytes)
 
 
 def _post_event(outcome: Outcome, settings: Settings, client: Client, until: Deadline) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from memoize import configmap
-from memoize.entry import Entry, expired
+from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from sidecar.deadline import Deadline
@@ -22,9 +22,10 @@ _FIELD_MANAGER = f"fieldManager={configmap.FIELD_MANAGER}"
 class ConfigMapCache:
     """A ConfigMap with the label `workflows.argoproj.io/configmap-type: Cache`."""
 
-    def __init__(self, client: Client, namespace: str, name: str) -> None:
-        self._client = client
-        self._name = name
+    def __init__(
+        self, client: Client, namespace: str, name: str, most_bytes: int = configmap.MOST_BYTES
+    ) -> None:
+        self._client, self._name, self._most_bytes = client, name, most_bytes
         self._list = f"/api/v1/namespaces/{namespace}/configmaps"
         self._self = f"{self._list}/{name}"
 
@@ -42,10 +43,10 @@ class ConfigMapCache:
 
         The usual way is one request that says its own condition: the label is tested and the key added as one
         JSON patch. A failed test and a ConfigMap without data get the same bare 422 from the server, so that
-        `_write_seen` has to look.
+        `_write_seen` has to look; as it has where a cache may hold less than the server itself allows.
         """
         text = entry.dump()
-        if refused := configmap.too_large_for_any(text):
+        if refused := configmap.too_large_for(text, self._most_bytes):
             return refused
         conflict = None
         while True:
@@ -64,39 +65,67 @@ class ConfigMapCache:
                 return conflict
 
     def _write(self, place: str, text: str, now: datetime, until: Deadline) -> RequestResult | Outcome:
-        reply = self._patch(JSON_PATCH, configmap.added({place: text}), until)
+        if self._most_bytes < configmap.MOST_BYTES:
+            return self._write_seen(place, text, now, until)
+        reply = self._patch(configmap.added({place: text}), until)
         if reply.status == _NOT_FOUND:
             return self._create({place: text}, until)
-        if reply.status == _INVALID:
-            return self._write_seen(place, text, now if _too_large(reply) else None, until)
+        if reply.ok and configmap.names_limit(reply.body):
+            return self._write_seen(place, text, now, until, written=True)
+        if reply.status == _INVALID or _too_large(reply):
+            return self._write_seen(place, text, now, until, reply)
         return reply
 
     def _write_seen(
-        self, place: str, text: str, full_at: datetime | None, until: Deadline
+        self,
+        place: str,
+        text: str,
+        now: datetime,
+        until: Deadline,
+        refused: RequestResult | None = None,
+        *,
+        written: bool = False,
     ) -> RequestResult | Outcome:
-        """Look at the ConfigMap, then write the key into what was seen, or nothing.
+        """Look at the ConfigMap, then write the key into what was seen, without what makes room; or nothing.
 
-        With `full_at`, the present time, entries that expired by then go in the same request.
+        `refused` was the answer to the key alone. `written`: it is there by now, which may be too much.
         """
-        reply = self._get(until)
-        if not reply.ok:
-            return reply
-        if refused := configmap.refused(reply.body):
-            return refused
-        gone = expired(configmap.data(reply.body), full_at) if full_at is not None else ()
-        return self._patch(MERGE_PATCH, configmap.seen(reply.body, {place: text}, gone), until)
+        from memoize.capacity import limit  # a cache that has room is written without these
+        from memoize.write import write
+
+        found = self._get(until)
+        if found.status == _NOT_FOUND and not refused:
+            return self._create({place: text}, until)
+        if not found.ok:
+            return found
+        if not_written := configmap.refused(found.body):
+            return not_written
+        most = limit(found.body, self._most_bytes).bytes
+        reply = refused
+        for crowded in (False, True):
+            plan = write(found.body, {place: text}, now, most, written=written, crowded=crowded)
+            if plan.patch is None:
+                return plan.outcome(place)
+            if plan.evicted or not (reply and _object_too_large(reply)):
+                reply = self._patch(plan.patch, until)
+                if reply.ok:
+                    return plan.outcome(place)
+                if not _object_too_large(reply):
+                    break
+        return reply or found
 
     def _get(self, until: Deadline) -> RequestResult:
         return self._client.insist("GET", self._self, until=until, needs_body=True)
 
-    def _patch(self, content_type: str, patch: object, until: Deadline) -> RequestResult:
+    def _patch(self, patch: object, until: Deadline) -> RequestResult:
         return self._client.insist(
             "PATCH",
             f"{self._self}?{_FIELD_MANAGER}",
             patch,
-            content_type=content_type,
+            content_type=JSON_PATCH if isinstance(patch, list) else MERGE_PATCH,
             accept=METADATA_ONLY,
             until=until,
+            is_final=_object_too_large,
         )
 
     def _create(self, data: dict[str, str], until: Deadline) -> RequestResult:
@@ -110,4 +139,8 @@ class ConfigMapCache:
 
 
 def _too_large(reply: RequestResult) -> bool:
-    return configmap.too_large(reply.status, reply.causes)
+    return configmap.too_large(reply.status, reply.causes, str(reply.body.get("message")))
+
+
+def _object_too_large(reply: RequestResult) -> bool:
+    return configmap.object_too_large(reply.status, str(reply.body.get("message")))

@@ -20,8 +20,8 @@ def post_event(outcome: Outcome, settings: Settings, client: Client, until: Dead
     told = event(
         name=f"{step.workflow}.{os.urandom(8).hex()}",
         namespace=settings.namespace,
-        workflow=step.workflow,
-        workflow_uid=step.workflow_uid,
+        involved=step.workflow,
+        involved_uid=step.workflow_uid,
         reason=outcome.reason,
         text=f"node {step.node_id}, cache {step.cache}: {outcome.detail}",
         component=_COMPONENT,

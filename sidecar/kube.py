@@ -6,7 +6,7 @@ standard library. It knows nothing of the objects it carries.
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -119,12 +119,14 @@ class Client:
         accept: str = JSON,
         needs_body: bool = False,
         doing: str = "",
+        is_final: Callable[[RequestResult], bool] = lambda result: False,
     ) -> RequestResult:
         """Send a request until the server has judged it or the time is over.
 
         Repeats after 429 and 5xx (as Retry-After says, else with growing pauses), after a lost connection,
         and, with `needs_body`, after a success that does not carry a whole JSON object. Never raises for what
-        a server or a network can do. `doing` says what is asked for, where the words of RBAC do not.
+        a server or a network can do. `doing` says what is asked for, where the words of RBAC do not;
+        `is_final` whether a 5xx judges the request all the same.
         """
         result = RequestResult(doing or _doing(method, path))
         pause = _FIRST_PAUSE
@@ -142,7 +144,7 @@ class Client:
                     uncertain = result.uncertain or not (reply.final or reply.status == _TOO_MANY)
                     result = RequestResult(result.doing, reply.status, reply.body or {}, uncertain)
                     wait = reply.retry_after
-                    if reply.final:
+                    if reply.final or is_final(result):
                         break
             if not until.pause(wait if wait is not None else _somewhat_less(pause)):
                 break

@@ -50,7 +50,7 @@ class ServiceCache:
         To ask again, where a reply was lost, does no harm: the same entry takes the place of itself.
         """
         text = entry.dump()
-        if refused := configmap.too_large_for_any(text):
+        if refused := configmap.too_large_for(text):
             return refused
         reply = self._ask("/v1/entries", {"entry": text}, until)
         if reply.status == _TOO_LARGE:

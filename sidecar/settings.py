@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from argo import names as argo
 from memoize import names
+from memoize.configmap import MOST_BYTES
 from memoize.step import Step
 
 _DEFAULT_TIMEOUT_MS = 2000
@@ -37,6 +38,8 @@ class Settings(NamedTuple):
     pod_uid: str
     budget: float
     server: Server
+    cache_max_bytes: int
+    """How much a cache may hold, where the sidecar writes to it itself."""
     service: Server | None
     """Where the entries are kept; None where the sidecar reaches their ConfigMap itself."""
     shared_dir: str
@@ -73,6 +76,7 @@ class Settings(NamedTuple):
                 port=_integer(environment, "KUBERNETES_SERVICE_PORT", "443"),
                 credentials=path(names.ENV_SERVICEACCOUNT_DIR, argo.SERVICEACCOUNT_DIR),
             ),
+            cache_max_bytes=_integer(environment, names.ENV_CACHE_MAX_BYTES, str(MOST_BYTES)),
             service=_service(environment, path(names.ENV_TOKEN_DIR, names.TOKEN_DIR)),
             shared_dir=path(names.ENV_SHARED_DIR, names.SHARED_DIR),
             argo_dir=path(names.ENV_ARGO_DIR, argo.DIR),

@@ -57,7 +57,8 @@ Json = Mapping[str, Any]
 class Service:
     """Answers sidecars of these Namespaces, of all where none is named.
 
-    `on_request` is told route and status of each request, for the metrics.
+    `on_request` is told route and status of each request, for the metrics; `on_found` Namespace, cache, data
+    key and text of each entry that a Pod was given: it most likely answers its step.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Service:
         read: Read,
         writer: Writer,
         on_request: Callable[[str, int], None] = lambda route, status: None,
+        on_found: Callable[[str, str, str, str], None] = lambda namespace, cache, data_key, text: None,
         *,
         namespaces: Collection[str] = (),
         tokens: Tokens | None = None,
@@ -74,6 +76,7 @@ class Service:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api, self._read, self._writer, self._on_request, self._now = api, read, writer, on_request, now
+        self._on_found = on_found
         self._tokens = tokens or Tokens(api)
         self._limits = limits or Limits(RATE, BURST)
         self._reviews = Limits(REVIEW_RATE, REVIEW_BURST)
@@ -101,6 +104,8 @@ class Service:
             if data.reason is Reason.API_UNAVAILABLE:
                 return unavailable(data.detail)
             return {"entry": None, "reason": data.reason.value, "detail": data.detail}
+        if text := data.get(claim.data_key):
+            self._on_found(claim.namespace, claim.memo.cache, claim.data_key, text)
         return {"entry": data.get(claim.data_key)}
 
     async def _store(self, claim: Claim, content: bytes) -> Json | Refusal:

@@ -58,7 +58,7 @@ def entry(body: bytes, claim: Claim, now: datetime) -> str | Refusal:
         return _invalid(FieldError(_ENTRY, Kind.REQUIRED, "the entry's JSON, as a string"))
     if not isinstance(text, str):
         return _invalid(FieldError(_ENTRY, Kind.TYPE_INVALID, "must be a string that holds JSON"))
-    if refused := configmap.too_large_for_any(text):
+    if refused := configmap.too_large_for(text):
         return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, refused.detail)
     try:
         parsed = Entry.parse(text)
@@ -67,7 +67,7 @@ def entry(body: bytes, claim: Claim, now: datetime) -> str | Refusal:
     if errors := list(_forged(parsed, claim)):
         return Refusal(HTTPStatus.FORBIDDEN, "the entry is not the Pod's", errors)
     text = parsed._replace(created=now, last_hit=now).dump()
-    if refused := configmap.too_large_for_any(text):
+    if refused := configmap.too_large_for(text):
         return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, refused.detail)
     return text
 

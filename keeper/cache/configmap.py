@@ -32,6 +32,11 @@ class CacheError(Exception):
         return configmap.too_large(self.error.status, self.error.causes, self.error.message)
 
     @property
+    def object_too_large(self) -> bool:
+        """Whether it would have by more than its values: see memoize.configmap."""
+        return configmap.object_too_large(self.error.status, self.error.message)
+
+    @property
     def passes(self) -> bool:
         """Whether the same request may work in a moment.
 
@@ -63,10 +68,10 @@ class ConfigMap:
         """The whole object."""
         return await self._ask("get", "GET", self._self, accept=client.JSON)
 
-    async def patch(self, patch: object) -> None:
-        """Apply a JSON patch (a list) or a merge-patch (an object)."""
+    async def patch(self, patch: object) -> Mapping[str, Any]:
+        """Apply a JSON patch (a list) or a merge-patch (an object); the metadata that the cache has then."""
         content_type = client.JSON_PATCH if isinstance(patch, list) else client.MERGE_PATCH
-        await self._ask("patch", "PATCH", self._self, patch, content_type=content_type, query=_QUERY)
+        return await self._ask("patch", "PATCH", self._self, patch, content_type=content_type, query=_QUERY)
 
     async def create(self, entries: Mapping[str, str]) -> None:
         """Make it a cache of these entries."""

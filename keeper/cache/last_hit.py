@@ -52,7 +52,7 @@ class Hits:
     ) -> None:
         self._writer, self._view, self._on_renewed = writer, view, on_renewed
         self._interval = timedelta(seconds=interval)
-        self._gathered = min(LONGEST_GATHERED, interval / 10)
+        self._gathered = gathered(interval)
         self._now, self._sleep = now, sleep
         self._waiting: dict[str, _Waiting] = {}
         """By Namespace."""
@@ -126,6 +126,11 @@ class Hits:
                 changes[data_key] = text, renew(text, now)
                 await asyncio.sleep(0)  # thousands of entries must not hold everybody else up
         return await self._writer.replace(*key, changes) if changes else Outcome(Reason.CONFLICT)
+
+
+def gathered(interval: float) -> float:
+    """How long hits are gathered that renew an entry once in so many seconds."""
+    return min(LONGEST_GATHERED, interval / 10)
 
 
 def is_due(text: str, interval: timedelta, now: datetime) -> bool:

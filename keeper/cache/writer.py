@@ -8,19 +8,22 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from kubernetes_asyncio.client import ApiClient
 
-from keeper.cache.batch import Attempt, attempt
+from argo.steppod import Owner
+from keeper.cache.batch import RULES, Attempt, Fill, Rules, attempt
+from keeper.cache.collect import collect
 from keeper.cache.configmap import CacheError, ConfigMap
 from keeper.cache.refresh import refresh
 from keeper.slots import Slots
 from kube.backoff import Backoff
 from kube.caching import TtlCache
 from memoize import configmap
+from memoize.eviction import Eviction, Policy
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.logs import fields
@@ -57,7 +60,22 @@ _EACH = 1 << 10
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
 _FULL_CACHES = 1_000
-"""Caches remembered to be full."""
+"""Caches remembered to be full; and those of which it is known how much they hold …"""
+_FILL_SECONDS = 60.0
+"""… and how long it is, since nobody tells what others write."""
+
+
+class OnCache(Protocol):
+    """Is told what becomes of caches; must not block."""
+
+    def on_evicted(self, cache: Owner, evicted: Sequence[Eviction]) -> None:
+        """Entries of this ConfigMap made room for others."""
+
+    def on_collected(self, cache: Owner, removed: Sequence[Eviction]) -> None:
+        """Entries of this ConfigMap were cleaned up."""
+
+    def on_problem(self, cache: Owner, problem: str) -> None:
+        """What this ConfigMap says of its limit is wrong, and ignored. Called again and again."""
 
 
 class _PendingEntry(NamedTuple):
@@ -80,28 +98,44 @@ class _CacheQueue:
 
 
 class Writer:
-    """Writes entries. `on_written` is told what became of each. Close it, or its tasks outlive it."""
+    """Writes entries. `on_written` is told what became of each. Close it, or its tasks outlive it.
+
+    `rules` are those by which entries make room for others.
+    """
 
     def __init__(
         self,
         api: ApiClient,
         on_written: Callable[[Reason], None] = lambda reason: None,
         *,
+        rules: Rules = RULES,
+        on_cache: OnCache | None = None,
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api, self._on_written, self._seconds = api, on_written, seconds
+        self._rules, self._on_cache = rules, on_cache
+        self._awaited: Callable[[str, str], Collection[str]] = lambda namespace, cache: ()
+        self._fills: TtlCache[tuple[str, str], Fill] = TtlCache(_FULL_CACHES, clock)
         self._queues: dict[tuple[str, str], _CacheQueue] = {}
         self._full: TtlCache[tuple[str, str], bool] = TtlCache(_FULL_CACHES, clock)
         self._bytes: Counter[str] = Counter()
         """That wait, by Namespace."""
         self._requests = Slots(REQUESTS, REQUESTS_OF_ONE)
 
+    def spare(self, awaited: Callable[[str, str], Collection[str]]) -> None:
+        """Have no entry make room that somebody is about to be answered with.
+
+        `awaited(namespace, cache)` says their data keys, and must not block.
+        """
+        self._awaited = awaited
+
     async def put(self, namespace: str, cache: str, data_key: str, text: str, now: datetime) -> Outcome:
         """Keep the entry under this data key; says within `seconds` whether it is there, else why not.
 
-        Of two entries for one place the later one stays. `now` is aware: entries that expired by then make
-        room. An entry whose time is over may still arrive, if its last request was not answered.
+        Of two entries for one place the later one stays. `now` is aware: by then others have
+        expired, and make room. An entry whose time is over may still arrive, if its last request was not
+        answered.
         """
         outcome = await self._put((namespace, cache), data_key, text, now)
         self._on_written(outcome.reason)
@@ -121,6 +155,23 @@ class Writer:
         async with self._requests.take(namespace):
             return await refresh(ConfigMap(self._api, namespace, cache), changes)
 
+    async def collect(
+        self, namespace: str, cache: str, policy: Policy, namespace_labels: Mapping[str, str], now: datetime
+    ) -> None:
+        """Clean a cache up (keeper.cache.collect), in its Namespace's turn, and say what went; CacheError."""
+        async with self._requests.take(namespace):
+            uid, removed, problem = await collect(
+                ConfigMap(self._api, namespace, cache),
+                policy._replace(limit=self._rules.most_bytes),
+                namespace_labels,
+                now,
+                lambda: self._awaited(namespace, cache),
+            )
+        if self._on_cache is not None and removed:
+            self._on_cache.on_collected(Owner(namespace, cache, uid), removed)
+        if self._on_cache is not None and problem:
+            self._on_cache.on_problem(Owner(namespace, cache, uid), problem)
+
     async def close(self) -> None:
         """Give up what still waits."""
         tasks = [queue.task for queue in self._queues.values() if queue.task is not None]
@@ -129,7 +180,7 @@ class Writer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _put(self, key: tuple[str, str], data_key: str, text: str, now: datetime) -> Outcome:
-        if refused := configmap.too_large_for_any(text):
+        if refused := configmap.too_large_for(text, self._rules.most_bytes):
             return refused
         size, namespace = _weight(text), key[0]
         if self._bytes[namespace] + size > BYTES_WAITING_OF_ONE:
@@ -162,7 +213,7 @@ class Writer:
                 self._forget(queue, [put for put in queue.puts if put.outcome.done()])
                 if batch := _first(queue.puts):
                     async with self._requests.take(queue.namespace):
-                        result = await self._attempt(queue, batch)
+                        result = await self._attempt(key, queue, batch)
                     pause = self._settle(key, queue, batch, result)
         finally:
             del self._queues[key]
@@ -171,10 +222,26 @@ class Writer:
                     put.outcome.set_result(Outcome(Reason.API_UNAVAILABLE, "the server shuts down"))
             self._forget(queue, list(queue.puts))
 
-    async def _attempt(self, queue: _CacheQueue, batch: list[_PendingEntry]) -> Attempt:
-        entries = {put.data_key: put.text for put in batch}
+    async def _attempt(self, key: tuple[str, str], queue: _CacheQueue, batch: list[_PendingEntry]) -> Attempt:
+        entries, fill = {put.data_key: put.text for put in batch}, self._fills.get(key)
         try:
-            return await attempt(queue.cache, entries, max(put.now for put in batch))
+            result = await attempt(
+                queue.cache,
+                entries,
+                max(put.now for put in batch),
+                fill,
+                rules=self._rules,
+                keep=lambda: self._awaited(*key),
+            )
+            if result.fill is not None and result.fill is not fill:
+                self._fills.put(key, result.fill, _FILL_SECONDS)
+            if self._on_cache is not None:
+                config_map = Owner(*key, result.uid)
+                if result.evicted:
+                    self._on_cache.on_evicted(config_map, result.evicted)
+                if result.problem:
+                    self._on_cache.on_problem(config_map, result.problem)
+            return result
         except Exception:
             _log.exception("cannot write", extra=fields(reason=Reason.INTERNAL_ERROR.value))
             return Attempt(dict.fromkeys(entries, Outcome(Reason.INTERNAL_ERROR, "see the server's log")))

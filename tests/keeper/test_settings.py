@@ -38,6 +38,8 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "single-flight-waiters": "20",
         "requests-per-second": "50",
         "hit-interval": "1h",
+        "cache-max-bytes": "512Ki",
+        "gc-unused-for": "720h",
         "log-format": "json",
     }
     assert set(values) == set(DECLARED)
@@ -60,6 +62,8 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         single_flight_waiters=20,
         requests_per_second=50,
         hit_interval=3600,
+        cache_max_bytes=512 << 10,
+        gc_unused_for=720 * 3600,
         log_format="json",
     )
 
@@ -73,6 +77,10 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         ("--namespaces=a,B", "DNS-1123 label"),
         ("--gate-timeout=1ms", "must be between 1s and 5m"),
         ("--single-flight-waiters=0", "must be a number between 1 and 100000"),
+        ("--cache-max-bytes=1Gi", 'must be a number of bytes, such as "512Ki"'),
+        ("--cache-max-bytes=2Mi", 'must be at most "1Mi"'),
+        ("--cache-max-bytes=1Ki", 'must be at least "4Ki"'),
+        ("--gc-unused-for=1m", "must be between 1h and 8760h"),
         ("--log-format=xml", "must be one of text, json"),
     ],
 )
@@ -80,6 +88,12 @@ def test_a_value_that_cannot_be_says_what_it_must_be(argument: str, text: str) -
     (line,) = errors(argument)
     assert line.startswith(f"{argument.partition('=')[0]} (STEPMEMO_")
     assert text in line
+
+
+def test_nothing_is_cleaned_up_by_what_is_not_known() -> None:
+    (line,) = errors("--hit-interval=1h", "--gc-unused-for=119m")
+    assert line.startswith("--gc-unused-for (STEPMEMO_GC_UNUSED_FOR): must be at least twice --hit-interval")
+    assert settings.parse(["--hit-interval=1h", "--gc-unused-for=2h"], {}).gc_unused_for == 7200
 
 
 def test_two_hundred_namespaces_are_kept_and_more_than_can_be_told_are_refused() -> None:

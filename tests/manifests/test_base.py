@@ -250,6 +250,7 @@ def test_the_webhook_has_the_rights_that_it_uses_and_no_others() -> None:
 def test_the_keeper_has_the_rights_that_it_uses_and_no_others() -> None:
     assert permissions(render(BASE), "ClusterRole", KEEPER) == {
         "/configmaps": ["get", "list", "watch", "create", "patch"],
+        "/namespaces": ["get"],
         "/pods": ["get", "list", "watch", "patch", "delete"],
         "/pods/status": ["patch"],
         "argoproj.io/workflowtaskresults": ["get", "create", "patch", "delete"],

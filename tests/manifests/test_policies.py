@@ -80,10 +80,13 @@ def _named(kind: str, name: str, namespace: str, **fields: Any) -> Json:
 
 def test_the_keeper_writes_the_data_of_caches_and_nothing_else_of_them(accounts: Accounts) -> None:
     assert accounts.patch("ConfigMap", CACHE, {"data": {"k": "v"}}) == 200
+    assert accounts.patch("ConfigMap", CACHE, {"data": {"k": "v", "old": None}}) == 200, "makes room"
+    assert accounts.patch("ConfigMap", CACHE, {"data": {"old": None}}) == 200, "cleans up"
     for change in (
         {"metadata": {"labels": {argo.CONFIGMAP_TYPE: None}}},
         {"metadata": {"labels": {"x": "y"}}},
         {"metadata": {"annotations": {"x": "y"}}},
+        {"metadata": {"annotations": {names.MAX_BYTES: "1Mi"}}},
         {"metadata": {"finalizers": ["x.test/y"]}},
         {"binaryData": {"k": "eA=="}},
         {"immutable": True},
@@ -202,6 +205,7 @@ def test_neither_account_makes_what_is_not_stepmemos(accounts: Accounts, account
     token, namespace = getattr(accounts, account), accounts.namespace
     about = {"kind": "Pod", "apiVersion": "v1", "name": "p", "namespace": namespace}
     workflow = {"kind": "Workflow", "apiVersion": argo.API_VERSION, "name": "w", "namespace": namespace}
+    cache = {"kind": "ConfigMap", "apiVersion": "v1", "name": CACHE, "namespace": namespace}
     mine = {"kubernetes.io/service-account.name": "default"}
     stolen = _named("Secret", "token", namespace, type="kubernetes.io/service-account-token")
     stolen["metadata"]["annotations"] = mine
@@ -219,6 +223,7 @@ def test_neither_account_makes_what_is_not_stepmemos(accounts: Accounts, account
             _named("Secret", "stepmemo-certs", namespace, type="Opaque"),
             _named("Lease", "stepmemo-keeper", namespace, spec={}),
             _named("Event", "e", namespace, involvedObject=workflow, **EVENT),
+            _named("Event", "e", namespace, involvedObject=cache, **EVENT),
         ],
     }
     for status, bodies in wanted.items():

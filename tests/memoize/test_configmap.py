@@ -3,8 +3,6 @@ from typing import Any
 
 import jsonpatch
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from argo import names as argo
 from memoize import configmap
@@ -97,29 +95,32 @@ def test_answers_that_say_that_it_is_too_large(status: int, causes: set[str], me
 
 def test_a_size_is_counted_in_utf8():
     assert configmap.size("aé") == 3
-    assert configmap.too_large_for_any("x" * MOST_BYTES) is None
-    assert configmap.too_large_for_any("é" * MOST_BYTES) is not None
+    assert configmap.too_large_for("x" * MOST_BYTES) is None
+    assert configmap.too_large_for("é" * MOST_BYTES) is not None
 
 
-def test_what_adds_least_comes_first():
-    present = {"fill": "x" * (MOST_BYTES - 10), "old": "x" * 5}
-    entries = {"large": "x" * 11, "b": "x" * 6, "a": "x" * 4, "old": "x"}
-    assert configmap.fitting(entries, present).keys() == {"a", "old"}
+def test_an_entry_larger_than_the_limit_is_told_with_both():
+    outcome = configmap.too_large_for("é" * 600, 1000)
+    assert outcome is not None
+    assert outcome.reason is Reason.CACHE_FULL
+    assert "1200 bytes does not fit into the 1000 that" in outcome.detail
 
 
-_SIZES = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 10), max_size=6)
+@pytest.mark.parametrize(
+    ("binary", "expected"), [({}, 0), ({"binaryData": {"a": "AAAA", "b": "AAAA"}}, 6), ({"binaryData": 1}, 0)]
+)
+def test_binary_data_counts_as_bytes(binary: dict[str, Any], expected: int):
+    assert configmap.binary_bytes({**CACHE, **binary}) == expected
 
 
-@given(_SIZES, _SIZES)
-def test_what_fits_fits_and_nothing_that_would_fit_is_left_out(
-    entries: dict[str, int], present: dict[str, int]
-):
-    unit = "x" * (MOST_BYTES // 60)
-    before = {place: unit * size for place, size in present.items()}
-    wanted = {place: unit * size for place, size in entries.items()}
-    fitting = configmap.fitting(wanted, before)
-    after = {**before, **fitting}
-    total = sum(map(len, after.values()))
-    assert total <= MOST_BYTES
-    for place in wanted.keys() - fitting.keys():
-        assert total - len(after.get(place, "")) + len(wanted[place]) > MOST_BYTES
+@pytest.mark.parametrize(
+    ("status", "message", "expected"),
+    [
+        (413, "", True),
+        (500, "etcdserver: request is too large", True),
+        (500, "etcdserver: request timed out", False),
+        (422, "Too long", False),
+    ],
+)
+def test_an_object_that_is_too_large_is_told_from_values_that_are(status: int, message: str, expected: bool):
+    assert configmap.object_too_large(status, message) is expected

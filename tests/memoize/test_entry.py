@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memoize.entry import LONGEST_TOOK, BrokenEntry, Entry, Hit, Miss, expired, look_up
+from memoize.entry import LONGEST_TOOK, BrokenEntry, Entry, Hit, Miss, look_up
 from memoize.key import data_key
 from memoize.outputs import Declared
 from memoize.reasons import Reason
@@ -373,13 +374,30 @@ class TestLookUp:
             assert "swordfish" not in result.detail
 
 
-def test_entries_expire_by_their_own_word_alone():
-    data = {
-        "old": entry(stepmemo={"maxAge": "3m"}),
-        "never-fresh": entry(stepmemo={"maxAge": "0"}),
-        "fresh": entry(stepmemo={"maxAge": "5m"}),
-        "silent": ARGO_WROTE,
-        "unclear": entry(stepmemo={"maxAge": "soon"}),
-        "broken": "{",
-    }
-    assert set(expired(data, NOW)) == {"old", "never-fresh"}
+@pytest.mark.parametrize("parse", [Entry.parse, Entry.parse_times])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    {
+        entry(stepmemo={"maxAge": "3m"}): True,
+        entry(stepmemo={"maxAge": "0"}): True,
+        entry(stepmemo={"maxAge": "5m"}): False,
+        ARGO_WROTE: False,
+        entry(stepmemo={"maxAge": "soon"}): False,
+    }.items(),
+)
+def test_an_entry_expires_by_its_own_word_alone(parse: Callable[[str], Entry], text: str, expected: bool):
+    assert parse(text).expired(NOW) is expected
+
+
+@pytest.mark.parametrize("text", [entry(), ARGO_WROTE, entry(stepmemo={"maxAge": "3m", "key": "x"})])
+def test_the_times_alone_are_those_of_the_whole(text: str):
+    whole, times = Entry.parse(text), Entry.parse_times(text)
+    assert (times.created, times.last_hit, times.max_age) == (whole.created, whole.last_hit, whole.max_age)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "[" * 100_000, entry(creationTimestamp="soon"), entry(stepmemo=[1])]
+)
+def test_what_has_no_times_is_no_entry(text: str):
+    with pytest.raises(BrokenEntry):
+        Entry.parse_times(text)

@@ -11,8 +11,8 @@ def made(reason: Reason, text: str = "node n") -> dict:
     return event(
         name="wf.1",
         namespace="ns",
-        workflow="wf",
-        workflow_uid="u-1",
+        involved="wf",
+        involved_uid="u-1",
         reason=reason,
         text=text,
         component="stepmemo",
@@ -27,9 +27,11 @@ def made(reason: Reason, text: str = "node n") -> dict:
         (Reason.HIT, "MemoizationHit", "Normal"),
         (Reason.STORED, "MemoizationStored", "Normal"),
         (Reason.CACHE_FULL, "MemoizationSkipped", "Warning"),
+        (Reason.EVICTED, "MemoizationEvicted", "Normal"),
+        (Reason.INVALID_LIMIT, "MemoizationLimit", "Warning"),
     ],
 )
-def test_the_reason_is_one_of_three_words_and_our_code_leads_the_message(
+def test_the_reason_is_one_of_a_few_words_and_our_code_leads_the_message(
     reason: Reason, word: str, kind: str
 ) -> None:
     told = made(reason)

@@ -108,6 +108,12 @@ def test_the_newest_goes_only_where_nothing_else_makes_room():
     assert "d" not in evicted(FULL, bytes=900)
 
 
+def test_what_cannot_go_does_not_make_all_others_go():
+    present = {f"k{number}": entry(100 + number) for number in range(20)}
+    room = make_room({**present, "x": "y" * 100_000}, {"new": entry(0)}, NOW, 106_000)
+    assert {one.data_key for one in room.evicted} == {"k19", "k18", "k17", "k16"}
+
+
 def test_nothing_goes_in_vain():
     room = make_room({**FULL, "x": BROKEN["no JSON"]}, {"new": entry(0, bytes=1201)}, NOW, 1500)
     assert room.evicted == []
@@ -118,6 +124,12 @@ def test_what_finds_no_room_does_not_keep_others_out():
     entries = {"large": entry(0, bytes=1300), "small": entry(0)}
     room = make_room(FULL, entries, NOW, 1200)
     assert room.fitting == {"small": entries["small"]}
+
+
+def test_what_adds_least_comes_first():
+    present = {"fill": "x" * 990, "old": "x" * 5}
+    new = {"large": "x" * 11, "b": "x" * 6, "a": "x" * 4, "old": "x"}
+    assert make_room(present, new, NOW, 1000).fitting.keys() == {"a", "old"}
 
 
 def test_an_entry_that_takes_its_own_place_needs_what_it_grows_by():

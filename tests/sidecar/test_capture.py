@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,12 @@ from tests.sidecar.faults import CONFIGMAPS, LIMIT, RESULTS, Fault
 from tests.sidecar.steppod import CACHE_LABELS, OUTPUTS, POD_UID, Pod, cached, entry, have_entry, have_result
 
 S3 = {"s3": {"endpoint": "minio:9000", "bucket": "b", "key": "wf/wf-123"}}
+
+
+def used(days: int, **more: Any) -> str:
+    """An entry that was made, and last hit, so many days before a certain one."""
+    time = f"2026-07-{30 - days:02}T00:00:00Z"
+    return entry(creationTimestamp=time, lastHitTimestamp=time, **more)
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +119,59 @@ def test_a_full_cache_loses_its_expired_entries_and_nothing_else(pod: Pod, api: 
     api.put(CONFIGMAPS, "my-cache", metadata=CACHE_LABELS, data=dict(data))
     assert pod.run("capture").reason is Reason.STORED
     assert api.objects[CONFIGMAPS]["my-cache"]["data"].keys() == data.keys() - {"expired"} | {"hello-1"}
+
+
+def test_a_full_cache_loses_what_was_not_used_for_the_longest_time(pod: Pod, api: faults.Api):
+    have_result(api)
+    data = {f"k{age}": used(age, extra="y" * 50_000) for age in range(22)}
+    data["fill"] = "z" * (LIMIT - sum(map(len, data.values())))
+    api.put(CONFIGMAPS, "my-cache", metadata=CACHE_LABELS, data=dict(data))
+    assert pod.run("capture").reason is Reason.STORED
+    assert "entries of" in pod.last_word["detail"]
+    left = api.objects[CONFIGMAPS]["my-cache"]["data"].keys()
+    gone = data.keys() - left
+    assert {"fill", "hello-1"} <= left
+    assert gone == {f"k{21 - number}" for number in range(len(gone))}
+    assert 1 <= len(gone) <= 5
+
+
+@pytest.mark.parametrize("by", ["the variable", "the annotation"])
+def test_a_cache_is_kept_below_a_lower_limit(pod: Pod, api: faults.Api, by: str):
+    have_result(api)
+    metadata: dict[str, Any] = dict(CACHE_LABELS)
+    if by == "the variable":
+        pod.environment[names.ENV_CACHE_MAX_BYTES] = "10000"
+    else:
+        metadata["annotations"] = {names.MAX_BYTES: "10k"}
+    data = {f"k{age}": used(age, extra="y" * 900) for age in range(9)}
+    data["fill"] = "z" * (10_000 - sum(map(len, data.values())))
+    api.put(CONFIGMAPS, "my-cache", metadata=metadata, data=dict(data))
+    assert pod.run("capture").reason is Reason.STORED
+    left = api.objects[CONFIGMAPS]["my-cache"]["data"]
+    assert {"hello-1", "fill", "k0"} <= left.keys()
+    assert "k8" not in left
+    assert sum(map(len, left.values())) <= 10_000
+
+
+@pytest.mark.parametrize("by", ["the variable", "the annotation"])
+def test_an_entry_beyond_a_lower_limit_is_not_kept(pod: Pod, api: faults.Api, by: str):
+    have_result(api, outputs={"parameters": [{"name": "out", "value": "x" * 10_000}]})
+    metadata: dict[str, Any] = dict(CACHE_LABELS)
+    if by == "the variable":
+        pod.environment[names.ENV_CACHE_MAX_BYTES] = "10000"
+    else:
+        metadata["annotations"] = {names.MAX_BYTES: "10k"}
+    api.put(CONFIGMAPS, "my-cache", metadata=metadata, data={"other": entry()})
+    assert pod.run("capture").reason is Reason.CACHE_FULL
+    assert "the 10000 that the ConfigMap may hold" in pod.last_word["detail"]
+    assert api.objects[CONFIGMAPS]["my-cache"]["data"] == {"other": entry()}
+
+
+def test_a_cache_is_made_below_a_lower_limit(pod: Pod, api: faults.Api):
+    have_result(api)
+    pod.environment[names.ENV_CACHE_MAX_BYTES] = "10000"
+    assert pod.run("capture").reason is Reason.STORED
+    assert api.objects[CONFIGMAPS]["my-cache"]["data"].keys() == {"hello-1"}
 
 
 def test_an_expired_entry_that_is_written_anew_while_we_look_is_not_dropped(pod: Pod, api: faults.Api):

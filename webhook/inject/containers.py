@@ -7,6 +7,7 @@ from typing import Any
 from argo.layout import ContainerRef
 from kube.quantity import quantity
 from memoize import names
+from memoize.configmap import MOST_BYTES
 from server import values
 from server.settings import setting
 from webhook.inject.resources import Work, ours
@@ -108,6 +109,12 @@ class InjectSettings:
     limits: Mapping[str, str] = setting(
         "sidecar-limits", values.LIMITS, "cpu=500m,memory=64Mi", "what an injected container may use"
     )
+    cache_max_bytes: int = setting(
+        "cache-max-bytes",
+        values.CACHE_BYTES,
+        "1Mi",
+        "with --access direct, how many bytes a cache may hold; else the keeper's own setting says so",
+    )
     service: Service | None = None
 
     @property
@@ -177,7 +184,11 @@ def awaited(plan: InjectionPlan) -> list[str]:
 def env(plan: InjectionPlan, settings: InjectSettings) -> list[Json]:
     """The sidecar's variables: the step, which Pod it is in, and the cache service where there is one."""
     service = settings.service
-    told = {} if service is None else {names.ENV_SERVICE: service.url, names.ENV_SERVICE_CA: service.ca}
+    told = {}
+    if service is not None:
+        told = {names.ENV_SERVICE: service.url, names.ENV_SERVICE_CA: service.ca}
+    elif settings.cache_max_bytes < MOST_BYTES:
+        told = {names.ENV_CACHE_MAX_BYTES: str(settings.cache_max_bytes)}
     fields = {
         names.ENV_POD_NAME: "metadata.name",
         names.ENV_POD_UID: "metadata.uid",

@@ -63,11 +63,12 @@ class Setting:
         cluster: Cluster,
         client: Any,
         requests: list[tuple[str, int]],
+        found: list[tuple[str, ...]],
         clock: Clock,
         service: Service,
     ) -> None:
         self.cluster, self.client, self.requests, self.clock = cluster, client, requests, clock
-        self.service = service
+        self.service, self.found = service, found
         self.namespace = cluster.namespace()
 
     def step(self, name: str = "wf-a-123", namespace: str = "", **metadata: Any) -> str:
@@ -121,6 +122,7 @@ class Serving:
         self._api = api_client(self._cluster)
         api = await self._api.__aenter__()
         requests: list[tuple[str, int]] = []
+        found: list[tuple[str, ...]] = []
         clock = Clock()
         self._writer = Writer(api)
         self._service = service = Service(
@@ -128,6 +130,7 @@ class Serving:
             self._read or View(api).read,
             self._writer,
             lambda route, status: requests.append((route, status)),
+            lambda *entry: found.append(entry),
             tokens=Tokens(api, clock=clock),
             limits=self._limits,
             in_flight=self._in_flight,
@@ -138,7 +141,7 @@ class Serving:
         service.add_to(app)
         self._client: Any = TestClient(TestServer(app))
         await self._client.start_server()
-        return Setting(self._cluster, self._client, requests, clock, service)
+        return Setting(self._cluster, self._client, requests, found, clock, service)
 
     async def __aexit__(self, *exc_info: Any) -> None:
         await self._client.close()
@@ -162,6 +165,7 @@ async def test_what_one_pod_stores_another_one_of_its_key_finds(setting: Setting
     assert found.body == {"entry": setting.data()[KEY]}
     assert json.loads(found.body["entry"])["outputs"] == {"result": "r"}
     assert setting.requests == [("entries", 200), ("lookup", 200)]
+    assert setting.found == [(setting.namespace, "my-cache", KEY, setting.data()[KEY])]
 
 
 @pytest.mark.contract
@@ -170,6 +174,7 @@ async def test_where_there_is_no_cache_nothing_is_found(setting: Setting) -> Non
     assert (await setting.look_up(token)).body == {"entry": None}
     setting.make_cache(data={"other": "x"})
     assert (await setting.look_up(token)).body == {"entry": None}
+    assert setting.found == []
 
 
 @pytest.mark.contract

@@ -1,0 +1,169 @@
+"""Cleaning caches up: what has expired, what nobody uses, and what is too much, now and then.
+
+The replica that acts does it, and no step waits for it: it looks at one cache after the other, works a small
+part of the time, and leaves what it cannot do to the next pass. Namespaces take turns, and pay for what their
+turns came to, so one with thousands of caches, or large ones, puts off its own. Nothing is remembered that
+would be missed: whoever acts next begins with a pass of its own.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from urllib.parse import quote
+
+from kubernetes_asyncio.client import ApiClient
+
+from keeper.cache.configmap import CacheError
+from keeper.cache.view import SELECTOR
+from keeper.cache.writer import Writer
+from kube.cost import Cost, metered
+from kube.errors import TEMPORARY, ApiError
+from kube.fair_queue import FairQueue
+from kube.pages import pages
+from memoize.eviction import Policy
+from server.logs import fields
+from server.lookups import Lookups
+
+_log = logging.getLogger(__name__)
+
+FIRST_AFTER = 120.0
+"""Seconds from the start to the first pass: those who take over have other things to do first."""
+EVERY = 3_600.0
+"""Seconds from the end of a pass to the next one; up to a tenth more, at random."""
+WORKS = 1 / 20
+"""Part of the time during a pass that it works."""
+CACHES_OF_ONE = 500
+"""Caches of one Namespace that a pass looks at; the next one goes on with those behind them."""
+_PAGE = 500
+_HOPELESS = 5
+"""Caches in a row that the API server could not be asked about, after which a pass ends."""
+
+
+class _Cache(NamedTuple):
+    namespace: str
+    name: str
+
+
+class _Found:
+    """The caches of one Namespace that a pass looks at: those behind the last pass's last one first."""
+
+    def __init__(self, after: str) -> None:
+        self._after = after
+        self._behind: list[str] = []
+        self._before: list[str] = []
+
+    def add(self, name: str) -> None:
+        names = self._behind if name > self._after else self._before
+        if len(names) < CACHES_OF_ONE:
+            names.append(name)
+
+    @property
+    def names(self) -> list[str]:
+        return (self._behind + self._before)[:CACHES_OF_ONE]
+
+
+class CacheGC:
+    """Cleans the caches of `namespaces` up, of all where none is named, while `acts` says so.
+
+    `unused_for`: seconds without use after which an entry goes. `now` is aware, `clock` counts seconds.
+    """
+
+    def __init__(
+        self,
+        api: ApiClient,
+        namespaces: Sequence[str],
+        writer: Writer,
+        lookups: Lookups,
+        unused_for: float,
+        acts: Callable[[], bool],
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._api, self._namespaces, self._writer, self._lookups = api, namespaces, writer, lookups
+        self._policy, self._acts = Policy(timedelta(seconds=unused_for)), acts
+        self._now, self._clock, self._sleep = now, clock, sleep
+        self._last: dict[str, str] = {}
+        """Of Namespaces with more caches than a pass looks at, the last one that one looked at."""
+
+    async def run(self) -> None:
+        """Clean up for ever."""
+        await self._sleep(FIRST_AFTER)
+        while True:
+            if self._acts():
+                try:
+                    await self.collect()
+                except Exception:  # the others that run beside it would end with it
+                    _log.exception("a clean-up of caches ended, and is made again later")
+            await self._sleep(EVERY * random.uniform(1, 1.1))
+
+    async def collect(self) -> None:
+        """Make one pass; what fails is said in the log."""
+        # 1. Which caches are there?
+        queue = FairQueue(share=1, clock=self._clock)
+        caches: dict[str, _Cache] = {}
+        for namespace, found in (await self._find()).items():
+            for name in found.names:
+                caches[f"{namespace}/{name}"] = _Cache(namespace, name)
+                queue.add(namespace, f"{namespace}/{name}")
+            self._last.pop(namespace, None)
+            if len(found.names) >= CACHES_OF_ONE:
+                self._last[namespace] = found.names[-1]
+        # 2. One after the other, the Namespaces by turns.
+        failed, unread = 0, set[str]()
+        while self._acts() and failed < _HOPELESS and (key := queue.pop()) is not None:
+            cost, begun = Cost(), self._clock()
+            worked = await metered(cost, self._collect(caches[key], unread))
+            queue.done(key, cost.total)
+            failed = 0 if worked else failed + 1
+            await self._sleep((self._clock() - begun) * (1 / WORKS - 1))
+
+    async def _find(self) -> dict[str, _Found]:
+        found: dict[str, _Found] = {}
+        for namespace in self._namespaces or ("",):
+            within = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
+            listed = pages(
+                self._api,
+                f"/api/v1/{within}configmaps",
+                [("labelSelector", SELECTOR)],
+                name="caches",
+                most=_PAGE,
+                metadata_only=True,
+            )
+            try:
+                async for page in listed:
+                    for item in page.get("items") or []:
+                        metadata = item["metadata"]
+                        place = metadata["namespace"]
+                        if place not in found:
+                            found[place] = _Found(self._last.get(place, ""))
+                        found[place].add(metadata["name"])
+            except ApiError as error:  # what is known by then is cleaned up all the same
+                told = fields(namespace=namespace, error=str(error))
+                _log.warning("cannot list the caches to clean up", extra=told)
+        return found
+
+    async def _collect(self, cache: _Cache, unread: set[str]) -> bool:
+        """Clean one cache up, unless its Namespace is `unread`; False where the API server is in trouble."""
+        if cache.namespace in unread:
+            return True
+        labels = await self._lookups.namespace_labels(cache.namespace)
+        if labels is None:  # which may say that nothing is to be removed there
+            unread.add(cache.namespace)
+            return False
+        try:
+            await self._writer.collect(*cache, self._policy, labels, self._now())
+        except CacheError as error:
+            told = fields(namespace=cache.namespace, cache=cache.name, error=str(error))
+            _log.warning("cannot clean a cache up", extra=told)
+            return not isinstance(error.error, TEMPORARY)
+        except Exception:  # one cache that nobody thought of is no reason to leave the others
+            _log.exception(
+                "cannot clean a cache up", extra=fields(namespace=cache.namespace, cache=cache.name)
+            )
+        return True

@@ -75,8 +75,9 @@ def add_parser(subparsers: "_Subparsers") -> None:
         "--unused-for",
         metavar="DURATION",
         type=_duration,
-        help="a Go duration, such as 720h (default: nothing is removed for want of use alone)",
+        help="a Go duration, such as 720h (default: the keeper's --gc-unused-for, if it may be read)",
     )
+    session.add_stepmemo_namespace(collect)
     session.add_namespace(collect, all_namespaces=True)
     copy = subparsers.add_parser(
         "import",

@@ -3,14 +3,17 @@
 import argparse
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
 
-from cli import browse, inventory, output, session
+import keeper.settings
+from argo.shape import mapping
+from cli import browse, installation, inventory, output, session
 from cli.inventory import Item
 from cli.output import Field
 from cli.session import DONE, FAILED, USAGE, CommandError, Session
-from memoize import capacity, configmap
-from memoize.eviction import Eviction, Policy, to_collect
+from memoize import capacity, configmap, names
+from memoize.eviction import Eviction, Policy, is_collected, to_collect
 
 GOING = (
     Field("NAMESPACE", yields=True),
@@ -35,7 +38,8 @@ class Going(NamedTuple):
 
 async def collect(connected: Session, args: argparse.Namespace) -> int:
     """Show what goes; without `--dry-run` ask, and remove it, and nothing that was not shown."""
-    found = [going async for going in _going(connected, args)]
+    policy = await _policy(connected, args)
+    found = [going async for going in _going(connected, args, policy)]
     if not found and args.output not in ("json", "yaml"):
         return session.say("gc", "there is nothing to remove")
     now = session.now()
@@ -63,7 +67,7 @@ async def collect(connected: Session, args: argparse.Namespace) -> int:
     for namespace, cache in caches:
         shown = {one.eviction.data_key for one in found if (one.namespace, one.cache) == (namespace, cache)}
         try:
-            removed = await _remove(connected, namespace, cache, shown, _policy(args))
+            removed = await _remove(connected, namespace, cache, shown, policy)
         except CommandError as error:
             code = session.say("gc", str(error), FAILED)
         else:
@@ -71,24 +75,40 @@ async def collect(connected: Session, args: argparse.Namespace) -> int:
     return code
 
 
-async def _going(connected: Session, args: argparse.Namespace) -> AsyncIterator[Going]:
-    """What goes, one cache in memory after another."""
+async def _going(connected: Session, args: argparse.Namespace, policy: Policy) -> AsyncIterator[Going]:
+    """What goes, one cache in memory after another; without names only of those that the keeper cleans."""
+    labels: dict[str, Mapping[str, str]] = {}
     async for config_map in _caches(connected, args.caches):
-        metadata = config_map["metadata"]
+        namespace, name = config_map["metadata"]["namespace"], config_map["metadata"]["name"]
+        if not args.caches:
+            if namespace not in labels:
+                labels[namespace] = await _labels(connected, namespace)
+            if not is_collected(config_map, labels[namespace]):
+                continue
         data = configmap.data(config_map)
-        for eviction in decide(config_map, _policy(args)):
+        for eviction in decide(config_map, policy):
             item = Item(eviction.data_key, eviction.bytes, inventory.read(data[eviction.data_key]))
-            yield Going(metadata["namespace"], metadata["name"], eviction, item)
+            yield Going(namespace, name, eviction, item)
 
 
-async def _caches(connected: Session, names: Sequence[str]) -> AsyncIterator[Mapping[str, Any]]:
-    if not names:
+async def _labels(connected: Session, namespace: str) -> Mapping[str, str]:
+    """Those of a Namespace; none, which is told, where it may not be read."""
+    try:
+        found = await connected.find("get namespaces", f"/api/v1/namespaces/{namespace}")
+    except CommandError as error:
+        session.say("gc", f"{error}; taken as one without {names.GC}")
+        return {}
+    return mapping(mapping(mapping(found).get("metadata")).get("labels"))
+
+
+async def _caches(connected: Session, wanted: Sequence[str]) -> AsyncIterator[Mapping[str, Any]]:
+    if not wanted:
         async for config_map in browse.listed(connected, connected.namespace):
             yield config_map
         return
     if not connected.namespace:
         raise CommandError("names of caches go with -n, not with -A", USAGE)
-    for name in names:
+    for name in wanted:
         yield await browse.read(connected, name)
 
 
@@ -103,8 +123,15 @@ def decide(config_map: Mapping[str, Any], policy: Policy) -> list[Eviction]:
     )
 
 
-def _policy(args: argparse.Namespace) -> Policy:
-    return Policy(unused_for=args.unused_for)
+async def _policy(connected: Session, args: argparse.Namespace) -> Policy:
+    """What the flags say, else the keeper's own settings, where its Deployment may be read."""
+    try:
+        deployed = await installation.deployment(connected, args.stepmemo_namespace, installation.KEEPER)
+    except CommandError:
+        deployed = None
+    settings = installation.settings(deployed, keeper.settings.parse, {})
+    keepers = timedelta(seconds=settings.gc_unused_for) if settings.gc_unused_for else None
+    return Policy(unused_for=args.unused_for or keepers, limit=settings.cache_max_bytes)
 
 
 async def _remove(connected: Session, namespace: str, cache: str, shown: set[str], policy: Policy) -> int:

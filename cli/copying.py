@@ -11,7 +11,8 @@ from cli.inventory import read
 from cli.session import DONE, FAILED, SECONDS, USAGE, CommandError, Session
 from kube import client
 from kube.errors import ApiError, Conflict
-from memoize import configmap
+from memoize import capacity, configmap
+from memoize.configmap import MOST_BYTES, MOST_OBJECT_BYTES, object_bytes, size
 from memoize.entry import Entry
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -29,8 +30,11 @@ class Copied(NamedTuple):
     no_room: int
 
 
-def to_copy(source: Mapping[str, str], target: Mapping[str, str]) -> Copied:
-    """Decide which entries of one cache another one gets: of two under one data key the newer one stays."""
+def to_copy(source: Mapping[str, str], target: Mapping[str, str], limit: int = MOST_BYTES) -> Copied:
+    """Decide which entries of one cache another one gets: of two under one data key the newer one stays.
+
+    `limit` is in bytes of values. Nothing goes for them: where not all find room, the smallest do.
+    """
     wanted, kept, refused = dict[str, str](), 0, 0
     for data_key, text in source.items():
         entry, there = read(text), read(target[data_key]) if data_key in target else None
@@ -40,8 +44,21 @@ def to_copy(source: Mapping[str, str], target: Mapping[str, str]) -> Copied:
             kept += 1
         else:
             wanted[data_key] = text
-    entries = configmap.fitting(wanted, target)
+    entries = _fitting(wanted, target, limit)
     return Copied(entries, kept, refused, len(wanted) - len(entries))
+
+
+def _fitting(wanted: Mapping[str, str], target: Mapping[str, str], limit: int) -> dict[str, str]:
+    values, whole = sum(map(size, target.values())), sum(object_bytes(*item) for item in target.items())
+    fitting = dict[str, str]()
+    for data_key in sorted(wanted, key=lambda one: size(wanted[one])):
+        was = target.get(data_key)
+        values += size(wanted[data_key]) - size(was or "")
+        whole += object_bytes(data_key, wanted[data_key]) - (object_bytes(data_key, was) if was else 0)
+        if values > limit or whole > MOST_OBJECT_BYTES:
+            break
+        fitting[data_key] = wanted[data_key]
+    return fitting
 
 
 async def copy(connected: Session, args: argparse.Namespace) -> int:
@@ -92,7 +109,7 @@ async def _copy(connected: Session, source: Mapping[str, Any], name: str) -> Cop
             continue
         if outcome := configmap.refused(target):
             raise CommandError(f"in {connected.namespace}: {outcome.detail}; nothing was copied")
-        copied = to_copy(entries, configmap.data(target))
+        copied = to_copy(entries, configmap.data(target), capacity.limit(target).bytes)
         if not copied.entries or await browse.write(
             connected, connected.namespace, target, copied.entries, ()
         ):

@@ -16,13 +16,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "dry run. What your account may not read is told as unknown. Exit code 0: nothing fails; 1: "
         "something does; 2: wrong usage, or no cluster.",
     )
-    parser.add_argument(
-        "--stepmemo-namespace",
-        metavar="NAMESPACE",
-        type=session.label,
-        default="stepmemo",
-        help="where webhook and keeper run (default: %(default)s)",
-    )
+    session.add_stepmemo_namespace(parser)
     parser.add_argument(
         "--argo-namespace",
         metavar="NAMESPACE",

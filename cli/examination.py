@@ -3,9 +3,7 @@
 import argparse
 import asyncio
 import base64
-import contextlib
-import io
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -14,14 +12,14 @@ import webhook.settings
 from argo import names as argo
 from argo.shape import mapping
 from argo.version import CONTROLLER
-from cli import checks, output, session
+from cli import checks, installation, output, session
 from cli.checks import Account, Finding, Level
+from cli.installation import KEEPER, WEBHOOK
 from cli.output import Field
 from cli.session import DONE, FAILED, CommandError, Session
 from kube import pages
 from kube.errors import ApiError
 from memoize import names
-from server.settings import SettingsError
 from webhook.inject import containers, image_volume
 from webhook.inject.containers import InjectSettings, Service
 from webhook.inject.resources import Work
@@ -30,9 +28,6 @@ from webhook.pods.delivery import Delivery
 Json = dict[str, Any]
 
 FINDINGS = (Field("RESULT"), Field("CHECK"), Field("FOUND", yields=True))
-WEBHOOK, KEEPER = "stepmemo-webhook", "stepmemo-keeper"
-"""Deployments of manifests/base; the keeper's Lease has its name."""
-SECRET = "stepmemo-certs"
 LOOKS, PAUSE = 6, 0.5
 """How often the keeper's Lease is looked at, and seconds in between: it is renewed every second."""
 MOST_ACCOUNTS = 20
@@ -86,9 +81,7 @@ async def _findings(connected: Session, args: argparse.Namespace) -> AsyncIterat
     async for finding in _kubernetes(connected):
         yield finding
     # 1. The webhook, and how the API server comes to it.
-    deployed = await _seen(
-        "webhook", connected.find(f"get deployments in {ours}", _deployment(ours, WEBHOOK))
-    )
+    deployed = await _seen("webhook", installation.deployment(connected, ours, WEBHOOK))
     settings = _webhook_settings(deployed)
     yield deployed if isinstance(deployed, Finding) else checks.deployment(deployed, WEBHOOK)
     async for finding in _configuration(connected, ours, settings):
@@ -98,7 +91,7 @@ async def _findings(connected: Session, args: argparse.Namespace) -> AsyncIterat
     if settings.access == "direct":
         yield checks.ok("keeper", "there is none: --access direct")
     else:
-        there = await _seen("keeper", connected.find(f"get deployments in {ours}", _deployment(ours, KEEPER)))
+        there = await _seen("keeper", installation.deployment(connected, ours, KEEPER))
         yield there if isinstance(there, Finding) else checks.deployment(there, KEEPER)
         async for finding in _keeper(connected, ours):
             yield finding
@@ -119,34 +112,11 @@ async def _seen(check: str, wanted: Any) -> Any:
         return Finding(Level.UNKNOWN, check, str(error))
 
 
-def _deployment(namespace: str, name: str) -> str:
-    return f"{_APPS}/{namespace}/deployments/{name}"
-
-
 def _webhook_settings(deployed: Any) -> webhook.settings.Settings:
     """The webhook's settings as its Deployment gives them; the defaults where they cannot be read."""
-    container = _container(mapping(deployed))
-    words = [*(container.get("command") or ()), *(container.get("args") or ())]
-    flags = [str(word) for word in words if str(word).startswith("--")]
-    environ = {"STEPMEMO_IMAGE": str(container.get("image") or "stepmemo"), **_environment(container)}
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            return webhook.settings.parse(flags, environ)
-    except (SettingsError, SystemExit):  # of another release
-        return webhook.settings.parse([], {"STEPMEMO_IMAGE": "stepmemo"})
-
-
-def _container(deployed: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The first container of a Deployment."""
-    spec = mapping(mapping(mapping(deployed.get("spec")).get("template")).get("spec"))
-    found = spec.get("containers")
-    return mapping(found[0]) if isinstance(found, list) and found else {}
-
-
-def _environment(container: Mapping[str, Any]) -> dict[str, str]:
-    """Its variables that have a value."""
-    found = map(mapping, container.get("env") or ())
-    return {str(one.get("name")): str(one["value"]) for one in found if one.get("value") is not None}
+    found = mapping(deployed)
+    image = str(installation.first_container(found).get("image") or "stepmemo")
+    return installation.settings(found, webhook.settings.parse, {"STEPMEMO_IMAGE": image})
 
 
 async def _kubernetes(connected: Session) -> AsyncIterator[Finding]:

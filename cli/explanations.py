@@ -225,11 +225,22 @@ TEXTS: Mapping[Reason, Text] = {
         "Nothing was stored.",
         "Give the artifact artifactGC: {strategy: Never}, or take the memoization off.",
     ),
+    Reason.EVICTED: Text(
+        "Entries were removed from a cache to make room, or to clean it up: expired ones, and those that "
+        "were not used for the longest time.",
+        "If steps often miss because of this, give their templates a cache (ConfigMap) of their own, or "
+        "allow for a larger one.",
+    ),
+    Reason.INVALID_LIMIT: Text(
+        "The annotation stepmemo.dev/max-bytes of a cache is not a number of bytes, so it is ignored.",
+        'Write a number such as "512Ki", of "4Ki" at least.',
+    ),
     Reason.CACHE_FULL: Text(
-        "The step ran, but its cache could not take the entry: a ConfigMap holds 1 MiB at most. Nothing "
-        "was stored.",
-        "Give this template a cache (ConfigMap) of its own, or smaller output parameters: large values "
-        "belong in artifacts. `stepmemo caches` shows how full caches are.",
+        "The step ran, but its entry is larger than its cache may be, or too little could be removed to "
+        "make room for it: a ConfigMap holds 1 MiB at most. Nothing was stored.",
+        "Make the output parameters smaller: large values belong in artifacts. Or raise the limit, if the "
+        "ConfigMap's annotation stepmemo.dev/max-bytes sets one. `stepmemo caches` shows how full caches "
+        "are.",
     ),
     Reason.NOT_A_CACHE: Text(
         "The ConfigMap that is named as its cache is not one: it has not the label "

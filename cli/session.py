@@ -91,6 +91,17 @@ def add_namespace(parser: argparse.ArgumentParser, *, all_namespaces: bool = Fal
     add_connection(parser)
 
 
+def add_stepmemo_namespace(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that says where the installation is."""
+    parser.add_argument(
+        "--stepmemo-namespace",
+        metavar="NAMESPACE",
+        type=label,
+        default="stepmemo",
+        help="where webhook and keeper run (default: %(default)s)",
+    )
+
+
 def add_form(parser: argparse.ArgumentParser) -> None:
     """Add the flag that says how a command prints."""
     parser.add_argument(

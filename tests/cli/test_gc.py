@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cli import browse
+from cli import browse, installation
 from memoize import names
 from tests.cli.caches import argos, data, entry, make
 from tests.cli.conftest import NOW, Stepmemo
@@ -73,6 +73,36 @@ def test_a_cache_beyond_its_own_limit_gives_up_what_was_used_the_longest_ago(
     assert [item["key"] for item in items] == ["e3"]
     caches = json.loads(stepmemo("caches", "-n", namespace, "-o", "json")[1])["items"]
     assert {item["cache"]: item["limitBytes"] for item in caches}["small"] == 10 << 10
+
+
+@pytest.mark.contract
+def test_what_the_keeper_leaves_alone_goes_only_if_it_is_named(cluster: Cluster, stepmemo: Stepmemo) -> None:
+    name = cluster.namespace({names.GC: "false"})
+    entries = {key: one.dump() for key, one in EIGHT.items()}
+    make(cluster, name, "one", entries)
+    make(cluster, name, "two", entries)
+    assert (
+        cluster.patch("ConfigMap", name, "two", {"metadata": {"annotations": {names.GC: "true"}}})[0] == 200
+    )
+    items = json.loads(stepmemo("gc", "--dry-run", "-n", name, "-o", "json")[1])["items"]
+    assert [item["cache"] for item in items] == ["two"]
+    items = json.loads(stepmemo("gc", "one", "--dry-run", "-n", name, "-o", "json")[1])["items"]
+    assert [item["cache"] for item in items] == ["one"]
+
+
+def test_the_keepers_own_settings_count_unless_others_are_said(
+    stepmemo: Stepmemo, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = {"args": ["--gc-unused-for=720h"], "env": [{"name": "STEPMEMO_HIT_INTERVAL", "value": "1h"}]}
+
+    async def deployed(*_: Any) -> Any:
+        return {"spec": {"template": {"spec": {"containers": [container]}}}}
+
+    monkeypatch.setattr(installation, "deployment", deployed)
+    items = json.loads(stepmemo("gc", "--dry-run", "-n", namespace, "-o", "json")[1])["items"]
+    assert [item["key"] for item in items] == ["expired", "unused"]
+    args = ["gc", "--dry-run", "-n", namespace, "-o", "json", "--unused-for", "8000h"]
+    assert [item["key"] for item in json.loads(stepmemo(*args)[1])["items"]] == ["expired"]
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("y\n", 0, 8), ("n\n", 1, 9), ("", 1, 9)])

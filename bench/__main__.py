@@ -9,7 +9,20 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from bench import check, cluster, fanout, holds, lookup, report, tenants, view, waiting, webhook, written
+from bench import (
+    check,
+    cluster,
+    fanout,
+    full,
+    holds,
+    lookup,
+    report,
+    tenants,
+    view,
+    waiting,
+    webhook,
+    written,
+)
 
 HERMETIC: tuple[ModuleType, ...] = (
     check,
@@ -18,6 +31,7 @@ HERMETIC: tuple[ModuleType, ...] = (
     lookup,
     holds,
     written,
+    full,
     view,
     tenants,
 )

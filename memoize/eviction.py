@@ -178,7 +178,11 @@ def _in_order(
 ) -> list[_Place]:
     """Return what may go, as far as that can be told in passing. With no `unused_for`, none is unused."""
     read = {data_key: times for data_key, text in data.items() if (times := _times(text)) is not None}
-    youngest_first = sorted(read, key=lambda data_key: read[data_key].created or _NEVER, reverse=True)
+
+    def age(data_key: str) -> tuple[datetime, datetime]:
+        return read[data_key].created or _NEVER, read[data_key].last_hit or _NEVER
+
+    youngest_first = sorted(read, key=age, reverse=True)
     newest = next((data_key for data_key in youngest_first if _is_entry(data[data_key])), None)
     since = now - unused_for if unused_for is not None else None
 

@@ -31,14 +31,14 @@ class Write(NamedTuple):
         """Of values."""
         return sum(one.bytes for one in self.evicted)
 
-    def outcome(self, data_key: str) -> Outcome:
-        """What becomes of one of the entries."""
+    def outcome(self, data_key: str, problem: str = "") -> Outcome:
+        """What becomes of one of the entries; `problem` is told beside it."""
         if data_key in self.refused:
             return self.refused[data_key]
         reason, detail = configmap.stored(self.fitting[data_key])
         if self.evicted:
             detail += f"; {len(self.evicted)} entries of {self.evicted_bytes} bytes made room"
-        return Outcome(reason, detail)
+        return Outcome(reason, f"{detail}; {problem}" if problem else detail)
 
 
 def write(

@@ -100,16 +100,16 @@ class ConfigMapCache:
             return found
         if not_written := configmap.refused(found.body):
             return not_written
-        most = limit(found.body, self._most_bytes).bytes
+        most, problem = limit(found.body, self._most_bytes)
         reply = refused
         for crowded in (False, True):
             plan = write(found.body, {place: text}, now, most, written=written, crowded=crowded)
             if plan.patch is None:
-                return plan.outcome(place)
+                return plan.outcome(place, problem)
             if plan.evicted or not (reply and _object_too_large(reply)):
                 reply = self._patch(plan.patch, until)
                 if reply.ok:
-                    return plan.outcome(place)
+                    return plan.outcome(place, problem)
                 if not _object_too_large(reply):
                     break
         return reply or found

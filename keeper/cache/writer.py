@@ -116,7 +116,7 @@ class Writer:
         self._api, self._on_written, self._seconds = api, on_written, seconds
         self._rules, self._on_cache = rules, on_cache
         self._awaited: Callable[[str, str], Collection[str]] = lambda namespace, cache: ()
-        self._fills: TtlCache[tuple[str, str], Fill] = TtlCache(_FULL_CACHES, clock)
+        self._fills = TtlCache[tuple[str, str], Fill](_FULL_CACHES, clock, group=lambda key: key[0])
         self._queues: dict[tuple[str, str], _CacheQueue] = {}
         self._full: TtlCache[tuple[str, str], bool] = TtlCache(_FULL_CACHES, clock)
         self._bytes: Counter[str] = Counter()

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from bench import check, holds, lookup, report, tenants, view, waiting, webhook, written
+from bench import check, full, holds, lookup, report, tenants, view, waiting, webhook, written
 from bench.__main__ import BENCHMARKS, HERMETIC
 
 SMALL = {
@@ -23,6 +23,7 @@ SMALL = {
     ],
     lookup: ["--rounds=1", "--entries=50"],
     holds: ["--rounds=1", "--hits=5", "--rate=10", "--burst=8"],
+    full: ["--rounds=1", "--captures=20", "--large-captures=8"],
     written: ["--rounds=1", "--hits=3", "--entries", "10", "20"],
     tenants: [
         *("--held=5", "--ends=2", "--seconds=2", "--full=3", "--names=50", "--caches=2", "--keys=20"),

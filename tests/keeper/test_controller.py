@@ -11,13 +11,16 @@ from argo import names as argo
 from keeper import breaker
 from keeper.reconcile import PAUSE
 from memoize import names
+from memoize.configmap import MOST_BYTES
+from memoize.entry import Entry
 from memoize.keeper_status import KeeperStatus, Namespaces, digest
+from memoize.key import data_key
 from memoize.plan import READS
 from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.keeper.keepers import LEASE, Running, decided, keeping
 from tests.keeper.proxy import Proxy, refusing
-from tests.keeper.site import KEY, OUT, PAUSED, RAN, SIMPLE, Site, outputs
+from tests.keeper.site import CACHE, KEY, OUT, PAUSED, RAN, SIMPLE, Site, outputs
 from tests.keeper.test_breaker import created
 from tests.waiting import until
 from webhook.pods import room
@@ -62,6 +65,28 @@ async def test_of_equal_steps_one_runs_and_the_others_are_answered_with_its_outp
     entry = site.entry()
     assert entry is not None
     assert (entry.pod, entry.workflow, entry.took) == (runner, "wf", 5.0)
+
+
+@pytest.mark.contract
+async def test_in_a_full_cache_what_gated_pods_look_for_does_not_make_room(site: Site) -> None:
+    old = site.now - timedelta(days=2)
+    other = Entry("wf-0", outputs("y" * 50_000), old, site.now).dump()
+    data = {f"other-{number}": other for number in range(20)}
+    # Of no use to the Pods that look for it, so that one of them runs; and not used for the longest time.
+    data[data_key(KEY)] = Entry("wf-0", None, old, old).dump()
+    data["another-old-one"] = Entry("wf-0", None, old, old + timedelta(days=1)).dump()
+    data["fill"] = "x" * (MOST_BYTES - sum(map(len, data.values())))
+    site.put(data)
+    async with keeping(site):
+        pods, another = [site.pod(number) for number in range(3)], site.pod(4, key="another")
+        await until(lambda: sorted(site.labels([*pods, another])) == ["gated"] * 2 + ["miss"] * 2)
+        site.run(another)
+        await until(lambda: site.label(another) == names.RESULT_STORED)
+        left = site.cluster.get("ConfigMap", site.namespace, CACHE)[1]["data"]
+        assert {data_key(KEY), data_key("another")} <= left.keys()
+        assert "another-old-one" not in left
+        site.run(next(name for name in pods if site.label(name) == names.RESULT_MISS))
+        await until(lambda: sorted(site.labels(pods)) == ["hit", "hit", "stored"])
 
 
 @pytest.mark.contract

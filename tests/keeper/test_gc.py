@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -268,19 +268,40 @@ def argo_cleans_up(cluster: Cluster, seen: dict[str, Any], seconds: float = 30) 
 DATA = {"new": entry(0), "hit-lately": entry(5), "third": entry(6), "old": entry(61), "older": entry(90)}
 
 
+def after_our_look(setting: Setting, do: Callable[[], None]) -> None:
+    """Do something once a cache was read, after the list of caches and the labels of the namespace."""
+    gets = iter(range(10))
+
+    def interfere() -> None:
+        if next(gets) < 2:
+            setting.asked.after("GET", interfere)
+        else:
+            do()
+
+    setting.asked.after("GET", interfere)
+
+
+@pytest.mark.contract
+async def test_what_is_used_between_our_look_and_our_write_stays(setting: Setting) -> None:
+    setting.make(DATA)
+
+    def use() -> None:
+        used = {"data": {"older": entry(0)}}
+        assert setting.cluster.patch("ConfigMap", setting.namespace, "my-cache", used)[0] == 200
+
+    after_our_look(setting, use)
+    await setting.gc.collect()
+    assert setting.removed == {f"{setting.namespace}/my-cache": {"old"}}
+    assert (setting.data() or {})["older"] == entry(0)
+
+
 @pytest.mark.contract
 async def test_argo_cleans_up_between_our_look_and_our_write(setting: Setting) -> None:
     seen = setting.make(DATA)
-    looks = iter(range(10))
-
-    def interfere() -> None:
-        if next(looks) < 2:  # the list of caches, and the labels of the namespace
-            setting.asked.after("GET", interfere)
-        else:
-            assert argo_cleans_up(setting.cluster, seen) == 200
-
-    setting.asked.after("GET", interfere)
+    statuses = list[int]()
+    after_our_look(setting, lambda: statuses.append(argo_cleans_up(setting.cluster, seen)))
     await setting.gc.collect()
+    assert statuses == [200]
     # Argo's has removed more than ours would; nothing comes back, and ours finds nothing left to do.
     assert setting.data() == {"new": DATA["new"]}
     assert setting.removed == {}
@@ -303,16 +324,10 @@ async def test_argo_that_saw_the_cache_before_ours_removes_nothing_by_it(setting
 @pytest.mark.contract
 async def test_a_cache_that_argo_deletes_is_not_made_again(setting: Setting) -> None:
     seen = setting.make({"old": entry(61), "older": entry(90)})
-    looks = iter(range(10))
-
-    def interfere() -> None:
-        if next(looks) < 2:
-            setting.asked.after("GET", interfere)
-        else:
-            assert argo_cleans_up(setting.cluster, seen) == 200
-
-    setting.asked.after("GET", interfere)
+    statuses = list[int]()
+    after_our_look(setting, lambda: statuses.append(argo_cleans_up(setting.cluster, seen)))
     await setting.gc.collect()
+    assert statuses == [200]
     assert setting.data() is None
 
 

@@ -190,6 +190,17 @@ def test_a_namespace_has_so_many_records_and_others_have_theirs(monkeypatch: pyt
     assert records.gated == 3
 
 
+def test_it_is_known_which_entries_gated_pods_look_for() -> None:
+    records = Records()
+    pod = gated_step("a")
+    put(records, pod)
+    where = pod.namespace, pod.key.cache
+    assert records.data_keys(*where) == {pod.key.data_key}
+    assert records.data_keys("other", pod.key.cache) == records.data_keys(pod.namespace, "other") == set()
+    records.drop("a")
+    assert records.data_keys(*where) == set()
+
+
 def test_the_records_of_a_namespace_are_bounded_by_the_bytes_that_they_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -167,6 +167,30 @@ def test_an_entry_beyond_a_lower_limit_is_not_kept(pod: Pod, api: faults.Api, by
     assert api.objects[CONFIGMAPS]["my-cache"]["data"] == {"other": entry()}
 
 
+def test_a_bad_annotation_is_told_and_ignored(pod: Pod, api: faults.Api):
+    have_result(api)
+    metadata = {**CACHE_LABELS, "annotations": {names.MAX_BYTES: "12 GB"}}
+    api.put(CONFIGMAPS, "my-cache", metadata=metadata, data={"other": entry()})
+    assert pod.run("capture").reason is Reason.STORED
+    assert 'max-bytes: "12 GB" must be a number of bytes' in pod.last_word["detail"]
+    assert api.objects[CONFIGMAPS]["my-cache"]["data"].keys() == {"other", "hello-1"}
+
+
+@pytest.mark.parametrize("status", [413, 500])
+def test_what_etcd_or_a_proxy_refuses_makes_room_once(pod: Pod, api: faults.Api, status: int):
+    have_result(api)
+    data = {f"k{days}": used(days) for days in range(20)}
+    api.put(CONFIGMAPS, "my-cache", metadata=CACHE_LABELS, data=dict(data))
+    message = "etcdserver: request is too large"
+    refusal = Fault(status, body={**faults.status(status, "InternalError"), "message": message})
+    api.on_next(faults.Call.ADD_ENTRY, refusal)
+    assert pod.run("capture").reason is Reason.STORED
+    left = api.objects[CONFIGMAPS]["my-cache"]["data"].keys()
+    assert {"hello-1", "k0", "k9"} <= left
+    assert "k19" not in left
+    assert api.count("PATCH", CONFIGMAPS) == 2
+
+
 def test_a_cache_is_made_below_a_lower_limit(pod: Pod, api: faults.Api):
     have_result(api)
     pod.environment[names.ENV_CACHE_MAX_BYTES] = "10000"

@@ -261,6 +261,41 @@ def test_a_full_cache_gives_up_expired_entries(step_pod: StepPod):
     assert step_pod.data().keys() == {"fill", "hello-1"}
 
 
+def old_entries(bytes_: int) -> dict[str, str]:
+    """Entries of a kilobyte that fill so many bytes; the higher its number, the longer ago one was used."""
+    data = dict[str, str]()
+    for number in range(bytes_ // 1000):
+        used = f"2020-01-{28 - number % 28:02}T00:00:00Z"
+        text = entry(creationTimestamp=used, lastHitTimestamp=used)
+        data[f"old-{number}"] = text + " " * (1000 - len(text))
+    return data
+
+
+def test_a_full_cache_gives_up_what_was_not_used_for_the_longest_time(step_pod: StepPod):
+    data = old_entries(20_000)
+    step_pod.config_map(data={**data, "fill": "x" * ((1 << 20) - 20_000)})
+    step_pod.reports()
+    assert step_pod.run("capture") is Reason.STORED
+    left = step_pod.data().keys()
+    assert {"fill", "hello-1", "old-0"} <= left
+    assert "old-19" not in left
+
+
+def test_steps_that_end_at_the_same_moment_at_the_limit_all_keep_their_entries(step_pod: StepPod):
+    metadata = {**CACHE_LABELS, "annotations": {names.MAX_BYTES: "10k"}}
+    step_pod.config_map(metadata=metadata, data=old_entries(10_000))
+    step_pod.reports()
+    keys = [f"key-{number}" for number in range(6)]
+    with ThreadPoolExecutor(len(keys)) as pool:
+        reasons = list(pool.map(lambda key: step_pod.run("capture", key=key), keys))
+    assert set(reasons) == {Reason.STORED}
+    assert set(keys) <= step_pod.data().keys()
+    # The next one makes room for what came side by side.
+    assert step_pod.run("capture", key="last") is Reason.STORED
+    assert {*keys, "last", "old-0"} <= step_pod.data().keys()
+    assert sum(map(len, step_pod.data().values())) <= 10_000
+
+
 def test_a_cache_that_stays_full_is_said_to_be(step_pod: StepPod):
     step_pod.config_map(data={"fill": "x" * (1 << 20)})
     step_pod.reports()

@@ -5,10 +5,12 @@ What a Kubernetes client needs is loaded when a command runs: it takes longer th
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memoize import spec
@@ -43,8 +45,6 @@ class Session:
     api: "ApiClient"
     namespace: str
     """"" for all of them."""
-    contexts_namespace: str
-    """The one of the kubeconfig's context, whatever the flags say."""
 
     def within(self, namespace: str) -> "Session":
         """The same connection, for another Namespace."""
@@ -176,31 +176,37 @@ async def _connected(args: argparse.Namespace, do: Callable[[Session], Awaitable
     from kube.errors import ApiError
 
     try:
-        contexts_namespace = _contexts_namespace(args)
-        api = await client.connect(_USER_AGENT, kubeconfig=args.kubeconfig, context=args.context)
-    except (ApiError, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        # The last three: a kubeconfig that is YAML and no kubeconfig.
+        context, contexts_namespace = _context(args)
+        api = await client.connect(_USER_AGENT, kubeconfig=args.kubeconfig, context=context)
+    except (ApiError, OSError, yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # From AttributeError on: a kubeconfig that is YAML, or text, and no kubeconfig.
         raise CommandError(f"no cluster to talk to: {error}", USAGE) from None
     namespace = getattr(args, "namespace", None) or contexts_namespace
     everywhere = getattr(args, "all_namespaces", False)
     async with api:
-        return await do(Session(api, "" if everywhere else namespace, contexts_namespace))
+        return await do(Session(api, "" if everywhere else namespace))
 
 
-def _contexts_namespace(args: argparse.Namespace) -> str:
-    from kubernetes_asyncio import config
+def _context(args: argparse.Namespace) -> tuple[str | None, str]:
+    """The context, None for that of the Pod's service account, and its Namespace."""
+    import yaml
 
     from kube import client
 
     files = args.kubeconfig or client.kubeconfigs()
     if files is None:
-        return "default"
-    try:
-        contexts, current = config.list_kube_config_contexts(files)
-    except config.ConfigException as error:
-        raise CommandError(f"no cluster to talk to: {error}", USAGE) from None
-    if args.context:
-        current = next((one for one in contexts if one["name"] == args.context), None)
-        if current is None:
-            raise CommandError(f"--context: no context {args.context!r} in {files}", USAGE)
-    return str((current or {}).get("context", {}).get("namespace") or "default")
+        return None, "default"
+    # Of several files the first one says which context is the current one (client-go's loading rules); to the
+    # library it would be the last one's, and so, now and then, another cluster than kubectl's.
+    paths = [Path(path).expanduser() for path in files.split(os.pathsep) if path]
+    found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    if not found:
+        raise FileNotFoundError(f"{files}: no such file")
+    name = args.context or next((current for one in found if (current := one.get("current-context"))), None)
+    if name is None:
+        raise CommandError(f"no cluster to talk to: {files} names no current-context, say --context", USAGE)
+    contexts = (context for one in found for context in one.get("contexts") or ())
+    context = next((one for one in contexts if one["name"] == name), None)
+    if context is None:
+        raise CommandError(f"no cluster to talk to: no context {name!r} in {files}", USAGE)
+    return str(name), str(context["context"].get("namespace") or "default")

@@ -46,6 +46,9 @@ PAGE = 500
 """Caches of one request at most; kube.pages asks for fewer where they weigh more."""
 
 
+_CACHES = [("labelSelector", f"{argo.CONFIGMAP_TYPE}={argo.CONFIGMAP_TYPE_CACHE}")]
+
+
 async def caches(connected: Session, args: argparse.Namespace) -> int:
     """List the caches. Of each only what is shown is kept, so memory is bounded by a page and the rows."""
     found = [Cache.of(one) async for one in listed(connected, connected.namespace)]
@@ -162,14 +165,22 @@ def _told(present: Mapping[str, Sequence[str]]) -> int:
 async def listed(connected: Session, namespace: str) -> AsyncIterator[Mapping[str, Any]]:
     """The caches of a Namespace, of all for "", one at a time."""
     within = f"/api/v1/namespaces/{namespace}/configmaps" if namespace else "/api/v1/configmaps"
-    query = [("labelSelector", f"{argo.CONFIGMAP_TYPE}={argo.CONFIGMAP_TYPE_CACHE}")]
     try:
-        async for page in pages.pages(connected.api, within, query, name="caches", most=PAGE):
+        async for page in pages.pages(connected.api, within, _CACHES, name="caches", most=PAGE):
             kind = str(page.get("kind", "")).removesuffix("List")
             for config_map in page.get("items") or ():
                 yield {"kind": kind, **config_map}
     except ApiError as error:
         raise session.failure("list ConfigMaps", error) from None
+
+
+async def names(connected: Session) -> AsyncIterator[str]:
+    """Those of the caches of the Namespace."""
+    within = f"/api/v1/namespaces/{connected.namespace}/configmaps"
+    listed = pages.pages(connected.api, within, _CACHES, name="caches", most=PAGE, metadata_only=True)
+    async for page in listed:
+        for config_map in page.get("items") or ():
+            yield str(config_map["metadata"]["name"])
 
 
 async def read(connected: Session, cache: str) -> Mapping[str, Any]:

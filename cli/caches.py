@@ -4,7 +4,7 @@ import argparse
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from cli import session
+from cli import completion, session
 from memoize import duration
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def add_parser(subparsers: "_Subparsers") -> None:
         "list the entries of a cache",
         "Lists the entries of a cache, the one that was used last first. Needs the right to get ConfigMaps.",
     )
-    entries.add_argument("cache", metavar="CACHE", type=session.name, help="the ConfigMap's name")
+    _add_cache(entries)
     session.add_namespace(entries)
     show = _add(
         subparsers,
@@ -35,7 +35,7 @@ def add_parser(subparsers: "_Subparsers") -> None:
         "show an entry: its outputs, where they are from, how long they answer",
         "Shows one entry. What an entry does not record is said to be so. Needs the right to get ConfigMaps.",
     )
-    show.add_argument("cache", metavar="CACHE", type=session.name, help="the ConfigMap's name")
+    _add_cache(show)
     show.add_argument("key", metavar="KEY", help="the memoize key, or the data key of `sha256-…`")
     session.add_namespace(show)
     remove = subparsers.add_parser(
@@ -45,7 +45,7 @@ def add_parser(subparsers: "_Subparsers") -> None:
         "the rights to get and patch ConfigMaps. Exit code 0: none of them is there any more; 1: one was not "
         "there, or could not be removed; 2: wrong usage, or no cluster.",
     )
-    remove.add_argument("cache", metavar="CACHE", type=session.name, help="the ConfigMap's name")
+    _add_cache(remove)
     remove.add_argument("keys", metavar="KEY", nargs="+", help="memoize keys, or data keys of `sha256-…`")
     session.add_namespace(remove)
     remove.set_defaults(run=_run, command="rm")
@@ -60,13 +60,10 @@ def add_parser(subparsers: "_Subparsers") -> None:
         "Needs the rights to list, get and patch ConfigMaps. Exit code 0: done; 1: not all could be "
         "removed, or the answer was no; 2: wrong usage, or no cluster.",
     )
-    collect.add_argument(
-        "caches",
-        metavar="CACHE",
-        nargs="*",
-        type=session.name,
-        help="only these (default: all)",
+    only = collect.add_argument(
+        "caches", metavar="CACHE", nargs="*", type=session.name, help="only these (default: all)"
     )
+    only.completer = completion.caches  # type: ignore[attr-defined]
     collect.add_argument(
         "--dry-run", action="store_true", help="show what would be removed, and remove nothing"
     )
@@ -109,6 +106,11 @@ def _add(subparsers: "_Subparsers", command: str, brief: str, description: str) 
     session.add_form(parser)
     parser.set_defaults(run=_run, command=command)
     return parser
+
+
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    cache = parser.add_argument("cache", metavar="CACHE", type=session.name, help="the ConfigMap's name")
+    cache.completer = completion.caches  # type: ignore[attr-defined]
 
 
 def _duration(text: str) -> timedelta:

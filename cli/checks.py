@@ -159,6 +159,12 @@ def admission(dry_run: Mapping[str, Any]) -> Finding:
     )
 
 
+def not_there(said: str, namespace: str) -> Finding:
+    """The answer to that dry run was 404."""
+    cure = f"install Argo Workflows with its CRDs; or see whether there is a Namespace {namespace}"
+    return Finding(Level.FAIL, "argo", f"no WorkflowTemplate can be made: {said}", cure)
+
+
 def keeper(status: str | None, renewed: bool, holder: str, namespace: str) -> Iterator[Finding]:
     """The keeper's Lease: its status annotation, and whether it was renewed while it was looked at."""
     check = "keeper"

@@ -6,6 +6,7 @@ line as arguments, and reads them as a program made with cobra prints them
 """
 
 import argparse
+import asyncio
 import os
 import shlex
 import sys
@@ -13,6 +14,8 @@ from contextlib import suppress
 from io import StringIO
 from typing import NoReturn
 
+_PATIENCE = 2.0
+"""Seconds that somebody who pressed the tab key waits for the cluster."""
 _NO_FILES = ":4"
 """Cobra's ShellCompDirectiveNoFileComp, as its last line."""
 
@@ -43,6 +46,22 @@ def complete(parser: argparse.ArgumentParser) -> None:
         import argcomplete
 
         argcomplete.autocomplete(parser)
+
+
+def caches(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """The names of caches that begin so, for argcomplete; none where the cluster does not say in time."""
+    from cli import browse, session
+
+    found: list[str] = []
+
+    async def do(connected: session.Session) -> int:
+        async with asyncio.timeout(_PATIENCE):
+            found.extend([name async for name in browse.names(connected) if name.startswith(prefix)])
+        return session.DONE
+
+    with suppress(Exception):
+        asyncio.run(session.connected(parsed_args, do))
+    return found
 
 
 class _Done(Exception):  # noqa: N818 - the end of a good run

@@ -135,7 +135,11 @@ async def _of_workflow(connected: Session, name: str) -> AsyncIterator[Facts]:
         why_not = f" ({'; '.join(seen.told)})" if seen.told else ""
         raise CommandError(f"no Pod or Workflow {name} in the Namespace {connected.namespace}{why_not}")
     events = await _events(connected, name, seen)
-    nodes = mapping(mapping(mapping(workflow).get("status")).get("nodes"))
+    status = mapping(mapping(workflow).get("status"))
+    if status.get("compressedNodes") or status.get("offloadNodeStatusVersion"):
+        # Argo packs the nodes of large workflows, or keeps them in a database (workflow/packer, persist).
+        seen.remember("the nodes of this large workflow are not readable here, only its Pods")
+    nodes = mapping(status.get("nodes"))
     steps = {key for key, node in nodes.items() if mapping(node).get("type") == "Pod"}
     common = Facts(namespace=connected.namespace, workflow_name=name, workflow=workflow, unseen=seen.told)
 
@@ -189,7 +193,7 @@ class Unseen:
         try:
             return await connected.find(f"get {resource}", _path(connected, resource, name))
         except CommandError as error:
-            self._remember(str(error))
+            self.remember(str(error))
             return None
 
     async def listed(
@@ -202,9 +206,10 @@ class Unseen:
                 for one in page.get("items") or ():
                     yield one
         except ApiError as error:
-            self._remember(str(session.failure(f"list {resource}", error)))
+            self.remember(str(session.failure(f"list {resource}", error)))
 
-    def _remember(self, why: str) -> None:
+    def remember(self, why: str) -> None:
+        """Tell it once."""
         if why not in self.told:
             self.told.append(why)
 

@@ -5,6 +5,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -155,8 +156,12 @@ async def _admission(connected: Session) -> Finding:
     body = {**_TEMPLATE, "metadata": {"name": "stepmemo-doctor", "namespace": connected.namespace}}
     query = [("dryRun", "All"), ("fieldValidation", "Ignore")]
     doing = "try the webhook by a dry run (create workflowtemplates)"
-    found = await _seen("webhook", connected.ask(doing, "POST", path, body=body, query=query))
-    return found if isinstance(found, Finding) else checks.admission(found)
+    try:
+        return checks.admission(await connected.ask(doing, "POST", path, body=body, query=query))
+    except CommandError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return checks.not_there(error.said, connected.namespace)
+        return Finding(Level.UNKNOWN, "webhook", str(error))
 
 
 async def _keeper(connected: Session, namespace: str) -> AsyncIterator[Finding]:
@@ -313,7 +318,10 @@ async def _refused(connected: Session, spec: Json) -> str:
     try:
         await connected.ask("create pods by a dry run", "POST", path, body=body, query=[("dryRun", "All")])
     except CommandError as error:
-        if error.status in (403, 422) and "cannot create resource" not in str(error):
+        if error.status in (
+            HTTPStatus.FORBIDDEN,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+        ) and "cannot create resource" not in str(error):
             return error.said
         raise
     return ""

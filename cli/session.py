@@ -140,7 +140,7 @@ def run(
 ) -> int:
     """Connect, and do it; returns the exit code. Errors and Ctrl-C are told on standard error."""
     try:
-        return asyncio.run(_connected(args, do))
+        return asyncio.run(connected(args, do))
     except CommandError as error:
         return say(command, str(error), error.code)
     except KeyboardInterrupt:
@@ -169,7 +169,8 @@ def failure(doing: str, error: "ApiError") -> CommandError:
     return CommandError(f"cannot {doing}: {said}", status=error.status, said=error.message or str(error))
 
 
-async def _connected(args: argparse.Namespace, do: Callable[[Session], Awaitable[int]]) -> int:
+async def connected(args: argparse.Namespace, do: Callable[[Session], Awaitable[int]]) -> int:
+    """Connect, and do it; CommandError where there is no cluster."""
     import yaml
 
     from kube import client

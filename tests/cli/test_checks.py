@@ -82,6 +82,7 @@ POD, WORKFLOW = checks.HOOKS
             ),
             ["ok: the API server reaches it and trusts it"],
         ),
+        (checks.not_there("not found", "work"), ["fail: no WorkflowTemplate can be made: not found"]),
         (kept(READY), ["ok: keeper-0 acts, and is ready"]),
         (kept(READY, renewed=False), ["fail: no keeper acts"]),
         (kept(READY, holder=""), ["fail: no keeper acts"]),

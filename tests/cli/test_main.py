@@ -59,6 +59,7 @@ def test_a_reader_that_has_seen_enough_is_no_traceback():
         (["caches", "-o", "j"], ["json"]),
         (["caches", "--all-n"], ["--all-namespaces"]),
         (["show", "a cache's", "x", "--o"], ["--output"]),
+        (["entries", "--kubeconfig", "/no/such", "x"], []),
     ],
 )
 def test_kubectl_gets_completions_as_from_a_cobra_program(words, completed):

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cli.__main__ import main
+from cli import completion
+from cli.__main__ import main, make_parser
 from tests.cli.caches import make
 from tests.cli.conftest import Stepmemo
 from tests.cluster import Cluster
@@ -104,3 +105,16 @@ def test_credentials_that_are_not_known_are_told(
     code, _, err = stepmemo("caches", "--kubeconfig", kubeconfig_of("nobody"))
     assert code == 1
     assert err.startswith("stepmemo caches: cannot list ConfigMaps: 401 Unauthorized")
+
+
+def test_a_shell_completes_names_of_caches(cluster: Cluster, stepmemo: Stepmemo) -> None:
+    name = cluster.namespace()
+    for cache in ("greetings", "greens", "reports"):
+        make(cluster, name, cache, {})
+    args = make_parser().parse_args(["entries", "-n", name, "gre"])
+    assert sorted(completion.caches("gre", args)) == ["greens", "greetings"]
+
+
+def test_a_shell_completes_nothing_where_there_is_no_cluster(tmp_path: Path) -> None:
+    args = make_parser().parse_args(["entries", "--kubeconfig", str(tmp_path / "none"), "gre"])
+    assert completion.caches("gre", args) == []

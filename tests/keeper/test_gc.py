@@ -20,6 +20,7 @@ from memoize.eviction import Eviction, is_collected
 from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.keeper.api.asked import Asked, recorded
+from tests.waiting import until
 from tests.webhook.serving import api_client
 
 NOW = datetime(2026, 7, 31, 12, tzinfo=UTC)
@@ -226,6 +227,29 @@ async def test_it_works_a_small_part_of_the_time_and_ends_with_the_lease(setting
     await setting.gc.collect()
     assert len(setting.slept) == len(setting.removed) == 3
     assert all(seconds > 0 for seconds in setting.slept)
+
+
+async def test_it_comes_again_and_again_whatever_happens(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    passes = list[int]()
+    collect = setting.gc.collect
+
+    async def fails_once() -> None:
+        passes.append(len(passes))
+        if len(passes) == 1:
+            raise KeyError("a bug")
+        await collect()
+
+    monkeypatch.setattr(setting.gc, "collect", fails_once)
+    setting.make({**NEW, "old": entry(61)})
+    task = asyncio.create_task(setting.gc.run())
+    await until(lambda: len(passes) > 2)
+    task.cancel()
+    assert setting.data() == NEW
+    assert setting.slept[0] == gc.FIRST_AFTER
+    assert gc.EVERY <= setting.slept[1] <= 1.1 * gc.EVERY
+    assert "made again later" in caplog.text
 
 
 @pytest.mark.contract

@@ -63,6 +63,7 @@ def test_one_that_stands_by_is_ready_too_and_takes_over_from_one_that_is_told_to
     certify(tmp_path / "certs")
     environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": namespace}
     argv = ("--certs=files", f"--cert-dir={tmp_path / 'certs'}", f"--namespaces={namespace}")
+    argv += ("--gc-unused-for=720h", "--cache-max-bytes=512Ki")
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with running(tmp_path / "a", environ, *argv) as first:

@@ -78,18 +78,20 @@ FACTS = (
 
 EXECUTOR = "argoexec"
 """Last part of the name of Argo's executor image, in whatever registry it is mirrored."""
-_RELEASE = re.compile(rf"(?:.*/)?{EXECUTOR}:v?([0-9])\.([0-9]{{1,3}})\.([0-9]{{1,3}})")
+CONTROLLER = "workflow-controller"
+"""The same of its controller's."""
+_RELEASE = re.compile(r"(?:.*/)?([a-z-]+):v?([0-9])\.([0-9]{1,3})\.([0-9]{1,3})")
 """One digit for the major version: `2026.1.0` is somebody's own count."""
 
 
-def image_version(image: str) -> Version | None:
-    """The version that the tag of an executor image says; None where it says none.
+def image_version(image: str, name: str = EXECUTOR) -> Version | None:
+    """The version that the tag of an image of this name says; None where it says none.
 
     Nothing is guessed: not from a digest (a tag beside it is a comment), nor from a tag with a suffix, such
     as a release candidate's, nor from an image of another name, whose tags may count something else.
     """
     found = _RELEASE.fullmatch(image)
-    return Version(*map(int, found.groups())) if found is not None else None
+    return Version(*map(int, found.groups()[1:])) if found is not None and found[1] == name else None
 
 
 def executor_version(images: Iterable[str]) -> Version | None:

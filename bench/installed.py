@@ -155,7 +155,7 @@ def _until_it_holds(this: Installed, namespace: str) -> None:
         wait_for(held, _PATIENCE)
     except AssertionError:
         said = "\n".join(f"{one.name}: {_said(one)}" for one in (this.webhook, this.keeper))
-        raise RuntimeError(f"no Pod is held\n{said}") from None
+        raise RuntimeError(f"no Pod is gated\n{said}") from None
 
 
 def _said(server: Server) -> str:

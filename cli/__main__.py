@@ -1,25 +1,40 @@
-"""The `stepmemo` command."""
+"""The `stepmemo` command, which is `kubectl stepmemo` as well."""
 
 import argparse
 import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from cli import inject, lint, release, restore
+from cli import caches, completion, doctor, inject, lint, release, restore, session, why
+
+_PLUGIN = "kubectl-stepmemo"
+"""As kubectl finds it on the PATH."""
+_EXTRA = ("rich", "argcomplete")
+"""What the extra `cli` brings."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code; 2 is wrong usage."""
+def make_parser(prog: str = "stepmemo") -> argparse.ArgumentParser:
+    """Every subcommand, with its flags; `args.run(args)` carries one out and returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="stepmemo",
-        description="Step-level memoization for Argo Workflows. Only `release` talks to a cluster.",
+        prog=prog,
+        description="Step-level memoization for Argo Workflows. `lint`, `inject` and `restore` read files, "
+        "all other commands the cluster that kubectl would use.",
     )
     version = importlib.metadata.version("stepmemo")
     parser.add_argument("--version", action="version", version=f"stepmemo {version}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (lint, inject, restore, release):
+    for command in (caches, why, doctor, release, lint, inject, restore, completion):
         command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code; 2 is wrong usage."""
+    is_plugin = Path(sys.argv[0]).stem == _PLUGIN
+    parser = make_parser("kubectl stepmemo" if is_plugin else "stepmemo")
+    completion.complete(parser)
     args = parser.parse_args(argv)
     try:
         code: int = args.run(args)
@@ -28,6 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output (`| head`) has seen enough; keep the interpreter's own flush at exit quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
+            raise
+        print(f"stepmemo: {package} is missing: pip install 'stepmemo[cli]'", file=sys.stderr)
+        return session.USAGE
     return code
 
 

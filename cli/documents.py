@@ -16,6 +16,8 @@ from typing import Any, ClassVar
 
 import yaml
 
+from cli.plain import UNSAFE
+
 STDIN = "-"
 
 
@@ -162,12 +164,11 @@ def _merge(loader: Any, node: yaml.ScalarNode) -> str:
 
 
 def _str(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # PyYAML writes Unicode's own line ends as they are unless they stand in double quotes.
-    style = '"' if _UNICODE_LINE_END.search(text) else "|" if "\n" in text else None
+    # PyYAML writes Unicode's own line ends as they are unless they stand in double quotes; and what
+    # a terminal would obey is escaped there (cli.plain).
+    style = '"' if UNSAFE.search(text) else "|" if "\n" in text else None
     return dumper.represent_scalar(_STR, text, style=style)
 
-
-_UNICODE_LINE_END = re.compile("[\x85\u2028\u2029]")
 
 for _tag, _pattern, _letters in _GO_SCALARS:
     _Loader.add_implicit_resolver(_tag, _pattern, _letters)

@@ -48,17 +48,20 @@ Go type (ObjectMeta in k8s.io/apimachinery)."""
 Json = dict[str, Any]
 
 
-async def connect(user_agent: str = "stepmemo-webhook") -> ApiClient:
+async def connect(
+    user_agent: str = "stepmemo-webhook", *, kubeconfig: str | None = None, context: str | None = None
+) -> ApiClient:
     """A client by kubectl's rules: $KUBECONFIG or ~/.kube/config, else the Pod's service account.
 
-    The API server takes `user_agent` for the field manager of what is written.
+    The API server takes `user_agent` for the field manager of what is written. `kubeconfig` is another file,
+    or several as in $KUBECONFIG, and `context` another one than the current of them.
     Unavailable where there is neither, or it cannot be read. The caller closes it.
     """
     configuration = Configuration()
     with _as_api_errors():
-        if kubeconfig := _kubeconfig():
+        if files := kubeconfig or kubeconfigs():
             await config.load_kube_config(
-                kubeconfig, client_configuration=configuration, persist_config=False
+                files, context=context, client_configuration=configuration, persist_config=False
             )
         else:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -70,9 +73,10 @@ async def connect(user_agent: str = "stepmemo-webhook") -> ApiClient:
     return api
 
 
-def _kubeconfig() -> str | None:
-    path = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
-    return str(path) if path.exists() else None
+def kubeconfigs() -> str | None:
+    """The files that kubectl would read, joined as in $KUBECONFIG; None where none of them is there."""
+    paths = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    return paths if any(path and Path(path).exists() for path in paths.split(os.pathsep)) else None
 
 
 async def request(

@@ -59,6 +59,11 @@ def replaced(changes: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
     return ops
 
 
+def removed(data_keys: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the JSON patch that takes these entries out of a cache; it fails where any of them is gone."""
+    return [_label(), *({"op": "remove", "path": _path(data_key)} for data_key in data_keys)]
+
+
 def seen(
     config_map: Mapping[str, Any], entries: Mapping[str, str], without: Iterable[str] = ()
 ) -> dict[str, Any]:

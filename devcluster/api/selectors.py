@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from devcluster.api.errors import bad_request
-from devcluster.api.kinds import POD, Kind, Object
+from devcluster.api.kinds import EVENT, POD, Kind, Object
 
 Predicate = Callable[[Object], bool]
 _SET = re.compile(r"^(\S+)\s+(in|notin)\s*\(([^()]*)\)$")
@@ -80,6 +80,8 @@ def by_fields(kind: Kind, text: str) -> Predicate:
     known = ["metadata.name", "metadata.namespace"]
     if kind == POD:
         known += ["spec.nodeName", "status.phase"]
+    if kind == EVENT:
+        known += ["involvedObject.kind", "involvedObject.name"]
     tests: list[tuple[list[str], str, bool]] = []
     for part in filter(None, text.split(",")):
         negated = "!=" in part

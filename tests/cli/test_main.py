@@ -1,3 +1,4 @@
+import argparse
 import os
 import subprocess
 import sys
@@ -5,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.__main__ import main
+from cli.__main__ import main, make_parser
 
 ROOT = Path(__file__).parents[2]
 EIGHT_MISTAKES = "tests/data/eight-mistakes.yaml"
@@ -18,7 +19,15 @@ def test_without_a_subcommand_the_usage_is_told(capsys):
     assert "COMMAND" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["lint", "inject", "restore", "release"])
+COMMANDS = sorted(
+    command
+    for action in make_parser()._actions
+    if isinstance(action, argparse._SubParsersAction)
+    for command in action.choices
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_subcommand_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as exited:
         main([command, "--help"])
@@ -41,3 +50,39 @@ def test_a_reader_that_has_seen_enough_is_no_traceback():
     finally:
         os.close(writer)
     assert (run.returncode, run.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["ca"], ["caches"]),
+        (["caches", "-o", "j"], ["json"]),
+        (["caches", "--all-n"], ["--all-namespaces"]),
+        (["show", "a cache's", "x", "--o"], ["--output"]),
+        (["entries", "--kubeconfig", "/no/such", "x"], []),
+    ],
+)
+def test_kubectl_gets_completions_as_from_a_cobra_program(words, completed):
+    program = "import sys; from cli.completion import kubectl; sys.exit(kubectl())"
+    run = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True)
+    assert [word.strip() for word in run.stdout.splitlines()] == [*completed, ":4"]
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_script(shell, capsys):
+    assert main(["completion", shell]) == 0
+    assert "stepmemo" in capsys.readouterr().out
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "argcomplete.shell_integration", None)
+    assert main(["completion", "bash"]) == 2
+    assert capsys.readouterr().err == "stepmemo: argcomplete is missing: pip install 'stepmemo[cli]'\n"
+
+
+def test_as_a_plugin_it_names_itself_as_it_was_called(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/kubectl-stepmemo"])
+    with pytest.raises(SystemExit):
+        main(["caches", "--help"])
+    assert "usage: kubectl stepmemo caches" in capsys.readouterr().out

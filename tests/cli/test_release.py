@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from argo import names as argo
-from cli import held
+from cli import gated
 from cli.__main__ import main
 from kube import client
 from memoize import names
@@ -27,7 +27,7 @@ def release(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return run
 
 
-def hold(
+def gate(
     cluster: Cluster,
     namespace: str,
     name: str,
@@ -35,7 +35,7 @@ def hold(
     gates: tuple[str, ...] = (names.SCHEDULING_GATE,),
     **labels: str,
 ) -> Json:
-    """A held Pod."""
+    """A gated Pod."""
     made = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -85,11 +85,11 @@ def has_result(cluster: Cluster, pod: Json) -> bool:
 
 
 @pytest.mark.contract
-def test_every_held_pod_of_a_namespace_loses_our_gate_and_no_other(cluster: Cluster, release: Any) -> None:
+def test_every_gated_pod_of_a_namespace_loses_our_gate_and_no_other(cluster: Cluster, release: Any) -> None:
     namespace, elsewhere = cluster.namespace(), cluster.namespace()
-    one = hold(cluster, namespace, "one")
-    two = hold(cluster, namespace, "two", gates=(OTHER_GATE, names.SCHEDULING_GATE))
-    foreign = hold(cluster, elsewhere, "one")
+    one = gate(cluster, namespace, "one")
+    two = gate(cluster, namespace, "two", gates=(OTHER_GATE, names.SCHEDULING_GATE))
+    foreign = gate(cluster, elsewhere, "one")
     code, out, err = release("-n", namespace)
     assert (code, err) == (0, "")
     assert sorted(out.splitlines()) == [f"{namespace}/one: released", f"{namespace}/two: released"]
@@ -102,9 +102,9 @@ def test_every_held_pod_of_a_namespace_loses_our_gate_and_no_other(cluster: Clus
 
 
 @pytest.mark.contract
-def test_a_held_pod_that_lost_its_label_is_found_all_the_same(cluster: Cluster, release: Any) -> None:
+def test_a_gated_pod_that_lost_its_label_is_found_all_the_same(cluster: Cluster, release: Any) -> None:
     namespace = cluster.namespace()
-    hold(cluster, namespace, "one")
+    gate(cluster, namespace, "one")
     unlabelled = {"metadata": {"labels": {names.RESULT: None}}}
     assert cluster.patch("Pod", namespace, "one", unlabelled)[0] == 200
     assert release("-n", namespace)[0] == 0
@@ -112,10 +112,10 @@ def test_a_held_pod_that_lost_its_label_is_found_all_the_same(cluster: Cluster, 
 
 
 @pytest.mark.contract
-def test_a_held_pod_whose_annotations_are_full_is_released_without_a_reason(
+def test_a_gated_pod_whose_annotations_are_full_is_released_without_a_reason(
     cluster: Cluster, release: Any
 ) -> None:
-    pod = hold(cluster, cluster.namespace(), "one")
+    pod = gate(cluster, cluster.namespace(), "one")
     annotations = pod["metadata"]["annotations"]
     free = 256 * 1024 - sum(len(f"{name}{text}") for name, text in annotations.items())
     filling = {"metadata": {"annotations": {"a": "x" * (free - 1)}}}
@@ -126,16 +126,16 @@ def test_a_held_pod_whose_annotations_are_full_is_released_without_a_reason(
 
 
 def test_all_namespaces(cluster: Cluster, release: Any) -> None:
-    pods = [hold(cluster, cluster.namespace(), "one") for _ in range(2)]
+    pods = [gate(cluster, cluster.namespace(), "one") for _ in range(2)]
     assert release("--all")[0] == 0
     assert [gates(get(cluster, pod)) for pod in pods] == [[], []]
-    assert release("--all") == (0, "", "stepmemo release: no Pod is held\n")
+    assert release("--all") == (0, "", "stepmemo release: no Pod is gated\n")
 
 
 @pytest.mark.contract
 def test_our_answer_for_this_very_pod_is_taken_back_and_no_other(cluster: Cluster, release: Any) -> None:
     namespace = cluster.namespace()
-    ours, others = hold(cluster, namespace, "ours"), hold(cluster, namespace, "others")
+    ours, others = gate(cluster, namespace, "ours"), gate(cluster, namespace, "others")
     post(cluster, ours, ours["metadata"]["uid"])
     post(cluster, others, "another-pod")
     assert release("-n", namespace)[0] == 0
@@ -145,18 +145,18 @@ def test_our_answer_for_this_very_pod_is_taken_back_and_no_other(cluster: Cluste
 
 def test_only_the_named_pods(cluster: Cluster, release: Any) -> None:
     namespace = cluster.namespace()
-    one, two = hold(cluster, namespace, "one"), hold(cluster, namespace, "two")
+    one, two = gate(cluster, namespace, "one"), gate(cluster, namespace, "two")
     code, out, err = release("-n", namespace, "two", "three")
     assert (code, out) == (1, f"{namespace}/two: released\n")
     assert err == f"stepmemo release: {namespace}/three: not found\n"
     assert gates(get(cluster, one)) == [names.SCHEDULING_GATE]
     assert gates(get(cluster, two)) == []
-    assert release("-n", namespace, "two") == (0, f"{namespace}/two: not held\n", "")
+    assert release("-n", namespace, "two") == (0, f"{namespace}/two: not gated\n", "")
 
 
 def test_a_named_pod_is_released_whatever_became_of_its_metadata(cluster: Cluster, release: Any) -> None:
     namespace = cluster.namespace()
-    pod = hold(cluster, namespace, "one")
+    pod = gate(cluster, namespace, "one")
     bare = {"metadata": {"labels": None, "annotations": None}}
     assert cluster.patch("Pod", namespace, "one", bare)[0] == 200
     assert release("-n", namespace, "one")[0] == 0
@@ -165,18 +165,18 @@ def test_a_named_pod_is_released_whatever_became_of_its_metadata(cluster: Cluste
 
 def test_a_pod_that_was_answered_meanwhile_is_left_alone(cluster: Cluster, release: Any) -> None:
     namespace = cluster.namespace()
-    pod = hold(cluster, namespace, "one")
+    pod = gate(cluster, namespace, "one")
     post(cluster, pod, pod["metadata"]["uid"])
     done = {"metadata": {"labels": {names.RESULT: names.RESULT_HIT}}, "status": {"phase": "Succeeded"}}
     assert cluster.patch("Pod", namespace, "one", done, subresource="status")[0] == 200
-    assert release("-n", namespace, "one") == (0, f"{namespace}/one: not held\n", "")
+    assert release("-n", namespace, "one") == (0, f"{namespace}/one: not gated\n", "")
     assert has_result(cluster, pod)
 
 
 def test_what_an_interrupted_run_left_behind_is_found_again(cluster: Cluster, release: Any) -> None:
     namespace = cluster.namespace()
-    pod = hold(cluster, namespace, "one", **{names.RESULT: names.RESULT_SKIPPED})
-    hold(cluster, namespace, "ran", gates=(), **{names.RESULT: names.RESULT_SKIPPED})
+    pod = gate(cluster, namespace, "one", **{names.RESULT: names.RESULT_SKIPPED})
+    gate(cluster, namespace, "ran", gates=(), **{names.RESULT: names.RESULT_SKIPPED})
     assert release("-n", namespace) == (0, f"{namespace}/one: released\n", "")
     assert gates(get(cluster, pod)) == []
 
@@ -184,7 +184,7 @@ def test_what_an_interrupted_run_left_behind_is_found_again(cluster: Cluster, re
 @pytest.mark.contract
 async def test_a_right_that_is_missing_leaves_the_pod_to_the_keeper(cluster: Cluster) -> None:
     namespace = cluster.namespace()
-    pod = hold(cluster, namespace, "one")
+    pod = gate(cluster, namespace, "one")
     post(cluster, pod, pod["metadata"]["uid"])
     rules = [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "patch"]},
@@ -192,9 +192,9 @@ async def test_a_right_that_is_missing_leaves_the_pod_to_the_keeper(cluster: Clu
     ]
     token = await asyncio.to_thread(cluster.service_account, namespace, "person", rules)
     async with api_client(cluster, token=token) as api:
-        (found,) = await held.find(api, namespace)
-        (result,) = [result async for result in held.release(api, [found])]
-    assert (result.ending, result.why) == (held.Ending.FAILED, "403 Forbidden")
+        (found,) = await gated.find(api, namespace)
+        (result,) = [result async for result in gated.release(api, [found])]
+    assert (result.ending, result.why) == (gated.Ending.FAILED, "403 Forbidden")
     after = get(cluster, pod)
     assert gates(after) == [names.SCHEDULING_GATE]
     assert after["metadata"]["labels"][names.RESULT] == names.RESULT_GATED
@@ -204,22 +204,22 @@ async def test_a_right_that_is_missing_leaves_the_pod_to_the_keeper(cluster: Clu
 async def test_more_pods_than_a_page_and_than_are_released_at_once(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held, "PAGE", 5)
+    monkeypatch.setattr(gated, "PAGE", 5)
     namespace = cluster.namespace()
     for number in range(23):
-        hold(cluster, namespace, f"p-{number}")
+        gate(cluster, namespace, f"p-{number}")
     async with api_client(cluster) as api:
-        found = await held.find(api, namespace)
-        words = [result.ending async for result in held.release(api, found)]
-        assert await held.find(api, namespace) == []
-    assert words == [held.Ending.RELEASED] * 23
+        found = await gated.find(api, namespace)
+        words = [result.ending async for result in gated.release(api, found)]
+        assert await gated.find(api, namespace) == []
+    assert words == [gated.Ending.RELEASED] * 23
 
 
 async def test_a_completion_that_comes_between_is_not_undone(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     namespace = cluster.namespace()
-    pod = hold(cluster, namespace, "one")
+    pod = gate(cluster, namespace, "one")
     post(cluster, pod, pod["metadata"]["uid"])
     request = client.request
 
@@ -234,22 +234,29 @@ async def test_a_completion_that_comes_between_is_not_undone(
 
     monkeypatch.setattr(client, "request", racing)
     async with api_client(cluster) as api:
-        (result,) = [result async for result in held.release(api, [held.Pod(namespace, "one")])]
-    assert result.ending is held.Ending.NOT_HELD
+        (result,) = [result async for result in gated.release(api, [gated.Pod(namespace, "one")])]
+    assert result.ending is gated.Ending.NOT_GATED
     assert has_result(cluster, pod)
+
+
+def test_names_and_all_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["release", "--all", "one"]) == 2
+    assert capsys.readouterr().err == "stepmemo release: names go with -n, not with --all\n"
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--all", "one"], "names go with -n, not with --all"),
-        (["-n", "../nodes"], "'../nodes' is not a name"),
-        (["-n", "work", "a/b"], "'a/b' is not a name"),
+        (["-n", "../nodes"], "-n/--namespace: '../nodes' is not a name of Kubernetes"),
+        (["-n", "a.b"], "-n/--namespace: 'a.b' is not the name of a Namespace"),
+        (["-n", "work", "a/b"], "NAME: 'a/b' is not a name of Kubernetes"),
     ],
 )
 def test_wrong_usage_is_told(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["release", *args]) == 2
-    assert capsys.readouterr().err == f"stepmemo release: {said}\n"
+    with pytest.raises(SystemExit) as exited:
+        main(["release", *args])
+    assert exited.value.code == 2
+    assert capsys.readouterr().err.endswith(f"stepmemo release: error: argument {said}\n")
 
 
 def test_without_a_cluster_it_says_so(

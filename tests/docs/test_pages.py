@@ -9,7 +9,7 @@ import pytest
 
 import keeper.settings
 import webhook.settings
-from cli import inject, lint, release, restore
+from cli.__main__ import make_parser
 from memoize import names
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,17 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 PATH = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|h|c|md|yaml|json)|\.?[\w-]+(?:/[\w-]+)*/)`")
 """A file or, with a slash at its end, a directory; one without a directory may lie anywhere."""
 VARIABLE = re.compile(r"\bSTEPMEMO_[A-Z0-9_]+\b")
-OTHERS_FLAGS = {"--for", "--from", "--ignore-not-found", "--replicas", "--tail", "--timeout"}
+OTHERS_FLAGS = {
+    "--for",
+    "--ignore-not-found",
+    "--replicas",
+    "--resource",
+    "--role",
+    "--serviceaccount",
+    "--tail",
+    "--timeout",
+    "--verb",
+}
 """Of kubectl and argo."""
 TOOLS = (ROOT / "Makefile", ROOT / "tools", ROOT / "tests", ROOT / "bench", ROOT / ".ci")
 """Who reads variables beside the server and the sidecar."""
@@ -49,9 +59,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def flags_of_the_command() -> Iterator[str]:
-    subparsers = argparse.ArgumentParser().add_subparsers()
-    for command in (lint, inject, restore, release):
-        command.add_parser(subparsers)
+    (subparsers,) = (a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction))
     for parser in subparsers.choices.values():
         for action in parser._actions:
             yield from action.option_strings

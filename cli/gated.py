@@ -55,7 +55,7 @@ class Ending(Enum):
     """What became of one Pod."""
 
     RELEASED = "released"
-    NOT_HELD = "not held"
+    NOT_GATED = "not gated"
     NOT_FOUND = "not found"
     FAILED = "not released"
 
@@ -108,7 +108,7 @@ async def _release(api: ApiClient, pod: Pod) -> Result:
         for _ in range(ATTEMPTS):
             found = await client.request(api, "GET", pod.path, seconds=SECONDS)
             if _gate(found) is None:
-                return Result(pod, Ending.NOT_HELD)
+                return Result(pod, Ending.NOT_GATED)
             try:
                 await _free(api, pod, found)
             except _CHANGED:
@@ -209,7 +209,7 @@ def _give_back(taken: Mapping[str, Any]) -> list[Op]:
 
 
 def _unchanged(pod: Mapping[str, Any], word: str | None) -> list[Op]:
-    """The same Pod, still held, with the same word: a keeper that has completed it wrote another one."""
+    """The same Pod, still gated, with the same word: a keeper that has completed it wrote another one."""
     ops = [
         jsonpatch.test((*_METADATA, "uid"), pod["metadata"]["uid"]),
         jsonpatch.test(("spec", "schedulingGates", _index(pod), "name"), names.SCHEDULING_GATE),

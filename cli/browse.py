@@ -1,0 +1,199 @@
+"""The requests behind `stepmemo caches`, `entries`, `show` and `rm`, and what they print."""
+
+import argparse
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from argo import names as argo
+from cli import inventory, output, session
+from cli.inventory import Cache
+from cli.output import Field
+from cli.plain import plain
+from cli.session import DONE, FAILED, SECONDS, CommandError, Session
+from kube import client, pages
+from kube.errors import ApiError, Conflict, Invalid, NotFound
+from memoize import configmap
+from memoize.entry import Entry
+
+CACHES = (
+    Field("NAMESPACE", yields=True),
+    Field("CACHE", yields=True),
+    Field("STORE"),
+    Field("ENTRIES", number=True),
+    Field("SIZE", number=True),
+    Field("SHARE", number=True),
+    Field("LAST HIT", number=True),
+    Field("OLDEST", number=True),
+    Field("NOT ENTRIES", wide=True, number=True),
+    Field("LIMIT", wide=True, number=True),
+)
+ENTRIES = (
+    Field("KEY", yields=True),
+    Field("AGE", number=True),
+    Field("LAST HIT", number=True),
+    Field("EXPIRES", number=True),
+    Field("TOOK", number=True),
+    Field("SIZE", number=True),
+    Field("FROM", yields=True),
+    Field("DATA KEY", wide=True),
+    Field("NODE", wide=True),
+)
+OUTPUTS = (Field("KIND"), Field("NAME"), Field("VALUE", yields=True))
+ATTEMPTS = 5
+"""How often a cache is read again that others change at the same moment."""
+PAGE = 500
+"""Caches of one request at most; kube.pages asks for fewer where they weigh more."""
+
+
+_CACHES = [("labelSelector", f"{argo.CONFIGMAP_TYPE}={argo.CONFIGMAP_TYPE_CACHE}")]
+
+
+async def caches(connected: Session, args: argparse.Namespace) -> int:
+    """List the caches. Of each only what is shown is kept, so memory is bounded by a page and the rows."""
+    found = [Cache.of(one) async for one in listed(connected, connected.namespace)]
+    if not found and args.output not in ("json", "yaml"):
+        where = f"the Namespace {connected.namespace}" if connected.namespace else "any Namespace"
+        return session.say("caches", f"no cache in {where}")
+    now = session.now()
+    rows = [cache.row(now) for cache in found]
+    output.show(args.output, CACHES, rows, (cache.item() for cache in found))
+    return DONE
+
+
+async def entries(connected: Session, args: argparse.Namespace) -> int:
+    """List the entries of one cache."""
+    found = inventory.items(await read(connected, args.cache))
+    if not found and args.output not in ("json", "yaml"):
+        return session.say("entries", f"the cache {args.cache} is empty")
+    now = session.now()
+    rows = [item.row(now) for item in found]
+    output.show(args.output, ENTRIES, rows, (item.item() for item in found))
+    return DONE
+
+
+async def show(connected: Session, args: argparse.Namespace) -> int:
+    """Show one entry."""
+    config_map = await read(connected, args.cache)
+    data = configmap.data(config_map)
+    place = next((place for place in inventory.places(args.key) if place in data), None)
+    if place is None:
+        raise CommandError(f"the cache {args.cache} has no entry of the key {args.key!r}")
+    item = next(item for item in inventory.items({"data": {place: data[place]}}))
+    if not isinstance(item.entry, Entry):
+        raise CommandError(f"{place} is not an entry, and answers no step: {item.entry}")
+    if args.output in ("json", "yaml"):
+        output.document({**item.item(), "outputs": item.entry.outputs}, args.output)
+        return DONE
+    now = session.now()
+    output.facts(inventory.facts(item, item.entry, now))
+    if rows := list(inventory.outputs(item.entry)):
+        print()
+        output.table(OUTPUTS, rows, output.console(), wide=args.output == "wide")
+    else:
+        print("\nIt has no outputs: a hit says only that the step succeeded.")
+    return DONE
+
+
+async def remove(connected: Session, args: argparse.Namespace) -> int:
+    """Remove entries by their keys; says of each what became of it."""
+    wanted = dict.fromkeys(args.keys)
+    for _ in range(ATTEMPTS):
+        data = configmap.data(await read(connected, args.cache))
+        present = {key: [place for place in inventory.places(key) if place in data] for key in wanted}
+        places = [place for found in present.values() for place in found[:1]]
+        if not places or await _removed(connected, args.cache, places):
+            return _told(present)
+    raise CommandError(f"the cache {args.cache} kept changing: nothing was removed, try again")
+
+
+async def _removed(connected: Session, cache: str, places: Sequence[str]) -> bool:
+    """Whether all of them were, at once; False where one is gone since it was read."""
+    try:
+        await client.request(
+            connected.api,
+            "PATCH",
+            path(connected.namespace, cache),
+            seconds=SECONDS,
+            body=configmap.removed(places),
+            accept=client.METADATA_ONLY,
+            content_type=client.JSON_PATCH,
+        )
+    except (Conflict, Invalid):
+        return False
+    except ApiError as error:
+        raise session.failure(f"patch the ConfigMap {cache}", error) from None
+    return True
+
+
+async def write(
+    connected: Session,
+    namespace: str,
+    seen: Mapping[str, Any],
+    entries: Mapping[str, str],
+    without: Iterable[str],
+) -> bool:
+    """Put entries into a cache that is as it was read, and take others out; False where it has changed."""
+    name = seen["metadata"]["name"]
+    try:
+        await client.request(
+            connected.api,
+            "PATCH",
+            path(namespace, name),
+            seconds=SECONDS,
+            body=configmap.seen(seen, entries, without),
+            accept=client.METADATA_ONLY,
+            content_type=client.MERGE_PATCH,
+        )
+    except (Conflict, NotFound):
+        return False
+    except ApiError as error:
+        raise session.failure(f"patch the ConfigMap {name}", error) from None
+    return True
+
+
+def _told(present: Mapping[str, Sequence[str]]) -> int:
+    code = DONE
+    for key, places in present.items():
+        if places:
+            print(f"{plain(key)}: removed")
+        else:
+            code = session.say("rm", f"{key}: no such entry", FAILED)
+    return code
+
+
+async def listed(connected: Session, namespace: str) -> AsyncIterator[Mapping[str, Any]]:
+    """The caches of a Namespace, of all for "", one at a time."""
+    within = f"/api/v1/namespaces/{namespace}/configmaps" if namespace else "/api/v1/configmaps"
+    try:
+        async for page in pages.pages(connected.api, within, _CACHES, name="caches", most=PAGE):
+            kind = str(page.get("kind", "")).removesuffix("List")
+            for config_map in page.get("items") or ():
+                yield {"kind": kind, **config_map}
+    except ApiError as error:
+        raise session.failure("list ConfigMaps", error) from None
+
+
+async def names(connected: Session) -> AsyncIterator[str]:
+    """Those of the caches of the Namespace."""
+    within = f"/api/v1/namespaces/{connected.namespace}/configmaps"
+    listed = pages.pages(connected.api, within, _CACHES, name="caches", most=PAGE, metadata_only=True)
+    async for page in listed:
+        for config_map in page.get("items") or ():
+            yield str(config_map["metadata"]["name"])
+
+
+async def read(connected: Session, cache: str) -> Mapping[str, Any]:
+    """A cache; CommandError where there is none of that name."""
+    where = f"the Namespace {connected.namespace}"
+    found = await connected.find(f"get the ConfigMap {cache}", path(connected.namespace, cache))
+    if found is None:
+        raise CommandError(f"no ConfigMap {cache} in {where}")
+    if outcome := configmap.not_a_cache(found):
+        raise CommandError(f"{cache} in {where} is not a cache: {outcome.detail}")
+    return found
+
+
+def path(namespace: str, cache: str) -> str:
+    """Where the API server keeps it."""
+    return f"/api/v1/namespaces/{namespace}/configmaps/{quote(cache, safe='')}"

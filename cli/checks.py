@@ -1,0 +1,322 @@
+"""What `stepmemo doctor` looks at: from what was read, what is well and what is not, with its cure; pure."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from argo import version
+from argo.shape import mapping
+from certs import pki
+from memoize import duration, names, plan
+from memoize.event import brief
+from memoize.keeper_status import KeeperStatus
+
+APPLY = "kubectl apply -k manifests/base (or your overlay of it)"
+HOOKS = ("pods.stepmemo.dev", "workflows.stepmemo.dev")
+POLICIES = (
+    "stepmemo-creates",
+    "stepmemo-keeper-caches",
+    "stepmemo-keeper-deletes",
+    "stepmemo-keeper-pods",
+    "stepmemo-keeper-results",
+    "stepmemo-webhook-cabundle",
+)
+"""ValidatingAdmissionPolicies of manifests/base."""
+OLDEST_KUBERNETES = (1, 30)
+NEWEST_ARGO = (4, 1)
+"""The newest line of releases that stepmemo was run with."""
+DEFAULT_REQUEUE = "10s"
+"""DEFAULT_REQUEUE_TIME where it is not set, or empty (docs/environment-variables.md of Argo)."""
+SLOW_REQUEUE = 2.0
+"""Seconds; more than that is worth a word."""
+HITS_IN_A_ROW = 5
+
+
+class Level(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARN = "warn"
+    """It works, and could be better."""
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+    """It could not be looked at, for want of a right most often."""
+
+
+class Finding(NamedTuple):
+    """What one check found."""
+
+    level: Level
+    check: str
+    said: str
+    cure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What a step's service account may do with workflowtaskresults."""
+
+    name: str
+    lacks: Sequence[str]
+
+
+def ok(check: str, said: str) -> Finding:
+    """All is well."""
+    return Finding(Level.OK, check, said)
+
+
+def kubernetes(found: Mapping[str, Any]) -> Finding:
+    """The API server's version (`/version`)."""
+    said = str(found.get("gitVersion") or "")
+    numbers = re.match(r"v([0-9]+)\.([0-9]+)", said)
+    if numbers is None:
+        return Finding(Level.UNKNOWN, "kubernetes", f"the API server says it is of version {said!r}")
+    if (int(numbers[1]), int(numbers[2])) < OLDEST_KUBERNETES:
+        return Finding(
+            Level.FAIL,
+            "kubernetes",
+            f"{said} is older than 1.30, which stepmemo needs",
+            "upgrade the cluster",
+        )
+    return ok("kubernetes", said)
+
+
+def configuration(found: Mapping[str, Any] | None, name: str) -> Iterator[Finding]:
+    """The MutatingWebhookConfiguration."""
+    check = "webhook configuration"
+    if found is None:
+        said = f"there is no MutatingWebhookConfiguration {name}: nobody asks stepmemo about anything"
+        yield Finding(Level.FAIL, check, said, APPLY)
+        return
+    hooks = {str(hook.get("name")): hook for hook in map(mapping, found.get("webhooks") or ())}
+    if missing := [hook for hook in HOOKS if hook not in hooks]:
+        yield Finding(Level.FAIL, check, f"{name} lacks the webhooks {', '.join(missing)}", APPLY)
+    wrong = [one for one, hook in hooks.items() if hook.get("failurePolicy") != "Ignore"]
+    if wrong:
+        said = f"failurePolicy of {', '.join(wrong)} is not Ignore: without stepmemo nothing could be created"
+        yield Finding(Level.FAIL, check, said, f"set failurePolicy: Ignore; {APPLY}")
+    bare = [one for one, hook in hooks.items() if not mapping(hook.get("clientConfig")).get("caBundle")]
+    if bare:
+        said = f"{', '.join(bare)} has no caBundle: the API server cannot trust the webhook"
+        cure = "the webhook writes it itself: see why it does not in its log (kubectl -n stepmemo logs -l "
+        yield Finding(Level.FAIL, check, said, cure + "app.kubernetes.io/component=webhook)")
+    if not (missing or wrong or bare):
+        yield ok(check, f"{name} is complete, failurePolicy Ignore")
+
+
+def certificate(serving: bytes, bundles: Collection[bytes], now: datetime) -> Finding:
+    """The serving certificate (PEM), and whether every caBundle trusts it."""
+    check = "certificate"
+    try:
+        ends = pki.ends_at(serving)
+    except ValueError:
+        return Finding(Level.FAIL, check, "the Secret holds no certificate", "see the webhook's log")
+    if ends <= now:
+        said = f"it ended {brief((now - ends).total_seconds())} ago"
+        return Finding(Level.FAIL, check, said, "see in the webhook's log why it is not renewed")
+    if not all(pki.issuer(serving, pki.authorities(bundle)) for bundle in bundles):
+        said = "the caBundle does not hold the CA that signed it"
+        return Finding(
+            Level.FAIL,
+            check,
+            said,
+            "the webhook writes the caBundle within seconds: see its log; or whether a GitOps tool "
+            "overwrites it",
+        )
+    return ok(check, f"the caBundle trusts it, for {brief((ends - now).total_seconds())} more")
+
+
+def deployment(found: Mapping[str, Any] | None, name: str) -> Finding:
+    """One of our two Deployments."""
+    if found is None:
+        return Finding(Level.FAIL, name, f"there is no Deployment {name}", APPLY)
+    status, spec = mapping(found.get("status")), mapping(found.get("spec"))
+    ready, wanted = status.get("readyReplicas") or 0, spec.get("replicas", 1)
+    said = f"{ready} of {wanted} replicas are ready"
+    if not ready:
+        cure = f"kubectl -n {mapping(found.get('metadata')).get('namespace')} describe pods; see their logs"
+        return Finding(Level.FAIL, name, said, cure)
+    return Finding(Level.OK if ready >= wanted else Level.WARN, name, said)
+
+
+def admission(dry_run: Mapping[str, Any]) -> Finding:
+    """What came back when a template with a memoize block that opts in was created by a dry run."""
+    check = "webhook"
+    templates = mapping(dry_run.get("spec")).get("templates")
+    first = mapping(templates[0]) if isinstance(templates, list) and templates else {}
+    if names.KEY in mapping(mapping(first.get("metadata")).get("annotations")):
+        return ok(check, "the API server reaches it and trusts it (a template was tried by a dry run)")
+    return Finding(
+        Level.FAIL,
+        check,
+        "the API server let a template through that the webhook should have changed (tried by a dry run): "
+        "it is not reached, not trusted, or not asked about this Namespace",
+        "see above; else whether a NetworkPolicy or firewall keeps the API server from port 8443 of its "
+        "Pods, and whether the configuration's namespaceSelector takes this Namespace",
+    )
+
+
+def not_there(said: str, namespace: str) -> Finding:
+    """The answer to that dry run was 404."""
+    cure = f"install Argo Workflows with its CRDs; or see whether there is a Namespace {namespace}"
+    return Finding(Level.FAIL, "argo", f"no WorkflowTemplate can be made: {said}", cure)
+
+
+def keeper(status: str | None, renewed: bool, holder: str, namespace: str) -> Iterator[Finding]:
+    """The keeper's Lease: its status annotation, and whether it was renewed while it was looked at."""
+    check = "keeper"
+    said = KeeperStatus.from_json(status) if status else None
+    if not holder or not renewed:
+        yield Finding(
+            Level.FAIL,
+            check,
+            "no keeper acts: its Lease stepmemo-keeper is not renewed. Steps run without a lookup, and "
+            "Pods that are gated wait",
+            "see the keeper's Pods and their log; `stepmemo release --all` lets gated Pods run meanwhile",
+        )
+        return
+    if said is None:
+        cure = "webhook, keeper and this command are to be of one release"
+        yield Finding(
+            Level.FAIL, check, f"{holder} acts, and says nothing of itself that is known here", cure
+        )
+        return
+    if namespace not in said.keeps:
+        yield Finding(
+            Level.FAIL,
+            check,
+            f"{holder} acts, but not for the Namespace {namespace}",
+            "add it to the keeper's --namespaces",
+        )
+    elif not said.ready:
+        yield Finding(
+            Level.WARN,
+            check,
+            f"{holder} acts, but is not in sync: steps are looked up inside their Pods",
+            "if it stays so, see in the keeper's log why its watch fails",
+        )
+    elif not said.plans & plan.READS:
+        cure = "bring webhook and keeper to the same release"
+        yield Finding(Level.FAIL, check, f"{holder} acts, but is of another release", cure)
+    elif namespace in said.backlogged:
+        yield Finding(
+            Level.WARN,
+            check,
+            f"{holder} acts, and is behind with this Namespace: steps are looked up inside their Pods",
+            "raise the keeper's --requests-per-second, or bound the workflow's parallelism",
+        )
+    else:
+        yield ok(check, f"{holder} acts, and is ready")
+    if namespace in said.stopped or namespace in said.trial:
+        yield Finding(
+            Level.FAIL,
+            "image",
+            "stepmemo's image could not be started in this Namespace, so nothing is put into Pods here",
+            "make the image available to all nodes (registry, pull secret, architecture): see the keeper's "
+            "log",
+        )
+
+
+def argo_version(images: Sequence[str]) -> Finding:
+    """The version of Argo's controller, by its image's tag."""
+    check = "argo"
+    known = [one for image in images if (one := version.image_version(image, version.CONTROLLER))]
+    if not known:
+        return Finding(Level.UNKNOWN, check, f"the tag of {', '.join(images)} tells no version")
+    found = min(known)
+    said = f"v{found.major}.{found.minor}.{found.patch}"
+    if not version.REPORTS_COMPLETION.holds_in(found):
+        return Finding(
+            Level.FAIL,
+            check,
+            f"{said} is older than 3.5.2: nothing is stored with it",
+            "upgrade Argo Workflows",
+        )
+    if found[:2] > NEWEST_ARGO:
+        newest = ".".join(map(str, NEWEST_ARGO))
+        return Finding(
+            Level.WARN, check, f"{said} is newer than {newest}, the newest that stepmemo was run with"
+        )
+    return ok(check, said)
+
+
+def requeue(value: str | None, namespace: str, controller: str) -> Finding:
+    """The controller's DEFAULT_REQUEUE_TIME, None where it is not set."""
+    check = "requeue time"
+    text = value or DEFAULT_REQUEUE
+    try:
+        seconds = duration.parse(text) / 1_000_000_000
+    except duration.DurationError as error:
+        said = f"DEFAULT_REQUEUE_TIME {text!r} {error}: the controller does not start with it"
+        return Finding(Level.FAIL, check, said, "correct it")
+    where = "DEFAULT_REQUEUE_TIME" if value else "DEFAULT_REQUEUE_TIME is not set, so"
+    said = (
+        f"{where} {text}: Argo looks at a workflow again so long after a step has ended, so "
+        f"{HITS_IN_A_ROW} hits in a row take about {brief(HITS_IN_A_ROW * seconds)}"
+    )
+    if seconds <= SLOW_REQUEUE:
+        return ok(check, said)
+    cure = f"kubectl -n {namespace} set env deployment/{controller} DEFAULT_REQUEUE_TIME=1s"
+    return Finding(Level.WARN, check, said, cure)
+
+
+def namespace_labels(labels: Mapping[str, Any] | None, namespace: str) -> Finding:
+    """The Namespace of the workflows."""
+    check = "namespace"
+    if labels is None:
+        return Finding(Level.FAIL, check, f"there is no Namespace {namespace}", "say another one by -n")
+    word = labels.get(names.MEMOIZE)
+    said = {
+        "true": f"{namespace}: all templates with a memoize block are opted in",
+        "false": f"{namespace}: templates are opted out, but for those that say otherwise",
+    }.get(str(word), f"{namespace}: workflows and templates opt in themselves")
+    level = labels.get("pod-security.kubernetes.io/enforce")
+    return ok(check, f"{said}; Pod Security: {level or 'not enforced'}")
+
+
+def account(found: Account, namespace: str) -> Finding:
+    """A service account that steps run as."""
+    check = f"account {found.name}"
+    if not found.lacks:
+        return ok(check, "may create and patch workflowtaskresults")
+    return Finding(
+        Level.FAIL,
+        check,
+        f"may not {' and '.join(found.lacks)} workflowtaskresults, so Argo loses its steps' outputs, and "
+        "nothing is stored",
+        f"kubectl -n {namespace} create role stepmemo-executor --verb=create,patch "
+        f"--resource=workflowtaskresults.argoproj.io; kubectl -n {namespace} create rolebinding "
+        f"stepmemo-executor --role=stepmemo-executor --serviceaccount={namespace}:{found.name}",
+    )
+
+
+def containers(plain: str, ours: str) -> Finding:
+    """Why a Pod was refused by a dry run, without and with containers of ours in it; "" where it was not."""
+    check = "containers"
+    if plain:
+        return Finding(
+            Level.UNKNOWN, check, f"even a plain Pod is refused here, so ours could not be tried: {plain}"
+        )
+    if ours:
+        return Finding(
+            Level.FAIL,
+            check,
+            "a Pod with containers of ours is refused in this Namespace (tried by a dry run), and Argo would "
+            f"fail its step: {ours}",
+            "let the quota, LimitRange or policy that this names allow them; or set --sidecar-requests and "
+            "--sidecar-limits; or take the opt-in off the Namespace",
+        )
+    return ok(check, "a Pod with containers of ours is allowed here (tried by a dry run)")
+
+
+def policies(present: Collection[str], bound: Collection[str]) -> Finding:
+    """Our ValidatingAdmissionPolicies and their bindings, by name."""
+    check = "policies"
+    missing = [name for name in POLICIES if name not in present or name not in bound]
+    if missing:
+        said = f"{', '.join(missing)} not in force: they bound what a stolen token of stepmemo's could do"
+        return Finding(Level.WARN, check, said, APPLY)
+    return ok(check, f"all {len(POLICIES)} are in force")

@@ -1,0 +1,50 @@
+"""What an installation is set to, as its Deployments say; the defaults where they cannot be read."""
+
+import contextlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from argo.shape import mapping
+from cli.session import Session
+from server.settings import SettingsError
+
+T = TypeVar("T")
+
+WEBHOOK, KEEPER = "stepmemo-webhook", "stepmemo-keeper"
+"""Deployments of manifests/base; the keeper's Lease has its name."""
+
+
+async def deployment(connected: Session, namespace: str, name: str) -> dict[str, Any] | None:
+    """A Deployment; None where there is none, CommandError where that is not known."""
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+    return await connected.find(f"get deployments in {namespace}", path)
+
+
+def settings(
+    deployed: Mapping[str, Any] | None,
+    parse: Callable[[Sequence[str], Mapping[str, str]], T],
+    defaults: Mapping[str, str],
+) -> T:
+    """A program's settings, by its own `parse`, from its Deployment's flags and variables.
+
+    `defaults` are variables that it needs. What comes from other objects (`valueFrom`) counts as not set, and
+    settings of another release as none at all.
+    """
+    container = first_container(deployed or {})
+    words = [*(container.get("command") or ()), *(container.get("args") or ())]
+    flags = [str(word) for word in words if str(word).startswith("--")]
+    given = map(mapping, container.get("env") or ())
+    variables = {str(one.get("name")): str(one["value"]) for one in given if one.get("value") is not None}
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            return parse(flags, {**defaults, **variables})
+    except (SettingsError, SystemExit):
+        return parse([], defaults)
+
+
+def first_container(deployed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a Deployment's Pods."""
+    spec = mapping(mapping(mapping(deployed.get("spec")).get("template")).get("spec"))
+    found = spec.get("containers")
+    return mapping(found[0]) if isinstance(found, list) and found else {}

@@ -1,0 +1,390 @@
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from argo import names as argo
+from argo.steppod import Owner
+from cli.explanation import Facts, Told, explain, parse, told
+from cli.explanations import TEXTS
+from memoize import names
+from memoize.outcome import Outcome
+from memoize.reasons import Reason
+from server import events
+from tests.cli.caches import entry, make
+from tests.cli.conftest import NOW, Stepmemo
+from tests.cluster import Cluster
+
+Json = dict[str, Any]
+NODE = "greet-x2k9f-2718281828"
+POD = "greet-x2k9f-say-2718281828"
+REPORTER = events.Reporter("stepmemo-keeper", "stepmemo-keeper-0")
+
+
+def step_pod(label: str = "", reason: str = "", **annotations: str) -> Json:
+    """A step's Pod as it is after the keeper's or the webhook's last word."""
+    said = {names.REASON: reason} if reason else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": POD,
+            "namespace": "work",
+            "labels": {argo.WORKFLOW_LABEL: "greet-x2k9f", **({names.RESULT: label} if label else {})},
+            "annotations": {
+                argo.NODE_ID: NODE,
+                argo.NODE_NAME: "greet-x2k9f[0].say",
+                names.KEY: "greet-world",
+                names.CACHE: "greetings",
+                **said,
+                **annotations,
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": argo.API_VERSION,
+                    "kind": "Workflow",
+                    "name": "greet-x2k9f",
+                    "uid": "97cc533f-7d1c-4640-9e06-4bedb72ca564",
+                    "controller": True,
+                }
+            ],
+        },
+        "spec": {"containers": [{"name": "main", "image": "busybox"}]},
+    }
+
+
+def with_ours(pod: Json, **messages: str) -> Json:
+    """The Pod with our containers in it, which ended with these messages."""
+    pod["spec"]["initContainers"] = [{"name": names.CHECK_CONTAINER, "image": "stepmemo"}]
+    pod["spec"]["containers"].append({"name": names.CAPTURE_CONTAINER, "image": "stepmemo"})
+    statuses = [
+        {"name": name.replace("_", "-"), "state": {"terminated": {"exitCode": 0, "message": message}}}
+        for name, message in messages.items()
+    ]
+    return {**pod, "status": {"containerStatuses": statuses}}
+
+
+def facts(**known: Any) -> Facts:
+    return Facts(namespace="work", workflow_name="greet-x2k9f", **known)
+
+
+def cache(*entries: Any) -> Json:
+    labels = {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}
+    return {"metadata": {"labels": labels}, "data": {one.key: one.dump() for one in entries}}
+
+
+def test_every_code_has_a_text() -> None:
+    assert set(TEXTS) == set(Reason)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_text_is_whole_sentences_in_words_of_kubernetes_and_argo(reason: Reason) -> None:
+    for text in TEXTS[reason]:
+        assert text[0].isupper() or text.startswith("stepmemo")
+        assert text.endswith(".")
+        assert "  " not in text
+        assert not set(text.lower().split()) & {"capture", "inject", "injected", "held", "plan", "reconcile"}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_what_the_keeper_wrote_on_the_pod_is_told_with_what_to_do(reason: Reason) -> None:
+    said = explain(facts(pod=step_pod(names.RESULT_SKIPPED, f"{reason}: so it is")), NOW)
+    assert said.outcome == Outcome(reason, "so it is")
+    assert said.text.startswith(
+        f"Step say of workflow greet-x2k9f (Pod {POD}): {reason}. {TEXTS[reason].what}"
+    )
+    assert "stepmemo noted: so it is." in said.text
+    assert "in the cache greetings, under the key 'greet-world'" in said.text
+    assert said.text.endswith(TEXTS[reason].cure)
+
+
+@pytest.mark.parametrize(
+    ("known", "outcome", "says"),
+    [
+        (
+            {"pod": step_pod(names.RESULT_HIT, "Hit"), "config_map": cache(entry())},
+            Outcome(Reason.HIT),
+            "It was looked up by the keeper, outside of its Pod, in the cache greetings, under the key "
+            "'greet-world'. There is an entry for it now, made 3h ago by workflow greet-x2k9f.",
+        ),
+        (
+            {
+                "pod": step_pod(names.RESULT_HIT, "Hit"),
+                "told": [Outcome(Reason.HIT, "saved 5m12s, from workflow old, 3h ago")],
+            },
+            Outcome(Reason.HIT, "saved 5m12s, from workflow old, 3h ago"),
+            "stepmemo noted: saved 5m12s, from workflow old, 3h ago. ",
+        ),
+        ({"pod": step_pod(names.RESULT_GATED)}, Outcome(Reason.GATED), "has no node yet"),
+        (
+            {"pod": step_pod(names.RESULT_MISS, "Expired: older than 1h"), "config_map": cache()},
+            Outcome(Reason.EXPIRED, "older than 1h"),
+            "There is no entry for it now.",
+        ),
+        ({"pod": step_pod(names.RESULT_MISS)}, Outcome(Reason.NOT_GATED), "The step runs without a lookup"),
+        (
+            {"pod": step_pod(names.RESULT_STORED, "Stored: 200 bytes"), "config_map": cache(entry())},
+            Outcome(Reason.STORED, "200 bytes"),
+            "Why it ran, and was not answered from there, is no longer recorded: most often there was no "
+            "entry.",
+        ),
+        (
+            {"pod": with_ours(step_pod(names.RESULT_IN_POD), stepmemo_check='{"reason":"Hit","detail":"x"}')},
+            Outcome(Reason.HIT, "x"),
+            "It was looked up inside its Pod",
+        ),
+        (
+            {
+                "pod": with_ours(
+                    step_pod(names.RESULT_IN_POD),
+                    stepmemo_check='{"reason":"Miss","detail":""}',
+                    stepmemo='{"reason":"StepFailed","detail":"did not end with 0: main"}',
+                )
+            },
+            Outcome(Reason.STEP_FAILED, "did not end with 0: main"),
+            "only steps that succeed are stored",
+        ),
+        ({"pod": with_ours(step_pod(), stepmemo="[]")}, Outcome(Reason.INJECTED), "looked up inside"),
+        (
+            {"pod": step_pod(), "workflow": {"metadata": {}}, "namespace_labels": {}},
+            Outcome(Reason.NOT_A_STEP, "no container has a readable ARGO_TEMPLATE"),
+            "is not one that Argo's controller made",
+        ),
+        (
+            {
+                "pod": step_pod(),
+                "workflow": {"metadata": {"labels": {names.MODE: "off"}}},
+                "namespace_labels": {},
+            },
+            Outcome(Reason.MODE_OFF),
+            "stepmemo.dev/mode is `off`",
+        ),
+        (
+            {"pod": step_pod(), "told": [Outcome(Reason.KEEPER_UNAVAILABLE, "no keeper")]},
+            Outcome(Reason.KEEPER_UNAVAILABLE, "no keeper"),
+            "stepmemo noted: no keeper.",
+        ),
+        (
+            {"pod": step_pod(names.RESULT_SKIPPED, "NotACache"), "config_map": {"metadata": {}}},
+            Outcome(Reason.NOT_A_CACHE),
+            "The ConfigMap greetings is not a cache.",
+        ),
+        (
+            {"told": [Outcome(Reason.STORED, "9 bytes")]},
+            Outcome(Reason.STORED, "9 bytes"),
+            "(its Pod is gone)",
+        ),
+        (
+            {"result": {"metadata": {"annotations": {names.POSTED_FOR: "uid"}}}},
+            Outcome(Reason.HIT),
+            "its outputs came from the cache",
+        ),
+        (
+            {"node": {"memoizationStatus": {"hit": True, "key": "k", "cacheName": "c"}}},
+            None,
+            "Argo's own memoization answered it from the cache c under the key 'k'",
+        ),
+        ({"node": {"type": "Suspend"}}, None, "a node of type Suspend, which has no Pod"),
+        ({"node": {"type": "Pod"}}, None, "nothing says what stepmemo did with it"),
+        ({"unseen": ["cannot list events: 403"]}, None, "Not seen: cannot list events: 403."),
+    ],
+)
+def test_what_is_there_decides_what_is_said(known: Json, outcome: Outcome | None, says: str) -> None:
+    said = explain(facts(**known), NOW)
+    assert said.outcome == outcome
+    assert says in said.text
+    assert "\n" not in said.text
+
+
+def test_a_pod_without_a_key_says_how_to_opt_in() -> None:
+    pod = step_pod()
+    del pod["metadata"]["annotations"][names.KEY]
+    said = explain(facts(pod=pod, workflow={"metadata": {}}, namespace_labels={}), NOW)
+    assert said.outcome == Outcome(Reason.NO_KEY)
+    assert 'Opt in with stepmemo.dev/memoize: "true"' in said.text
+
+
+def test_a_pod_that_admission_would_take_was_not_seen_by_it(pod: Json) -> None:
+    workflow = {"metadata": {"uid": pod["metadata"]["ownerReferences"][0]["uid"]}}
+    known = Facts(
+        namespace=pod["metadata"]["namespace"],
+        workflow_name=pod["metadata"]["labels"][argo.WORKFLOW_LABEL],
+        pod=pod,
+        workflow=workflow,
+        namespace_labels={},
+    )
+    said = explain(known, NOW)
+    assert said.outcome is None
+    assert "stepmemo's webhook was not reached" in said.text
+    assert explain(replace(known, namespace_labels={names.MEMOIZE: "false"}), NOW).outcome == Outcome(
+        Reason.OPTED_OUT, "the Namespace says so"
+    )
+
+
+OWNER = Owner("work", "greet-x2k9f", "uid")
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            events.hit_event(OWNER, NODE, entry(), REPORTER, NOW),
+            Outcome(Reason.HIT, "saved 5m12s, from workflow greet-x2k9f, 3h ago"),
+        ),
+        (events.stored_event(OWNER, NODE, "200 bytes", REPORTER, NOW), Outcome(Reason.STORED, "200 bytes")),
+        (
+            events.skip_event(OWNER, NODE, Reason.FORBIDDEN, "a: b", REPORTER, NOW),
+            Outcome(Reason.FORBIDDEN, "a: b"),
+        ),
+        (events.skip_event(OWNER, NODE, Reason.CONFLICT, "", REPORTER, NOW), Outcome(Reason.CONFLICT)),
+    ],
+)
+def test_what_the_programs_write_into_events_is_read_again(event: Json, said: Outcome) -> None:
+    assert told(event["message"]) == Told(NODE, said)
+
+
+@given(st.text())
+def test_any_text_may_stand_in_an_event_or_an_annotation(text: str) -> None:
+    assert told(text) is None or parse(text) is not None
+    explain(facts(pod=step_pod(names.RESULT_SKIPPED, text)), NOW)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=5,
+)
+
+
+@given(JSON, JSON, JSON, JSON)
+def test_nothing_that_was_read_is_trusted_to_be_of_any_type(
+    one: Any, two: Any, three: Any, four: Any
+) -> None:
+    pod = {"metadata": {"name": "p", "annotations": one, "labels": two}, "status": three, "spec": four}
+    explain(
+        facts(pod=pod, node=mapping(one), result=mapping(two), config_map={"metadata": one, "data": two}), NOW
+    )
+
+
+def mapping(value: Any) -> Json | None:
+    return value if isinstance(value, dict) else None
+
+
+def workflow(namespace: str, nodes: Json) -> Json:
+    return {
+        "apiVersion": argo.API_VERSION,
+        "kind": "Workflow",
+        "metadata": {"name": "greet-x2k9f", "namespace": namespace},
+        "spec": {"entrypoint": "say", "templates": [{"name": "say", "container": {"image": "busybox"}}]},
+        "status": {"nodes": nodes},
+    }
+
+
+def node(number: str, name: str, **fields: Any) -> Json:
+    found = {
+        "id": f"greet-x2k9f-{number}",
+        "name": f"greet-x2k9f[0].{name}",
+        "displayName": name,
+        "type": "Pod",
+    }
+    return {**found, "templateName": "say", **fields}
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> str:
+    """A workflow of two steps: the Pod of one is there, of the other there is but an Event."""
+    found = cluster.namespace()
+    nodes = [node("2718281828", "say"), node("1", "shout"), node("2", "all", type="Steps")]
+    status, made = cluster.create(workflow(found, {one["id"]: one for one in nodes}))
+    assert status == 201, made
+    pod = step_pod(names.RESULT_STORED, "Stored: 311 bytes")
+    pod["metadata"]["namespace"] = found
+    pod["metadata"]["ownerReferences"][0]["uid"] = made["metadata"]["uid"]
+    assert cluster.create(pod)[0] == 201
+    owner = Owner(found, "greet-x2k9f", made["metadata"]["uid"])
+    event = events.hit_event(owner, "greet-x2k9f-1", entry(), REPORTER, NOW)
+    assert cluster.create({"apiVersion": "v1", **event})[0] == 201
+    make(cluster, found, "greetings", {"greet-world": entry().dump()})
+    return found
+
+
+SAY = (
+    f"Step say of workflow greet-x2k9f (Pod {POD}): Stored. The step ran, and its outputs are in the "
+    "cache: the next step with this key is answered from there. stepmemo noted: 311 bytes. Its place is "
+    "in the cache greetings, under the key 'greet-world'. Why it ran, and was not answered from there, "
+    "is no longer recorded: most often there was no entry. There is an entry for it now, made 3h ago by "
+    "workflow greet-x2k9f. There is nothing to do."
+)
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize(
+    "args",
+    [[POD], [f"pod/{POD}"], ["greet-x2k9f", "say"], ["workflow/greet-x2k9f", NODE], ["wf/greet-x2k9f", POD]],
+)
+def test_a_step_is_explained_in_a_paragraph(args: list[str], namespace: str, stepmemo: Stepmemo) -> None:
+    assert stepmemo("why", *args, "-n", namespace) == (0, f"{SAY}\n", "")
+
+
+@pytest.mark.contract
+def test_a_step_whose_pod_is_gone_is_explained_by_its_event(namespace: str, stepmemo: Stepmemo) -> None:
+    code, out, err = stepmemo("why", "greet-x2k9f", "shout", "-n", namespace, "-o", "json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (found["pod"], found["code"]) == (None, "Hit")
+    assert found["detail"] == "saved 5m12s, from workflow greet-x2k9f, 3h ago"
+
+
+@pytest.mark.contract
+def test_the_steps_of_a_workflow_are_listed(namespace: str, stepmemo: Stepmemo) -> None:
+    code, out, err = stepmemo("why", "greet-x2k9f", "-n", namespace)
+    assert code == 0
+    assert sorted(line.split() for line in out.splitlines()) == [
+        ["STEP", "POD", "RESULT", "CODE"],
+        ["say", POD, "stored", "Stored"],
+        ["shout", "Hit"],
+    ]
+    assert err == "stepmemo why: say a STEP, or its POD, to read more of it\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["none"], 1, "no Pod or Workflow none in the Namespace {}"),
+        (["pod/none"], 1, "no Pod none in the Namespace {}"),
+        (["greet-x2k9f", "none"], 1, "the Workflow greet-x2k9f has no step 'none', or it is gone"),
+        (["job/x"], 2, "'job/x' names no Pod, Workflow or reason code"),
+        (["NoSuchCode"], 2, "'NoSuchCode' names no Pod, Workflow or reason code"),
+    ],
+)
+def test_what_is_not_there_is_told(
+    args: list[str], code: int, said: str, namespace: str, stepmemo: Stepmemo
+) -> None:
+    found = stepmemo("why", *args, "-n", namespace)
+    assert found == (code, "", f"stepmemo why: {said.format(namespace)}\n")
+
+
+@pytest.mark.contract
+def test_without_rights_it_says_what_it_could_not_see(
+    cluster: Cluster, namespace: str, stepmemo: Stepmemo, kubeconfig_of: Any
+) -> None:
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    kubeconfig = kubeconfig_of(cluster.service_account(namespace, "person", rules))
+    code, out, err = stepmemo("why", POD, "-n", namespace, "--kubeconfig", kubeconfig)
+    assert (code, err) == (0, "")
+    assert "Stored. The step ran" in out
+    for resource in ("workflows", "workflowtaskresults", "configmaps"):
+        assert f"cannot get resource {json.dumps(resource)}" in out
+    assert 'cannot list resource "events"' in out
+    assert "There is no ConfigMap" not in out
+
+
+def test_a_code_is_explained_without_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    from cli.__main__ import main
+
+    assert main(["why", "CacheFull"]) == 0
+    text = TEXTS[Reason.CACHE_FULL]
+    assert capsys.readouterr().out == f"CacheFull. {text.what} {text.cure}\n"

@@ -45,6 +45,8 @@ _LARGE_ENTRY = 2_000
 _AT_ONCE = 8
 _LIMIT = "128Ki"
 _SETTLE_SECONDS = 1.0
+_PATIENCE = 60.0
+"""Seconds for a write: an API server that hangs is to show in the figures, and not to end them."""
 _FULL, _HALF = "full", "half full"
 _SENT, _WHOLE, _METADATA = "to the API server", "to a watcher of whole ConfigMaps", "to a watcher of metadata"
 
@@ -115,7 +117,7 @@ class _Cache:
 
     def __init__(self, cluster: Cluster, api_: ApiClient, namespace: str, name: str) -> None:
         self.namespace, self.name, self.evicted, self._cluster = namespace, name, 0, cluster
-        self.writer = Writer(api_, on_cache=self)
+        self.writer = Writer(api_, on_cache=self, seconds=_PATIENCE)
         self.took: list[float] = []
 
     def on_evicted(self, cache: Owner, evicted: Sequence[Eviction]) -> None:

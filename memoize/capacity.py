@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from memoize import names
-from memoize.configmap import MOST_BYTES
+from memoize.configmap import MOST_BYTES, annotations
 
 LEAST_BYTES = 4 << 10
 """A smaller limit would be a slip: one entry takes some hundred bytes."""
@@ -38,9 +38,7 @@ def limit(config_map: Mapping[str, Any], most: int = MOST_BYTES) -> Limit:
 
     One that cannot be read is ignored.
     """
-    metadata = config_map.get("metadata")
-    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
-    text = annotations.get(names.MAX_BYTES) if isinstance(annotations, Mapping) else None
+    text = annotations(config_map).get(names.MAX_BYTES)
     if text is None:
         return Limit(most)
     try:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from argo import names as argo
-from memoize import names
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
@@ -115,9 +114,7 @@ def refused(config_map: Mapping[str, Any]) -> Outcome | None:
 
 def not_a_cache(config_map: Mapping[str, Any]) -> Outcome | None:
     """Return the outcome for a ConfigMap without the label: it is neither read nor written."""
-    metadata = config_map.get("metadata")
-    labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
-    if isinstance(labels, Mapping) and labels.get(argo.CONFIGMAP_TYPE) == argo.CONFIGMAP_TYPE_CACHE:
+    if _of_metadata(config_map, "labels").get(argo.CONFIGMAP_TYPE) == argo.CONFIGMAP_TYPE_CACHE:
         return None
     return Outcome(
         Reason.NOT_A_CACHE,
@@ -125,11 +122,9 @@ def not_a_cache(config_map: Mapping[str, Any]) -> Outcome | None:
     )
 
 
-def names_limit(config_map: Mapping[str, Any]) -> bool:
-    """Whether a ConfigMap, given whole or by its metadata, says itself how much it may hold."""
-    metadata = config_map.get("metadata")
-    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
-    return isinstance(annotations, Mapping) and names.MAX_BYTES in annotations
+def annotations(config_map: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the annotations of a ConfigMap, given whole or by its metadata."""
+    return _of_metadata(config_map, "annotations")
 
 
 def too_large(status: int, causes: Iterable[str], message: str = "") -> bool:
@@ -165,6 +160,12 @@ def stored(text: str) -> Outcome:
 def full(text: str) -> Outcome:
     """Return the outcome for an entry that finds no room, whatever goes that may."""
     return Outcome(Reason.CACHE_FULL, f"no room for {size(text)} bytes in the ConfigMap")
+
+
+def _of_metadata(config_map: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    metadata = config_map.get("metadata")
+    found = metadata.get(field) if isinstance(metadata, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _label() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from memoize import names
-from memoize.configmap import MOST_BYTES, MOST_OBJECT_BYTES, object_bytes, size
+from memoize.configmap import MOST_BYTES, MOST_OBJECT_BYTES, annotations, object_bytes, size
 from memoize.entry import BrokenEntry, Entry
 
 FREE_SHARE = 8
@@ -135,10 +135,8 @@ def make_room(
 
 def is_collected(config_map: Mapping[str, Any], namespace_labels: Mapping[str, str]) -> bool:
     """Whether a ConfigMap, given whole or by its metadata, is to be cleaned up: see memoize.names.GC."""
-    metadata = config_map.get("metadata")
-    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
-    own = annotations.get(names.GC) if isinstance(annotations, Mapping) else None
-    return (namespace_labels.get(names.GC, _ON) if own is None else own) == _ON
+    said = annotations(config_map).get(names.GC)
+    return (namespace_labels.get(names.GC, _ON) if said is None else said) == _ON
 
 
 def to_collect(

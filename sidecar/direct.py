@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from memoize import configmap
+from memoize import configmap, names
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -70,7 +70,7 @@ class ConfigMapCache:
         reply = self._patch(configmap.added({place: text}), until)
         if reply.status == _NOT_FOUND:
             return self._create({place: text}, until)
-        if reply.ok and configmap.names_limit(reply.body):
+        if reply.ok and names.MAX_BYTES in configmap.annotations(reply.body):
             return self._write_seen(place, text, now, until, written=True)
         if reply.status == _INVALID or _too_large(reply):
             return self._write_seen(place, text, now, until, reply)

@@ -62,7 +62,9 @@ class Setting:
         self.clock = 0.0
 
     def writer(self, most_bytes: int = MIB) -> Writer:
-        made = Writer(self._api, rules=Rules(most_bytes), on_cache=self.told, clock=lambda: self.clock)
+        made = Writer(
+            self._api, rules=Rules(most_bytes), on_cache=self.told, seconds=120, clock=lambda: self.clock
+        )
         self._writers.append(made)
         return made
 

@@ -368,6 +368,7 @@ class Keeper:
             if not isinstance(record.state, Running):
                 self._enqueue(record)
         for record in self._orphans:
+            record.backoff = None
             self._enqueue(record)
 
     async def _reconcile(self, uid: str, slots: asyncio.Semaphore) -> None:

@@ -159,8 +159,9 @@ class Reconciler:
         match self._single_flight.decide(step, found, now):
             case Complete(entry):
                 await self._post(record, step, entry, text)
-            case Release(reason):
+            case Release(reason, asked):
                 record.release(reason)
+                self._wake(asked)
             case Wait(until):
                 wait = (until - now).total_seconds()
                 return Result(min(wait, _LOOK_UP_AGAIN) if record.undecided else wait)

@@ -42,6 +42,8 @@ class Release(NamedTuple):
     """Let the Pod run, labelled `GatedStep.label_when_released`; `outcome` says why."""
 
     outcome: Outcome
+    asked: tuple[str, ...] = ()
+    """The UIDs of other gated Pods that may be decided otherwise now, as of the callbacks `on_…`."""
 
 
 class Wait(NamedTuple):
@@ -208,7 +210,7 @@ class SingleFlight:
             return waiter.release
         decided = self._decide(flight, waiter, found, now)
         if isinstance(decided, Release):
-            waiter.release = decided
+            waiter.release = decided._replace(asked=())
             if pod.may_run_for_others:
                 self._add_runner(pod)
         return decided
@@ -226,10 +228,12 @@ class SingleFlight:
         if not waiter.pod.plan.share:
             return run
         key = waiter.pod.key
+        asked: Sequence[str] = ()
         if waiter.answer_due is not None and now >= waiter.answer_due:
-            self._block(key, now)  # equal steps store what does not answer this one
+            asked = self._block(key, now)  # equal steps store what does not answer this one
         if self._blocked.until(key, now) is not None:
-            return Release(Outcome(Reason.SHARED_RUN_FAILED)) if waiter.waited else run
+            released = Release(Outcome(Reason.SHARED_RUN_FAILED)) if waiter.waited else run
+            return released._replace(asked=tuple(uid for uid in asked if uid != waiter.pod.uid))
         if waiter.answer_due is not None:
             return self._wait(waiter, waiter.answer_due, run, now)
         if flight.runners:

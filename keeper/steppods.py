@@ -180,7 +180,7 @@ def without_step(pod: ObservedPod, outcome: Outcome) -> InvalidStep:
         size=0,
         release_reason=None,
         outcome=outcome,
-        owner=owner if owner is not None and len(owner.uid) <= _LONGEST_UID else None,
+        owner=owner,
     )
 
 
@@ -188,6 +188,9 @@ def read(pod: Mapping[str, Any]) -> GatedStep | InvalidStep | InjectedPod | None
     """What the keeper has to know of a Pod as the API server gave it; None for one without our label."""
     metadata = pod.get("metadata") or {}
     parsed = StepPod.parse(pod, str(metadata.get("namespace", "")))
+    if isinstance(parsed, StepPod) and len(parsed.owner.uid) > _LONGEST_UID:
+        # Events that wait keep it, when the Pod's own record is gone.
+        parsed = NotAStep("its Workflow's uid is longer than any that the API server makes", parsed.node_id)
     label = (metadata.get("labels") or {}).get(names.RESULT)
     if label not in _NOT_FINAL:
         return None

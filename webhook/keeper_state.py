@@ -72,7 +72,7 @@ class SeenLease:
             case None:
                 self._renewed = -inf
             case True:
-                self._renewed = now
+                self._renewed, self.unsure = now, False
 
     def status(self, now: float) -> KeeperStatus | None:
         """What the keeper that acts says of itself; None: nobody acts, or nobody who can be understood."""
@@ -86,7 +86,7 @@ class SeenLease:
         has_holder = bool(spec.get("holderIdentity"))
         self._status = KeeperStatus.from_json(told) if has_holder and isinstance(told, str) else None
         renewed = spec != self._spec if uid is not None and uid == self._uid else None
-        self.unsure = self.unsure and has_holder and not renewed
+        self.unsure = self.unsure and has_holder
         self._uid, self._spec = uid, spec
         return renewed
 

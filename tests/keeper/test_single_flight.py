@@ -165,8 +165,10 @@ def test_an_entry_that_does_not_answer_its_waiters_ends_the_sharing() -> None:
     table = waiting_for(A, B, C)
     table.on_stored("runner", START)
     late = START + STORED_GRACE
-    for pod in (B, A, C):
-        assert table.decide(pod, Miss(Reason.EXPIRED), late) == Release(Outcome(Reason.SHARED_RUN_FAILED))
+    for pod, asked in ((B, ("a", "c")), (A, ()), (C, ())):
+        released = Release(Outcome(Reason.SHARED_RUN_FAILED), asked)
+        assert table.decide(pod, Miss(Reason.EXPIRED), late) == released
+    assert table.decide(B, Miss(Reason.EXPIRED), late) == Release(Outcome(Reason.SHARED_RUN_FAILED)), "once"
     table.on_pod(gated_step("d"), late)
     assert table.decide(gated_step("d"), MISS, late + SECOND) == RUN
 
@@ -377,8 +379,22 @@ def test_the_oldest_is_waited_for_whenever_nobody_leads_again() -> None:
 def test_one_entry_that_does_not_answer_ends_the_sharing_once() -> None:
     table = waiting_for(A, B)
     table.on_stored("runner", START)
-    assert table.decide(B, MISS, START + STORED_GRACE) == Release(Outcome(Reason.SHARED_RUN_FAILED))
+    released = Release(Outcome(Reason.SHARED_RUN_FAILED), asked=("a",))
+    assert table.decide(B, MISS, START + STORED_GRACE) == released
     assert table.decide(A, MISS, START + STORED_GRACE + BLOCKED) == Wait(LIMIT), "B leads"
+
+
+def test_who_waits_for_another_runner_is_asked_when_an_entry_does_not_answer_the_first_waiter() -> None:
+    """Nobody else would: the second runner fails while the key is known to be blocked."""
+    table = flights(running("r1"), running("r2"), A)
+    assert isinstance(table.decide(A, MISS, START), Wait)
+    table.on_stored("r1", START)
+    table.on_pod(B, START + SECOND)
+    assert table.decide(B, MISS, START + SECOND) == Wait(LIMIT)
+    decided = table.decide(A, MISS, START + STORED_GRACE)
+    assert isinstance(decided, Release)
+    assert decided.asked == ("b",)
+    assert isinstance(table.decide(B, MISS, START + STORED_GRACE), Release)
 
 
 # --- what it costs -----------------------------------------------------------------------------------------

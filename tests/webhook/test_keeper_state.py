@@ -97,7 +97,6 @@ SURE = {
     "a renewal, and silence": (lease(1), (50.0, lease(2))),
     "a renewal by a keeper that cannot be understood": (lease(1, "{"), (100.0, lease(2, "{"))),
     "a renewal, and a new Lease": (lease(1), (99.0, lease(2)), (100.0, lease(3, uid="v"))),
-    "renewed between two lists": (lease(1), lease(2)),
     "no Lease": (None,),
     "nobody holds it": (lease(1, holder=""),),
     "given up": (lease(1), (100.0, lease(2, holder=""))),
@@ -106,6 +105,7 @@ SURE = {
 UNSURE = {
     "nothing seen": (),
     "the first look": (lease(1),),
+    "renewed between two lists, nobody knows when": (lease(1), lease(2)),
     "somebody wrote it who is not its holder": (lease(1, None), (100.0, lease(1))),
     "another Lease": (lease(1), (100.0, lease(2, uid="v"))),
 }

@@ -21,6 +21,7 @@ def add_parser(subparsers: "_Subparsers") -> None:
         "its values take; of hits only the time of the last is recorded. Needs the right to list ConfigMaps.",
     )
     session.add_namespace(caches, all_namespaces=True)
+    session.add_stepmemo_namespace(caches)
     entries = _add(
         subparsers,
         "entries",
@@ -29,6 +30,7 @@ def add_parser(subparsers: "_Subparsers") -> None:
     )
     _add_cache(entries)
     session.add_namespace(entries)
+    session.add_stepmemo_namespace(entries)
     show = _add(
         subparsers,
         "show",
@@ -38,6 +40,7 @@ def add_parser(subparsers: "_Subparsers") -> None:
     _add_cache(show)
     show.add_argument("key", metavar="KEY", help="the memoize key, or the data key of `sha256-…`")
     session.add_namespace(show)
+    session.add_stepmemo_namespace(show)
     remove = subparsers.add_parser(
         "rm",
         help="remove entries, so that their steps run again",
@@ -48,6 +51,7 @@ def add_parser(subparsers: "_Subparsers") -> None:
     _add_cache(remove)
     remove.add_argument("keys", metavar="KEY", nargs="+", help="memoize keys, or data keys of `sha256-…`")
     session.add_namespace(remove)
+    session.add_stepmemo_namespace(remove)
     remove.set_defaults(run=_run, command="rm")
     collect = _add(
         subparsers,
@@ -74,8 +78,8 @@ def add_parser(subparsers: "_Subparsers") -> None:
         type=_duration,
         help="a Go duration, such as 720h (default: the keeper's --gc-unused-for, if it may be read)",
     )
-    session.add_stepmemo_namespace(collect)
     session.add_namespace(collect, all_namespaces=True)
+    session.add_stepmemo_namespace(collect)
     copy = subparsers.add_parser(
         "import",
         help="copy caches of Argo's own memoization into a workflow's Namespace",
@@ -98,6 +102,7 @@ def add_parser(subparsers: "_Subparsers") -> None:
         help="the controller's Namespace (default: %(default)s)",
     )
     session.add_namespace(copy)
+    session.add_stepmemo_namespace(copy)
     copy.set_defaults(run=_run, command="import")
 
 
@@ -124,7 +129,7 @@ def _duration(text: str) -> timedelta:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from cli import browse, collect, copying
+    from cli import browse, collect, copying, installation
 
     commands: dict[str, Any] = {
         "caches": browse.caches,
@@ -134,4 +139,13 @@ def _run(args: argparse.Namespace) -> int:
         "gc": collect.collect,
         "import": copying.copy,
     }
-    return session.run(args.command, args, lambda connected: commands[args.command](connected, args))
+
+    async def do(connected: session.Session) -> int:
+        if await installation.keeps_entries_elsewhere(connected, args.stepmemo_namespace):
+            session.say(
+                args.command, "the keeper keeps its entries in PostgreSQL; this is about ConfigMaps alone"
+            )
+        code: int = await commands[args.command](connected, args)
+        return code
+
+    return session.run(args.command, args, do)

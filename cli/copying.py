@@ -70,7 +70,7 @@ async def copy(connected: Session, args: argparse.Namespace) -> int:
         found = True
         name = source["metadata"]["name"]
         try:
-            copied = await _copy(connected, source, name)
+            copied = await copy_entries(connected, name, configmap.data(source))
         except CommandError as error:
             code = session.say("import", f"{name}: {error}", FAILED)
             continue
@@ -97,8 +97,8 @@ async def _sources(source: Session, names: list[str]) -> AsyncIterator[Mapping[s
         yield await browse.read(source, name)
 
 
-async def _copy(connected: Session, source: Mapping[str, Any], name: str) -> Copied:
-    entries = configmap.data(source)
+async def copy_entries(connected: Session, name: str, entries: Mapping[str, str]) -> Copied:
+    """Put entries into the cache of that name, which is made if there is none; CommandError."""
     path = browse.path(connected.namespace, name)
     for _ in range(browse.ATTEMPTS):
         target = await connected.find(f"get the ConfigMap {name}", path)

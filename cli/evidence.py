@@ -10,7 +10,7 @@ from urllib.parse import quote
 from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import NotAStep, StepPod
-from cli import output, session
+from cli import installation, output, session
 from cli.explanation import Explanation, Facts, explain, told
 from cli.output import Field
 from cli.session import DONE, CommandError, Session
@@ -38,7 +38,7 @@ async def why(connected: Session, args: argparse.Namespace) -> int:
     if not kind.startswith("w") and not args.step:
         pod = await connected.find(f"get the Pod {name}", _path(connected, "pods", name))
         if pod is not None:
-            found = await _of_pod(connected, pod)
+            found = await _of_pod(connected, pod, args.stepmemo_namespace)
             return _print(args.output, [(found, explain(found, session.now()))])
         if kind:
             raise CommandError(f"no Pod {name} in the Namespace {connected.namespace}")
@@ -48,7 +48,7 @@ async def why(connected: Session, args: argparse.Namespace) -> int:
         if not steps:
             raise CommandError(f"the Workflow {name} has no step {args.step!r}, or it is gone")
     if len(steps) == 1:
-        steps = [await _more(connected, steps[0])]
+        steps = [await _more(connected, steps[0], args.stepmemo_namespace)]
     return _print(args.output, [(facts, explain(facts, session.now())) for facts in steps])
 
 
@@ -103,7 +103,7 @@ def _named(step: str, steps: Sequence[Facts]) -> list[Facts]:
     return found or [facts for facts in steps if mapping(facts.node).get("templateName") == step]
 
 
-async def _of_pod(connected: Session, pod: Mapping[str, Any]) -> Facts:
+async def _of_pod(connected: Session, pod: Mapping[str, Any], stepmemo: str) -> Facts:
     parsed = StepPod.parse(pod, connected.namespace)
     if isinstance(parsed, NotAStep):
         return Facts(namespace=connected.namespace, workflow_name="", pod=pod)
@@ -119,7 +119,7 @@ async def _of_pod(connected: Session, pod: Mapping[str, Any]) -> Facts:
         told=events[parsed.node_id],
         unseen=seen.told,
     )
-    return await _more(connected, facts)
+    return await _more(connected, facts, stepmemo)
 
 
 async def _of_workflow(connected: Session, name: str) -> AsyncIterator[Facts]:
@@ -153,7 +153,7 @@ async def _of_workflow(connected: Session, name: str) -> AsyncIterator[Facts]:
         )
 
 
-async def _more(connected: Session, facts: Facts) -> Facts:
+async def _more(connected: Session, facts: Facts, stepmemo: str) -> Facts:
     """The same, with what is read for a single step."""
     seen = Unseen(facts.unseen)
     node_id = str(facts.annotations.get(argo.NODE_ID) or mapping(facts.node).get("id") or "")
@@ -163,7 +163,15 @@ async def _more(connected: Session, facts: Facts) -> Facts:
     if facts.pod is not None and not facts.label:
         found = await seen.find(connected, "namespaces", connected.namespace)
         labels = mapping(mapping(mapping(found).get("metadata")).get("labels")) if found else None
-    return replace(facts, result=result, config_map=config_map, namespace_labels=labels, unseen=seen.told)
+    elsewhere = bool(facts.cache) and await installation.keeps_entries_elsewhere(connected, stepmemo)
+    return replace(
+        facts,
+        result=result,
+        config_map=config_map,
+        namespace_labels=labels,
+        elsewhere=elsewhere,
+        unseen=seen.told,
+    )
 
 
 async def _events(connected: Session, workflow: str, seen: "Unseen") -> Mapping[str, list[Outcome]]:

@@ -78,6 +78,8 @@ class Facts:
     """The WorkflowTaskResult."""
     namespace_labels: Mapping[str, str] | None = None
     config_map: Mapping[str, Any] | None = None
+    elsewhere: bool = False
+    """Entries are kept in a database, which is not read here."""
     unseen: Sequence[str] = ()
     """What could not be read, and why."""
 
@@ -236,6 +238,8 @@ def _entry(facts: Facts, reason: Reason, now: datetime) -> str:
     """What lies there now; "" where that says nothing, or is not known."""
     if not facts.cache or not facts.place or any("configmaps" in one for one in facts.unseen):
         return ""
+    if facts.elsewhere:
+        return "Entries are kept in PostgreSQL, which is not looked at here."
     if facts.config_map is None:
         return f"There is no ConfigMap {facts.cache} now."
     if configmap.not_a_cache(facts.config_map):

@@ -282,6 +282,11 @@ TEXTS: Mapping[Reason, Text] = {
         "its outputs are not stored.",
         "If it is frequent, look at the API server's load.",
     ),
+    Reason.STORE_UNAVAILABLE: Text(
+        "The database that holds the entries did not answer in time, or answered with an error of its own. "
+        "The step runs, or its outputs are not stored.",
+        "See the database, and the keeper's log for what it says.",
+    ),
     Reason.INTERNAL_ERROR: Text(
         "stepmemo met an error of its own. The step was not touched.",
         "Please report it, with the traceback in the log of the keeper or the webhook.",

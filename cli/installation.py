@@ -5,8 +5,9 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import keeper.settings
 from argo.shape import mapping
-from cli.session import Session
+from cli.session import CommandError, Session
 from server.settings import SettingsError
 
 T = TypeVar("T")
@@ -19,6 +20,15 @@ async def deployment(connected: Session, namespace: str, name: str) -> dict[str,
     """A Deployment; None where there is none, CommandError where that is not known."""
     path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
     return await connected.find(f"get deployments in {namespace}", path)
+
+
+async def keeps_entries_elsewhere(connected: Session, namespace: str) -> bool:
+    """Whether the keeper's store is a database; False where its Deployment cannot be read, too."""
+    try:
+        deployed = await deployment(connected, namespace, KEEPER)
+    except CommandError:
+        return False
+    return settings(deployed, keeper.settings.parse, {}).store != "configmap"
 
 
 def settings(

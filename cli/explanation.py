@@ -49,9 +49,7 @@ RAN = frozenset(
     }
 )
 """What is said at the end of a step that ran, in the place of what the lookup had said."""
-_ABOUT = re.compile(
-    r"step (\S+?) (?:was answered|were stored|is not memoized)(?:[^:]*)(?:: (.*))?", re.DOTALL
-)
+_ABOUT = re.compile(r"step (\S+?) (?:was served|were stored|is not memoized)(?:[^:]*)(?:: (.*))?", re.DOTALL)
 """How an Event names the step, and what more it says (server/events.py)."""
 
 

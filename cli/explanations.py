@@ -271,6 +271,13 @@ TEXTS: Mapping[Reason, Text] = {
         "The step is over, but the label that tells how it ended could not be written on its Pod.",
         "Find the policy or webhook in the cluster that refuses changes of Pods.",
     ),
+    Reason.RESULT_NOT_DELETED: Text(
+        "stepmemo was serving the step from the cache when its Pod was deleted, or was let run by somebody "
+        "else. The WorkflowTaskResult that stepmemo had written for it could not be deleted for an hour, and "
+        "is left there.",
+        "See what refuses the deletion, which the message names. Delete the WorkflowTaskResult that has the "
+        "name of the node, unless the step has reported into it since.",
+    ),
     Reason.RATE_LIMITED: Text(
         "The Namespace asked stepmemo for more than its share, so this step runs without a lookup, or its "
         "outputs are not stored.",

@@ -1,4 +1,4 @@
-"""`stepmemo why`: why a step was answered from the cache, or was not."""
+"""`stepmemo why`: why a step was served from the cache, or was not."""
 
 import argparse
 
@@ -11,7 +11,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the subcommand; `run` carries it out."""
     parser = subparsers.add_parser(
         "why",
-        help="say why a step was answered from the cache, or was not",
+        help="say why a step was served from the cache, or was not",
         description="Says in a paragraph whether a step was looked up, where, what decided it, and what to "
         "do. Of a workflow without STEP it lists all steps. Reads the Pod, Events, the Workflow, its "
         "WorkflowTaskResults and the cache; what may not be read is left out, and said to be.",

@@ -103,7 +103,10 @@ class Setting:
 
 
 class Serving:
-    """The service against a cluster, as the cluster's admin; `read` stands in for the store's."""
+    """The service against a cluster, as the cluster's admin.
+
+    `read` stands in for the store's; hits are noted alone.
+    """
 
     def __init__(
         self,
@@ -124,13 +127,13 @@ class Serving:
         found: list[tuple[str, ...]] = []
         clock = Clock()
         self._store = config_maps(api)
+        self._store.hit = lambda *entry: found.append(entry)
         if self._read is not None:
             self._store.read = self._read
         self._service = service = Service(
             api,
             self._store,
             lambda route, status: requests.append((route, status)),
-            lambda *entry: found.append(entry),
             tokens=Tokens(api, clock=clock),
             limits=self._limits,
             in_flight=self._in_flight,

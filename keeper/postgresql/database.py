@@ -231,28 +231,29 @@ class Database:
             dsn = (await asyncio.to_thread(self._dsn_file.read_text, "utf-8")).strip()
         except (OSError, UnicodeDecodeError) as error:
             raise _SchemaError(f"the file of --dsn-file cannot be read: {type(error).__name__}") from None
+        pool = asyncpg.create_pool(
+            dsn,
+            min_size=0,
+            max_size=self._connections,
+            timeout=CONNECT_SECONDS,
+            command_timeout=ANSWER_SECONDS,
+            statement_cache_size=0,
+            server_settings={"application_name": "stepmemo-keeper"},
+            init=_begin_session,
+            reset=_keep_session,
+        )
         try:
-            pool = asyncpg.create_pool(
-                dsn,
-                min_size=0,
-                max_size=self._connections,
-                timeout=CONNECT_SECONDS,
-                command_timeout=ANSWER_SECONDS,
-                statement_cache_size=0,
-                server_settings={"application_name": "stepmemo-keeper"},
-                init=_begin_session,
-                reset=_keep_session,
-            )
             await pool
-        except (asyncpg.ClientConfigurationError, ValueError):
-            # Without its own words, which may repeat a password.
-            raise _SchemaError(
-                "the file of --dsn-file holds no DSN: postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-            ) from None
-        try:
-            async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
-                async with asyncio.timeout(MIGRATE_SECONDS):
-                    await _migrate(connection, self._migrations)
+            try:
+                connection = await pool.acquire(timeout=CONNECT_SECONDS)
+            except ValueError:  # asyncpg.ClientConfigurationError too
+                # Without its own words, which may repeat a password.
+                raise _SchemaError(
+                    "the file of --dsn-file holds no DSN: postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+                ) from None
+            async with asyncio.timeout(MIGRATE_SECONDS):
+                await _migrate(connection, self._migrations)
+            await pool.release(connection, timeout=ANSWER_SECONDS)
         except BaseException:
             pool.terminate()
             raise

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -183,8 +183,11 @@ async def another_password(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def no_database(world: World) -> AsyncIterator[None]:
-    await world.disconnect()
-    await world.server.fetch(f"ALTER DATABASE {world.database} RENAME TO away")
+    while True:  # the keeper may be back before it is renamed
+        await world.disconnect()
+        with suppress(asyncpg.ObjectInUseError):
+            await world.server.fetch(f"ALTER DATABASE {world.database} RENAME TO away")
+            break
     yield
     await world.server.fetch(f"ALTER DATABASE away RENAME TO {world.database}")
 

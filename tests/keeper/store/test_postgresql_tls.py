@@ -76,6 +76,7 @@ async def test_a_server_of_another_authority_gets_neither_password_nor_entry(
         outcome = await store.read(within.namespace, CACHE, "a")
         assert isinstance(outcome, Outcome)
         assert outcome.reason in NOT_NOW
+        assert outcome.detail.endswith("SSLCertVerificationError")
         assert (await store.put(within.namespace, CACHE, "a", TEXT, NOW)).reason in NOT_NOW
     assert (encrypted.way.encrypted, encrypted.way.plain) == (0, 0)
 

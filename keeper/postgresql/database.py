@@ -246,6 +246,8 @@ class Database:
             await pool
             try:
                 connection = await pool.acquire(timeout=CONNECT_SECONDS)
+            except OSError:  # ssl.SSLCertVerificationError too, which is a ValueError as well
+                raise
             except ValueError:  # asyncpg.ClientConfigurationError too
                 # Without its own words, which may repeat a password.
                 raise _SchemaError(

@@ -157,11 +157,10 @@ async def locked(world: World) -> AsyncIterator[None]:
     """Statements wait until they are cancelled: for an administrator's ALTER TABLE, or his VACUUM FULL."""
     connection = await asyncpg.connect(world.server.dsn(world.database))
     try:
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE stepmemo.entries IN ACCESS EXCLUSIVE MODE")
-            yield
+        await connection.execute("BEGIN; LOCK TABLE stepmemo.entries IN ACCESS EXCLUSIVE MODE")
+        yield
     finally:
-        await connection.close()
+        connection.terminate()  # which takes the lock away, and works where the server is gone
 
 
 @asynccontextmanager

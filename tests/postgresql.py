@@ -70,6 +70,7 @@ class Server:
             stdout=subprocess.PIPE,
             text=True,
             cwd=self._directory,
+            start_new_session=True,  # Ctrl-C is meant for the tests, and must not end who stops the server
             **as_nobody(),
         )
         assert self._holder.stdout is not None

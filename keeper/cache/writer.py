@@ -163,7 +163,7 @@ class Writer:
     async def collect(
         self, namespace: str, cache: str, policy: Policy, namespace_labels: Mapping[str, str], now: datetime
     ) -> None:
-        """Clean a cache up (keeper.cache.collect), in a `turn` of its Namespace, and say what went; CacheError."""
+        """Clean a cache up (keeper.cache.collect), in a `turn`, and say what went; CacheError."""
         uid, removed, problem = await collect(
             ConfigMap(self._api, namespace, cache),
             policy._replace(limit=self._rules.most_bytes),

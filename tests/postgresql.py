@@ -70,6 +70,7 @@ class Server:
             stdout=subprocess.PIPE,
             text=True,
             cwd=self._directory,
+            start_new_session=True,  # a run that is killed as a process group leaves it to stop the server
             **_as_nobody(),
         )
         assert self._holder.stdout is not None

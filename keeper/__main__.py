@@ -132,9 +132,7 @@ def _store(
     writer = Writer(api, metrics.cache_writes, rules=rules, on_cache=CacheReporter(metrics, events))
     hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
     collector = (
-        CacheGC(api, chosen.namespaces, writer, lookups, chosen.gc_unused_for, acts)
-        if chosen.gc_unused_for
-        else None
+        CacheGC(api, chosen.namespaces, writer, chosen.gc_unused_for, acts) if chosen.gc_unused_for else None
     )
     return ConfigMapStore(api, view, writer, hits, collector)
 

@@ -10,23 +10,24 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import quote
 
 from kubernetes_asyncio.client import ApiClient
 
+from argo.shape import mapping
 from keeper.cache.configmap import CacheError
 from keeper.cache.view import SELECTOR
 from keeper.cache.writer import Writer
+from kube import client
 from kube.cost import Cost, metered
 from kube.errors import TEMPORARY, ApiError
 from kube.fair_queue import FairQueue
 from kube.pages import pages
 from memoize.eviction import Policy
 from server.logs import fields
-from server.lookups import Lookups
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,14 @@ FIRST_AFTER = 120.0
 EVERY = 3_600.0
 """Seconds from the end of a pass to the next one; up to a tenth more, at random."""
 WORKS = 1 / 20
-"""Part of the time during a pass that it works."""
+"""Part of the time during a pass that it works …"""
+LONGEST_PAUSE = 10.0
+"""… and the seconds after which it goes on whatever the last cache took: the others do not wait for it."""
+PATIENCE = 1.0
+"""Seconds that it waits while entries are written to others of the Namespace's caches; then all of that
+Namespace wait for the next pass."""
+LABELS_SECONDS = 5.0
+"""For the request for a Namespace's labels."""
 CACHES_OF_ONE = 500
 """Caches of one Namespace that a pass looks at; the next one goes on with those behind them."""
 _PAGE = 500
@@ -77,7 +85,6 @@ class CacheGC:
         api: ApiClient,
         namespaces: Sequence[str],
         writer: Writer,
-        lookups: Lookups,
         unused_for: float,
         acts: Callable[[], bool],
         *,
@@ -85,7 +92,7 @@ class CacheGC:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._api, self._namespaces, self._writer, self._lookups = api, namespaces, writer, lookups
+        self._api, self._namespaces, self._writer = api, namespaces, writer
         self._policy, self._acts = Policy(timedelta(seconds=unused_for)), acts
         self._now, self._clock, self._sleep = now, clock, sleep
         self._last: dict[str, str] = {}
@@ -107,7 +114,9 @@ class CacheGC:
         # 1. Which caches are there?
         queue = FairQueue(share=1, clock=self._clock)
         caches: dict[str, _Cache] = {}
-        for namespace, found in (await self._find()).items():
+        listed = list((await self._find()).items())
+        random.shuffle(listed)  # those that end a pass are not to end each one before the others' turn
+        for namespace, found in listed:
             for name in found.names:
                 caches[f"{namespace}/{name}"] = _Cache(namespace, name)
                 queue.add(namespace, f"{namespace}/{name}")
@@ -115,13 +124,13 @@ class CacheGC:
             if len(found.names) >= CACHES_OF_ONE:
                 self._last[namespace] = found.names[-1]
         # 2. One after the other, the Namespaces by turns.
-        failed, unread = 0, set[str]()
+        failed, skipped = 0, set[str]()
         while self._acts() and failed < _HOPELESS and (key := queue.pop()) is not None:
-            cost, begun = Cost(), self._clock()
-            worked = await metered(cost, self._collect(caches[key], unread))
+            cost = Cost()
+            worked, seconds = await metered(cost, self._collect(caches[key], skipped))
             queue.done(key, cost.total)
             failed = 0 if worked else failed + 1
-            await self._sleep((self._clock() - begun) * (1 / WORKS - 1))
+            await self._sleep(min(seconds * (1 / WORKS - 1), LONGEST_PAUSE))
 
     async def _find(self) -> dict[str, _Found]:
         found: dict[str, _Found] = {}
@@ -148,14 +157,43 @@ class CacheGC:
                 _log.warning("cannot list the caches to clean up", extra=told)
         return found
 
-    async def _collect(self, cache: _Cache, unread: set[str]) -> bool:
-        """Clean one cache up, unless its Namespace is `unread`; False where the API server is in trouble."""
-        if cache.namespace in unread:
-            return True
-        labels = await self._lookups.namespace_labels(cache.namespace)
-        if labels is None:  # which may say that nothing is to be removed there
-            unread.add(cache.namespace)
-            return False
+    async def _collect(self, cache: _Cache, skipped: set[str]) -> tuple[bool, float]:
+        """Clean one cache up, unless its Namespace is `skipped`.
+
+        False where the API server is in trouble; and the seconds of work, without those of the wait for it.
+        """
+        if cache.namespace in skipped:
+            return True, 0.0
+        begun = self._clock()
+        try:
+            labels = await self._labels(cache.namespace)
+        except ApiError as error:  # they may say that nothing is to be removed there
+            skipped.add(cache.namespace)
+            told = fields(namespace=cache.namespace, error=str(error))
+            _log.warning("cannot clean the caches of a Namespace up: its labels cannot be read", extra=told)
+            return not isinstance(error, TEMPORARY), self._clock() - begun
+        seconds = self._clock() - begun
+        try:
+            async with asyncio.timeout(PATIENCE) as patience, self._writer.turn(cache.namespace):
+                patience.reschedule(None)
+                begun = self._clock()
+                worked = await self._clean(cache, labels)
+                return worked, seconds + self._clock() - begun
+        except TimeoutError:
+            skipped.add(cache.namespace)
+            told = fields(namespace=cache.namespace)
+            _log.info("caches of a Namespace are cleaned up later: entries are written there", extra=told)
+            return True, seconds
+
+    async def _labels(self, namespace: str) -> Mapping[str, str]:
+        path = f"/api/v1/namespaces/{quote(namespace, safe='')}"
+        found = await client.request(
+            self._api, "GET", path, seconds=LABELS_SECONDS, accept=client.METADATA_ONLY
+        )
+        return mapping(mapping(found.get("metadata")).get("labels"))
+
+    async def _clean(self, cache: _Cache, labels: Mapping[str, str]) -> bool:
+        """Clean one cache up; False where the API server is in trouble."""
         try:
             await self._writer.collect(*cache, self._policy, labels, self._now())
         except CacheError as error:

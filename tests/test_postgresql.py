@@ -1,11 +1,17 @@
 """The server that tests of the PostgreSQL store run on."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import asyncpg
 import pytest
 
 from tests import postgresql
+from tests.cluster import wait_for
 from tests.postgresql import Server, running
 
 pytestmark = pytest.mark.slow
@@ -29,6 +35,33 @@ async def test_one_that_was_killed_is_there_again_with_what_it_held(server: Serv
     server.start()
     assert server.port == port
     assert await server.fetch("SELECT number FROM kept", database=name) == [(1,)]
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGINT])
+def test_it_ends_with_the_process_group_of_the_tests(signal_: signal.Signals) -> None:
+    code = """import time
+from tests.postgresql import running
+with running() as server:
+    print(server.port, flush=True)
+    time.sleep(600)
+"""
+    tests = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    with tests:
+        assert tests.stdout is not None
+        port = int(tests.stdout.readline())
+        os.killpg(tests.pid, signal_)
+    wait_for(lambda: not _listens(port))
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def test_it_is_asked_for_a_password(server: Server) -> None:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -155,18 +156,21 @@ class Writer:
         async with self._requests.take(namespace):
             return await refresh(ConfigMap(self._api, namespace, cache), changes)
 
+    def turn(self, namespace: str) -> AbstractAsyncContextManager[None]:
+        """Be one of those that write to caches of the Namespace, while the block lasts."""
+        return self._requests.take(namespace)
+
     async def collect(
         self, namespace: str, cache: str, policy: Policy, namespace_labels: Mapping[str, str], now: datetime
     ) -> None:
-        """Clean a cache up (keeper.cache.collect), in its Namespace's turn, and say what went; CacheError."""
-        async with self._requests.take(namespace):
-            uid, removed, problem = await collect(
-                ConfigMap(self._api, namespace, cache),
-                policy._replace(limit=self._rules.most_bytes),
-                namespace_labels,
-                now,
-                lambda: self._awaited(namespace, cache),
-            )
+        """Clean a cache up (keeper.cache.collect), in a `turn`, and say what went; CacheError."""
+        uid, removed, problem = await collect(
+            ConfigMap(self._api, namespace, cache),
+            policy._replace(limit=self._rules.most_bytes),
+            namespace_labels,
+            now,
+            lambda: self._awaited(namespace, cache),
+        )
         if self._on_cache is not None and removed:
             self._on_cache.on_collected(Owner(namespace, cache, uid), removed)
         if self._on_cache is not None and problem:

@@ -1,7 +1,10 @@
 """Cleaning caches up, beside others that write to them, Argo's own clean-up among them."""
 
 import asyncio
+import contextlib
+import itertools
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,11 +16,10 @@ from argo import names as argo
 from argo.steppod import Owner
 from keeper import gc
 from keeper.cache.batch import Rules
-from keeper.cache.writer import Writer
+from keeper.cache.writer import REQUESTS_OF_ONE, Writer
 from keeper.gc import CacheGC
 from memoize import names
 from memoize.eviction import Eviction, is_collected
-from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.keeper.api.asked import Asked, recorded
 from tests.waiting import until
@@ -44,17 +46,17 @@ class Setting:
     def __init__(self, cluster: Cluster, api: ApiClient, asked: Asked, *namespaces: str) -> None:
         self.cluster, self.asked, self.namespaces = cluster, asked, namespaces
         self.namespace, self.acts, self.slept = namespaces[0], True, list[float]()
+        self.clock: Callable[[], float] = time.monotonic
         self.removed: dict[str, set[str]] = {}
         self.writer = Writer(api, rules=Rules(), on_cache=self)
-        lookups = Lookups(api, lambda _: None)
         self.gc = CacheGC(
             api,
             namespaces,
             self.writer,
-            lookups,
             UNUSED_FOR,
             lambda: self.acts,
             now=lambda: NOW,
+            clock=lambda: self.clock(),
             sleep=self._sleep,
         )
 
@@ -227,6 +229,91 @@ async def test_it_works_a_small_part_of_the_time_and_ends_with_the_lease(setting
     await setting.gc.collect()
     assert len(setting.slept) == len(setting.removed) == 3
     assert all(seconds > 0 for seconds in setting.slept)
+
+
+@pytest.mark.contract
+async def test_a_cache_that_takes_long_does_not_put_off_the_others_for_as_long_as_that(
+    setting: Setting,
+) -> None:
+    setting.make({**NEW, "old": entry(61)})
+    setting.clock = itertools.count(step=3_600.0).__next__
+    await setting.gc.collect()
+    assert setting.slept == [gc.LONGEST_PAUSE]
+
+
+@pytest.mark.contract
+async def test_the_wait_for_those_who_write_is_no_work(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gc, "PATIENCE", 300.0)
+    setting.make({**NEW, "old": entry(61)})
+    seconds = [0.0]
+    setting.clock = lambda: seconds[0]
+    async with contextlib.AsyncExitStack() as writes:
+        for _ in range(REQUESTS_OF_ONE):
+            await writes.enter_async_context(setting.writer.turn(setting.namespace))
+        collecting = asyncio.create_task(setting.gc.collect())
+        await until(lambda: setting.writer._requests.users(setting.namespace) > REQUESTS_OF_ONE)
+        seconds[0] += 1_000.0
+    await collecting
+    assert setting.slept == [0.0]
+    assert setting.data() == NEW
+
+
+@pytest.mark.contract
+async def test_a_namespace_that_is_written_to_all_the_time_is_left_to_the_next_pass(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gc, "PATIENCE", 0.05)
+    busy, quiet = namespaces = [cluster.namespace() for _ in range(2)]
+    async with _Made(cluster, *namespaces) as setting:
+        for namespace, name in itertools.product(namespaces, "ab"):
+            setting.make({**NEW, "old": entry(61)}, name, namespace)
+        async with contextlib.AsyncExitStack() as writes:
+            for _ in range(REQUESTS_OF_ONE):
+                await writes.enter_async_context(setting.writer.turn(busy))
+            await setting.gc.collect()
+        assert setting.removed.keys() == {f"{quiet}/a", f"{quiet}/b"}
+        assert setting.asked.count(("GET", f"/api/v1/namespaces/{busy}")) == 1
+        await setting.gc.collect()
+        assert len(setting.removed) == 4
+
+
+@pytest.mark.contract
+async def test_a_namespace_that_may_not_be_read_is_no_trouble_of_the_api_servers(cluster: Cluster) -> None:
+    *others, own = namespaces = [cluster.namespace() for _ in range(gc._HOPELESS + 1)]
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "patch"]}]
+    group = "rbac.authorization.k8s.io"
+    for namespace in others:
+        metadata = {"name": "keeper", "namespace": namespace}
+        role = {"apiGroup": group, "kind": "Role", "name": "keeper"}
+        subjects = [{"kind": "ServiceAccount", "name": "keeper", "namespace": own}]
+        cluster.create({"kind": "Role", "metadata": metadata, "rules": rules})
+        cluster.create({"kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": subjects})
+    token = cluster.service_account(own, "keeper", rules)
+    async with _Made(cluster, *namespaces) as setting, api_client(cluster, token=token) as api:
+        for namespace in namespaces:
+            setting.make({**NEW, "old": entry(61)}, namespace=namespace)
+        restricted = Setting(cluster, api, setting.asked, *namespaces)
+        await restricted.gc.collect()
+        await restricted.writer.close()
+        assert len(restricted.slept) == len(namespaces)
+
+
+@pytest.mark.contract
+async def test_another_namespace_begins_each_time(cluster: Cluster) -> None:
+    namespaces = [cluster.namespace() for _ in range(2)]
+    async with _Made(cluster, *namespaces) as setting:
+        for namespace in namespaces:
+            setting.make({**NEW, "old": entry(61)}, namespace=namespace)
+        first = set[str]()
+        for _ in range(64):
+            setting.asked.clear()
+            await setting.gc.collect()
+            first.add(next(path for _, path in setting.asked if not path.endswith("/configmaps")))
+            if len(first) == 2:
+                break
+        assert len(first) == 2
 
 
 async def test_it_comes_again_and_again_whatever_happens(

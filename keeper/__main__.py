@@ -65,7 +65,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         # 1. What the keeper is made of.
         events = Events(api, metrics.event_dropped, "stepmemo-keeper", socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
-        store = _store(api, chosen, metrics, events, lookups, lambda: keeper.acts)
+        store = _store(api, chosen, metrics, events, lambda: keeper.acts)
         breaker = Breaker(api, metrics, events)
         keeper = Keeper(api, store, lookups, events, metrics, breaker, _keeper_settings(chosen), identity)
         metrics.show_view(lambda: store.kept_bytes, lambda: store.in_sync)
@@ -114,7 +114,6 @@ def _store(
     chosen: Settings,
     metrics: Metrics,
     events: Events,
-    lookups: Lookups,
     acts: Callable[[], bool],
 ) -> Store:
     view = View(api, chosen.namespaces)

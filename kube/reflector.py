@@ -26,7 +26,7 @@ WATCH_IDLE_TIMEOUT = 150.0
 A watch of what does not change gets its first bookmark after two minutes (seen on Kubernetes 1.35), then one
 about every minute."""
 SLICE = 0.01
-"""Seconds of one turn of the event loop that all reflectors take for events, or listed objects. With one event
+"""Seconds of a turn of the event loop that all reflectors take for events, or listed objects. With one event
 to a turn of a busy loop a watch falls behind, and an object's change waits behind all that others have
 changed."""
 _SHORTEST = 0.5

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -26,8 +26,9 @@ WATCH_IDLE_TIMEOUT = 150.0
 A watch of what does not change gets its first bookmark after two minutes (seen on Kubernetes 1.35), then one
 about every minute."""
 SLICE = 0.01
-"""Seconds of the event loop that are taken at once for events, or listed objects. With one event to a turn of
-a busy loop a watch falls behind, and an object's change waits behind all that others have changed."""
+"""Seconds of a turn of the event loop that all reflectors take for events, or listed objects. With one event
+to a turn of a busy loop a watch falls behind, and an object's change waits behind all that others have
+changed."""
 _SHORTEST = 0.5
 """Seconds of a watch without an event; a shorter one is not asked for again at once."""
 _LONGEST_PAUSE = 32
@@ -177,13 +178,20 @@ class Reflector:
 
 
 class _Breath:
-    """Lets others have the loop after each SLICE of work."""
+    """Lets others have the loop after each SLICE of work, which all of a process that have work share."""
+
+    _paused: ClassVar = 0
+    """Those that could go on, and let others."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._begun = clock, clock()
 
     async def take(self) -> None:
         """Go on, or after all others that can."""
-        if self._clock() - self._begun >= SLICE:
-            await asyncio.sleep(0)
+        if self._clock() - self._begun >= SLICE / (_Breath._paused + 1):
+            _Breath._paused += 1
+            try:
+                await asyncio.sleep(0)
+            finally:
+                _Breath._paused -= 1
             self._begun = self._clock()

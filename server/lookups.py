@@ -40,7 +40,7 @@ NAMESPACE_RATE, NAMESPACE_BURST = 50.0, 100
 """… and for Workflows of one Namespace. Who calls the webhooks is not known, and names whom it likes: a name
 that is not there takes what a new one takes, and is not held against its Namespace. The Namespace's own
 labels are out of this, or forged names would hide them; they are read once a second at most. One that is
-there, and asked for nothing in the last second, may ask beyond the rate of all."""
+there, and got nothing in the last second, may ask beyond the burst of all, up to once more as much."""
 WHOLE_RATE, WHOLE_BURST = 20.0, 40
 """Of these, requests for whole objects, of up to a megabyte or two, of all …"""
 WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST = 5.0, 20
@@ -134,6 +134,10 @@ class Lookups:
         """Whether the Workflow with this name and UID was there when it was read, in the last minutes."""
         return self._known.get((owner.namespace, owner)) is True
 
+    def has_seen(self, namespace: str) -> bool:
+        """Whether the Namespace, or a Workflow in it, was there when it was read, in the last day."""
+        return self._known.get((namespace, namespace)) is True
+
     async def deletes_artifacts(self, owner: Owner) -> bool | None:
         """Whether the specs of the Workflow and of the template it refers to have its artifacts deleted.
 
@@ -187,7 +191,7 @@ class Lookups:
 
     def _is_over(self, of_namespace: Limits, of_all: FairLimit, namespace: str) -> bool:
         """Whether one more request is too many: for the Namespace, then for all."""
-        share = namespace if self._known.get((namespace, namespace)) else _UNKNOWN
+        share = namespace if self.has_seen(namespace) else _UNKNOWN
         return of_namespace.take(namespace) > 0 or not of_all.take(share)
 
     async def _read_deletion(self, owner: Owner) -> bool | None:

@@ -6,7 +6,7 @@ The parent does not read such a body. It looks up what the child asks for, and p
 import re
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from argo.steppod import Owner
 from memoize.reasons import Reason
@@ -33,6 +33,17 @@ _HEAD = 4096
 """Bytes of a body that are searched for its Namespace: the API server says it before the object."""
 
 
+_UNKNOWN = "?"
+"""The one share of all Namespaces that were not seen to be there: callers can make up any number."""
+
+
+class SeenLookups(Lookups, Protocol):
+    """What admission looks up, and which Namespaces are known by it (server.lookups)."""
+
+    def has_seen(self, namespace: str) -> bool:
+        """Whether the Namespace was seen to be there."""
+
+
 class ShedError(Exception):
     """The review is not decided, and the object is to pass; `reason` and `detail` say why."""
 
@@ -54,7 +65,7 @@ class BigReviews:
     def __init__(
         self,
         child: Child,
-        lookups: Lookups,
+        lookups: SeenLookups,
         events: Events,
         shares: Shares,
         given: Callable[[str, Mapping[Hashable, Any]], Given],
@@ -89,7 +100,7 @@ class BigReviews:
                     in_child.FUNCTION,
                     with_head(self._given(webhook, facts)),
                     body,
-                    share=namespace,
+                    share=namespace if self._lookups.has_seen(namespace) else _UNKNOWN,
                     places=PLACES[webhook],
                     within=until - self._clock(),
                     again=round_ > 0,

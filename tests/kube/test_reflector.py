@@ -452,3 +452,40 @@ def test_what_came_at_once_is_handed_on_at_once_but_for_others_that_want_the_loo
         return turns
 
     assert least <= run(follow(), 0.0) <= most
+
+
+def test_lists_at_once_share_a_slice_of_the_loop() -> None:
+    """Else a turn would take a slice for each Namespace that is followed."""
+    each, count = SLICE / 20, 16
+
+    async def follow() -> float:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Loop)
+        server, turns = Server(0.0), list[float]()
+
+        class Handler(Recorder):
+            def listed(self, obj: Json) -> None:
+                super().listed(obj)
+                loop.now += each
+
+        server.cluster.create({"kind": "Namespace", "metadata": {"name": "work"}})
+        for number in range(200):
+            metadata = {"name": f"n{number}", "namespace": "work"}
+            server.cluster.create({"kind": "ConfigMap", "metadata": metadata})
+        reflectors = [
+            Reflector(
+                server.api, "/api/v1/namespaces/work/configmaps", Handler(), name="them", clock=loop.time
+            )
+            for _ in range(count)
+        ]
+        following = [asyncio.create_task(one.run()) for one in reflectors]
+        while not all(one.in_sync for one in reflectors):
+            before = loop.now
+            await asyncio.sleep(0)
+            turns.append(loop.now - before)
+        for task in following:
+            task.cancel()
+        await asyncio.wait(following)
+        return sorted(turns)[-4]  # in the first ones nobody knows yet who else has work
+
+    assert run(follow(), 0.0) <= SLICE + count * each + 1e-6

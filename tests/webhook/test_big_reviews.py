@@ -20,7 +20,7 @@ from argo.steppod import Owner
 from memoize import names
 from memoize.keeper_status import EVERY, KeeperStatus
 from memoize.reasons import Reason
-from server.child import LEAST, WAITING, Child, FailedError
+from server.child import LEAST, OF_ONE, WAITING, Child, FailedError
 from tests.waiting import until
 from tests.webhook.keeperstatus import READY
 from tests.webhook.test_hooks import Served, ask, serving, workflow
@@ -47,6 +47,9 @@ class Site:
         self.status, self.shares = status, shares
         self.asked: list[str] = []
         self.events: list[tuple[str, Reason]] = []
+
+    def has_seen(self, namespace: str) -> bool:
+        return namespace == "work"
 
     async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         self.asked.append(f"labels of {name}")
@@ -222,6 +225,22 @@ async def test_pods_are_shed_before_workflows() -> None:
             await big.reply("workflows", b"{")
         ends = await asyncio.gather(*reviews, return_exceptions=True)
         assert all(isinstance(end, FailedError) for end in ends)
+
+
+@pytest.mark.parametrize("namespace", ["made-up-{}", ""], ids=["made up", "none"])
+async def test_reviews_of_namespaces_that_were_not_seen_leave_places_for_those_that_were(
+    namespace: str,
+) -> None:
+    async with apart(Site()) as big:
+        texts = [f'{{"namespace": "{namespace.format(at)}"'.encode() for at in range(2 * WAITING)]
+        reviews = [asyncio.create_task(big.reply("workflows", text)) for text in texts]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        made = await big.reply("workflows", body(workflow("work")))
+        ends = await asyncio.gather(*reviews, return_exceptions=True)
+    assert made.reason is Reason.ACCEPTED
+    assert sum(isinstance(end, ShedError) for end in ends) == 2 * WAITING - OF_ONE
+    assert sum(isinstance(end, review.MalformedReviewError) for end in ends) == OF_ONE
 
 
 async def test_a_review_that_was_begun_is_not_shed_for_those_that_came_while_it_looked_something_up(

@@ -1,5 +1,6 @@
 """Namespaces of the suite: rights, caches, workflows."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import yaml
 
 from argo import names as argo_names
@@ -21,6 +23,8 @@ CONTROLLER = os.environ.get("STEPMEMO_E2E_CONTROLLER_NAMESPACE", "argo")
 """Where Argo's controller keeps the caches of its own memoization."""
 INSTANCE = os.environ.get("STEPMEMO_E2E_INSTANCE_ID")
 """The instanceID of the controller under test, where it has one."""
+DSN = os.environ.get("STEPMEMO_E2E_DSN")
+"""The keeper's database, where it has one."""
 
 Rules = list[dict[str, Any]]
 
@@ -86,10 +90,25 @@ class Namespace:
         return [self.run(*templates, **spec) for _ in range(2)]
 
     def entries(self, cache: str | None = None) -> dict[str, dict[str, Any]]:
-        """The cache's entries, parsed; empty where there is no such ConfigMap."""
+        """The cache's entries, parsed; empty where there is no such cache."""
+        if DSN:
+            return asyncio.run(self._rows(cache or self.cache))
         got = kubectl("-n", self.name, "get", "configmap", cache or self.cache, "-o", "json", check=False)
         data = json.loads(got.stdout).get("data", {}) if got.returncode == 0 else {}
         return {key: json.loads(text) for key, text in data.items()}
+
+    async def _rows(self, cache: str) -> dict[str, dict[str, Any]]:
+        connection = await asyncpg.connect(DSN)
+        try:
+            found = await connection.fetch(
+                "SELECT data_key, text FROM stepmemo.entries"
+                " WHERE namespace = $1 AND cache = $2 AND text IS NOT NULL",
+                self.name,
+                cache,
+            )
+        finally:
+            await connection.close()
+        return {row["data_key"]: json.loads(row["text"]) for row in found}
 
     def put(self, key: str, text: str, label: str | None = "Cache", cache: str | None = None) -> None:
         """Makes the cache ConfigMap by hand, with this one entry."""

@@ -83,6 +83,10 @@ class KilledError(Exception):
     """The task took more time or memory than it may; the text says which."""
 
 
+class LateError(KilledError):
+    """The task took more time than it may, or the machine was too busy for it."""
+
+
 class EndedError(KilledError):
     """The process could not be started, or ended by itself; it says nothing about the task."""
 
@@ -219,7 +223,7 @@ class Child:
                 content = await _received(connection, length)
                 status = _Status(code)
         except TimeoutError:
-            raise KilledError(f"took more than {seconds:g} s") from None
+            raise LateError(f"took more than {seconds:g} s") from None
         except (OSError, EOFError):
             raise EndedError("the process came to an end") from None
         finally:

@@ -26,7 +26,7 @@ from keeper.api.request import Claim
 from keeper.store import Store
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-from server.child import Child, EndedError, FullError, KilledError, with_head
+from server.child import Child, EndedError, FullError, KilledError, LateError, with_head
 from server.logs import fields
 from server.rate_limit import Limits
 
@@ -125,7 +125,7 @@ class Service:
             answer = await self._child.call(body.IN_CHILD_FUNCTION, head, content, share=claim.namespace)
         except FullError:
             return unavailable("too many large entries are being read")
-        except EndedError:
+        except (EndedError, LateError):
             return unavailable("large entries cannot be read now")
         except KilledError as error:
             return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the entry {error}")

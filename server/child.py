@@ -99,7 +99,7 @@ class Child:
     """The process, started when there is work for it, and anew after it was killed.
 
     `modules` are imported at its start; functions are called `module:function`. Shares have their turns, and
-    who takes long waits for the others as long: so a task waits for the one that runs, and not for what
+    who takes long waits for those that wait then: so a task waits for the one that runs, and not for what
     another share has piled up.
     """
 

@@ -61,8 +61,8 @@ def add_parser(subparsers: "_Subparsers") -> None:
         "those that were not used for as long as --unused-for says, and from a cache that holds more than "
         "its limit those that were used the longest ago. Never the newest entry of a cache, nor what is no "
         "entry, and a quarter of a cache's entries in one run at most. Asks before it removes anything. "
-        "Needs the rights to list, get and patch ConfigMaps. Exit code 0: done; 1: not all could be "
-        "removed, or the answer was no; 2: wrong usage, or no cluster.",
+        "Needs the rights to list, get and patch ConfigMaps, and to get the Namespace. Exit code 0: done; 1: "
+        "not all could be removed, or the answer was no; 2: wrong usage, or no cluster.",
     )
     only = collect.add_argument(
         "caches", metavar="CACHE", nargs="*", type=session.name, help="only these (default: all)"

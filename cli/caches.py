@@ -141,11 +141,24 @@ def _run(args: argparse.Namespace) -> int:
     }
 
     async def do(connected: session.Session) -> int:
-        if await installation.keeps_entries_elsewhere(connected, args.stepmemo_namespace):
+        elsewhere = await installation.keeps_entries_elsewhere(connected, args.stepmemo_namespace)
+        removes = args.command == "rm"
+        if elsewhere and removes:
+            raise session.CommandError(
+                "nothing was removed: the keeper keeps its entries in PostgreSQL, remove them there by SQL "
+                "(docs/stores.md)"
+            )
+        if elsewhere:
             session.say(
                 args.command, "the keeper keeps its entries in PostgreSQL; this is about ConfigMaps alone"
             )
         code: int = await commands[args.command](connected, args)
+        if elsewhere is None and removes and code == session.DONE:
+            session.say(
+                args.command,
+                "if the keeper, which may not be looked at here, keeps its entries in PostgreSQL, they are "
+                "there still (docs/stores.md)",
+            )
         return code
 
     return session.run(args.command, args, do)

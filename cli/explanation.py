@@ -87,8 +87,8 @@ class Facts:
     """The WorkflowTaskResult."""
     namespace_labels: Mapping[str, str] | None = None
     config_map: Mapping[str, Any] | None = None
-    elsewhere: bool = False
-    """Entries are kept in a database, which is not read here."""
+    elsewhere: bool | None = False
+    """Entries are kept in a database, which is not read here; None where that is not known."""
     unseen: Sequence[str] = ()
     """What could not be read, and why."""
 
@@ -270,6 +270,15 @@ def _entry(facts: Facts, reason: Reason, now: datetime) -> str:
         return ""
     if facts.elsewhere:
         return "Entries are kept in PostgreSQL, which is not looked at here."
+    found = _in_config_map(facts, now)
+    if facts.elsewhere is None:
+        return (
+            f"{found} If the keeper keeps entries in PostgreSQL, that says little: it is not looked at here."
+        )
+    return found
+
+
+def _in_config_map(facts: Facts, now: datetime) -> str:
     if facts.config_map is None:
         return f"There is no ConfigMap {facts.cache} now."
     if configmap.not_a_cache(facts.config_map):

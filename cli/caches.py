@@ -61,8 +61,8 @@ def add_parser(subparsers: "_Subparsers") -> None:
         "those that were not used for as long as --unused-for says, and from a cache that holds more than "
         "its limit those that were used the longest ago. Never the newest entry of a cache, nor what is no "
         "entry, and a quarter of a cache's entries in one run at most. Asks before it removes anything. "
-        "Needs the rights to list, get and patch ConfigMaps. Exit code 0: done; 1: not all could be "
-        "removed, or the answer was no; 2: wrong usage, or no cluster.",
+        "Needs the rights to list, get and patch ConfigMaps, and to get the Namespace. Exit code 0: done; 1: "
+        "not all could be removed, or the answer was no; 2: wrong usage, or no cluster.",
     )
     only = collect.add_argument(
         "caches", metavar="CACHE", nargs="*", type=session.name, help="only these (default: all)"
@@ -141,11 +141,24 @@ def _run(args: argparse.Namespace) -> int:
     }
 
     async def do(connected: session.Session) -> int:
-        if await installation.keeps_entries_elsewhere(connected, args.stepmemo_namespace):
+        elsewhere = await installation.keeps_entries_elsewhere(connected, args.stepmemo_namespace)
+        removes = args.command == "rm"
+        if elsewhere and removes:
+            raise session.CommandError(
+                "nothing was removed: the keeper keeps its entries in PostgreSQL, remove them there by SQL "
+                "(docs/stores.md)"
+            )
+        if elsewhere:
             session.say(
                 args.command, "the keeper keeps its entries in PostgreSQL; this is about ConfigMaps alone"
             )
         code: int = await commands[args.command](connected, args)
+        if elsewhere is None and removes and code == session.DONE:
+            session.say(
+                args.command,
+                "if the keeper, which may not be looked at here, keeps its entries in PostgreSQL, they are "
+                "there still (docs/stores.md)",
+            )
         return code
 
     return session.run(args.command, args, do)

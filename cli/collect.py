@@ -92,12 +92,13 @@ async def _going(connected: Session, args: argparse.Namespace, policy: Policy) -
 
 
 async def _labels(connected: Session, namespace: str) -> Mapping[str, str]:
-    """Those of a Namespace; none, which is told, where it may not be read."""
+    """Those of a Namespace; one that may not be read, which is told, counts as one that is not cleaned."""
     try:
         found = await connected.find("get namespaces", f"/api/v1/namespaces/{namespace}")
     except CommandError as error:
-        session.say("gc", f"{error}; taken as one without {names.GC}")
-        return {}
+        left = f'left alone are its caches that are neither named nor say {names.GC}: "true"'
+        session.say("gc", f"{error}; {left}")
+        return {names.GC: "false"}
     return mapping(mapping(mapping(found).get("metadata")).get("labels"))
 
 

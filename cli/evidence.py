@@ -142,6 +142,8 @@ async def _of_workflow(connected: Session, name: str) -> AsyncIterator[Facts]:
     nodes = mapping(status.get("nodes"))
     steps = {key for key, node in nodes.items() if mapping(node).get("type") == "Pod"}
     common = Facts(namespace=connected.namespace, workflow_name=name, workflow=workflow, unseen=seen.told)
+    if not all(replace(common, pod=pod).label for pod in pods.values()):
+        common = replace(common, namespace_labels=await _labels(connected, seen))
 
     def order(node_id: str) -> tuple[str, str, str]:
         node = mapping(nodes.get(node_id))
@@ -159,10 +161,9 @@ async def _more(connected: Session, facts: Facts, stepmemo: str) -> Facts:
     node_id = str(facts.annotations.get(argo.NODE_ID) or mapping(facts.node).get("id") or "")
     result = await seen.find(connected, "workflowtaskresults", node_id) if node_id else None
     config_map = await seen.find(connected, "configmaps", facts.cache) if facts.cache else None
-    labels = None
-    if facts.pod is not None and not facts.label:
-        found = await seen.find(connected, "namespaces", connected.namespace)
-        labels = mapping(mapping(mapping(found).get("metadata")).get("labels")) if found else None
+    labels = facts.namespace_labels
+    if labels is None and facts.pod is not None and not facts.label:
+        labels = await _labels(connected, seen)
     elsewhere = bool(facts.cache) and await installation.keeps_entries_elsewhere(connected, stepmemo)
     return replace(
         facts,
@@ -172,6 +173,12 @@ async def _more(connected: Session, facts: Facts, stepmemo: str) -> Facts:
         elsewhere=elsewhere,
         unseen=seen.told,
     )
+
+
+async def _labels(connected: Session, seen: "Unseen") -> Mapping[str, Any] | None:
+    """The Namespace's; None where it cannot be read."""
+    found = await seen.find(connected, "namespaces", connected.namespace)
+    return mapping(mapping(found.get("metadata")).get("labels")) if found else None
 
 
 async def _events(connected: Session, workflow: str, seen: "Unseen") -> Mapping[str, list[Outcome]]:

@@ -250,10 +250,9 @@ async def _namespace(connected: Session, settings: webhook.settings.Settings) ->
     through_service = None if settings.access == "direct" else Service("https://stepmemo-keeper", "")
     plain, ours = _pods(replace(settings.inject, service=through_service))
     refused = await _seen("containers", _refused(connected, plain))
-    if isinstance(refused, Finding):
-        yield refused
-    else:
-        yield checks.containers(refused, "" if refused else await _refused(connected, ours))
+    of_ours = "" if refused else await _seen("containers", _refused(connected, ours))
+    unknown = next((one for one in (refused, of_ours) if isinstance(one, Finding)), None)
+    yield unknown or checks.containers(refused, of_ours)
 
 
 async def _accounts(connected: Session) -> AsyncIterator[Finding]:
@@ -318,10 +317,10 @@ async def _refused(connected: Session, spec: Json) -> str:
     try:
         await connected.ask("create pods by a dry run", "POST", path, body=body, query=[("dryRun", "All")])
     except CommandError as error:
-        if error.status in (
-            HTTPStatus.FORBIDDEN,
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-        ) and "cannot create resource" not in str(error):
+        by_quota_or_policy = (HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY)
+        # What a webhook denies without a code of its own gets 400 (apiserver's webhook/errors).
+        by_webhook = error.status == HTTPStatus.BAD_REQUEST and "denied the request" in error.said
+        if by_webhook or (error.status in by_quota_or_policy and "cannot create resource" not in str(error)):
             return error.said
         raise
     return ""

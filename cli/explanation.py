@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from argo import names as argo
 from argo.shape import mapping
-from argo.steppod import StepPod
+from argo.steppod import NotAStep, StepPod
 from cli.explanations import TEXTS
 from cli.inventory import ago, read
 from memoize import configmap, names
@@ -49,6 +49,17 @@ RAN = frozenset(
     }
 )
 """What is said at the end of a step that ran, in the place of what the lookup had said."""
+_BY_EVENT_ALONE = ", ".join(
+    (
+        Reason.NAME_CLASH,
+        Reason.NO_ROOM,
+        Reason.CANNOT_WRAP_COMMAND,
+        Reason.IMAGE_BROKEN,
+        Reason.KEEPER_UNAVAILABLE,
+        Reason.NAMESPACE_NOT_KEPT,
+    )
+)
+"""Why admission left a Pod alone, as far as the Pod, its Workflow and its Namespace do not show it."""
 _ABOUT = re.compile(r"step (\S+?) (?:was served|were stored|is not memoized)(?:[^:]*)(?:: (.*))?", re.DOTALL)
 """How an Event names the step, and what more it says (server/events.py)."""
 
@@ -76,8 +87,8 @@ class Facts:
     """The WorkflowTaskResult."""
     namespace_labels: Mapping[str, str] | None = None
     config_map: Mapping[str, Any] | None = None
-    elsewhere: bool = False
-    """Entries are kept in a database, which is not read here."""
+    elsewhere: bool | None = False
+    """Entries are kept in a database, which is not read here; None where that is not known."""
     unseen: Sequence[str] = ()
     """What could not be read, and why."""
 
@@ -181,16 +192,37 @@ def _by_pod(facts: Facts, pod: Mapping[str, Any]) -> tuple[Outcome | None, str]:
 
 
 def _admission(facts: Facts, pod: Mapping[str, Any]) -> tuple[Outcome | None, str]:
-    """What the webhook decides of such a Pod, by the same code."""
+    """What the webhook decides of such a Pod, by the same code; no outcome where we see less than it did."""
     metadata = mapping(mapping(facts.workflow).get("metadata")) if facts.workflow is not None else None
-    decided = classify_pod(StepPod.parse(pod, facts.namespace), metadata, facts.namespace_labels)
+    parsed = StepPod.parse(pod, facts.namespace)
+    decided = classify_pod(parsed, metadata, facts.namespace_labels)
     if isinstance(decided, Skip):
+        if decided.reason is Reason.MODE_UNKNOWN and not _is_owner(metadata, parsed):
+            return None, _untold("its Workflow, which is gone, or may not be read here")
+        if decided.reason is Reason.API_UNAVAILABLE:
+            return None, _untold("the right to get the Namespace")
         return Outcome(decided.reason, decided.detail), ""
     return None, (
         "The step is to be memoized, but its Pod was left alone when it was created: stepmemo's webhook "
-        "was not reached, had too much to do, or has other Namespaces than this one. It ran without a "
-        "lookup, and is not stored. Run `stepmemo doctor`, which says whether the webhook can be reached "
-        "now."
+        "was not reached, had too much to do, or has other Namespaces than this one; or for a reason whose "
+        f"Event is gone ({_BY_EVENT_ALONE}). It ran without a lookup, and is not stored. Run `stepmemo "
+        "doctor`, which says whether the webhook can be reached now."
+    )
+
+
+def _is_owner(metadata: Mapping[str, Any] | None, pod: StepPod | NotAStep) -> bool:
+    """Whether this is the Workflow's own metadata, not missing, and not that of a later one of its name."""
+    return (
+        metadata is not None
+        and isinstance(pod, StepPod)
+        and metadata.get("uid", pod.owner.uid) == pod.owner.uid
+    )
+
+
+def _untold(without: str) -> str:
+    return (
+        "stepmemo left its Pod alone when it was created, and no Event says why any more. The reason cannot "
+        f"be told without {without}."
     )
 
 
@@ -238,6 +270,15 @@ def _entry(facts: Facts, reason: Reason, now: datetime) -> str:
         return ""
     if facts.elsewhere:
         return "Entries are kept in PostgreSQL, which is not looked at here."
+    found = _in_config_map(facts, now)
+    if facts.elsewhere is None:
+        return (
+            f"{found} If the keeper keeps entries in PostgreSQL, that says little: it is not looked at here."
+        )
+    return found
+
+
+def _in_config_map(facts: Facts, now: datetime) -> str:
     if facts.config_map is None:
         return f"There is no ConfigMap {facts.cache} now."
     if configmap.not_a_cache(facts.config_map):

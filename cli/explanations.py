@@ -134,7 +134,7 @@ TEXTS: Mapping[Reason, Text] = {
         "stepmemo's own image could not be started in this Namespace, so no container of it is put into "
         "Pods there until it can. The step ran without a lookup.",
         "Make the image available to the nodes: registry, pull secret, architecture. The keeper's log "
-        "shows what the kubelet said. `stepmemo doctor` shows which Namespaces are concerned.",
+        "shows what the kubelet said. `stepmemo doctor` says whether this Namespace is concerned.",
     ),
     Reason.KEEPER_UNAVAILABLE: Text(
         "stepmemo's keeper was not there when the Pod was created, and this Pod could not wait for it: so "
@@ -179,7 +179,7 @@ TEXTS: Mapping[Reason, Text] = {
     ),
     Reason.SHARED_RUN_FAILED: Text(
         "An equal step was running, and this one waited for its outputs. That step failed, was deleted or "
-        "stored nothing, so this one ran itself.",
+        "stored nothing, or its entry was removed, so this one ran itself.",
         "See what became of the other step: `stepmemo why` on its Pod.",
     ),
     Reason.SHARED_RUN_TIMEOUT: Text(

@@ -2,11 +2,14 @@
 
 import contextlib
 import io
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import dropwhile
 from typing import Any, TypeVar
 
 import keeper.settings
 from argo.shape import mapping
+from cli.plain import plain
 from cli.session import CommandError, Session
 from server.settings import SettingsError
 
@@ -22,13 +25,14 @@ async def deployment(connected: Session, namespace: str, name: str) -> dict[str,
     return await connected.find(f"get deployments in {namespace}", path)
 
 
-async def keeps_entries_elsewhere(connected: Session, namespace: str) -> bool:
-    """Whether the keeper's store is a database; False where its Deployment cannot be read, too."""
+async def keeps_entries_elsewhere(connected: Session, namespace: str) -> bool | None:
+    """Whether the keeper's store is a database; None where its Deployment, or that, cannot be read."""
     try:
         deployed = await deployment(connected, namespace, KEEPER)
     except CommandError:
-        return False
-    return settings(deployed, keeper.settings.parse, {}).store != "configmap"
+        return None
+    found = _parsed(deployed, keeper.settings.parse, {})
+    return None if found is None else found.store != "configmap"
 
 
 def settings(
@@ -39,18 +43,32 @@ def settings(
     """A program's settings, by its own `parse`, from its Deployment's flags and variables.
 
     `defaults` are variables that it needs. What comes from other objects (`valueFrom`) counts as not set, and
-    settings of another release as none at all.
+    settings of another release as none at all, which is told on standard error.
     """
+    found = _parsed(deployed, parse, defaults)
+    if found is not None:
+        return found
+    name = mapping((deployed or {}).get("metadata")).get("name") or "a Deployment"
+    print(plain(f"stepmemo: the settings of {name} cannot be read, so defaults count"), file=sys.stderr)
+    return parse([], defaults)
+
+
+def _parsed(
+    deployed: Mapping[str, Any] | None,
+    parse: Callable[[Sequence[str], Mapping[str, str]], T],
+    defaults: Mapping[str, str],
+) -> T | None:
     container = first_container(deployed or {})
-    words = [*(container.get("command") or ()), *(container.get("args") or ())]
-    flags = [str(word) for word in words if str(word).startswith("--")]
+    words = [str(word) for word in (*(container.get("command") or ()), *(container.get("args") or ()))]
+    # From the first flag on, not flags alone: a flag's value may be a word of its own.
+    flags = dropwhile(lambda word: not word.startswith("--"), words)
     given = map(mapping, container.get("env") or ())
     variables = {str(one.get("name")): str(one["value"]) for one in given if one.get("value") is not None}
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            return parse(flags, {**defaults, **variables})
+            return parse(list(flags), {**defaults, **variables})
     except (SettingsError, SystemExit):
-        return parse([], defaults)
+        return None
 
 
 def first_container(deployed: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -55,8 +55,7 @@ Json = Mapping[str, Any]
 class Service:
     """Answers sidecars of these Namespaces, of all where none is named.
 
-    `on_request` is told route and status of each request, for the metrics; `on_found` Namespace, cache, data
-    key and text of each entry that a Pod was given: it most likely answers its step.
+    `on_request` is told route and status of each request, for the metrics.
     """
 
     def __init__(

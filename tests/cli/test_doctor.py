@@ -13,6 +13,7 @@ from cli import checks, session
 from memoize import names
 from tests.cli.conftest import Stepmemo, kubeconfig, runner
 from tests.cluster import Cluster
+from tests.contract import webhook
 from tests.contract.stepmemo import Stepmemo as Installation
 from tests.contract.stepmemo import installed
 
@@ -128,6 +129,40 @@ def test_a_limit_range_that_refuses_our_containers(
     code, found = doctor(namespace)
     assert (code, found["containers"]["level"]) == (1, "fail")
     assert "maximum memory usage per Container is 20Mi" in found["containers"]["said"]
+
+
+def is_ours(request: Json) -> bool:
+    spec = request["object"]["spec"]
+    return any(
+        one["name"] in names.CONTAINERS for one in (*spec.get("initContainers", ()), *spec["containers"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "said"),
+    [
+        ({"allowed": False, "status": {"message": "bad image"}}, "fail", "denied the request: bad image"),
+        ({"allowed": False}, "fail", "denied the request without explanation"),
+        ((500, "broken"), "unknown", "cannot create pods by a dry run"),
+    ],
+)
+def test_a_policys_webhook_that_refuses_our_containers_or_fails(
+    answer: Any,
+    level: str,
+    said: str,
+    kube_apiserver: Cluster,
+    installation: Installation,
+    doctor: Any,
+    tmp_path: Path,
+) -> None:
+    namespace = installation.namespace()
+    with webhook.serving(tmp_path) as policy:
+        policy.answers["/"] = lambda request: answer if is_ours(request) else webhook.allow(request)
+        rule = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
+        with policy.installed(kube_apiserver, namespace, policy.definition(rules=[rule])):
+            _, found = doctor(namespace)
+    assert found["containers"]["level"] == level
+    assert said in found["containers"]["said"]
 
 
 def test_the_strictest_pod_security_takes_our_containers(installation: Installation, doctor: Any) -> None:

@@ -90,6 +90,26 @@ def test_what_the_keeper_leaves_alone_goes_only_if_it_is_named(cluster: Cluster,
     assert [item["cache"] for item in items] == ["one"]
 
 
+@pytest.mark.contract
+def test_caches_of_a_namespace_that_may_not_be_read_go_only_if_they_are_named_or_say_so(
+    cluster: Cluster, stepmemo: Stepmemo, kubeconfig_of: Any
+) -> None:
+    name = cluster.namespace({names.GC: "false"})
+    entries = {key: one.dump() for key, one in EIGHT.items()}
+    make(cluster, name, "one", entries)
+    make(cluster, name, "two", entries)
+    annotated = {"metadata": {"annotations": {names.GC: "true"}}}
+    assert cluster.patch("ConfigMap", name, "two", annotated)[0] == 200
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]
+    mine = ["--kubeconfig", kubeconfig_of(cluster.service_account(name, "person", rules))]
+    _, out, err = stepmemo("gc", "--dry-run", "-n", name, "-o", "json", *mine)
+    assert [item["cache"] for item in json.loads(out)["items"]] == ["two"]
+    assert 'cannot get resource "namespaces"' in err
+    assert 'left alone are its caches that are neither named nor say stepmemo.dev/gc: "true"' in err
+    _, out, _ = stepmemo("gc", "one", "--dry-run", "-n", name, "-o", "json", *mine)
+    assert [item["cache"] for item in json.loads(out)["items"]] == ["one"]
+
+
 def test_the_keepers_own_settings_count_unless_others_are_said(
     stepmemo: Stepmemo, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

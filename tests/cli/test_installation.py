@@ -4,8 +4,9 @@ import pytest
 
 import keeper.settings
 from cli import installation
+from cli.session import CommandError
 from memoize import names
-from tests.cli.caches import entry, make
+from tests.cli.caches import data, entry, make
 from tests.cli.conftest import Stepmemo
 from tests.cli.test_why import POD, step_pod
 from tests.cluster import Cluster
@@ -22,8 +23,7 @@ def deployed(**container: object) -> dict[str, object]:
         (deployed(args=["--gate-timeout=40s"], env=[{"name": "STEPMEMO_GATE_TIMEOUT", "value": "50s"}]), 40),
         (deployed(env=[{"name": "STEPMEMO_GATE_TIMEOUT", "value": "50s"}]), 50),
         (deployed(env=[{"name": "STEPMEMO_GATE_TIMEOUT", "valueFrom": {}}]), 30),
-        (deployed(args=["--of-another-release", "--help"]), 30),
-        (deployed(args=["--gate-timeout=never"]), 30),
+        (deployed(command=["python3", "-m", "keeper"], args=["--gate-timeout", "40s"]), 40),
         (deployed(), 30),
         ({}, 30),
         (None, 30),
@@ -36,7 +36,17 @@ def test_settings_are_read_off_a_deployment_by_the_programs_own_reader(
     assert capsys.readouterr() == ("", "")
 
 
-POSTGRES = deployed(args=["--store=postgresql"])
+@pytest.mark.parametrize("args", [["--of-another-release", "--help"], ["--gate-timeout=never"]])
+def test_settings_that_cannot_be_read_count_as_the_defaults_which_is_told(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {**deployed(args=args), "metadata": {"name": "stepmemo-keeper"}}
+    assert installation.settings(found, keeper.settings.parse, {}).gate_timeout == 30
+    said = "stepmemo: the settings of stepmemo-keeper cannot be read, so defaults count\n"
+    assert capsys.readouterr() == ("", said)
+
+
+POSTGRES = deployed(args=["--store=postgresql", "--dsn-file=dsn"])
 
 
 def test_where_the_keeper_has_a_database_it_is_said_that_configmaps_alone_are_shown(
@@ -52,13 +62,38 @@ def test_where_the_keeper_has_a_database_it_is_said_that_configmaps_alone_are_sh
         ["caches"],
         ["entries", "greetings"],
         ["show", "greetings", "k"],
-        ["rm", "greetings", "k"],
     ):
         _, _, err = stepmemo(*command, "-n", name)
         said = "the keeper keeps its entries in PostgreSQL; this is about ConfigMaps alone"
         assert err == f"stepmemo {command[0]}: {said}\n"
+    code, out, err = stepmemo("rm", "greetings", "k", "-n", name)
+    assert (code, out) == (1, "")
+    assert err.startswith("stepmemo rm: nothing was removed: the keeper keeps its entries in PostgreSQL")
+    assert data(cluster, name, "greetings").keys() == {"k"}
     pod = step_pod(names.RESULT_MISS, "Miss")
     pod["metadata"]["namespace"] = name
     assert cluster.create(pod)[0] == 201
     _, out, _ = stepmemo("why", POD, "-n", name)
     assert "Entries are kept in PostgreSQL, which is not looked at here." in out
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_where_the_keepers_store_is_not_known_nothing_is_said_of_entries_as_if_it_were(
+    readable: bool, cluster: Cluster, stepmemo: Stepmemo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def found(*_: Any) -> Any:
+        if not readable:
+            raise CommandError("cannot get deployments in stepmemo: 403")
+        return deployed(args=["--of-another-release"])
+
+    monkeypatch.setattr(installation, "deployment", found)
+    name = cluster.namespace()
+    make(cluster, name, "greetings", {"k": entry().dump()})
+    code, out, err = stepmemo("rm", "greetings", "k", "-n", name)
+    assert (code, out) == (0, "k: removed\n")
+    assert "keeps its entries in PostgreSQL, they are there still" in err
+    pod = step_pod(names.RESULT_MISS, "Miss")
+    pod["metadata"]["namespace"] = name
+    assert cluster.create(pod)[0] == 201
+    _, out, _ = stepmemo("why", POD, "-n", name)
+    assert "There is no entry for it now. If the keeper keeps entries in PostgreSQL, that says little" in out

@@ -219,9 +219,34 @@ def test_a_pod_that_admission_would_take_was_not_seen_by_it(pod: Json) -> None:
     said = explain(known, NOW)
     assert said.outcome is None
     assert "stepmemo's webhook was not reached" in said.text
+    assert "or for a reason whose Event is gone (NameClash, NoRoom, " in said.text
     assert explain(replace(known, namespace_labels={names.MEMOIZE: "false"}), NOW).outcome == Outcome(
         Reason.OPTED_OUT, "the Namespace says so"
     )
+
+
+@pytest.mark.parametrize(
+    ("unread", "without"),
+    [
+        ({"workflow": None}, "its Workflow, which is gone, or may not be read here"),
+        (
+            {"workflow": {"metadata": {"uid": "a-later-one"}}},
+            "its Workflow, which is gone, or may not be read",
+        ),
+        ({"namespace_labels": None}, "the right to get the Namespace"),
+    ],
+)
+def test_what_the_reader_may_not_see_is_not_blamed_on_stepmemo(unread: Json, without: str, pod: Json) -> None:
+    known = Facts(
+        namespace=pod["metadata"]["namespace"],
+        workflow_name=pod["metadata"]["labels"][argo.WORKFLOW_LABEL],
+        pod=pod,
+        workflow={"metadata": {"uid": pod["metadata"]["ownerReferences"][0]["uid"]}},
+        namespace_labels={},
+    )
+    said = explain(replace(known, **unread), NOW)
+    assert said.outcome is None
+    assert f"cannot be told without {without}" in said.text
 
 
 OWNER = Owner("work", "greet-x2k9f", "uid")
@@ -348,6 +373,25 @@ def test_the_steps_of_a_workflow_are_listed(namespace: str, stepmemo: Stepmemo) 
         ["shout", "Hit"],
     ]
     assert err == "stepmemo why: say a STEP, or its POD, to read more of it\n"
+
+
+def test_in_a_list_a_pod_that_was_left_alone_is_judged_by_its_namespace_too(
+    cluster: Cluster, stepmemo: Stepmemo, pod: Json
+) -> None:
+    name = cluster.namespace({names.MEMOIZE: "false"})
+    owner = pod["metadata"]["ownerReferences"][0]["name"]
+    made = workflow(name, {})
+    made["metadata"]["name"] = owner
+    status, made = cluster.create(made)
+    assert status == 201, made
+    for number in range(2):
+        metadata = {**pod["metadata"], "name": f"step-{number}", "namespace": name}
+        metadata["annotations"] = {**metadata["annotations"], argo.NODE_ID: f"node-{number}"}
+        metadata["ownerReferences"][0]["uid"] = made["metadata"]["uid"]
+        status, answer = cluster.create({**pod, "metadata": metadata})
+        assert status == 201, answer
+    items = json.loads(stepmemo("why", owner, "-n", name, "-o", "json")[1])["items"]
+    assert [item["code"] for item in items] == ["OptedOut", "OptedOut"]
 
 
 @pytest.mark.parametrize(

@@ -112,12 +112,17 @@ One that changes what is there must leave the version before at work: during an 
 
 # --- For steps --------------------------------------------------------------------------------------------
 
-READ = """
-SELECT text, created, revision, coalesce(expires <= now(), false) AS expired FROM stepmemo.entries
+AHEAD = "1 minute"
+"""How far a clock may be ahead of the database's; an entry from later on was made by a wrong one."""
+
+READ = f"""
+SELECT text, created, revision, coalesce(expires <= now(), false) AS expired,
+       now() + interval '{AHEAD}' AS soon
+FROM stepmemo.entries
 WHERE namespace = $1 AND cache = $2 AND digest = decode($3, 'hex')
 """
 
-PUT = """
+PUT = f"""
 INSERT INTO stepmemo.entries AS e
     (namespace, cache, digest, data_key, text, bytes, created, expires, last_hit)
 VALUES ($1, $2, decode($3, 'hex'), $4, $5, $6, $7, $8,
@@ -125,9 +130,10 @@ VALUES ($1, $2, decode($3, 'hex'), $4, $5, $6, $7, $8,
 ON CONFLICT (namespace, cache, digest) DO UPDATE SET
     data_key = excluded.data_key, text = excluded.text, bytes = excluded.bytes, created = excluded.created,
     expires = excluded.expires, written = now(), revision = excluded.revision, last_hit = excluded.last_hit
--- The newer one stays, whoever comes last: a keeper that lost its Lease may be late. One from the future was
--- made by a wrong clock, and keeps nobody out.
-WHERE excluded.created >= e.created OR e.created > now() + interval '1 minute'
+-- The newer one stays, whoever comes last: a keeper that lost its Lease may be late. So what is gone does not
+-- come back by being told twice. One from the future was made by a wrong clock, and keeps nobody out.
+WHERE excluded.created > e.created OR (excluded.created = e.created AND e.text IS NOT NULL)
+   OR e.created > now() + interval '{AHEAD}'
 RETURNING revision
 """
 

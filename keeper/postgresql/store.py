@@ -59,6 +59,8 @@ class _Row(NamedTuple):
     created: datetime
     revision: int
     expired: bool
+    soon: datetime
+    """The database's clock, and as much as another one may be ahead of it."""
 
 
 class PostgresStore:
@@ -150,9 +152,11 @@ class PostgresStore:
         if isinstance(found, Outcome) or not found:
             return found if isinstance(found, Outcome) else False
         held = await self._view.read(namespace, cache)
+        if isinstance(held, Outcome) and held.reason in NOT_NOW - {Reason.FORBIDDEN}:
+            return held  # it may hold a newer entry, which would be back
         try:
-            if isinstance(held, Outcome) or data_key in held:
-                created = LONG_AGO if isinstance(held, Outcome) else times_of(held[data_key]).created
+            if not isinstance(held, Outcome) and data_key in held:
+                created = times_of(held[data_key]).created
                 await self._write(place, sql.BURY_ONE, *place.row, data_key, created)
             else:
                 await self._write(place, sql.DELETE, *place.row)
@@ -228,7 +232,8 @@ class PostgresStore:
         if isinstance(held, Outcome):
             return held if not text and held.reason in NOT_NOW else text
         other = held.get(place.data_key, "")
-        return other if other and (row is None or times_of(other).created > row.created) else text
+        # One from the future was made by a wrong clock, and keeps no row out, as in sql.PUT.
+        return other if other and (row is None or row.created < times_of(other).created <= row.soon) else text
 
     async def _row(self, place: Place) -> _Row | None:
         rows = await self._rows(place.namespace, sql.READ, *place.row)
@@ -284,7 +289,7 @@ class PostgresStore:
             return error.outcome
         self._upkeep.on_put(place.namespace, length)
         self._changed(place, rows[0]["revision"] if rows else -1)
-        return Outcome(Reason.STORED, f"{length} bytes" if rows else "a newer entry is there")
+        return Outcome(Reason.STORED, f"{length} bytes" if rows else "a newer entry is there, or was")
 
     async def _write(self, place: Place, statement: str, *arguments: object) -> list[Any]:
         """Send the statement until it works or its time is over; a DatabaseError."""

@@ -107,7 +107,8 @@ MIGRATIONS = (
 )
 """What takes the schema from each version to the next, of which the first is 1.
 
-One that changes what is there must leave the version before at work: during an upgrade both run.
+A keeper of an earlier version stops using the database once another has migrated it, and lets steps run: so
+one migration a release, and none that takes long.
 """
 
 # --- For steps --------------------------------------------------------------------------------------------

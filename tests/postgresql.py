@@ -238,18 +238,25 @@ def _candidates() -> Iterator[Path]:
     for place in package.submodule_search_locations or () if package is not None else ():
         for found in sorted(Path(place).glob("pginstall*/bin"), reverse=True):
             yield found
-            yield _within_reach(found)
+            yield _within_reach(found, Path(place))
 
 
-def _within_reach(programs: Path) -> Path:
-    """A copy that other users may run: root's checkout may lie where they may not look."""
+def _within_reach(programs: Path, package: Path) -> Path:
+    """A copy that other users may run: root's checkout may lie where they may not look.
+
+    The programs find their libraries in the wheel's folder of these, which is beside the package.
+    """
     if os.geteuid() != 0:
         return programs
     directory = Path(tempfile.mkdtemp(prefix="stepmemo-pg-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    shutil.copytree(programs.parent, directory / "pg", symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, directory / libraries.name, symlinks=True)
+    copy = directory / package.name / programs.parent.name
+    shutil.copytree(programs.parent, copy, symlinks=True)
     directory.chmod(0o755)
-    return directory / "pg" / programs.name
+    return copy / programs.name
 
 
 def as_nobody() -> dict[str, Any]:

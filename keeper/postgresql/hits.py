@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import islice
 
+from keeper.cache.last_hit import MOST, gathered
 from keeper.postgresql import sql
 from keeper.postgresql.database import Database, DatabaseError
 from keeper.postgresql.rows import Place
@@ -17,11 +18,6 @@ from memoize.reasons import Reason
 
 _log = logging.getLogger(__name__)
 
-LONGEST_GATHERED = 60.0
-"""Seconds that hits are gathered before they are written: a tenth of the interval, and at most this."""
-MOST = 5_000
-"""Entries of one Namespace remembered from one write to the next, of some hundred bytes each; hits beyond are
-forgotten."""
 AT_ONCE = 500
 """Rows of one statement."""
 
@@ -42,7 +38,7 @@ class Hits:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._database, self._interval = database, interval
-        self._gathered = min(LONGEST_GATHERED, interval / 10)
+        self._gathered = gathered(interval)
         self._on_renewed, self._sleep = on_renewed, sleep
         self._hits: set[Place] = set()
         self._counts: Counter[str] = Counter()

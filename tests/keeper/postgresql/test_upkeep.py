@@ -10,6 +10,7 @@ import pytest_asyncio
 from kubernetes_asyncio.client import ApiClient
 
 from argo import names as argo
+from keeper.cache import last_hit
 from keeper.postgresql import hits, sql, upkeep
 from keeper.postgresql.store import PostgresStore
 from keeper.postgresql.upkeep import Upkeep
@@ -293,7 +294,7 @@ async def test_hits_are_written_once_an_interval_and_no_index_is_on_their_time(
 
 async def test_of_a_flood_of_hits_of_one_namespace_others_lose_none(store: PostgresStore) -> None:
     gathered = hits.Hits(store._database, 600.0)
-    for number in range(hits.MOST + 100):
+    for number in range(last_hit.MOST + 100):
         gathered.hit("loud", CACHE, f"k-{number}", "")
     gathered.hit("quiet", CACHE, "k", "")
-    assert len(gathered._hits) == hits.MOST + 1
+    assert len(gathered._hits) == last_hit.MOST + 1

@@ -15,6 +15,7 @@ from keeper.cache.view import View
 from keeper.postgresql import sql
 from keeper.postgresql.database import Database, DatabaseError
 from keeper.store import NOT_NOW
+from memoize.eviction import Cause
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.logs import fields
@@ -89,7 +90,7 @@ class Upkeep:
     async def round(self) -> None:
         """Do as much as one round may; a DatabaseError where it cannot be done now."""
         for _ in range(MOST_BATCHES):
-            if not await self._remove_some("expired", sql.EXPIRED, ROWS):
+            if not await self._remove_some(Cause.EXPIRED, sql.EXPIRED, ROWS):
                 break
         await self._evict()
         await self._remove_some("", sql.GONE, GONE_SECONDS, ROWS)
@@ -102,7 +103,7 @@ class Upkeep:
         while over and left > 0:
             for namespace in sorted(over):
                 start = secrets.token_hex(32)
-                gone = await self._remove_some("unused", sql.LEAST_USED, namespace, start, IN_USE)
+                gone = await self._remove_some(Cause.UNUSED, sql.LEAST_USED, namespace, start, IN_USE)
                 left -= 1
                 if not gone:  # all of it is in use
                     over.discard(namespace)

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what is slow by its room, and by its need of an API server that runs; say who must have it.
 
-    One worker has all tests of the real API server, which there is one of: a keeper that a test installs
+    Tests of the real API server go to two workers, each of which starts one: a keeper that a test installs
     looks after every namespace, and would decide the Pods that another worker's test holds. Tests that share
     what is dear to make go to one worker, which makes it once. (Here, since xdist reads the groups before
     pytest_collection_modifyitems of a conftest.)
@@ -74,7 +75,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     fixtures = set(getattr(item, "fixturenames", ()))
     params = item.callspec.params if hasattr(item, "callspec") else {}
     if params.get("cluster") == KUBE_APISERVER or KUBE_APISERVER.replace("-", "_") in fixtures:
-        item.add_marker(pytest.mark.xdist_group(KUBE_APISERVER))
+        item.add_marker(pytest.mark.xdist_group(f"{KUBE_APISERVER} {_half(item)}"))
     elif shared := fixtures & OF_A_MODULE:
         which = [f"{name} {params.get(name)}" for name in sorted(shared)]
         item.add_marker(pytest.mark.xdist_group(" ".join([item.nodeid.partition("::")[0], *which])))
@@ -90,7 +91,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _is_on_the_real_api_server(item: pytest.Item) -> bool:
     marker = item.get_closest_marker("xdist_group")
-    return marker is not None and marker.args == (KUBE_APISERVER,)
+    return marker is not None and marker.args[0].startswith(KUBE_APISERVER)
+
+
+def _half(item: pytest.Item) -> int:
+    """0 or 1: which of two workers has the module of a test; all workers have to say the same."""
+    return zlib.crc32(item.path.name.encode()) % 2
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -122,11 +128,8 @@ def devcluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def kube_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A real etcd and kube-apiserver with our own definitions of Argo's kinds; all workers share one."""
-    session = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        session = session.parent
-    with control_plane.shared(session / KUBE_APISERVER) as cluster:
+    """A real etcd and kube-apiserver of this worker's, with our own definitions of Argo's kinds."""
+    with control_plane.running(tmp_path_factory.mktemp(KUBE_APISERVER)) as cluster:
         yield cluster
 
 

@@ -1,15 +1,12 @@
 """The real tier: starts tools/control-plane for a session, or says why it cannot."""
 
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import pytest
 
@@ -28,9 +25,6 @@ _OUR_CONFIGURATION = "object.metadata.name == 'stepmemo'"
 _A_TESTS = "object.metadata.name.startsWith('test-')"
 """As Cluster.namespace names them."""
 TOOL = Path(__file__).parent.parent / "tools" / "control-plane"
-
-
-_START_SECONDS = 120
 
 
 @contextmanager
@@ -56,79 +50,12 @@ def running(directory: Path) -> Iterator[Cluster]:
             process.wait(timeout=30)
 
 
-@contextmanager
-def shared(directory: Path) -> Iterator[Cluster]:
-    """The one control plane of all processes that name this directory, which the first of them starts.
-
-    It ends with its standard input, a pipe that everybody who uses it holds open: with the block of the last
-    one, or with that process, however it dies. Otherwise as `running`.
-    """
-    _see_that_it_is_built()
-    directory.mkdir(exist_ok=True)
-    ready = directory / "ready"
-    with (directory / "turn").open("w") as turn, (directory / "users").open("w") as users:
-        with _locked(turn):
-            held = _hold(directory / "pipe") if ready.exists() else None
-            if held is None:
-                held = _start(directory)
-            fcntl.flock(users, fcntl.LOCK_SH)
-        pipe = os.fdopen(held, "wb")
-        try:
-            yield _cluster(json.loads(ready.read_text()))
-        finally:
-            with _locked(turn):
-                pipe.close()
-                with suppress(BlockingIOError):
-                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    ready.unlink()  # the last one: whoever comes now starts another
-
-
-@contextmanager
-def _locked(file: TextIO) -> Iterator[None]:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
-
-
 def _see_that_it_is_built() -> None:
     if subprocess.run([sys.executable, TOOL, "built"], check=False).returncode != 0:
         missing = "no kube-apiserver and etcd: tools/control-plane build"
         if os.environ.get("STEPMEMO_REQUIRE_APISERVER") == "1":
             pytest.fail(missing, pytrace=False)
         pytest.skip(missing)
-
-
-def _hold(pipe: Path) -> int | None:
-    """The writing end of the pipe that a control plane reads; None where it has died."""
-    try:
-        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return None
-
-
-def _start(directory: Path) -> int:
-    """Start one as nobody's child, since who starts it may be the first to leave; the end that keeps it."""
-    files = home, pipe, told = [directory / name for name in ("cluster", "pipe", "told")]
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir()
-    for file in (pipe, told):
-        file.unlink(missing_ok=True)
-    os.mkfifo(pipe)
-    script = 'exec "$0" "$1" run "$2" <"$3" >"$4" 2>"$2/log" &'
-    subprocess.run(["sh", "-c", script, sys.executable, TOOL, *files], check=True)
-    held = os.open(pipe, os.O_WRONLY)
-    try:
-        wait_for(lambda: told.exists() and told.read_text().endswith("\n"), seconds=_START_SECONDS)
-        cluster = _cluster(json.loads(told.read_text()))
-        _define_argo_kinds(cluster)
-        _install_policies(cluster)
-    except BaseException:
-        os.close(held)
-        raise
-    told.rename(directory / "ready")
-    return held
 
 
 def _cluster(ready: Object) -> Cluster:

@@ -51,3 +51,13 @@ def test_measurements_take_turns_and_the_first_time_does_not_count() -> None:
     series = interleave(3, [lambda: measurement("a", "x", "y"), lambda: measurement("b", "z")])
     assert "".join(taken) == "ab" + "ab" + "ba" + "ab"
     assert series == {"x": [3, 6, 7], "y": [3, 6, 7], "z": [4, 5, 8]}
+
+
+def test_a_single_round_is_taken_once() -> None:
+    taken: list[str] = []
+
+    def measurement(name: str) -> dict[str, float]:
+        taken.append(name)
+        return {name: len(taken)}
+
+    assert interleave(1, [lambda: measurement("a"), lambda: measurement("b")]) == {"a": [1], "b": [2]}

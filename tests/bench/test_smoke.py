@@ -25,7 +25,7 @@ SMALL = {
     holds: ["--rounds=1", "--hits=5", "--rate=10", "--burst=8"],
     full: ["--rounds=1", "--captures=20", "--large-captures=8"],
     written: ["--rounds=1", "--hits=3", "--entries", "10", "20"],
-    tenants: ["--share=0.002", "--alone=0.2", "--seconds=2"],
+    tenants: ["--share=0.002", "--alone=0.1", "--seconds=1"],
     stores: [
         *("--rounds=1", "--entries=40", "--caches=4", "--rate=20", "--seconds=0.5", "--hits=3"),
         *("--expired=5", "--captures=5"),

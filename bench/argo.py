@@ -115,6 +115,8 @@ class Stand:
     """The label of each Pod that says how far its memoization is, as it was last seen; "" for none."""
     made: dict[str, Object] = field(default_factory=dict)
     """The Pods as they were submitted."""
+    versions: dict[str, int] = field(default_factory=dict)
+    """The resourceVersion that the watch told last of each Pod: a revision of etcd, which grows."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def create(self, number: int, *, key: str, cache: str) -> tuple[str, float]:
@@ -138,7 +140,7 @@ class Stand:
         for kind in ("Pod", "WorkflowTaskResult"):
             await self.ask("DELETE", self.cluster.path(kind, self.namespace), {"gracePeriodSeconds": 0})
         await asyncio.sleep(1)  # for those who watch them
-        for known in (self.over, self.running, self.results, self.made):
+        for known in (self.over, self.running, self.results, self.made, self.versions):
             known.clear()
 
     async def until(self, condition: Callable[[], bool], seconds: float = _PATIENCE) -> None:
@@ -173,6 +175,7 @@ class Stand:
     def _heard(self, metadata: Object) -> None:
         label = metadata.get("labels", {}).get(names.RESULT, "")
         self.results[metadata["name"]] = label
+        self.versions[metadata["name"]] = int(metadata["resourceVersion"])
         if label == names.RESULT_HIT:
             self.over.setdefault(metadata["name"], time.perf_counter())
         elif label == names.RESULT_MISS:

@@ -59,8 +59,9 @@ def _times(value: float, reference: float) -> float:
 def interleave(rounds: int, measurements: Sequence[Callable[[], Mapping[str, float]]]) -> Series:
     """Take all measurements in turn, `rounds` times, after a first time that does not count.
 
-    A single round has none before it: it shows that everything is measured, not how long it takes. Each measurement returns the values it took, by name. Every round begins with another measurement, so that
-    none always comes after the same one.
+    A single round has none before it: it shows that everything is measured, not how long it takes. Each
+    measurement returns the values it took, by name. Every round begins with another measurement, so that none
+    always comes after the same one.
     """
     series: Series = {}
     for number in range(-1 if rounds > 1 else 0, rounds):

@@ -67,11 +67,15 @@ class Extra(NamedTuple):
 
 @dataclass
 class World:
-    """Both programs, the tenant whose load it is, his neighbour; `said` is how far the load has come."""
+    """Both programs, who is measured, and `said`: how far the load has come.
+
+    The tenant's is the load, the neighbour's the hits, and the bystander's one Pod that we have no part in.
+    """
 
     installed: Installed
     tenant: Stand
     neighbour: Stand
+    bystander: Stand
     honest: bytes
     """A review of one of the neighbour's Pods, as it goes over the wire."""
     seconds: float

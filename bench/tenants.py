@@ -36,11 +36,11 @@ _METHOD = """Webhook and keeper, one process each with the rights of the manifes
 calls the webhook for every Pod. One namespace does what a heavy tenant, or a hostile one, would do; another
 one, the neighbour, takes a hit twice a second all the while. A figure is his slowest hit, from the Pod's
 POST until it is answered or may run, beside his slowest one while nobody else does anything, some seconds
-before on the same installation; a plain write that we have no part in, at the same moments, tells what the
-API server itself has others wait. Where a load goes to the webhook's port alone, it is the p99 of honest
-reviews, one after the other. The peak is the most resident memory of a program and its children while the
-load lasts. A load that is not over after its time is ended, and how far it came is said; a new API server
-follows one that leaves much behind."""
+before on the same installation. A change of a Pod that we have no part in, until a watch shows it, tells at
+the same moments what the API server itself has others wait; a hit has two such waits in a row. Where a load
+goes to the webhook's port alone, the figure is the p99 of honest reviews, one after the other. The peak is
+the most resident memory of a program and its children while the load lasts. A load that is not over after
+its time is ended, and how far it came is said; a new API server follows one that leaves much behind."""
 _ALONE = "alone, before"
 _LIMIT_MIB = 512
 """Of memory, in the manifests."""
@@ -59,11 +59,11 @@ T = TypeVar("T")
 
 
 class Wait(NamedTuple):
-    """Seconds that one of the neighbour's took, what became of it, and seconds of a plain write meanwhile."""
+    """Seconds that one of the neighbour's took, what became of it, and those of a plain change meanwhile."""
 
     seconds: float
     became: str
-    write: float | None = None
+    plain: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,18 +191,20 @@ def _installation() -> Iterator[Installed]:
 
 @asynccontextmanager
 async def _world(both: Installed, seconds: float) -> AsyncIterator[World]:
-    """Two fresh namespaces, one of them with the entry that the neighbour's steps find."""
+    """Three fresh namespaces: the tenant's, the neighbour's with an entry for his steps, a bystander's."""
     cluster = both.cluster
-    tenant, neighbour = both.namespace(), both.namespace()
+    tenant, neighbour, bystander = both.namespace(), both.namespace(), cluster.namespace()
     uids = [api.workflow(cluster, namespace) for namespace in (tenant, neighbour)]
     review = reviews.of_pod(neighbour, "wf", uids[1])
     async with (
         standing(cluster, tenant, "wf", uids[0]) as theirs,
         standing(cluster, neighbour, "wf", uids[1]) as his,
+        standing(cluster, bystander, "wf", uids[1]) as nobodys,
     ):
         await have_cache(his, {_ANSWERED: entry("the answer")})
         await asyncio.sleep(1)  # for the watches to bring it
-        yield World(both, theirs, his, request(PODS_PATH, json.dumps(review).encode()), seconds)
+        await make_step(nobodys, 0, key="k")
+        yield World(both, theirs, his, nobodys, request(PODS_PATH, json.dumps(review).encode()), seconds)
 
 
 async def _measure(
@@ -273,11 +275,11 @@ def _figures(
         ),
     ]
     if load.steps:
-        before, beside = (max(wait.write or 0.0 for wait in one) for one in waits)
+        before, beside = (max(wait.plain or 0.0 for wait in one) for one in waits)
         figures.append(
-            compare("… slowest plain write, the API server's alone", "s", [beside], _ALONE, [before])
+            compare("… slowest plain change, the API server's alone", "s", [beside], _ALONE, [before])
         )
-        outcome += f"; slowest plain write {number(beside)} s"
+        outcome += f"; slowest plain change {number(beside)} s"
     _show(
         f"{load.name}: {what}",
         f"{number(value)} s",
@@ -306,27 +308,29 @@ async def _steps_beside(world: World, load: Awaitable[T]) -> tuple[T, Sequence[W
     hits: list[asyncio.Task[Wait]] = []
     try:
         while not loading.done():
-            hits.append(asyncio.create_task(_hit_and_write(world.neighbour)))
+            hits.append(asyncio.create_task(_hit_and_change(world)))
             await asyncio.wait([loading], timeout=_EVERY)
         return await loading, await asyncio.gather(*hits)
     finally:
         loading.cancel()
 
 
-async def _hit_and_write(stand: Stand) -> Wait:
-    """A step, and beside it a write that we have no part in: what the API server itself has others wait."""
-    hit, write = await asyncio.gather(_hit(stand), _write(stand))
-    return hit._replace(write=write)
+async def _hit_and_change(world: World) -> Wait:
+    """A step, and beside it a change that we have no part in: what the API server itself has others wait."""
+    hit, plain = await asyncio.gather(_hit(world.neighbour), _change(world.bystander))
+    return hit._replace(plain=plain)
 
 
-async def _write(stand: Stand) -> float:
-    """Seconds of one."""
-    path = stand.cluster.path("Workflow", stand.namespace, stand.workflow)
+async def _change(stand: Stand) -> float:
+    """Seconds from the write of one until the watch shows it."""
+    (name,) = stand.made
+    path = stand.cluster.path("Pod", stand.namespace, name)
     began = time.perf_counter()
     with suppress(TimeoutError, RuntimeError, OSError, ClientError):
         async with asyncio.timeout(_PATIENCE):
             body = {"metadata": {"annotations": {"bench.test/written": f"{began}"}}}
-            await stand.ask("PATCH", path, body, MERGE)
+            pod = await stand.ask("PATCH", path, body, MERGE)
+            await stand.until(lambda: stand.versions.get(name, 0) >= int(pod["metadata"]["resourceVersion"]))
     return time.perf_counter() - began
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from devcluster.api.kinds import by_name
+from tests.waiting import rest
 
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -251,6 +252,9 @@ class Cluster:
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     """Return once the condition holds; AssertionError if it does not within the time."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
+    while True:
+        began = time.monotonic()
+        if condition():
+            return
+        assert began < deadline, "waited in vain"
+        time.sleep(rest(began))

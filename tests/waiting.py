@@ -1,8 +1,15 @@
-"""Waiting inside an event loop for what happens in another thread or process."""
+"""Waiting for what happens in another thread or process, without keeping it from happening."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from inspect import isawaitable
+
+SHORTEST = 0.01
+"""Seconds from one look to the next …"""
+RESTS = 5
+"""… and how many times as long as a look takes: one may be several requests, of which the whole suite once
+spent a fifth of its time."""
 
 
 async def until(condition: Callable[[], object], seconds: float = 200) -> None:
@@ -13,7 +20,13 @@ async def until(condition: Callable[[], object], seconds: float = 200) -> None:
     """
     async with asyncio.timeout(seconds):
         while True:
+            began = time.monotonic()
             found = condition()
             if await found if isawaitable(found) else found:
                 return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(rest(began))
+
+
+def rest(began: float) -> float:
+    """Seconds to wait after a look that was begun then."""
+    return max(SHORTEST, RESTS * (time.monotonic() - began))

@@ -33,7 +33,7 @@ from kubernetes_asyncio.client import ApiClient
 from argo.fields import FieldError, Kind
 from keeper.api.auth import PeoplesTokens, Person
 from keeper.api.errors import Refusal, unavailable
-from keeper.api.in_flight import Bytes, TooMuchError
+from keeper.api.in_flight import Bytes
 from keeper.api.request import invalid, json_object
 from keeper.api.routes import Routes
 from keeper.slots import Slots
@@ -65,7 +65,7 @@ REVIEW_RATE, REVIEW_BURST = 20.0, 200
 AT_ONCE, AT_ONCE_OF_ONE = 4, 1
 """Requests that are worked on …"""
 MOST, MOST_OF_ONE = 32, 8
-"""… and with those that wait: each has a connection, which sidecars may want."""
+"""… and with those that wait, beside the first of each Namespace: sidecars may want their connections."""
 MOST_BYTES, MOST_BYTES_OF_ONE = 16 << 20, 8 << 20
 """Of bodies and answers: an entry of a megabyte is six as JSON in JSON, if it is made for that."""
 SECONDS = 5.0
@@ -174,10 +174,10 @@ class People:
         return answered
 
     async def _in_turn(self, person: Person, answer: Answer, asked: Mapping[str, str]) -> bytes | Refusal:
-        if self._slots.users(person.namespace) >= MOST_OF_ONE:
-            raise TooMuchError(own=True)
-        if self._under_way >= MOST:
-            raise TooMuchError(own=False)
+        users = self._slots.users(person.namespace)
+        if users >= MOST_OF_ONE or (users and self._under_way >= MOST):
+            said = "too many requests of people are under way"
+            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, said, (), 1)
 
         async def work() -> bytes | Refusal:
             found = await answer(person, asked)

@@ -251,6 +251,19 @@ async def test_a_right_that_is_missing_is_named_with_its_cure(
     assert err.splitlines(keepends=True)[-1] == said
 
 
+def test_who_may_edit_a_namespace_may_create_tokens_there_and_who_may_view_it_may_not(
+    kube_apiserver: Cluster,
+) -> None:
+    """As docs/cli.md says. The roles are those that Kubernetes itself makes `edit` and `view` of."""
+    found = {}
+    for role in ("edit", "view"):
+        path = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/system:aggregate-to-{role}"
+        rules = kube_apiserver.request("GET", path).body["rules"]
+        given = [rule["verbs"] for rule in rules if "serviceaccounts/token" in rule["resources"]]
+        found[role] = any("create" in verbs for verbs in given)
+    assert found == {"edit": True, "view": False}
+
+
 def bind(cluster: Cluster, namespace: str, role: str, of: str) -> None:
     """Give the Role to the account `person` of another Namespace as well."""
     subjects = [

@@ -340,6 +340,27 @@ async def test_a_namespace_has_one_turn_at_a_time_and_a_short_line_beside_which_
         assert sorted(answer.status for answer in await asyncio.gather(*asked)) == [200] * 8 + [429]
 
 
+async def test_many_requests_of_some_namespaces_keep_no_other_from_its_first(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "MOST", 2)
+    end, others = asyncio.Event(), cluster.namespace()
+
+    async def caches(namespace: str, *_: Any) -> Page[CacheInfo]:
+        if namespace != others:
+            await end.wait()
+        return Page([], "")
+
+    async with desk_of(cluster, cluster.namespace(), Scripted(caches=caches)) as desk:
+        token = peoples_token(cluster, desk.namespace)
+        asked = [asyncio.create_task(desk.ask(CACHES_PATH, token)) for _ in range(3)]
+        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert [(task.result().status, task.result().headers["Retry-After"]) for task in done] == [(429, "1")]
+        assert (await desk.ask(CACHES_PATH, peoples_token(cluster, others))).status == 200
+        end.set()
+        await asyncio.gather(*asked)
+
+
 async def test_who_waits_too_long_is_told_to_ask_again(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

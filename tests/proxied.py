@@ -24,9 +24,7 @@ async def behind_a_service(
 
     A real API server proxies to no loopback address (IsProxyableIP), and asks no controller for endpoints.
     """
-    address = "127.0.0.1" if cluster.tier == DEVCLUSTER else own_address()
-    if not address:
-        pytest.skip("this machine has no address but loopback")
+    address = reachable_address(cluster)
     certify(directory)
     serving = ServingCertificate(directory)
     serving.reload()
@@ -35,24 +33,27 @@ async def behind_a_service(
     try:
         await web.TCPSite(runner, address, 0, ssl_context=serving.context).start()
         port = runner.addresses[0][1]
-        await asyncio.to_thread(_tell, cluster, namespace, name, address, port)
+        await asyncio.to_thread(tell, cluster, namespace, name, address, port)
         yield
     finally:
         await runner.cleanup()
 
 
-def own_address() -> str:
-    """An address of this machine that others could reach, "" for none. Nothing is sent for it."""
+def reachable_address(cluster: Cluster) -> str:
+    """An address of this machine to which the API server proxies; skips the test where there is none."""
+    if cluster.tier == DEVCLUSTER:
+        return "127.0.0.1"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         try:
-            asked.connect(("198.51.100.1", 9))
+            asked.connect(("198.51.100.1", 9))  # nothing is sent for it
         except OSError:
-            return ""
+            pytest.skip("this machine has no address but loopback")
         found: str = asked.getsockname()[0]
         return found
 
 
-def _tell(cluster: Cluster, namespace: str, name: str, address: str, port: int) -> None:
+def tell(cluster: Cluster, namespace: str, name: str, address: str, port: int) -> None:
+    """Have the API server find what listens there as that Service's port `https`."""
     if cluster.tier == DEVCLUSTER:
         assert cluster.services is not None
         cluster.services[namespace, name] = (address, port)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -23,12 +24,13 @@ from tests.cli.caches import argos, data, entry, make
 from tests.cli.conftest import NOW, Stepmemo
 from tests.cli.test_installation import POSTGRES
 from tests.cli.test_why import POD, step_pod
-from tests.cluster import Cluster
+from tests.cluster import Cluster, wait_for
+from tests.keeper.program import running
 from tests.keeper.store.backing import Postgres
 from tests.keeper.stores import config_maps
 from tests.postgresql import Server
-from tests.proxied import behind_a_service
-from tests.webhook.serving import api_client
+from tests.proxied import behind_a_service, reachable_address, tell
+from tests.webhook.serving import api_client, certify
 
 LONG_KEY = "a key that Argo does not take: with spaces, and öther letters"
 MOON = entry(key="greet-moon", created=NOW - timedelta(hours=5), last_hit=None, max_age="", took=0)
@@ -348,3 +350,27 @@ async def test_a_keeper_that_does_not_answer_as_one_is_told(
     assert code == 1
     assert "503 Service Unavailable: error trying to reach service" in err
     assert err.endswith(": see `stepmemo doctor`\n")
+
+
+@pytest.mark.contract
+def test_the_program_answers_people(cluster: Cluster, stepmemo: Stepmemo, tmp_path: Path) -> None:
+    namespace, address = cluster.namespace(), reachable_address(cluster)
+    certify(tmp_path / "certs")
+    make(cluster, namespace, "greetings", {"k": entry().dump()})
+    environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": namespace}
+    argv = ("--certs=files", f"--cert-dir={tmp_path / 'certs'}", f"--namespaces={namespace}")
+    with running(tmp_path, environ, *argv, f"--listen={address}:0") as keeper:
+
+        def port() -> int:
+            found = re.search(rf"listening\W+host\W+{re.escape(address)}\W+port\W+(\d+)", keeper.log)
+            return int(found[1]) if found else 0
+
+        wait_for(port)
+        tell(cluster, namespace, "stepmemo-keeper", address, port())
+        where = ["-n", namespace, "--keeper", "--stepmemo-namespace", namespace]
+        code, out, err = stepmemo("show", "greetings", "k", *where)
+        assert (code, err) == (0, "")
+        assert out.startswith("Key:            greet-world\n")
+        assert stepmemo("rm", "greetings", "k", *where) == (0, "k: removed\n", "")
+        # A real token, and what a real API server adds, are within what the program takes of headers.
+        assert data(cluster, namespace, "greetings") == {}

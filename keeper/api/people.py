@@ -234,5 +234,5 @@ def _refusal(outcome: Outcome) -> Refusal:
     if outcome.reason is Reason.RATE_LIMITED:
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, outcome.detail, (), 1)
     if outcome.reason in NOT_NOW:
-        return unavailable(outcome.detail)
-    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, outcome.detail)
+        return unavailable(outcome.detail, outcome.reason)
+    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, outcome.detail, reason=outcome.reason)

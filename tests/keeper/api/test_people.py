@@ -265,8 +265,9 @@ async def test_a_data_key_of_any_text_finds_nothing_in_either_store(desk: Desk, 
     ],
 )
 async def test_a_store_that_does_not_answer_is_told_with_when_to_ask_again(
-    cluster: Cluster, outcome: Outcome, status: int
+    cluster: Cluster, outcome: Outcome, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING)
     store = Scripted(caches=outcome, entries=outcome, read=outcome, delete=outcome)
     async with desk_of(cluster, cluster.namespace(), store) as desk:
         for path in (CACHES_PATH, LIST_PATH, SHOW_PATH, REMOVE_PATH):
@@ -275,6 +276,8 @@ async def test_a_store_that_does_not_answer_is_told_with_when_to_ask_again(
             refused = await desk.ask(path, **asked)
             assert (refused.status, refused.body["message"]) == (status, outcome.detail)
             assert refused.headers.get("Retry-After") == (None if status == 422 else "1")
+    logged = [vars(record)["fields"] for record in caplog.records if record.name.startswith("keeper")]
+    assert {one["reason"] for one in logged} == {outcome.reason}
 
 
 async def test_a_page_is_bounded_and_leads_to_the_next(cluster: Cluster) -> None:

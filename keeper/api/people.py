@@ -194,7 +194,7 @@ class People:
                 await self._sleep(spent.seconds * REST)
                 return result
         except TimeoutError:
-            return unavailable(f"no answer within {SECONDS:.0f}s")
+            return unavailable(f"no answer within {SECONDS:.0f}s", Reason.UNDECIDED)
         finally:
             self._under_way -= 1
 

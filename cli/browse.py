@@ -1,13 +1,13 @@
 """The requests behind `stepmemo caches`, `entries`, `show` and `rm`, and what they print."""
 
 import argparse
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from argo import names as argo
 from cli import inventory, output, session
-from cli.inventory import Cache
+from cli.inventory import Cache, Item
 from cli.output import Field
 from cli.plain import plain
 from cli.session import DONE, FAILED, SECONDS, CommandError, Session
@@ -44,17 +44,25 @@ ATTEMPTS = 5
 """How often a cache is read again that others change at the same moment."""
 PAGE = 500
 """Caches of one request at most; kube.pages asks for fewer where they weigh more."""
-
-
+NO_ENTRY = "not an entry, so it was left"
+"""Of what somebody keeps under a key, and nobody here made."""
 _CACHES = [("labelSelector", f"{argo.CONFIGMAP_TYPE}={argo.CONFIGMAP_TYPE_CACHE}")]
 
 
-async def caches(connected: Session, args: argparse.Namespace) -> int:
-    """List the caches. Of each only what is shown is kept, so memory is bounded by a page and the rows."""
-    found = [Cache.of(one) async for one in listed(connected, connected.namespace)]
+async def caches(connected: Session, args: argparse.Namespace, limit: int, hint: str) -> int:
+    """List the caches, of `limit` bytes each; where there is none, the `hint` says what else may be.
+
+    Of each only what is shown is kept, so memory is bounded by a page and the rows.
+    """
+    found = [Cache.of(one, limit) async for one in listed(connected, connected.namespace)]
+    return print_caches(connected, args, found, hint)
+
+
+def print_caches(connected: Session, args: argparse.Namespace, found: Sequence[Cache], hint: str = "") -> int:
+    """Print them as a table, or for programs; returns the exit code."""
     if not found and args.output not in ("json", "yaml"):
         where = f"the Namespace {connected.namespace}" if connected.namespace else "any Namespace"
-        return session.say("caches", f"no cache in {where}")
+        return session.say("caches", f"no cache in {where}; {hint}" if hint else f"no cache in {where}")
     now = session.now()
     rows = [cache.row(now) for cache in found]
     output.show(args.output, CACHES, rows, (cache.item() for cache in found))
@@ -79,9 +87,14 @@ async def show(connected: Session, args: argparse.Namespace) -> int:
     place = next((place for place in inventory.places(args.key) if place in data), None)
     if place is None:
         raise CommandError(f"the cache {args.cache} has no entry of the key {args.key!r}")
-    item = next(item for item in inventory.items({"data": {place: data[place]}}))
+    return print_entry(args, place, data[place])
+
+
+def print_entry(args: argparse.Namespace, data_key: str, text: str) -> int:
+    """Print the entry with this text; CommandError where it is none. Returns the exit code."""
+    item = Item(data_key, configmap.size(text), inventory.read(text))
     if not isinstance(item.entry, Entry):
-        raise CommandError(f"{place} is not an entry, and answers no step: {item.entry}")
+        raise CommandError(f"{data_key} is not an entry, and answers no step: {item.entry}")
     if args.output in ("json", "yaml"):
         output.document({**item.item(), "outputs": item.entry.outputs}, args.output)
         return DONE
@@ -96,14 +109,19 @@ async def show(connected: Session, args: argparse.Namespace) -> int:
 
 
 async def remove(connected: Session, args: argparse.Namespace) -> int:
-    """Remove entries by their keys; says of each what became of it."""
+    """Remove entries by their keys; says of each what became of it. What is no entry is left."""
     wanted = dict.fromkeys(args.keys)
     for _ in range(ATTEMPTS):
-        data = configmap.data(await read(connected, args.cache))
-        present = {key: [place for place in inventory.places(key) if place in data] for key in wanted}
-        places = [place for found in present.values() for place in found[:1]]
+        config_map = await read(connected, args.cache)
+        if outcome := configmap.refused(config_map):
+            raise CommandError(f"{args.cache}: {outcome.detail}; nothing was removed")
+        data = configmap.data(config_map)
+        present = {key: next((one for one in inventory.places(key) if one in data), "") for key in wanted}
+        # A key and its digest may be the same entry, and a patch cannot remove it twice.
+        found = [place for place in dict.fromkeys(present.values()) if place]
+        places = [place for place in found if isinstance(inventory.read(data[place]), Entry)]
         if not places or await _removed(connected, args.cache, places):
-            return _told(present)
+            return _told(present, places)
     raise CommandError(f"the cache {args.cache} kept changing: nothing was removed, try again")
 
 
@@ -152,13 +170,13 @@ async def write(
     return True
 
 
-def _told(present: Mapping[str, Sequence[str]]) -> int:
+def _told(present: Mapping[str, str], removed: Collection[str]) -> int:
     code = DONE
-    for key, places in present.items():
-        if places:
+    for key, place in present.items():
+        if place in removed:
             print(f"{plain(key)}: removed")
         else:
-            code = session.say("rm", f"{key}: no such entry", FAILED)
+            code = session.say("rm", f"{key}: {NO_ENTRY if place else 'no such entry'}", FAILED)
     return code
 
 

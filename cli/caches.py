@@ -2,13 +2,19 @@
 
 import argparse
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cli import completion, session
-from memoize import duration
+from memoize import configmap, duration
 
 if TYPE_CHECKING:
     _Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+_EITHER = ("caches", "entries", "show", "rm")
+"""Commands for which the keeper may be asked."""
+_NOT_KNOWN = "whether the keeper keeps entries in PostgreSQL is not known here: if it does, see --keeper"
 
 
 def add_parser(subparsers: "_Subparsers") -> None:
@@ -17,41 +23,44 @@ def add_parser(subparsers: "_Subparsers") -> None:
         subparsers,
         "caches",
         "list caches: how full they are, and when they were used last",
-        "Lists the caches of a Namespace: ConfigMaps with Argo's label. SHARE is the share of the limit that "
-        "its values take; of hits only the time of the last is recorded. Needs the right to list ConfigMaps.",
+        "Lists the caches of a Namespace: ConfigMaps with Argo's label, and what the keeper has in a "
+        "database. SHARE is the share of the limit that its values take; of hits only the last is "
+        "recorded. Needs the right to list ConfigMaps, or those to ask the keeper.",
     )
     session.add_namespace(caches, all_namespaces=True)
-    session.add_stepmemo_namespace(caches)
+    session.add_keeper(caches)
     entries = _add(
         subparsers,
         "entries",
         "list the entries of a cache",
-        "Lists the entries of a cache, the one that was used last first. Needs the right to get ConfigMaps.",
+        "Lists the entries of a cache, the one that was used last first. Needs the right to get ConfigMaps, "
+        "or those to ask the keeper.",
     )
     _add_cache(entries)
     session.add_namespace(entries)
-    session.add_stepmemo_namespace(entries)
+    session.add_keeper(entries)
     show = _add(
         subparsers,
         "show",
         "show an entry: its outputs, where they are from, how long they answer",
-        "Shows one entry. What an entry does not record is said to be so. Needs the right to get ConfigMaps.",
+        "Shows one entry. What an entry does not record is said to be so. Needs the right to get ConfigMaps, "
+        "or those to ask the keeper.",
     )
     _add_cache(show)
     show.add_argument("key", metavar="KEY", help="the memoize key, or the data key of `sha256-…`")
     session.add_namespace(show)
-    session.add_stepmemo_namespace(show)
+    session.add_keeper(show)
     remove = subparsers.add_parser(
         "rm",
         help="remove entries, so that their steps run again",
         description="Removes entries of a cache; the next step with that key runs and makes a new one. Needs "
-        "the rights to get and patch ConfigMaps. Exit code 0: none of them is there any more; 1: one was not "
-        "there, or could not be removed; 2: wrong usage, or no cluster.",
+        "the rights to get and patch ConfigMaps, or those to ask the keeper. Exit code 0: none of them is "
+        "there any more; 1: one was not there, or could not be removed; 2: wrong usage, or no cluster.",
     )
     _add_cache(remove)
     remove.add_argument("keys", metavar="KEY", nargs="+", help="memoize keys, or data keys of `sha256-…`")
     session.add_namespace(remove)
-    session.add_stepmemo_namespace(remove)
+    session.add_keeper(remove)
     remove.set_defaults(run=_run, command="rm")
     collect = _add(
         subparsers,
@@ -114,7 +123,9 @@ def _add(subparsers: "_Subparsers", command: str, brief: str, description: str) 
 
 
 def _add_cache(parser: argparse.ArgumentParser) -> None:
-    cache = parser.add_argument("cache", metavar="CACHE", type=session.name, help="the ConfigMap's name")
+    cache = parser.add_argument(
+        "cache", metavar="CACHE", type=session.name, help="its name, which is the ConfigMap's"
+    )
     cache.completer = completion.caches  # type: ignore[attr-defined]
 
 
@@ -129,36 +140,47 @@ def _duration(text: str) -> timedelta:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from cli import browse, collect, copying, installation
+    return session.run(args.command, args, lambda connected: _carry_out(connected, args))
 
-    commands: dict[str, Any] = {
-        "caches": browse.caches,
+
+async def _carry_out(connected: session.Session, args: argparse.Namespace) -> int:
+    """Ask the keeper, or look at ConfigMaps; say where the entries may be besides."""
+    from cli import browse, collect, copying, installation, kept
+
+    settings = await installation.keepers(connected, args.stepmemo_namespace)
+    wanted, elsewhere = getattr(args, "keeper", None), installation.keeps_entries_elsewhere(settings)
+    if args.command in _EITHER and (elsewhere if wanted is None else wanted):
+        asking: dict[str, Any] = {
+            "caches": partial(kept.caches, settings=settings),
+            "entries": kept.entries,
+            "show": kept.show,
+            "rm": kept.remove,
+        }
+        code: int = await asking[args.command](connected, args)
+        return code
+    if elsewhere and args.command == "gc":
+        raise session.CommandError(
+            "the keeper keeps its entries in PostgreSQL, and removes there by itself what is too old, and "
+            "what a Namespace has too much of (docs/stores.md): there is nothing to do by hand"
+        )
+    if elsewhere:
+        session.say(
+            args.command, "the keeper keeps its entries in PostgreSQL; this is about ConfigMaps alone"
+        )
+    limit = settings.cache_max_bytes if settings else configmap.MOST_BYTES
+    hint = _NOT_KNOWN if settings is None and wanted is None and args.command in _EITHER else ""
+    looking: dict[str, Any] = {
+        "caches": partial(browse.caches, limit=limit, hint=hint),
         "entries": browse.entries,
         "show": browse.show,
         "rm": browse.remove,
         "gc": collect.collect,
         "import": copying.copy,
     }
-
-    async def do(connected: session.Session) -> int:
-        elsewhere = await installation.keeps_entries_elsewhere(connected, args.stepmemo_namespace)
-        removes = args.command == "rm"
-        if elsewhere and removes:
-            raise session.CommandError(
-                "nothing was removed: the keeper keeps its entries in PostgreSQL, remove them there by SQL "
-                "(docs/stores.md)"
-            )
-        if elsewhere:
-            session.say(
-                args.command, "the keeper keeps its entries in PostgreSQL; this is about ConfigMaps alone"
-            )
-        code: int = await commands[args.command](connected, args)
-        if elsewhere is None and removes and code == session.DONE:
-            session.say(
-                args.command,
-                "if the keeper, which may not be looked at here, keeps its entries in PostgreSQL, they are "
-                "there still (docs/stores.md)",
-            )
-        return code
-
-    return session.run(args.command, args, do)
+    try:
+        code = await looking[args.command](connected, args)
+    except session.CommandError as error:
+        raise session.CommandError(f"{error}; {hint}" if hint else str(error), error.code) from None
+    if hint and args.command == "rm":
+        session.say(args.command, hint)
+    return code

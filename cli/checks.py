@@ -57,10 +57,15 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """What a step's service account may do with workflowtaskresults."""
+    """What a step's service account may not do with objects that its containers write."""
 
     name: str
     lacks: Sequence[str]
+    """Verbs on workflowtaskresults: create, patch."""
+    lacks_caches: Sequence[str] = ()
+    """Verbs on configmaps, get, create, patch, where steps reach their caches themselves."""
+    direct: bool = False
+    """Whether they do."""
 
 
 def ok(check: str, said: str) -> Finding:
@@ -277,19 +282,37 @@ def namespace_labels(labels: Mapping[str, Any] | None, namespace: str) -> Findin
     return ok(check, f"{said}; Pod Security: {level or 'not enforced'}")
 
 
-def account(found: Account, namespace: str) -> Finding:
-    """A service account that steps run as."""
+def account(found: Account, namespace: str) -> Iterator[Finding]:
+    """A service account that steps run as: what lacks, each with its cure."""
     check = f"account {found.name}"
-    if not found.lacks:
-        return ok(check, "may create and patch workflowtaskresults")
-    return Finding(
-        Level.FAIL,
-        check,
-        f"may not {' and '.join(found.lacks)} workflowtaskresults, so Argo loses its steps' outputs, and "
-        "nothing is stored",
-        f"kubectl -n {namespace} create role stepmemo-executor --verb=create,patch "
-        f"--resource=workflowtaskresults.argoproj.io; kubectl -n {namespace} create rolebinding "
-        f"stepmemo-executor --role=stepmemo-executor --serviceaccount={namespace}:{found.name}",
+    if not found.lacks and not found.lacks_caches:
+        caches = ", and get, create and patch configmaps" if found.direct else ""
+        yield ok(check, f"may create and patch workflowtaskresults{caches}")
+    if found.lacks:
+        yield Finding(
+            Level.FAIL,
+            check,
+            f"may not {' and '.join(found.lacks)} workflowtaskresults, so Argo loses its steps' outputs, and "
+            "nothing is stored",
+            _granted(
+                namespace, found.name, "stepmemo-executor", "create,patch", "workflowtaskresults.argoproj.io"
+            ),
+        )
+    if found.lacks_caches:
+        yield Finding(
+            Level.FAIL,
+            check,
+            f"may not {' and '.join(found.lacks_caches)} configmaps, which with --access direct is how its "
+            "steps reach their caches: they run, and nothing is found or stored",
+            _granted(namespace, found.name, "stepmemo-caches", "get,create,patch", "configmaps"),
+        )
+
+
+def _granted(namespace: str, account: str, role: str, verbs: str, resource: str) -> str:
+    return (
+        f"kubectl -n {namespace} create role {role} --verb={verbs} --resource={resource}; "
+        f"kubectl -n {namespace} create rolebinding {role} --role={role} "
+        f"--serviceaccount={namespace}:{account}"
     )
 
 

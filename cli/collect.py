@@ -13,6 +13,7 @@ from cli.inventory import Item
 from cli.output import Field
 from cli.session import DONE, FAILED, USAGE, CommandError, Session
 from memoize import capacity, configmap, names
+from memoize.entry import Entry
 from memoize.eviction import Eviction, Policy, is_collected, to_collect
 
 GOING = (
@@ -87,8 +88,10 @@ async def _going(connected: Session, args: argparse.Namespace, policy: Policy) -
                 continue
         data = configmap.data(config_map)
         for eviction in decide(config_map, policy):
-            item = Item(eviction.data_key, eviction.bytes, inventory.read(data[eviction.data_key]))
-            yield Going(namespace, name, eviction, item)
+            entry = inventory.read(data[eviction.data_key])
+            # Without its outputs, which are not shown: a run may be about thousands of large entries.
+            light = entry._replace(outputs=None) if isinstance(entry, Entry) else entry
+            yield Going(namespace, name, eviction, Item(eviction.data_key, eviction.bytes, light))
 
 
 async def _labels(connected: Session, namespace: str) -> Mapping[str, str]:

@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from cli import browse, session
-from cli.inventory import read
+from cli.inventory import read, used
 from cli.session import DONE, FAILED, SECONDS, USAGE, CommandError, Session
 from kube import client
 from kube.errors import ApiError, Conflict
@@ -33,7 +33,8 @@ class Copied(NamedTuple):
 def to_copy(source: Mapping[str, str], target: Mapping[str, str], limit: int = MOST_BYTES) -> Copied:
     """Decide which entries of one cache another one gets: of two under one data key the newer one stays.
 
-    `limit` is in bytes of values. Nothing goes for them: where not all find room, the smallest do.
+    `limit` is in bytes of values. Nothing goes for them: where not all find room, those do that were used
+    last.
     """
     wanted, kept, refused = dict[str, str](), 0, 0
     for data_key, text in source.items():
@@ -51,13 +52,13 @@ def to_copy(source: Mapping[str, str], target: Mapping[str, str], limit: int = M
 def _fitting(wanted: Mapping[str, str], target: Mapping[str, str], limit: int) -> dict[str, str]:
     values, whole = sum(map(size, target.values())), sum(object_bytes(*item) for item in target.items())
     fitting = dict[str, str]()
-    for data_key in sorted(wanted, key=lambda one: size(wanted[one])):
+    for data_key in sorted(wanted, key=lambda one: (used(read(wanted[one])), one), reverse=True):
         was = target.get(data_key)
-        values += size(wanted[data_key]) - size(was or "")
-        whole += object_bytes(data_key, wanted[data_key]) - (object_bytes(data_key, was) if was else 0)
-        if values > limit or whole > MOST_OBJECT_BYTES:
-            break
-        fitting[data_key] = wanted[data_key]
+        more = size(wanted[data_key]) - size(was or "")
+        more_whole = object_bytes(data_key, wanted[data_key]) - (object_bytes(data_key, was) if was else 0)
+        if values + more <= limit and whole + more_whole <= MOST_OBJECT_BYTES:
+            values, whole = values + more, whole + more_whole
+            fitting[data_key] = wanted[data_key]
     return fitting
 
 
@@ -65,36 +66,41 @@ async def copy(connected: Session, args: argparse.Namespace) -> int:
     """Copy caches; says of each how many entries."""
     if args.source == connected.namespace:
         raise CommandError(f"--from: {args.source} is where they would be copied to: say -n", USAGE)
-    code, found = DONE, False
-    async for source in _sources(connected.within(args.source), args.caches):
-        found = True
-        name = source["metadata"]["name"]
-        try:
-            copied = await copy_entries(connected, name, configmap.data(source))
-        except CommandError as error:
-            code = session.say("import", f"{name}: {error}", FAILED)
-            continue
-        told = [f"{len(copied.entries)} copied"]
-        told += [f"{copied.kept} there already"] if copied.kept else []
-        print(f"{name}: {', '.join(told)}")
-        sys.stdout.flush()
-        if copied.refused:
-            code = session.say(
-                "import", f"{name}: {copied.refused} are no entries, or met one that is none", FAILED
-            )
-        if copied.no_room:
-            code = session.say("import", f"{name}: {copied.no_room} find no room in the ConfigMap", FAILED)
-    if not found:
-        return session.say("import", f"no cache in the Namespace {args.source}", FAILED)
-    return code
-
-
-async def _sources(source: Session, names: list[str]) -> AsyncIterator[Mapping[str, Any]]:
-    if not names:
+    source = connected.within(args.source)
+    if not args.caches:
+        code, found = DONE, False
         async for config_map in browse.listed(source, source.namespace):
-            yield config_map
-    for name in names:
-        yield await browse.read(source, name)
+            found = True
+            code = max(code, await _copy_one(connected, config_map["metadata"]["name"], config_map))
+        return code if found else session.say("import", f"no cache in the Namespace {args.source}", FAILED)
+    return max([await _copy_named(connected, source, name) for name in dict.fromkeys(args.caches)])
+
+
+async def _copy_named(connected: Session, source: Session, name: str) -> int:
+    """Copy one cache; one that is not there does not keep the others from it."""
+    try:
+        config_map = await browse.read(source, name)
+    except CommandError as error:
+        return session.say("import", str(error), FAILED)
+    return await _copy_one(connected, name, config_map)
+
+
+async def _copy_one(connected: Session, name: str, source: Mapping[str, Any]) -> int:
+    try:
+        copied = await copy_entries(connected, name, configmap.data(source))
+    except CommandError as error:
+        return session.say("import", f"{name}: {error}", FAILED)
+    told = [f"{len(copied.entries)} copied"]
+    told += [f"{copied.kept} there already"] if copied.kept else []
+    print(f"{name}: {', '.join(told)}")
+    sys.stdout.flush()
+    code = DONE
+    if copied.refused:
+        said = f"{name}: {copied.refused} are no entries, or met one that is none"
+        code = session.say("import", said, FAILED)
+    if copied.no_room:
+        code = session.say("import", f"{name}: {copied.no_room} find no room in the ConfigMap", FAILED)
+    return code
 
 
 async def copy_entries(connected: Session, name: str, entries: Mapping[str, str]) -> Copied:
@@ -104,7 +110,7 @@ async def copy_entries(connected: Session, name: str, entries: Mapping[str, str]
         target = await connected.find(f"get the ConfigMap {name}", path)
         if target is None:
             copied = to_copy(entries, {})
-            if await _created(connected, name, copied.entries):
+            if not copied.entries or await _created(connected, name, copied.entries):
                 return copied
             continue
         if outcome := configmap.refused(target):

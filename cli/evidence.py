@@ -10,7 +10,7 @@ from urllib.parse import quote
 from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import NotAStep, StepPod
-from cli import installation, output, session
+from cli import installation, kept, output, session
 from cli.explanation import Explanation, Facts, explain, told
 from cli.output import Field
 from cli.session import DONE, CommandError, Session
@@ -18,6 +18,7 @@ from kube import pages
 from kube.errors import ApiError
 from memoize import names
 from memoize.outcome import Outcome
+from webhook.pods.decision import screen
 
 STEPS = (
     Field("STEP", yields=True),
@@ -38,7 +39,7 @@ async def why(connected: Session, args: argparse.Namespace) -> int:
     if not kind.startswith("w") and not args.step:
         pod = await connected.find(f"get the Pod {name}", _path(connected, "pods", name))
         if pod is not None:
-            found = await _of_pod(connected, pod, args.stepmemo_namespace)
+            found = await _of_pod(connected, pod, args)
             return _print(args.output, [(found, explain(found, session.now()))])
         if kind:
             raise CommandError(f"no Pod {name} in the Namespace {connected.namespace}")
@@ -48,7 +49,7 @@ async def why(connected: Session, args: argparse.Namespace) -> int:
         if not steps:
             raise CommandError(f"the Workflow {name} has no step {args.step!r}, or it is gone")
     if len(steps) == 1:
-        steps = [await _more(connected, steps[0], args.stepmemo_namespace)]
+        steps = [await _more(connected, steps[0], args)]
     return _print(args.output, [(facts, explain(facts, session.now())) for facts in steps])
 
 
@@ -103,7 +104,7 @@ def _named(step: str, steps: Sequence[Facts]) -> list[Facts]:
     return found or [facts for facts in steps if mapping(facts.node).get("templateName") == step]
 
 
-async def _of_pod(connected: Session, pod: Mapping[str, Any], stepmemo: str) -> Facts:
+async def _of_pod(connected: Session, pod: Mapping[str, Any], args: argparse.Namespace) -> Facts:
     parsed = StepPod.parse(pod, connected.namespace)
     if isinstance(parsed, NotAStep):
         return Facts(namespace=connected.namespace, workflow_name="", pod=pod)
@@ -119,7 +120,7 @@ async def _of_pod(connected: Session, pod: Mapping[str, Any], stepmemo: str) -> 
         told=events[parsed.node_id],
         unseen=seen.told,
     )
-    return await _more(connected, facts, stepmemo)
+    return await _more(connected, facts, args)
 
 
 async def _of_workflow(connected: Session, name: str) -> AsyncIterator[Facts]:
@@ -130,7 +131,7 @@ async def _of_workflow(connected: Session, name: str) -> AsyncIterator[Facts]:
     query = [("labelSelector", f"{argo.WORKFLOW_LABEL}={name}")]
     async for pod in seen.listed(connected, "pods", query):
         annotations = mapping(mapping(pod.get("metadata")).get("annotations"))
-        pods[str(annotations.get(argo.NODE_ID) or pod["metadata"]["name"])] = pod
+        pods[str(annotations.get(argo.NODE_ID) or pod["metadata"]["name"])] = light(pod, connected.namespace)
     if workflow is None and not pods:
         why_not = f" ({'; '.join(seen.told)})" if seen.told else ""
         raise CommandError(f"no Pod or Workflow {name} in the Namespace {connected.namespace}{why_not}")
@@ -155,24 +156,60 @@ async def _of_workflow(connected: Session, name: str) -> AsyncIterator[Facts]:
         )
 
 
-async def _more(connected: Session, facts: Facts, stepmemo: str) -> Facts:
+async def _more(connected: Session, facts: Facts, args: argparse.Namespace) -> Facts:
     """The same, with what is read for a single step."""
     seen = Unseen(facts.unseen)
     node_id = str(facts.annotations.get(argo.NODE_ID) or mapping(facts.node).get("id") or "")
     result = await seen.find(connected, "workflowtaskresults", node_id) if node_id else None
-    config_map = await seen.find(connected, "configmaps", facts.cache) if facts.cache else None
     labels = facts.namespace_labels
     if labels is None and facts.pod is not None and not facts.label:
         labels = await _labels(connected, seen)
-    elsewhere = bool(facts.cache) and await installation.keeps_entries_elsewhere(connected, stepmemo)
+    elsewhere: bool | None = False
+    config_map, there = None, None
+    if facts.cache:
+        settings = await installation.keepers(connected, args.stepmemo_namespace)
+        elsewhere = installation.keeps_entries_elsewhere(settings)
+    if elsewhere and facts.place:
+        try:
+            there = await kept.text_of(connected, args, facts.cache, facts.place)
+        except CommandError as error:
+            seen.remember(str(error))
+    elif facts.cache and not elsewhere:
+        config_map = await seen.find(connected, "configmaps", facts.cache)
     return replace(
         facts,
         result=result,
         config_map=config_map,
+        kept=there,
         namespace_labels=labels,
         elsewhere=elsewhere,
         unseen=seen.told,
     )
+
+
+def light(pod: Mapping[str, Any], namespace: str) -> Mapping[str, Any]:
+    """The Pod without what is not asked of it again: a workflow may have thousands.
+
+    It is left whole where the whole of it says why it was left alone (classify_pod).
+    """
+    parsed = StepPod.parse(pod, namespace)
+    if isinstance(parsed, StepPod) and names.RESULT not in parsed.labels and screen(parsed) is None:
+        return pod
+    kept_of = {
+        "metadata": ("name", "uid", "labels", "annotations", "ownerReferences"),
+        "status": ("initContainerStatuses", "containerStatuses"),
+    }
+    slim: dict[str, Any] = {
+        part: {field: mapping(pod.get(part)).get(field) for field in fields}
+        for part, fields in kept_of.items()
+    }
+    lists = {kind: mapping(pod.get("spec")).get(kind) for kind in ("initContainers", "containers")}
+    slim["spec"] = {
+        kind: [{"name": mapping(one).get("name")} for one in found]
+        for kind, found in lists.items()
+        if isinstance(found, list)
+    }
+    return slim
 
 
 async def _labels(connected: Session, seen: "Unseen") -> Mapping[str, Any] | None:

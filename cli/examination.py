@@ -245,7 +245,7 @@ async def _namespace(connected: Session, settings: webhook.settings.Settings) ->
         yield checks.namespace_labels(labels, namespace)
         if found is None:
             return
-    async for finding in _accounts(connected):
+    async for finding in _accounts(connected, direct=settings.access == "direct"):
         yield finding
     through_service = None if settings.access == "direct" else Service("https://stepmemo-keeper", "")
     plain, ours = _pods(replace(settings.inject, service=through_service))
@@ -255,7 +255,7 @@ async def _namespace(connected: Session, settings: webhook.settings.Settings) ->
     yield unknown or checks.containers(refused, of_ours)
 
 
-async def _accounts(connected: Session) -> AsyncIterator[Finding]:
+async def _accounts(connected: Session, *, direct: bool) -> AsyncIterator[Finding]:
     """The service accounts of the steps whose Pods are there, and `default`."""
     accounts = set[str]()
     query = [("labelSelector", argo.WORKFLOW_LABEL)]
@@ -269,24 +269,32 @@ async def _accounts(connected: Session) -> AsyncIterator[Finding]:
     except ApiError as error:
         yield Finding(Level.UNKNOWN, "accounts", str(session.failure("list pods", error)))
     for name in sorted(accounts or {"default"})[:MOST_ACCOUNTS]:
-        found = await _seen(f"account {name}", _lacks(connected, name))
-        yield (
-            found
-            if isinstance(found, Finding)
-            else checks.account(Account(name=name, lacks=found), connected.namespace)
-        )
+        found = await _seen(f"account {name}", _account(connected, name, direct=direct))
+        if isinstance(found, Finding):
+            yield found
+            continue
+        for finding in checks.account(found, connected.namespace):
+            yield finding
 
 
-async def _lacks(connected: Session, account: str) -> list[str]:
-    """The verbs on workflowtaskresults that it is not allowed."""
+async def _account(connected: Session, name: str, *, direct: bool) -> Account:
+    return Account(
+        name=name,
+        lacks=await _lacks(connected, name, argo.GROUP, "workflowtaskresults", ("create", "patch")),
+        lacks_caches=await _lacks(connected, name, "", "configmaps", ("get", "create", "patch"))
+        if direct
+        else (),
+        direct=direct,
+    )
+
+
+async def _lacks(
+    connected: Session, account: str, group: str, resource: str, verbs: Sequence[str]
+) -> list[str]:
+    """The verbs on a resource of the Namespace that the account is not allowed."""
     lacks = []
-    for verb in ("create", "patch"):
-        resource = {
-            "namespace": connected.namespace,
-            "verb": verb,
-            "group": argo.GROUP,
-            "resource": "workflowtaskresults",
-        }
+    for verb in verbs:
+        asked = {"namespace": connected.namespace, "verb": verb, "group": group, "resource": resource}
         user = f"system:serviceaccount:{connected.namespace}:{account}"
         groups = [
             "system:serviceaccounts",
@@ -296,7 +304,7 @@ async def _lacks(connected: Session, account: str) -> list[str]:
         body = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
-            "spec": {"user": user, "groups": groups, "resourceAttributes": resource},
+            "spec": {"user": user, "groups": groups, "resourceAttributes": asked},
         }
         path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
         answer = await connected.ask("create subjectaccessreviews", "POST", path, body=body)

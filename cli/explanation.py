@@ -22,6 +22,7 @@ from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from memoize.taskresult import posted_by_us
 from webhook.pods.decision import Skip, classify_pod
+from webhook.pods.room import ANNOTATIONS
 
 LOOKED_UP = frozenset(
     {
@@ -60,6 +61,12 @@ _BY_EVENT_ALONE = ", ".join(
     )
 )
 """Why admission left a Pod alone, as far as the Pod, its Workflow and its Namespace do not show it."""
+_UNRECORDED = {
+    names.RESULT_MISS: "The step was not answered from the cache: it runs, or ran, and its outputs are to be "
+    "stored.",
+    names.RESULT_SKIPPED: "The step runs, or ran, and its outputs are not stored.",
+}
+"""By the Pod's label, where no annotation says why: there is none where the Pod has no room for it."""
 _ABOUT = re.compile(r"step (\S+?) (?:was served|were stored|is not memoized)(?:[^:]*)(?:: (.*))?", re.DOTALL)
 """How an Event names the step, and what more it says (server/events.py)."""
 
@@ -88,7 +95,9 @@ class Facts:
     namespace_labels: Mapping[str, str] | None = None
     config_map: Mapping[str, Any] | None = None
     elsewhere: bool | None = False
-    """Entries are kept in a database, which is not read here; None where that is not known."""
+    """Entries are kept in a database, and the keeper is asked; None where that is not known."""
+    kept: str | None = None
+    """What the keeper has for the step then, "" for no entry; None where it could not be asked."""
     unseen: Sequence[str] = ()
     """What could not be read, and why."""
 
@@ -180,8 +189,13 @@ def _by_pod(facts: Facts, pod: Mapping[str, Any]) -> tuple[Outcome | None, str]:
             return Outcome(Reason.GATED), ""
         case names.RESULT_STORED:
             return said or Outcome(Reason.STORED), ""
-        case names.RESULT_MISS | names.RESULT_SKIPPED:
-            return said or Outcome(Reason.NOT_GATED), ""
+        case names.RESULT_MISS | names.RESULT_SKIPPED as label:
+            if said := said or next(reversed(facts.told), None):
+                return said, ""
+            # Admission writes the label miss alone, and the keeper more, where there is room for it.
+            if label == names.RESULT_MISS and _has_room(facts.annotations):
+                return Outcome(Reason.NOT_GATED), ""
+            return None, f"{_UNRECORDED[label]} Why is not recorded on its Pod."
     if inside := list(_inside(pod)):
         return inside[0], ""
     if facts.label == names.RESULT_IN_POD or _has_ours(pod):
@@ -189,6 +203,12 @@ def _by_pod(facts: Facts, pod: Mapping[str, Any]) -> tuple[Outcome | None, str]:
     if facts.told:
         return facts.told[-1], ""
     return _admission(facts, pod)
+
+
+def _has_room(annotations: Mapping[str, Any]) -> bool:
+    """Whether names.REASON could be written beside these."""
+    taken = sum(len(name) + len(str(text).encode(errors="replace")) for name, text in annotations.items())
+    return taken + len(names.REASON) + names.LONGEST_REASON <= ANNOTATIONS
 
 
 def _admission(facts: Facts, pod: Mapping[str, Any]) -> tuple[Outcome | None, str]:
@@ -266,10 +286,12 @@ def _where(facts: Facts, reason: Reason) -> Iterator[str]:
 
 def _entry(facts: Facts, reason: Reason, now: datetime) -> str:
     """What lies there now; "" where that says nothing, or is not known."""
-    if not facts.cache or not facts.place or any("configmaps" in one for one in facts.unseen):
+    if not facts.cache or not facts.place:
         return ""
     if facts.elsewhere:
-        return "Entries are kept in PostgreSQL, which is not looked at here."
+        return "" if facts.kept is None else _said(facts.kept, now)
+    if any("configmaps" in one for one in facts.unseen):
+        return ""
     found = _in_config_map(facts, now)
     if facts.elsewhere is None:
         return (
@@ -283,8 +305,12 @@ def _in_config_map(facts: Facts, now: datetime) -> str:
         return f"There is no ConfigMap {facts.cache} now."
     if configmap.not_a_cache(facts.config_map):
         return f"The ConfigMap {facts.cache} is not a cache."
-    text = configmap.data(facts.config_map).get(facts.place)
-    if text is None:
+    return _said(configmap.data(facts.config_map).get(facts.place, ""), now)
+
+
+def _said(text: str, now: datetime) -> str:
+    """What is said of an entry with this text, "" for none."""
+    if not text:
         return "There is no entry for it now."
     entry = read(text)
     if not isinstance(entry, Entry):

@@ -25,14 +25,18 @@ async def deployment(connected: Session, namespace: str, name: str) -> dict[str,
     return await connected.find(f"get deployments in {namespace}", path)
 
 
-async def keeps_entries_elsewhere(connected: Session, namespace: str) -> bool | None:
-    """Whether the keeper's store is a database; None where its Deployment, or that, cannot be read."""
+async def keepers(connected: Session, namespace: str) -> keeper.settings.Settings | None:
+    """The keeper's settings; None where its Deployment, or what that says, cannot be read."""
     try:
         deployed = await deployment(connected, namespace, KEEPER)
     except CommandError:
         return None
-    found = _parsed(deployed, keeper.settings.parse, {})
-    return None if found is None else found.store != "configmap"
+    return _parsed(deployed, keeper.settings.parse, {})
+
+
+def keeps_entries_elsewhere(settings: keeper.settings.Settings | None) -> bool | None:
+    """Whether the keeper's store is a database; None where that is not known."""
+    return None if settings is None else settings.store != "configmap"
 
 
 def settings(

@@ -13,29 +13,38 @@ from memoize.event import brief
 from memoize.key import data_key as data_key_of
 from memoize.key import is_hashed
 
-STORE = "ConfigMap"
+STORE, POSTGRESQL = "ConfigMap", "postgresql"
+"""A store as a table names it, and the other one as the keeper does."""
+_STORES = {"configmap": STORE, POSTGRESQL: "PostgreSQL"}
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A ConfigMap that is a cache."""
+    """A cache, which is a ConfigMap or lies in a database; None is what is not known of that one."""
 
     namespace: str
     name: str
     entries: int | None
     """None where the ConfigMap is too large to be read."""
-    others: int
+    others: int | None
     """Values that are no entry of Argo's or stepmemo's: they answer no step."""
     bytes: int
     """Of all values, as Kubernetes counts them against the limit."""
-    limit: int
+    limit: int | None
     last_hit: datetime | None
     oldest: datetime | None
+    store: str = STORE
 
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> "Cache":
-        """Read a ConfigMap, or its metadata alone where it is too large for more."""
+    def kept(cls, namespace: str, found: Mapping[str, Any], store: str) -> "Cache":
+        """What the keeper says of a cache, and of the store."""
+        name, entries, size = str(found["cache"]), int(found["entries"]), int(found["bytes"])
+        return cls(namespace, name, entries, None, size, None, None, None, _STORES.get(store, store))
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any], limit: int = configmap.MOST_BYTES) -> "Cache":
+        """Read a ConfigMap of `limit` bytes, or its metadata alone where it is too large for more."""
         metadata = mapping(found.get("metadata"))
         data = configmap.data(found)
         entries = [entry for text in data.values() if isinstance(entry := read(text), Entry)]
@@ -47,7 +56,7 @@ class Cache:
             entries=None if found.get("kind") == "PartialObjectMetadata" else len(entries),
             others=len(data) - len(entries),
             bytes=sum(map(configmap.size, data.values())),
-            limit=capacity.limit(found).bytes,
+            limit=capacity.limit(found, limit).bytes,
             last_hit=max(hits, default=None),
             oldest=min(made, default=None),
         )
@@ -58,14 +67,14 @@ class Cache:
         return [
             self.namespace,
             self.name,
-            STORE,
+            self.store,
             str(self.entries) if read else "?",
             size(self.bytes) if read else "?",
-            f"{100 * self.bytes / self.limit:.0f}%" if read else "?",
+            "" if self.limit is None else f"{100 * self.bytes / self.limit:.0f}%" if read else "?",
             ago(self.last_hit, now),
             ago(self.oldest, now),
-            str(self.others),
-            size(self.limit),
+            "" if self.others is None else str(self.others),
+            "" if self.limit is None else size(self.limit),
         ]
 
     def item(self) -> dict[str, Any]:
@@ -73,7 +82,7 @@ class Cache:
         return {
             "namespace": self.namespace,
             "cache": self.name,
-            "store": STORE,
+            "store": self.store,
             "entries": self.entries,
             "notEntries": self.others,
             "bytes": self.bytes,
@@ -141,6 +150,43 @@ class Item:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the keeper says of an entry in a list: neither its key, if that is long, nor where it is from."""
+
+    data_key: str
+    bytes: int
+    created: datetime | None
+    last_hit: datetime | None
+    expires: datetime | None
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> "Listed":
+        """Read what keeper.api.people says."""
+        times = (_read_time(found.get(name)) for name in ("created", "lastHit", "expires"))
+        return cls(str(found["dataKey"]), int(found["bytes"]), *times)
+
+    @property
+    def used(self) -> tuple[datetime, str]:
+        """What it is ordered by: when it was hit last, or made."""
+        return max(self.last_hit or _BEGINNING, self.created or _BEGINNING), self.data_key
+
+    def row(self, now: datetime) -> list[str]:
+        """The cells of ENTRIES."""
+        times = ago(self.created, now), ago(self.last_hit, now), until(self.expires, now)
+        return [self.data_key, *times, "", size(self.bytes), "", self.data_key, ""]
+
+    def item(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {
+            "dataKey": self.data_key,
+            "bytes": self.bytes,
+            "created": _time(self.created),
+            "lastHit": _time(self.last_hit),
+            "expires": _time(self.expires),
+        }
+
+
 def read(text: str) -> Entry | BrokenEntry:
     """The entry, or why it is none."""
     try:
@@ -155,7 +201,7 @@ def items(config_map: Mapping[str, Any]) -> list[Item]:
         Item(data_key, configmap.size(text), read(text))
         for data_key, text in configmap.data(config_map).items()
     ]
-    return sorted(found, key=lambda item: (_used(item.entry), item.data_key), reverse=True)
+    return sorted(found, key=lambda item: (used(item.entry), item.data_key), reverse=True)
 
 
 def places(key: str) -> list[str]:
@@ -163,7 +209,8 @@ def places(key: str) -> list[str]:
     return [data_key_of(key), key] if is_hashed(key) else [data_key_of(key)]
 
 
-def _used(entry: Entry | BrokenEntry) -> datetime:
+def used(entry: Entry | BrokenEntry) -> datetime:
+    """When it was of use last, as it was hit or made; the beginning of time where it does not say."""
     if isinstance(entry, BrokenEntry):
         return _BEGINNING
     return max(entry.last_hit or _BEGINNING, entry.created or _BEGINNING)
@@ -257,3 +304,7 @@ def size(number: int) -> str:
 
 def _time(time: datetime | None) -> str | None:
     return timestamp(time) if time else None
+
+
+def _read_time(text: object) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) else None

@@ -207,7 +207,7 @@ async def _chosen(database: Any, cache: Cache) -> tuple[list[_Info], int]:
 
 
 async def _remove_gone(connected: Session, database: Any, cache: Cache) -> int:
-    """Remove from the ConfigMap what was removed in the database, where that was no later entry."""
+    """Remove from the ConfigMap what was removed in the database: entries, and none that is newer."""
     for _ in range(browse.ATTEMPTS):
         path = browse.path(cache.namespace, cache.name)
         config_map = await connected.find(f"get the ConfigMap {cache.name}", path)
@@ -217,7 +217,10 @@ async def _remove_gone(connected: Session, database: Any, cache: Cache) -> int:
         with _asked("list what was removed"):
             gone = await database.fetch(GONE, *cache, list(data))
         without = [
-            row["data_key"] for row in gone if rows.times_of(data[row["data_key"]]).created <= row["created"]
+            row["data_key"]
+            for row in gone
+            if isinstance(entry := read(data[row["data_key"]]), Entry)
+            and (entry.created or rows.LONG_AGO) <= row["created"]
         ]
         if not without or await browse.write(connected, cache.namespace, config_map, {}, without):
             return len(without)

@@ -102,6 +102,30 @@ def add_stepmemo_namespace(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_account(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that says by whose token the keeper is asked."""
+    parser.add_argument(
+        "--account",
+        metavar="NAME",
+        type=name,
+        default="default",
+        help="the ServiceAccount of the Namespace that the keeper is shown a token of, where it is asked "
+        "(default: %(default)s)",
+    )
+
+
+def add_keeper(parser: argparse.ArgumentParser) -> None:
+    """Add those that say whether the keeper is asked, where it is, and by whose token."""
+    parser.add_argument(
+        "--keeper",
+        action=argparse.BooleanOptionalAction,
+        help="ask the keeper, wherever it keeps entries, or look at ConfigMaps (default: ask it where its "
+        "Deployment says --store postgresql)",
+    )
+    add_account(parser)
+    add_stepmemo_namespace(parser)
+
+
 def add_form(parser: argparse.ArgumentParser) -> None:
     """Add the flag that says how a command prints."""
     parser.add_argument(

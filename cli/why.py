@@ -24,6 +24,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("step", metavar="STEP", nargs="?", help="of the Workflow: a step's name or node id")
     session.add_form(parser)
     session.add_namespace(parser)
+    session.add_account(parser)
     session.add_stepmemo_namespace(parser)
     parser.set_defaults(run=run)
 

@@ -14,6 +14,7 @@ from certs.reader import CertificateReader
 from keeper import settings
 from keeper.api.handlers import Service
 from keeper.api.in_flight import Bytes
+from keeper.api.people import People
 from keeper.breaker import Breaker
 from keeper.cache.batch import Rules
 from keeper.cache.last_hit import Hits, gathered
@@ -84,11 +85,13 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
 
         listener = Listener(metrics, problem, lambda: breaker.notice)
         in_flight = Bytes()
-        metrics.show_body_bytes(lambda: in_flight.held)
         service = Service(
             api, store, metrics.service_requests, in_flight=in_flight, namespaces=chosen.namespaces
         )
         service.add_to(listener.app)
+        people = People(api, store, chosen.store, metrics.service_requests, namespaces=chosen.namespaces)
+        people.add_to(listener.app)
+        metrics.show_body_bytes(lambda: in_flight.held + people.held)
         listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
 
         # 3. All of it, side by side, until the listener ends by a signal.

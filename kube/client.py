@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -89,16 +89,18 @@ async def request(
     accept: str = JSON,
     content_type: str = JSON,
     query: Sequence[tuple[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
 ) -> Json:
     """The JSON object that the API server answers with; an ApiError for anything but that within `seconds`.
 
     `path` is taken as it is: whoever puts a name into it that somebody else wrote has quoted it. The request
-    and the bytes of its answer are charged to whoever works here (kube.cost).
+    and the bytes of its answer are charged to whoever works here (kube.cost). `headers` are those beside the
+    usual ones.
     """
     cost.charge(requests=1)
     with _as_api_errors():
         limits = aiohttp.ClientTimeout(total=seconds)
-        response = await _begin(api, method, path, limits, query, body, accept, content_type)
+        response = await _begin(api, method, path, limits, query, body, accept, content_type, headers)
         text = await _received(response, MOST_BYTES)
     cost.charge(bytes=len(text))
     return parsed(text)
@@ -271,6 +273,7 @@ async def _begin(
     body: object = None,
     accept: str = JSON,
     content_type: str = JSON,
+    headers: Mapping[str, str] | None = None,
 ) -> aiohttp.ClientResponse:
     """An answer of 2xx whose body is still to be read; an ApiError for any other."""
     response: aiohttp.ClientResponse = await api.call_api(
@@ -279,7 +282,12 @@ async def _begin(
         query_params=list(query),
         # Not compressed: a bound counts bytes as they are in memory, and on the way between a cluster's own
         # nodes they cost less than gzip does at both ends (client-go's DisableCompression).
-        header_params={"Accept": accept, "Accept-Encoding": "identity", "Content-Type": content_type},
+        header_params={
+            "Accept": accept,
+            "Accept-Encoding": "identity",
+            "Content-Type": content_type,
+            **(headers or {}),
+        },
         body=body,
         auth_settings=["BearerToken"],
         _preload_content=False,

@@ -117,6 +117,9 @@ TOKEN_DIR = "/var/run/secrets/stepmemo"
 """Mount of TOKEN_VOLUME; its file is `token`."""
 TOKEN_AUDIENCE = "stepmemo"
 """Whom that token is for: no API server takes it, and our service takes no other."""
+PEOPLES_TOKEN = "Stepmemo-Token"
+"""Header of the token by which a person asks the keeper through the API server, which hands no Authorization
+on. It is for the same audience, and bound to no Pod."""
 VOLUMES = (VOLUME, BIN_VOLUME, IMAGE_VOLUME, TOKEN_VOLUME)
 """Every volume of ours."""
 TERMINATION_LOG = "/dev/termination-log"

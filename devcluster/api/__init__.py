@@ -2,8 +2,8 @@
 
 `async with serve(directory) as api:` starts an empty cluster: the kinds in kinds.py with get, list, watch,
 create, update, patch and delete, errors in the real server's words, service accounts with tokens,
-TokenReviews, RBAC, and mutating admission webhooks over TLS. tests/contract runs the same tests against this
-and a real kube-apiserver.
+TokenReviews, RBAC, mutating admission webhooks over TLS, and the proxy to Services. tests/contract runs the
+same tests against this and a real kube-apiserver.
 
 What it leaves out, besides what the modules say of themselves: any kind not listed, most of strategic merge
 patch, server-side apply, API versions and conversion, schemas (unknown fields are kept but for those of a

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from devcluster.api import discovery, errors, metrics, rbac, watch
+from devcluster.api import discovery, errors, metrics, proxy, rbac, watch
 from devcluster.api.errors import ApiError
 from devcluster.api.handlers import Answer, Handlers, selection
 from devcluster.api.kinds import Kind, Object
+from devcluster.api.proxy import Proxy
 from devcluster.api.requests import RequestInfo, parse
 from devcluster.api.store import Store
 from devcluster.api.tokens import Tokens, User
@@ -24,10 +25,11 @@ _PARTIAL = re.compile(r"application/json;\s*as=PartialObjectMetadata(List)?\b")
 class Routes:
     """Authenticates, parses, authorizes, answers."""
 
-    def __init__(self, store: Store, tokens: Tokens, handlers: Handlers):
+    def __init__(self, store: Store, tokens: Tokens, handlers: Handlers, services: Proxy):
         self._store = store
         self._tokens = tokens
         self._handlers = handlers
+        self._services = services
         self._requests = metrics.Requests()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -40,6 +42,9 @@ class Routes:
             if request.path == metrics.PATH:
                 rbac.authorize_path(user, "get", request.path)
                 return web.Response(text=self._requests.text())
+            if (asked := proxy.parse(request.method, request.path)) is not None:
+                rbac.authorize(self._store, user, asked.info)
+                return await self._services.answer(request, asked)
             info = parse(request.method, request.path, request.query)
             rbac.authorize(self._store, user, info)
             if info.verb == "watch":

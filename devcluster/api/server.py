@@ -14,6 +14,7 @@ from aiohttp import web
 from devcluster.api import certificates
 from devcluster.api.admission import Webhooks
 from devcluster.api.handlers import Handlers
+from devcluster.api.proxy import Proxy
 from devcluster.api.requests import parse
 from devcluster.api.routes import Routes
 from devcluster.api.store import Store
@@ -31,7 +32,7 @@ class Api:
     kubeconfig: Path
     admin_token: str = field(repr=False)
     services: dict[tuple[str, str], tuple[str, int]]
-    """Where webhooks reach a Service (namespace, name): host and port. Set it before they are needed."""
+    """Where webhooks, and the proxy, reach a Service (namespace, name): host and port. Set it before that."""
     _tokens: Tokens = field(repr=False)
 
     def token(self, namespace: str, service_account: str) -> str:
@@ -55,7 +56,8 @@ async def serve(directory: Path, *, history: int = 2000) -> AsyncIterator[Api]:
         for name in NAMESPACES:
             info = parse("POST", "/api/v1/namespaces", {})
             await handlers.create(info, ADMIN, f'{{"metadata": {{"name": "{name}"}}}}'.encode())
-        runner = await _listen(Routes(store, tokens, handlers), store, pair)
+        routes = Routes(store, tokens, handlers, Proxy(session, services))
+        runner = await _listen(routes, store, pair)
         try:
             host, port = runner.addresses[0]
             url = f"https://{host}:{port}"

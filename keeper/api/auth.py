@@ -1,8 +1,9 @@
 """Who is calling: the API server says it of a token (TokenReview, authentication.k8s.io/v1).
 
 Only tokens for our own audience are taken, so that one which reached us by mistake is worth nothing here, and
-ours nothing at the API server. The kubelet binds them to their Pod: the API server takes none of a Pod that
-is gone, and names the Pod (KEP-2799; `extra` has it since Kubernetes 1.20).
+ours nothing at the API server. Those of steps the kubelet binds to their Pod: the API server takes none of a
+Pod that is gone, and names the Pod (KEP-2799; `extra` has it since Kubernetes 1.20). One that is bound to no
+Pod somebody asked for (TokenRequest), who therefore may do all that a step of this account may.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -34,12 +35,16 @@ MOST_AT_ONCE = 32
 """Reviews under way; anybody who reaches our port can ask for one …"""
 MOST_WAITING = 1_000
 """… and those that wait for them."""
+MOST_AT_ONCE_FOR_PEOPLE, MOST_WAITING_FOR_PEOPLE = 4, 32
+"""The same of people's tokens, which take nothing from the steps'."""
 LONGEST = 16 << 10
 """Characters of a token; the API server's own are about a kilobyte."""
 
 _POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
 _SERVICE_ACCOUNT = ("system", "serviceaccount")
+
+T = TypeVar("T")
 
 
 class Caller(NamedTuple):
@@ -51,33 +56,54 @@ class Caller(NamedTuple):
     uid: str
 
 
-_REFUSED = Refusal(HTTPStatus.UNAUTHORIZED, f"not a token of a Pod for the audience {names.TOKEN_AUDIENCE}")
+class Person(NamedTuple):
+    """Somebody who has a token of this account that no Pod was given."""
+
+    namespace: str
+    service_account: str
+
+    @property
+    def told(self) -> Mapping[str, str]:
+        """Fields of a log line that say who asked."""
+        return {"namespace": self.namespace, "account": self.service_account}
+
+
 _BUSY = unavailable("too many tokens are being reviewed")
 
 
-class Tokens:
+class _Reviews(Generic[T]):
     """Reviews tokens, each one once in a while; keeps digests, never a token. `clock` counts seconds."""
 
-    def __init__(self, api: ApiClient, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._api = api
-        self._answers: CachedReads[bytes, Caller | Refusal] = CachedReads(_serves, most=MOST, clock=clock)
-        self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
+    def __init__(
+        self,
+        api: ApiClient,
+        read: Callable[[Mapping[str, Any]], T | None],
+        refused: str,
+        at_once: int,
+        waiting: int,
+        clock: Callable[[], float],
+    ) -> None:
+        """`read` says whose token it is by a TokenReview's status, None for one that is refused."""
+        self._api, self._read = api, read
+        self._refused = Refusal(HTTPStatus.UNAUTHORIZED, refused)
+        self._answers: CachedReads[bytes, T | Refusal] = CachedReads(_serves, most=MOST, clock=clock)
+        self._at_once, self._most = asyncio.Semaphore(at_once), at_once + waiting
 
-    def known(self, token: str) -> Caller | Refusal | None:
+    def known(self, token: str) -> T | Refusal | None:
         """The answer, where it is there and fresh."""
         known = self._answers.known(_digest(token))
         return known[0] if known else None
 
-    async def caller(self, token: str) -> Caller | Refusal:
+    async def caller(self, token: str) -> T | Refusal:
         """Whose token it is; a 401 for one that is not taken, a 503 where the API server does not say."""
         if not 0 < len(token) <= LONGEST or not token.isascii() or not token.isprintable():
-            return _REFUSED
+            return self._refused
         digest = _digest(token)
-        if self._answers.under_way >= MOST_AT_ONCE + MOST_WAITING and not self._answers.is_near(digest):
+        if self._answers.under_way >= self._most and not self._answers.is_near(digest):
             return _BUSY
         return await self._answers.get(digest, partial(self._review, token))
 
-    async def _review(self, token: str) -> Caller | Refusal:
+    async def _review(self, token: str) -> T | Refusal:
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
@@ -93,30 +119,59 @@ class Tokens:
         status = answer.get("status")
         if not isinstance(status, Mapping):
             return unavailable("the API server did not review the token: no status")
-        return _caller(status) or _REFUSED
+        return self._read(status) or self._refused
 
 
-def _serves(answer: Caller | Refusal) -> float:
+class Tokens(_Reviews[Caller]):
+    """Those of step Pods."""
+
+    def __init__(self, api: ApiClient, *, clock: Callable[[], float] = time.monotonic) -> None:
+        refused = f"not a token of a Pod for the audience {names.TOKEN_AUDIENCE}"
+        super().__init__(api, _caller, refused, MOST_AT_ONCE, MOST_WAITING, clock)
+
+
+class PeoplesTokens(_Reviews[Person]):
+    """Those that people asked for, which are bound to no Pod: a step's own token is none of them."""
+
+    def __init__(self, api: ApiClient, *, clock: Callable[[], float] = time.monotonic) -> None:
+        refused = (
+            f"not a token of a ServiceAccount for the audience {names.TOKEN_AUDIENCE}, or one of a Pod's"
+        )
+        super().__init__(api, _person, refused, MOST_AT_ONCE_FOR_PEOPLE, MOST_WAITING_FOR_PEOPLE, clock)
+
+
+def _serves(answer: object) -> float:
     """The seconds that an answer serves; none for what the API server did not say."""
-    if isinstance(answer, Caller):
+    if not isinstance(answer, Refusal):
         return FRESH
-    return FRESH_REFUSAL if answer is _REFUSED else 0
+    return FRESH_REFUSAL if answer.code == HTTPStatus.UNAUTHORIZED else 0
 
 
 def _caller(status: Mapping[str, Any]) -> Caller | None:
-    """The caller in a TokenReview's status.
+    """The Pod in a TokenReview's status."""
+    account, extra = _account(status)
+    pod, uid = _only(extra.get(_POD_NAME)), _only(extra.get(_POD_UID))
+    return Caller(*account, pod, uid) if account and pod and uid else None
+
+
+def _person(status: Mapping[str, Any]) -> Person | None:
+    """The account in a TokenReview's status, where nothing is said of a Pod."""
+    account, extra = _account(status)
+    return Person(*account) if account and _POD_NAME not in extra and _POD_UID not in extra else None
+
+
+def _account(status: Mapping[str, Any]) -> tuple[tuple[str, str] | None, Mapping[str, Any]]:
+    """The account in a TokenReview's status, its Namespace first, and what else is said of the token.
 
     An authenticator that knows no audiences names none, and has taken the token for any: `audiences` decides.
     """
     if status.get("authenticated") is not True or names.TOKEN_AUDIENCE not in (status.get("audiences") or ()):
-        return None
+        return None, {}
     user = status.get("user") or {}
     *kind, namespace, service_account = [*_parts(user.get("username")), "", ""][:4]
-    extra = user.get("extra") or {}
-    pod, uid = _only(extra.get(_POD_NAME)), _only(extra.get(_POD_UID))
-    if tuple(kind) != _SERVICE_ACCOUNT or not (namespace and service_account and pod and uid):
-        return None
-    return Caller(namespace, service_account, pod, uid)
+    if tuple(kind) != _SERVICE_ACCOUNT or not (namespace and service_account):
+        return None, {}
+    return (namespace, service_account), user.get("extra") or {}
 
 
 def _parts(username: object) -> list[str]:

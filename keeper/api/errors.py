@@ -39,11 +39,13 @@ class Refusal:
     message: str
     errors: Sequence[FieldError] = ()
     retry_after: int = 0
+    reason: Reason | None = None
+    """For the log, where the code alone does not say it."""
 
     @property
     def outcome(self) -> Outcome:
         """For the log: the field errors stay out, since they may repeat values."""
-        return Outcome(_OUTCOMES.get(self.code, Reason.BROKEN_ENTRY), self.message)
+        return Outcome(self.reason or _OUTCOMES.get(self.code, Reason.BROKEN_ENTRY), self.message)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -76,6 +78,6 @@ class Refusal:
         }
 
 
-def unavailable(message: str) -> Refusal:
-    """The refusal where the API server could not be asked: not the caller's fault, and worth another try."""
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, message, retry_after=1)
+def unavailable(message: str, reason: Reason = Reason.API_UNAVAILABLE) -> Refusal:
+    """The refusal where something could not be asked: not the caller's fault, and worth another try."""
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, message, retry_after=1, reason=reason)

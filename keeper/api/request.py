@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -33,6 +33,11 @@ class Claim(NamedTuple):
     stores: bool
     """… and one store the outputs; its mode may ask for one of them alone."""
 
+    @property
+    def told(self) -> Mapping[str, str]:
+        """Fields of a log line that say who asked."""
+        return {"namespace": self.namespace, "pod": self.pod}
+
 
 _CLAIMED = ("cache", "key")
 """Fields of any body that nobody has to send: the Pod says them."""
@@ -55,15 +60,15 @@ def entry(body: bytes, claim: Claim, now: datetime) -> str | Refusal:
         return found
     text = found.get(_ENTRY)
     if text is None:
-        return _invalid(FieldError(_ENTRY, Kind.REQUIRED, "the entry's JSON, as a string"))
+        return invalid(FieldError(_ENTRY, Kind.REQUIRED, "the entry's JSON, as a string"))
     if not isinstance(text, str):
-        return _invalid(FieldError(_ENTRY, Kind.TYPE_INVALID, "must be a string that holds JSON"))
+        return invalid(FieldError(_ENTRY, Kind.TYPE_INVALID, "must be a string that holds JSON"))
     if refused := configmap.too_large_for(text):
         return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, refused.detail)
     try:
         parsed = Entry.parse(text)
     except BrokenEntry as error:
-        return _invalid(FieldError(_ENTRY, Kind.INVALID, str(error)))
+        return invalid(FieldError(_ENTRY, Kind.INVALID, str(error)))
     if errors := list(_forged(parsed, claim)):
         return Refusal(HTTPStatus.FORBIDDEN, "the entry is not the Pod's", errors)
     text = parsed._replace(created=now, last_hit=now).dump()
@@ -78,7 +83,8 @@ def entry_in_child(data: bytes) -> bytes:
     return pickle.dumps(entry(body, claim, now))
 
 
-def _object(body: bytes, claim: Claim, known: tuple[str, ...]) -> dict[str, Any] | Refusal:
+def json_object(body: bytes, known: Collection[str]) -> dict[str, Any] | Refusal:
+    """The JSON object that a body is, which has no other fields than these."""
     try:
         found = json.loads(body or b"{}")
     except (ValueError, RecursionError):
@@ -87,7 +93,19 @@ def _object(body: bytes, claim: Claim, known: tuple[str, ...]) -> dict[str, Any]
         return Refusal(HTTPStatus.BAD_REQUEST, "the body is no JSON object")
     if any(name not in known for name in found):
         # Not told which: a field's name is the caller's text too, and nobody needs it.
-        return _invalid(FieldError("", Kind.UNKNOWN, f"only {', '.join(known)} are known here"))
+        return invalid(FieldError("", Kind.UNKNOWN, f"only {', '.join(known)} are known here"))
+    return found
+
+
+def invalid(*errors: FieldError) -> Refusal:
+    """The refusal of a body with these faults."""
+    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "the body is invalid", errors)
+
+
+def _object(body: bytes, claim: Claim, known: tuple[str, ...]) -> dict[str, Any] | Refusal:
+    found = json_object(body, known)
+    if isinstance(found, Refusal):
+        return found
     said = {"cache": claim.memo.cache, "key": claim.memo.key}
     errors = [
         FieldError(name, Kind.FORBIDDEN, f"not the {name} that the Pod carries")
@@ -110,7 +128,3 @@ def _forged(entry: Entry, claim: Claim) -> Iterator[FieldError]:
     ):
         if said not in ("", so):
             yield FieldError(f"entry.stepmemo.{name}", Kind.FORBIDDEN, "not what the Pod says")
-
-
-def _invalid(error: FieldError) -> Refusal:
-    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "the body is invalid", [error])

@@ -119,7 +119,7 @@ class ConfigMapStore:
         except ApiError as error:
             return outcome_of(error)
         page, items = client.parsed(text), list[CacheInfo]()
-        for found in page["items"]:
+        for found in page.get("items") or ():  # an empty list of metadata comes as null
             key = found["metadata"]["namespace"], found["metadata"]["name"]
             data = await self._view.read(*key, patience=None)
             if not isinstance(data, Outcome):

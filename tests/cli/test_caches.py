@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cli import browse
+from cli import browse, installation
 from memoize import configmap
 from memoize.key import data_key
 from tests.cli.caches import argos, data, entry, make
@@ -180,10 +180,44 @@ def test_entries_are_removed_and_the_others_stay(
     cluster: Cluster, namespace: str, stepmemo: Stepmemo
 ) -> None:
     code, out, err = stepmemo("rm", "greetings", "-n", namespace, "greet-world", LONG_KEY, "gone", "notes")
-    assert out == f"greet-world: removed\n{LONG_KEY}: removed\nnotes: removed\n"
-    assert (code, err) == (1, "stepmemo rm: gone: no such entry\n")
-    assert list(data(cluster, namespace, "greetings")) == ["old"]
+    assert out == f"greet-world: removed\n{LONG_KEY}: removed\n"
+    left = "stepmemo rm: notes: not an entry, so it was left\n"
+    assert (code, err) == (1, f"stepmemo rm: gone: no such entry\n{left}")
+    assert data(cluster, namespace, "greetings").keys() == {"old", "notes"}
     assert stepmemo("rm", "greetings", "-n", namespace, "greet-world")[0] == 1
+
+
+@pytest.mark.contract
+def test_a_key_and_its_digest_are_one_entry(cluster: Cluster, namespace: str, stepmemo: Stepmemo) -> None:
+    code, out, err = stepmemo("rm", "greetings", "-n", namespace, LONG_KEY, data_key(LONG_KEY))
+    assert (code, err) == (0, "")
+    assert out == f"{LONG_KEY}: removed\n{data_key(LONG_KEY)}: removed\n"
+    assert data_key(LONG_KEY) not in data(cluster, namespace, "greetings")
+
+
+@pytest.mark.contract
+def test_of_an_immutable_cache_nothing_is_removed_and_that_is_why(
+    cluster: Cluster, namespace: str, stepmemo: Stepmemo
+) -> None:
+    cluster.patch("ConfigMap", namespace, "greetings", {"immutable": True})
+    code, out, err = stepmemo("rm", "greetings", "-n", namespace, "old")
+    assert (code, out) == (1, "")
+    assert err == "stepmemo rm: greetings: the ConfigMap is immutable; nothing was removed\n"
+
+
+def test_the_share_is_that_of_the_keepers_own_limit(
+    cluster: Cluster, stepmemo: Stepmemo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def found(*_: Any) -> Any:
+        container = {"args": ["--cache-max-bytes=8Ki"]}
+        return {"spec": {"template": {"spec": {"containers": [container]}}}}
+
+    monkeypatch.setattr(installation, "deployment", found)
+    name = cluster.namespace()
+    make(cluster, name, "half", {"a": "x" * 4096})
+    _, out, err = stepmemo("caches", "-n", name, "-o", "wide")
+    assert err == ""
+    assert out.splitlines()[1].split()[-4:] == ["4.0Ki", "50%", "1", "8.0Ki"]
 
 
 @pytest.mark.contract

@@ -116,10 +116,23 @@ POD, WORKFLOW = checks.HOOKS
             checks.namespace_labels({"stepmemo.dev/memoize": "true"}, "work"),
             ["ok: work: all templates with a memoize block are opted in; Pod Security: not enforced"],
         ),
-        (checks.account(Account(name="default", lacks=()), "work"), ["ok: may create and patch"]),
+        (
+            checks.account(Account(name="default", lacks=()), "work"),
+            ["ok: may create and patch workflowtaskresults"],
+        ),
         (
             checks.account(Account(name="default", lacks=["patch"]), "work"),
             ["fail: may not patch workflowtask"],
+        ),
+        (
+            checks.account(Account(name="default", lacks=(), direct=True), "work"),
+            ["ok: may create and patch workflowtaskresults, and get, create and patch configmaps"],
+        ),
+        (
+            checks.account(
+                Account(name="default", lacks=["create"], lacks_caches=["get", "patch"], direct=True), "work"
+            ),
+            ["fail: may not create workflowtask", "fail: may not get and patch configmaps"],
         ),
         (checks.containers("", ""), ["ok: a Pod with containers of ours is allowed"]),
         (checks.containers("", "quota"), ["fail: a Pod with containers of ours is refused"]),

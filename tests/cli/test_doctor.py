@@ -119,6 +119,33 @@ def test_a_namespace_that_the_webhook_is_not_asked_about(
     assert found["account default"]["said"].startswith("may not create and patch workflowtaskresults")
 
 
+def test_with_access_direct_the_accounts_of_steps_need_their_caches(
+    kube_apiserver: Cluster, stepmemo: Stepmemo
+) -> None:
+    home, namespace = kube_apiserver.namespace(), kube_apiserver.namespace()
+    deploy(kube_apiserver, home, "stepmemo-webhook", "--access=direct", image="stepmemo:golden")
+    reporting = {
+        "apiGroups": [argo.GROUP],
+        "resources": ["workflowtaskresults"],
+        "verbs": ["create", "patch"],
+    }
+    reading = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}
+    writing = {**reading, "verbs": ["create", "patch"]}
+    kube_apiserver.service_account(namespace, "default", [reporting, reading])
+
+    def account() -> Json:
+        _, out, _ = stepmemo("doctor", "--stepmemo-namespace", home, "-n", namespace, "-o", "json")
+        (found,) = [item for item in json.loads(out)["items"] if item["check"] == "account default"]
+        return dict(found)
+
+    lacking = account()
+    assert lacking["level"] == "fail"
+    assert lacking["said"].startswith("may not create and patch configmaps, which with --access direct")
+    assert f"kubectl -n {namespace} create role stepmemo-caches --verb=get,create,patch" in lacking["cure"]
+    kube_apiserver.set_rules(namespace, "default", [reporting, reading, writing])
+    assert account()["said"].endswith("workflowtaskresults, and get, create and patch configmaps")
+
+
 def test_a_limit_range_that_refuses_our_containers(
     kube_apiserver: Cluster, installation: Installation, doctor: Any
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cli import browse, installation
+from cli import browse, collect, installation
 from memoize import names
 from tests.cli.caches import argos, data, entry, make
 from tests.cli.conftest import NOW, Stepmemo
@@ -42,6 +42,24 @@ def test_a_dry_run_shows_what_goes_and_removes_nothing(
     ]
     assert err == "stepmemo gc: would remove 2 entries (598) of 1 cache\n"
     assert data(cluster, namespace, "greetings") == before
+
+
+def test_no_outputs_are_kept_of_what_is_shown(
+    cluster: Cluster, namespace: str, stepmemo: Stepmemo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = list[collect.Going]()
+    item = collect._item
+
+    def seen(going: collect.Going) -> dict[str, Any]:
+        kept.append(going)
+        return item(going)
+
+    monkeypatch.setattr(collect, "_item", seen)
+    stepmemo("gc", "--dry-run", "-n", namespace, "--unused-for", "720h", "-o", "json")
+    assert [(one.item.key, getattr(one.item.entry, "outputs", "")) for one in kept] == [
+        ("expired", None),
+        ("unused", None),
+    ]
 
 
 @pytest.mark.contract

@@ -114,6 +114,38 @@ def test_only_the_named_caches(cluster: Cluster, namespaces: tuple[str, str], st
     )
 
 
+def test_a_name_that_is_missing_keeps_no_other_from_being_copied(
+    cluster: Cluster, namespaces: tuple[str, str], stepmemo: Stepmemo
+) -> None:
+    controllers, workflows = namespaces
+    args = ["import", "--from", controllers, "-n", workflows, "greetings", "none", "others", "others"]
+    code, out, err = stepmemo(*args)
+    assert (code, out) == (1, "greetings: 2 copied\nothers: 1 copied\n")
+    assert err == f"stepmemo import: no ConfigMap none in the Namespace {controllers}\n"
+
+
+def test_a_cache_without_entries_makes_none(
+    cluster: Cluster, namespaces: tuple[str, str], stepmemo: Stepmemo
+) -> None:
+    controllers, workflows = namespaces
+    make(cluster, controllers, "empty", {})
+    make(cluster, controllers, "notes", {"a": "no entry"})
+    code, out, _ = stepmemo("import", "--from", controllers, "-n", workflows, "empty", "notes")
+    assert (code, out) == (1, "empty: 0 copied\nnotes: 0 copied\n")
+    assert [cluster.get("ConfigMap", workflows, name)[0] for name in ("empty", "notes")] == [404, 404]
+
+
+def test_where_not_all_find_room_those_do_that_were_used_last() -> None:
+    def of(age: int, size: int) -> str:
+        outputs = {"parameters": [{"name": "x", "value": "x" * size}]}
+        return entry(created=NOW - 9 * HOUR, last_hit=NOW - age * HOUR, outputs=outputs).dump()
+
+    source = {"old": of(3, 100_000), "new": of(1, 300_000), "middle": of(2, 300_000), "small": of(4, 1_000)}
+    limit = 650_000
+    assert to_copy(source, {}, limit).entries.keys() == {"new", "middle", "small"}
+    assert to_copy(source, {"there": "x" * 300_000}, limit).entries.keys() == {"new", "small"}
+
+
 @pytest.mark.contract
 def test_an_entry_that_is_written_in_between_is_compared_anew(
     cluster: Cluster, namespaces: tuple[str, str], stepmemo: Stepmemo, monkeypatch: pytest.MonkeyPatch

@@ -6,7 +6,7 @@ import keeper.settings
 from cli import installation
 from cli.session import CommandError
 from memoize import names
-from tests.cli.caches import data, entry, make
+from tests.cli.caches import entry, make
 from tests.cli.conftest import Stepmemo
 from tests.cli.test_why import POD, step_pod
 from tests.cluster import Cluster
@@ -49,32 +49,25 @@ def test_settings_that_cannot_be_read_count_as_the_defaults_which_is_told(
 POSTGRES = deployed(args=["--store=postgresql", "--dsn-file=dsn"])
 
 
-def test_where_the_keeper_has_a_database_it_is_said_that_configmaps_alone_are_shown(
+def test_where_the_keeper_has_a_database_what_is_about_configmaps_alone_says_so(
     cluster: Cluster, stepmemo: Stepmemo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def found(*_: Any) -> Any:
         return POSTGRES
 
     monkeypatch.setattr(installation, "deployment", found)
-    name = cluster.namespace()
+    name, other = cluster.namespace(), cluster.namespace()
     make(cluster, name, "greetings", {"k": entry().dump()})
     for command in (
-        ["caches"],
-        ["entries", "greetings"],
-        ["show", "greetings", "k"],
+        ["caches", "--no-keeper"],
+        ["entries", "greetings", "--no-keeper"],
+        ["show", "greetings", "k", "--no-keeper"],
+        ["rm", "greetings", "k", "--no-keeper"],
+        ["import", "--from", other],
     ):
         _, _, err = stepmemo(*command, "-n", name)
         said = "the keeper keeps its entries in PostgreSQL; this is about ConfigMaps alone"
-        assert err == f"stepmemo {command[0]}: {said}\n"
-    code, out, err = stepmemo("rm", "greetings", "k", "-n", name)
-    assert (code, out) == (1, "")
-    assert err.startswith("stepmemo rm: nothing was removed: the keeper keeps its entries in PostgreSQL")
-    assert data(cluster, name, "greetings").keys() == {"k"}
-    pod = step_pod(names.RESULT_MISS, "Miss")
-    pod["metadata"]["namespace"] = name
-    assert cluster.create(pod)[0] == 201
-    _, out, _ = stepmemo("why", POD, "-n", name)
-    assert "Entries are kept in PostgreSQL, which is not looked at here." in out
+        assert err.splitlines()[0] == f"stepmemo {command[0]}: {said}"
 
 
 @pytest.mark.parametrize("readable", [True, False])
@@ -91,7 +84,14 @@ def test_where_the_keepers_store_is_not_known_nothing_is_said_of_entries_as_if_i
     make(cluster, name, "greetings", {"k": entry().dump()})
     code, out, err = stepmemo("rm", "greetings", "k", "-n", name)
     assert (code, out) == (0, "k: removed\n")
-    assert "keeps its entries in PostgreSQL, they are there still" in err
+    hint = "whether the keeper keeps entries in PostgreSQL is not known here: if it does, see --keeper"
+    assert err == f"stepmemo rm: {hint}\n"
+    for command in (["show", "greetings", "k"], ["entries", "none"], ["rm", "none", "k"]):
+        code, _, err = stepmemo(*command, "-n", name)
+        assert (code, err.endswith(f"; {hint}\n")) == (1, True), err
+    assert stepmemo("caches", "-n", name)[2] == ""
+    assert stepmemo("caches", "-n", cluster.namespace())[2].endswith(f"; {hint}\n")
+    assert hint not in stepmemo("show", "greetings", "k", "-n", name, "--no-keeper")[2]
     pod = step_pod(names.RESULT_MISS, "Miss")
     pod["metadata"]["namespace"] = name
     assert cluster.create(pod)[0] == 201

@@ -127,6 +127,19 @@ async def test_what_was_removed_in_the_database_does_not_come_back(
     assert data(cluster, name, "one").keys() == {"b"}
 
 
+async def test_what_is_no_entry_is_not_removed_from_a_configmap_whatever_was_removed_in_the_database(
+    cluster: Cluster, store: Store, migrate: Any
+) -> None:
+    name = cluster.namespace()
+    make(cluster, name, "one", {"a": OLD, "b": OLD})
+    await migrate("postgresql", "-n", name)
+    for key in "ab":
+        assert await store.delete(name, "one", key) is True
+    cluster.patch("ConfigMap", name, "one", {"data": {"a": "what a person wrote"}})
+    assert (await migrate("configmap", "-n", name))[1].endswith("removed: 1\n")
+    assert data(cluster, name, "one") == {"a": "what a person wrote"}
+
+
 async def test_a_configmap_gets_what_was_used_last_and_the_rest_is_told(
     cluster: Cluster, store: Store, migrate: Any
 ) -> None:

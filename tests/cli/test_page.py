@@ -121,7 +121,7 @@ def findings() -> list[checks.Finding]:
         checks.argo_version(["quay.io/argoproj/workflow-controller:v4.1.2"]),
         checks.requeue(None, "argo", "workflow-controller"),
         checks.namespace_labels({names.MEMOIZE: "true"}, "work"),
-        checks.account(Account(name="default", lacks=["create", "patch"]), "work"),
+        *checks.account(Account(name="default", lacks=["create", "patch"]), "work"),
         checks.containers("", ""),
     ]
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from argo import names as argo
 from argo.steppod import Owner
+from cli.evidence import light
 from cli.explanation import Facts, Told, explain, parse, told
 from cli.explanations import TEXTS
 from memoize import names
@@ -126,6 +127,41 @@ def test_what_the_keeper_wrote_on_the_pod_is_told_with_what_to_do(reason: Reason
         ),
         ({"pod": step_pod(names.RESULT_MISS)}, Outcome(Reason.NOT_GATED), "The step runs without a lookup"),
         (
+            {"pod": step_pod(names.RESULT_MISS, full="x" * (256 << 10))},
+            None,
+            "its outputs are to be stored. Why is not recorded on its Pod.",
+        ),
+        (
+            {"pod": step_pod(names.RESULT_MISS), "told": [Outcome(Reason.EXPIRED, "older than 1h")]},
+            Outcome(Reason.EXPIRED, "older than 1h"),
+            "stepmemo noted: older than 1h.",
+        ),
+        (
+            {"pod": step_pod(names.RESULT_SKIPPED)},
+            None,
+            "its outputs are not stored. Why is not recorded on its Pod.",
+        ),
+        (
+            {"pod": step_pod(names.RESULT_MISS, "Miss"), "elsewhere": True, "kept": entry().dump()},
+            Outcome(Reason.MISS),
+            "There is an entry for it now, made 3h ago by workflow greet-x2k9f.",
+        ),
+        (
+            {"pod": step_pod(names.RESULT_MISS, "Miss"), "elsewhere": True, "kept": ""},
+            Outcome(Reason.MISS),
+            "There is no entry for it now.",
+        ),
+        (
+            {
+                "pod": step_pod(names.RESULT_MISS, "Miss"),
+                "elsewhere": True,
+                "unseen": ["cannot ask the keeper"],
+            },
+            Outcome(Reason.MISS),
+            "It was looked up by the keeper, outside of its Pod, in the cache greetings, under the key "
+            "'greet-world'. There is nothing to do. Not seen: cannot ask the keeper.",
+        ),
+        (
             {"pod": step_pod(names.RESULT_STORED, "Stored: 200 bytes"), "config_map": cache(entry())},
             Outcome(Reason.STORED, "200 bytes"),
             "Why it ran, and was not answered from there, is no longer recorded: most often there was no "
@@ -223,6 +259,24 @@ def test_a_pod_that_admission_would_take_was_not_seen_by_it(pod: Json) -> None:
     assert explain(replace(known, namespace_labels={names.MEMOIZE: "false"}), NOW).outcome == Outcome(
         Reason.OPTED_OUT, "the Namespace says so"
     )
+
+
+def test_of_the_pods_of_a_workflow_is_kept_what_explains_them(pod: Json) -> None:
+    namespace = pod["metadata"]["namespace"]
+    ran = with_ours(step_pod(names.RESULT_IN_POD), stepmemo_check='{"reason":"Miss","detail":""}')
+    ran["spec"]["volumes"] = [{"name": "large", "x": "x" * 10_000}]
+    unasked = json.loads(json.dumps(pod))
+    del unasked["metadata"]["annotations"][names.KEY]
+    labelled = json.loads(json.dumps(pod))
+    labelled["metadata"]["labels"][names.RESULT] = names.RESULT_MISS
+    for one in (ran, unasked, labelled, pod, {}, {"metadata": [], "spec": [], "status": 1}):
+        kept = light(one, namespace)
+        known = {"workflow": {"metadata": {}}, "namespace_labels": {}}
+        assert explain(facts(pod=kept, **known), NOW) == explain(facts(pod=one, **known), NOW)
+        assert light(kept, namespace) == kept
+    for one in (ran, unasked, labelled):
+        assert len(json.dumps(light(one, namespace))) < len(json.dumps(one)) / 2
+    assert light(pod, namespace) is pod, "the whole of it says why it was left alone"
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,11 @@ PATH = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|h|c|md|yaml|json)|\.?[\w-]+(?:/
 VARIABLE = re.compile(r"\bSTEPMEMO_[A-Z0-9_]+\b")
 OTHERS_FLAGS = {
     "--for",
+    "--group",
     "--ignore-not-found",
     "--replicas",
     "--resource",
+    "--resource-name",
     "--role",
     "--serviceaccount",
     "--tail",

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH
+from keeper.api.people import CACHES_PATH
 from keeper.controller import LEASE
 from keeper.starts import FILE
 from server.tls import AUTHORITY_FILE
@@ -70,6 +72,8 @@ def test_one_that_stands_by_is_ready_too_and_takes_over_from_one_that_is_told_to
         wait_for(lambda: first.get("/readyz") == (200, "ok\n"))
         wait_for(lambda: "\nstepmemo_keeper_acts 1.0" in first.get("/metrics")[1])
         wait_for(lambda: "\nstepmemo_keeper_ready 1.0" in first.get("/metrics")[1])
+        # Served, though not by a GET.
+        assert {first.get(path)[0] for path in (LOOKUP_PATH, ENTRIES_PATH, CACHES_PATH)} == {405}
         with running(tmp_path / "b", environ, *argv) as second:
             wait_for(lambda: second.get("/readyz") == (200, "ok\n"))
             assert "\nstepmemo_keeper_acts 0.0" in second.get("/metrics")[1]

@@ -23,6 +23,7 @@ NETWORK_POLICY = COMPONENTS / "network-policy"
 FLOW_SCHEMA = COMPONENTS / "flow-schema"
 PRIORITY_CLASS = COMPONENTS / "priority-class"
 POSTGRESQL = COMPONENTS / "postgresql"
+PEOPLE = COMPONENTS / "people"
 
 OF_THE_BASE = (
     IMAGE_VOLUME,
@@ -33,6 +34,7 @@ OF_THE_BASE = (
     FLOW_SCHEMA,
     PRIORITY_CLASS,
     POSTGRESQL,
+    PEOPLE,
 )
 """Components of the installation itself."""
 OF_A_NAMESPACE = (DIRECT, KEPT_NAMESPACE)

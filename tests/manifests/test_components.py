@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cli import asking, installation
 from keeper import settings
 from memoize import names
 from tests.manifests.rendering import (
@@ -16,6 +17,7 @@ from tests.manifests.rendering import (
     NAMESPACES,
     NETWORK_POLICY,
     OF_THE_BASE,
+    PEOPLE,
     POSTGRESQL,
     PRIORITY_CLASS,
     PROGRAMS,
@@ -131,3 +133,21 @@ def test_the_keeper_reads_the_databases_secret_where_its_flag_says_and_runs_with
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
     assert str(settings.parse([], {}).dsn_file) == f"{mount['mountPath']}/dsn"
     assert (mount["readOnly"], volume["secret"]["optional"]) == (True, True)
+
+
+def test_people_reach_the_keepers_service_by_the_name_that_the_command_line_asks_for_and_nothing_else() -> (
+    None
+):
+    documents = overlay(PEOPLE)
+    assert rights(documents, "Role", "stepmemo-people") == {
+        ("", "services/proxy", asking.SERVICE, "create"),
+        ("apps", "deployments", installation.KEEPER, "get"),
+    }
+    scheme, name, port = asking.SERVICE.split(":")
+    service = find(documents, "Service", name)
+    assert scheme == "https"
+    assert [one["name"] for one in service["spec"]["ports"]] == [port]
+    assert find(documents, "Role", "stepmemo-people")["metadata"]["namespace"] == "stepmemo"
+    binding = find(documents, "RoleBinding", "stepmemo-people")
+    assert binding["roleRef"]["name"] == "stepmemo-people"
+    assert [subject["kind"] for subject in binding["subjects"]] == ["Group"]

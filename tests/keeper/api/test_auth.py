@@ -5,7 +5,7 @@ import pytest
 from aiohttp import web
 
 from keeper.api import auth as reviewing
-from keeper.api.auth import FRESH, FRESH_REFUSAL, Caller, Tokens
+from keeper.api.auth import FRESH, FRESH_REFUSAL, Caller, PeoplesTokens, Person, Tokens
 from keeper.api.errors import Refusal
 from memoize import names
 from tests.cluster import Cluster
@@ -22,7 +22,7 @@ class Clock:
         return self.now
 
 
-def code(answer: Caller | Refusal) -> int:
+def code(answer: Caller | Person | Refusal) -> int:
     return answer.code if isinstance(answer, Refusal) else 200
 
 
@@ -200,4 +200,35 @@ async def test_only_a_whole_answer_for_our_audience_counts(cluster: Cluster, sta
     async with answering(answer, "POST") as url, api_client(cluster, url=url) as api:
         tokens = Tokens(api)
         assert await tokens.caller("good") == Caller("ns", "default", "pod", "uid")
+        assert code(await tokens.caller("bad")) == 401
+
+
+PERSONS: dict[str, Any] = {**GOOD, "user": {"username": "system:serviceaccount:ns:default"}}
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        GOOD,
+        {**PERSONS, "authenticated": False},
+        {**PERSONS, "audiences": ["https://kubernetes.default.svc"]},
+        {**PERSONS, "user": {"username": "somebody"}},
+        {**PERSONS, "user": {"username": "system:serviceaccount:ns:"}},
+        *(
+            {**PERSONS, "user": {**PERSONS["user"], "extra": {f"authentication.kubernetes.io/{name}": ["x"]}}}
+            for name in ("pod-name", "pod-uid")
+        ),
+    ],
+)
+async def test_a_person_is_an_account_of_which_nothing_says_that_it_is_a_pods(
+    cluster: Cluster, status: Any
+) -> None:
+    told = [PERSONS, status]
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"status": told.pop(0)}, status=201)
+
+    async with answering(answer, "POST") as url, api_client(cluster, url=url) as api:
+        tokens = PeoplesTokens(api)
+        assert await tokens.caller("good") == Person("ns", "default")
         assert code(await tokens.caller("bad")) == 401

@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from argo import names as argo
 from keeper.api import handlers as serving
-from keeper.api import request
+from keeper.api import request, routes
 from keeper.api.auth import FRESH, Tokens
 from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH, Service
 from keeper.api.in_flight import MOST_BYTES_OF_ONE, Bytes
@@ -413,7 +413,7 @@ async def test_a_body_that_is_not_what_it_says_is_a_bad_request(setting: Setting
 async def test_a_body_that_does_not_come_is_not_waited_for(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(routes, "BODY_SECONDS", 0.1)
     token = setting.step()
 
     async def never() -> AsyncIterator[bytes]:

@@ -1,0 +1,3 @@
+from tests.keeper.store.conftest import backing, store
+
+__all__ = ["backing", "store"]

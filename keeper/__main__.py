@@ -23,10 +23,11 @@ from keeper.cache.store import ConfigMapStore
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.controller import LEASE, Keeper, KeeperSettings
-from keeper.gc import CacheGC
+from keeper.gc import CacheGC, Caches, ConfigMaps
 from keeper.postgresql.database import Database
 from keeper.postgresql.hits import Hits as PostgresHits
 from keeper.postgresql.store import PostgresStore
+from keeper.postgresql.unused import UnusedRows
 from keeper.postgresql.upkeep import Upkeep
 from keeper.release_first import release_first
 from keeper.settings import Settings
@@ -120,23 +121,26 @@ def _store(
     acts: Callable[[], bool],
 ) -> Store:
     view = View(api, chosen.namespaces)
+    unused_for = chosen.gc_unused_for
+    caches: Caches
     if chosen.store == "postgresql":
         database = Database(chosen.dsn_file, chosen.postgresql_connections)
+        upkeep = Upkeep(database, view, chosen.postgresql_max_bytes_per_namespace, metrics.evicted)
+        caches = UnusedRows(api, database, upkeep, chosen.namespaces, unused_for)
         return PostgresStore(
             database,
             view,
             PostgresHits(database, chosen.hit_interval, metrics.last_hit_updates),
-            Upkeep(database, view, chosen.postgresql_max_bytes_per_namespace, metrics.evicted),
+            upkeep,
             chosen.postgresql_connections,
             metrics.cache_writes,
+            CacheGC(api, caches, acts) if unused_for else None,
         )
     rules = Rules(chosen.cache_max_bytes, timedelta(seconds=gathered(chosen.hit_interval)))
     writer = Writer(api, metrics.cache_writes, rules=rules, on_cache=CacheReporter(metrics, events))
     hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
-    collector = (
-        CacheGC(api, chosen.namespaces, writer, chosen.gc_unused_for, acts) if chosen.gc_unused_for else None
-    )
-    return ConfigMapStore(api, view, writer, hits, collector)
+    caches = ConfigMaps(api, chosen.namespaces, writer, unused_for)
+    return ConfigMapStore(api, view, writer, hits, CacheGC(api, caches, acts) if unused_for else None)
 
 
 def _keeper_settings(chosen: Settings) -> KeeperSettings:

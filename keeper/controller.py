@@ -296,15 +296,13 @@ class Keeper:
 
     def _on_change(self, namespace: str, cache: str, entries: Mapping[str, Hashable]) -> None:
         """Reconcile the Pods whose entry changed, and those of the entries named that are undecided."""
-        for waiting, group in self._records.groups(namespace, cache).items():
-            if waiting.data_key not in entries:
-                continue
-            seen = entries[waiting.data_key]
-            changed, group.seen = seen != group.seen, seen
-            for uid in group.uids:
-                record = self._records.get(uid)
-                if record is not None and (changed or record.undecided):
-                    self._enqueue(record)
+        for data_key, seen in entries.items():
+            for group in self._records.groups(namespace, cache, data_key):
+                changed, group.seen = seen != group.seen, seen
+                for uid in group.uids:
+                    record = self._records.get(uid)
+                    if record is not None and (changed or record.undecided):
+                        self._enqueue(record)
 
     def _wake(self, uids: Iterable[str]) -> None:
         for uid in uids:

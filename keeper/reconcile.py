@@ -121,6 +121,9 @@ class Reconciler:
                 if isinstance(outcome, Later):
                     return Result(outcome.seconds)
                 if outcome.reason in NOT_NOW:
+                    if outcome.reason is Reason.STORE_UNAVAILABLE:
+                        # That may last, and is tried for long: those who wait for it are to run.
+                        self._wake(self._single_flight.on_failed(step.uid, self._now()))
                     raise NotNowError(outcome)
                 stored = outcome.reason is Reason.STORED
                 self._label(record, names.RESULT_STORED if stored else names.RESULT_SKIPPED, outcome)

@@ -123,11 +123,6 @@ def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
     interval, unused = read.get("hit-interval", 0.0), read.get("gc-unused-for", 0.0)
     if 0 < unused < 2 * interval:
         yield f"{DECLARED['gc-unused-for']}: must be at least twice {DECLARED['hit-interval']}"
-    if unused and read.get("store") == "postgresql":
-        yield (
-            f"{DECLARED['gc-unused-for']}: is for ConfigMaps; leave it empty: from the database go what has"
-            f" expired, and what {DECLARED['postgresql-max-bytes-per-namespace']} has no room for"
-        )
     kept = Namespaces(frozenset(read.get("namespaces", ())))
     longest = KeeperStatus(  # what to_json comes to at last: the other lists shown as all, or left out
         keeps=kept,

@@ -225,8 +225,8 @@ class SingleFlight:
             waiter.answer_due = None
             return Complete(found.entry)
         run = Release(Outcome(found.reason, found.detail))
-        if not waiter.pod.plan.share:
-            return run
+        if not waiter.pod.plan.share or found.reason is Reason.STORE_UNAVAILABLE:
+            return run  # what an equal step reports may be long in coming, or never come
         key = waiter.pod.key
         asked: Sequence[str] = ()
         if waiter.answer_due is not None and now >= waiter.answer_due:

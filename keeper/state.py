@@ -12,7 +12,7 @@ gone.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, KeysView, Mapping
+from collections.abc import Collection, Hashable, Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from keeper import capture
 from keeper.capture import End
 from keeper.steppods import GatedStep, InvalidStep, ObservedPod, Phase
+from keeper.store import Cache
 from keeper.task_results import PostedResult
 from memoize import names
 from memoize.entry import Entry
@@ -312,15 +313,10 @@ class Orphans:
         return record
 
 
-class Waiting(NamedTuple):
-    """Gated Pods that look for their entry in the same way."""
-
-    data_key: str
-    max_age: str
-
-
 @dataclass(slots=True)
 class _Group:
+    """Gated Pods that look for their entry in the same way."""
+
     uids: dict[str, GatedStep] = field(default_factory=dict)
     seen: Hashable = None
     """What the store last told of the entry."""
@@ -338,13 +334,33 @@ class _Usage:
         self.bytes += sign * record.size
 
 
+class _Caches(Collection[Cache]):
+    """Caches that are kept by Namespace, as they are whenever it is asked."""
+
+    def __init__(self, of_namespaces: Mapping[str, Collection[str]]) -> None:
+        self._of_namespaces = of_namespaces
+
+    def __contains__(self, cache: object) -> bool:
+        match cache:
+            case (str(namespace), name):
+                return name in self._of_namespaces.get(namespace, ())
+        return False
+
+    def __iter__(self) -> Iterator[Cache]:
+        return ((namespace, name) for namespace, names in self._of_namespaces.items() for name in names)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._of_namespaces.values()))
+
+
 class Records:
     """The records by uid, and the gated Pods by the cache that they look into."""
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
         self._usage: defaultdict[str, _Usage] = defaultdict(_Usage)
-        self._waiting: dict[tuple[str, str], dict[Waiting, _Group]] = {}
+        self._waiting: dict[str, dict[str, dict[str, dict[str, _Group]]]] = {}
+        """By Namespace, cache, data key and max-age."""
         self.gated = 0
         """How many Pods are gated."""
 
@@ -399,21 +415,26 @@ class Records:
         return record
 
     @property
-    def caches(self) -> KeysView[tuple[str, str]]:
+    def caches(self) -> Collection[Cache]:
         """Namespace and name of every cache that gated Pods look into, now and whenever it is asked."""
-        return self._waiting.keys()
+        return _Caches(self._waiting)
 
-    def data_keys(self, namespace: str, cache: str) -> set[str]:
+    @property
+    def caches_of(self) -> Mapping[str, Collection[str]]:
+        """The same by Namespace."""
+        return self._waiting
+
+    def data_keys(self, namespace: str, cache: str) -> KeysView[str]:
         """Those of the entries that gated Pods look for in this cache."""
-        return {waiting.data_key for waiting in self.groups(namespace, cache)}
+        return self._waiting.get(namespace, {}).get(cache, {}).keys()
 
-    def groups(self, namespace: str, cache: str) -> Mapping[Waiting, _Group]:
-        """The gated Pods that look into this cache."""
-        return self._waiting.get((namespace, cache), {})
+    def groups(self, namespace: str, cache: str, data_key: str) -> Collection[_Group]:
+        """The gated Pods that look for this entry."""
+        return self._waiting.get(namespace, {}).get(cache, {}).get(data_key, {}).values()
 
     def _group(self, pod: GatedStep) -> _Group:
-        of_cache = self._waiting.setdefault((pod.namespace, pod.key.cache), {})
-        return of_cache.setdefault(Waiting(pod.key.data_key, pod.step.max_age), _Group())
+        of_cache = self._waiting.setdefault(pod.namespace, {}).setdefault(pod.key.cache, {})
+        return of_cache.setdefault(pod.key.data_key, {}).setdefault(pod.step.max_age, _Group())
 
     def _remove(self, record: Record) -> None:
         pod, usage = record.pod, self._usage[record.pod.namespace]
@@ -428,7 +449,13 @@ class Records:
         group = self._group(pod)
         group.uids.pop(pod.uid, None)
         if not group.uids:
-            of_cache = self._waiting[pod.namespace, pod.key.cache]
-            del of_cache[Waiting(pod.key.data_key, pod.step.max_age)]
+            of_namespace = self._waiting[pod.namespace]
+            of_cache = of_namespace[pod.key.cache]
+            of_entry = of_cache[pod.key.data_key]
+            del of_entry[pod.step.max_age]
+            if not of_entry:
+                del of_cache[pod.key.data_key]
             if not of_cache:
-                del self._waiting[pod.namespace, pod.key.cache]
+                del of_namespace[pod.key.cache]
+            if not of_namespace:
+                del self._waiting[pod.namespace]

@@ -37,11 +37,18 @@ OnChange = Callable[[str, str, Mapping[str, Hashable]], None]
 
 
 class Followed(Protocol):
-    """The entries that somebody waits for."""
+    """The entries that somebody waits for, as they are whenever it is asked.
+
+    There may be many: none of these makes a copy, so do not keep what they give.
+    """
 
     @property
     def caches(self) -> Collection[Cache]:
-        """Their caches, now and whenever it is asked."""
+        """Their caches."""
+
+    @property
+    def caches_of(self) -> Mapping[str, Collection[str]]:
+        """The names of these by Namespace."""
 
     def data_keys(self, namespace: str, cache: str) -> Collection[str]:
         """The data keys of those in this cache."""
@@ -131,8 +138,8 @@ class Store(Protocol):
     def subscribe(self, on_change: OnChange, followed: Followed) -> None:
         """Have `on_change` called after followed entries may have changed, once for several of a cache.
 
-        Also of all of them each time that the store has come in sync. `followed` is asked each time; neither
-        must block. There is one subscriber.
+        Also of all of them each time that the store has come in sync, or is away. `followed` is asked each
+        time; neither must block. There is one subscriber.
         """
 
     # --- For people -----------------------------------------------------------------------------------

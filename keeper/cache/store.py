@@ -67,7 +67,8 @@ class ConfigMapStore:
             on_change(namespace, cache, {data_key: hash(data.get(data_key, "")) for data_key in wanted})
 
         self._view.subscribe(told, followed.caches)
-        self._writer.spare(followed.data_keys)
+        # What is to go is chosen in a thread.
+        self._writer.spare(lambda namespace, cache: frozenset(followed.data_keys(namespace, cache)))
 
     async def delete(self, namespace: str, cache: str, data_key: str) -> bool | Outcome:
         if not spec.is_dns1123_subdomain(cache):

@@ -122,7 +122,7 @@ class Database:
         connections: int,
         *,
         clock: Callable[[], float] = time.monotonic,
-        migrations: tuple[str, ...] = sql.MIGRATIONS,
+        migrations: tuple[sql.Migration, ...] = sql.MIGRATIONS,
     ) -> None:
         self._dsn_file, self._connections, self._clock = dsn_file, connections, clock
         self._migrations = migrations
@@ -138,6 +138,8 @@ class Database:
         self._heard = -math.inf
         self.on_well: Callable[[], None] = lambda: None
         """Called each time that there are new connections: changes may have been missed."""
+        self.on_down: Callable[[], None] = lambda: None
+        """Called when a break has lasted for GRACE: from then on everybody is refused at once."""
 
     @property
     def is_well(self) -> bool:
@@ -277,6 +279,11 @@ class Database:
         if pool is not None:
             self._broken_since = self._clock()
             pool.terminate()
+            asyncio.get_running_loop().call_later(GRACE, self._tell_down)
+
+    def _tell_down(self) -> None:
+        if self._pool is None:
+            self.on_down()
 
     async def _stay(self, pool: asyncpg.Pool) -> None:
         """Return once the connections are broken, or better ones may be had."""
@@ -289,7 +296,7 @@ class Database:
             except TimeoutError:
                 pass
             try:
-                ((found,),) = await self._send(pool, sql.VERSION)
+                ((_, compatible),) = await self._send(pool, sql.VERSION)
             except (asyncpg.PostgresError, *_BROKEN) as error:
                 # One connection may have been ended, or be slow.
                 failed += 1
@@ -297,7 +304,7 @@ class Database:
                     self._break(pool, error)
                 continue
             failed = 0
-            if found > len(self._migrations):
+            if compatible > len(self._migrations):
                 return  # and `_open` says so
             self._heard = self._clock()
             if self._read_only and self._heard - opened > REOPEN:
@@ -351,15 +358,17 @@ async def _keep_session(connection: Any) -> None:
     """Nothing changes a session, so there is nothing to take back, which would take a request."""
 
 
-async def _migrate(connection: Any, migrations: tuple[str, ...]) -> None:
-    """Take the schema to the version that this program knows; `_SchemaError` where it is a later one.
+async def _migrate(connection: Any, migrations: tuple[sql.Migration, ...]) -> None:
+    """Take the schema to the version that this program knows.
+
+    `_SchemaError` where it is a later one that asks for more than this program knows.
 
     Of several keepers one migrates, and the others find it done. Killed anywhere, nothing of it is there.
     """
     try:
-        version = await connection.fetchval(sql.VERSION)
+        version, compatible = await connection.fetchrow(sql.VERSION)
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        version = 0
+        version, compatible = 0, 0
     if version < len(migrations):
         async with connection.transaction():
             await connection.execute(
@@ -367,12 +376,12 @@ async def _migrate(connection: Any, migrations: tuple[str, ...]) -> None:
             )
             await connection.execute(f"SELECT pg_advisory_xact_lock({sql.LOCK})", timeout=MIGRATE_SECONDS)
             await connection.execute(sql.CREATE)
-            version = await connection.fetchval(sql.VERSION)
-            for number, statements in enumerate(migrations[version:], version + 1):
-                await connection.execute(statements, timeout=MIGRATE_SECONDS)
-                await connection.execute(sql.MIGRATED, number)
+            version, compatible = await connection.fetchrow(sql.VERSION)
+            for number, migration in enumerate(migrations[version:], version + 1):
+                await connection.execute(migration.statements, timeout=MIGRATE_SECONDS)
+                await connection.execute(sql.MIGRATED, number, migration.compatible)
             if version < len(migrations):
                 _log.info("the schema of the database was migrated", extra=fields(version=len(migrations)))
-    await connection.execute(sql.CHECK)
-    if version > len(migrations):
+    if compatible > len(migrations):
         raise _SchemaError(f"the database's schema is of version {version}: this keeper is too old for it")
+    await connection.execute(sql.CHECK)

@@ -53,7 +53,7 @@ def digest_of(data_key: str) -> str:
 def times_of(text: str) -> Times:
     """When an entry with this text was made, last hit, and expires; LONG_AGO where it does not say."""
     try:
-        entry = Entry.parse(text)
+        entry = Entry.parse_times(text)
     except BrokenEntry:
         return Times(LONG_AGO, None, None)
     return Times(entry.created or LONG_AGO, entry.expires, entry.last_hit)

@@ -15,10 +15,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from keeper.cache.view import View
+from keeper.gc import CacheGC
 from keeper.postgresql import sql
 from keeper.postgresql.database import Database, DatabaseError
 from keeper.postgresql.hits import Hits
 from keeper.postgresql.rows import LONG_AGO, Place, is_cache, size, storable, times_of
+from keeper.postgresql.turns import Turns
 from keeper.postgresql.upkeep import Upkeep
 from keeper.slots import Slots
 from keeper.store import NOT_NOW, PATIENCE, CacheInfo, EntryInfo, Followed, OnChange, Page
@@ -78,22 +80,28 @@ class PostgresStore:
         upkeep: Upkeep,
         connections: int,
         on_written: Callable[[Reason], None] = lambda reason: None,
+        collector: CacheGC | None = None,
     ) -> None:
-        self._database, self._view, self._hits, self._upkeep = database, view, hits, upkeep
+        """With a `collector` what is not used is cleaned up."""
+        self._database, self._view, self._upkeep = database, view, upkeep
         self._on_written = on_written
         reads = max(1, (connections - OWN_CONNECTIONS) * 2 // 3)
         writes = max(1, connections - OWN_CONNECTIONS - reads)
         self._reads, self._writes = (Slots(most, -(-most // 2)) for most in (reads, writes))
         self._reading: dict[Place, _Reading] = {}
+        """Those that may be joined: nothing was heard since they began."""
+        self._tasks: set[asyncio.Task[str | Outcome]] = set()
         self._waiting: Counter[str] = Counter()
         """Bytes that wait to be written, by Namespace."""
         self._followed: Followed | None = None
         self._on_change: OnChange = lambda *_: None
-        self._seen: dict[Place, int] = {}
-        """The revisions of followed entries that were last told of, 0 for none."""
-        self._turn = 0
-        database.on_well = self._tell_all
+        self._turns = Turns()
+        self._seen: dict[str, dict[Place, int]] = {}
+        """By Namespace, the revisions of followed entries that were last told of, 0 for none."""
+        database.on_well = database.on_down = self._tell_all
         self.hit = hits.hit
+        self._parts = [view.run, database.run, hits.run, upkeep.run, self._poll]
+        self._parts += [collector.run] if collector else []
 
     # --- For steps ------------------------------------------------------------------------------------
 
@@ -106,6 +114,7 @@ class PostgresStore:
         reading = self._reading.get(place)
         if reading is None:
             reading = self._reading[place] = _Reading(cost.create_task(self._read(place)))
+            self._tasks.add(reading.task)
             reading.task.add_done_callback(lambda _: self._on_read(place, reading))
         try:
             async with asyncio.timeout(patience):
@@ -141,6 +150,7 @@ class PostgresStore:
             on_change(namespace, cache, {one: ("ConfigMap", hash(data.get(one, ""))) for one in wanted})
 
         self._view.subscribe(told, followed.caches)
+        self._upkeep.spare(followed.data_keys)
 
     # --- For people -----------------------------------------------------------------------------------
 
@@ -204,11 +214,10 @@ class PostgresStore:
         return self._view.kept_bytes
 
     async def run(self) -> object:
-        parts = self._view.run, self._database.run, self._hits.run, self._upkeep.run, self._poll
-        return await until_first_ends(*map(again, parts))
+        return await until_first_ends(*map(again, self._parts))
 
     async def close(self) -> None:
-        tasks = [reading.task for reading in self._reading.values()]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -250,6 +259,7 @@ class PostgresStore:
             raise DatabaseError("too many entries are being read", passes=True) from None
 
     def _on_read(self, place: Place, reading: "_Reading") -> None:
+        self._tasks.discard(reading.task)
         if self._reading.get(place) is reading:
             del self._reading[place]
         if reading.left and not reading.task.cancelled() and self._is_followed(place):
@@ -271,7 +281,7 @@ class PostgresStore:
         if self._waiting[namespace] + weight > BYTES_WAITING_OF_ONE:
             return Outcome(Reason.RATE_LIMITED, "too many entries of this Namespace wait to be written")
         if self._waiting.total() + weight > BYTES_WAITING_IN_ALL:
-            return Outcome(Reason.STORE_UNAVAILABLE, "too many entries wait to be written")
+            return Outcome(Reason.RATE_LIMITED, "too many entries wait to be written")
         self._waiting[namespace] += weight
         try:
             return await self._insert(place, text, length)
@@ -287,7 +297,8 @@ class PostgresStore:
             rows = await self._write(place, sql.PUT, *row)
         except DatabaseError as error:
             return error.outcome
-        self._upkeep.on_put(place.namespace, length)
+        if rows:
+            self._upkeep.on_put(place.namespace, length, rows[0]["replaced"])
         self._changed(place, rows[0]["revision"] if rows else -1)
         return Outcome(Reason.STORED, f"{length} bytes" if rows else "a newer entry is there, or was")
 
@@ -311,23 +322,20 @@ class PostgresStore:
     # --- Telling --------------------------------------------------------------------------------------
 
     def _is_followed(self, place: Place) -> bool:
-        followed = self._followed
-        return (
-            followed is not None
-            and place[:2] in followed.caches
-            and place.data_key in followed.data_keys(*place[:2])
-        )
+        namespace, cache, data_key = place
+        return self._followed is not None and data_key in self._followed.data_keys(namespace, cache)
 
     def _changed(self, place: Place, revision: int) -> None:
         """It was changed here: what is being read may be older, and who waits is told at once."""
         self._reading.pop(place, None)
         if self._is_followed(place):
-            self._seen[place] = revision
+            self._seen.setdefault(place.namespace, {})[place] = revision
             self._on_change(*place[:2], {place.data_key: ("row", revision)})
 
     def _tell_all(self) -> None:
-        """Changes may have been missed: have all look again, and remember nothing of before."""
+        """Changes may have been missed, or will be: have all look again, and remember nothing of before."""
         self._seen.clear()
+        self._reading.clear()
         if self._followed is not None:
             for namespace, cache in list(self._followed.caches):
                 data_keys = self._followed.data_keys(namespace, cache)
@@ -349,29 +357,23 @@ class PostgresStore:
         )
         found = {Place(*tuple(row)[:3]): row["revision"] for row in rows}
         for place in places:
-            revision = found.get(place, 0)
-            if self._seen.get(place, 0) != revision:
-                self._seen[place] = revision
+            revision, seen = found.get(place, 0), self._seen.setdefault(place.namespace, {})
+            if seen.get(place, 0) != revision:
+                seen[place] = revision
+                self._reading.pop(place, None)  # it may be older
                 self._on_change(*place[:2], {place.data_key: ("row", revision)})
 
     def _to_look_at(self) -> Collection[Place]:
         """The entries of this turn: all that are followed, or of each Namespace its share."""
-        of_namespaces: dict[str, list[Place]] = {}
-        for namespace, cache in list(self._followed.caches) if self._followed is not None else ():
-            data_keys = self._followed.data_keys(namespace, cache) if self._followed is not None else ()
-            of_namespaces.setdefault(namespace, []).extend(Place(namespace, cache, one) for one in data_keys)
-        followed = {place for places in of_namespaces.values() for place in places if place.valid}
-        for place in self._seen.keys() - followed:
-            del self._seen[place]
-        if len(followed) <= MOST_POLLED:
-            return followed
-        self._turn += 1
-        share = max(1, MOST_POLLED // len(of_namespaces))
-        chosen = list[Place]()
-        for places in of_namespaces.values():
-            begin = self._turn * share % len(places)
-            chosen += (places[begin:] + places[:begin])[:share]
-        return [place for place in chosen[:MOST_POLLED] if place.valid]
+        if self._followed is None:
+            return ()
+        chosen, begun_anew = self._turns.next(self._followed, MOST_POLLED)
+        for namespace in self._seen.keys() - self._followed.caches_of.keys():
+            del self._seen[namespace]
+        for namespace in begun_anew & self._seen.keys():
+            seen = self._seen[namespace]
+            self._seen[namespace] = {one: seen[one] for one in seen if self._is_followed(one)}
+        return [place for place in chosen if place.valid and self._is_followed(place)]
 
 
 class _Reading:

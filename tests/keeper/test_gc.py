@@ -17,7 +17,7 @@ from argo.steppod import Owner
 from keeper import gc
 from keeper.cache.batch import Rules
 from keeper.cache.writer import REQUESTS_OF_ONE, Writer
-from keeper.gc import CacheGC
+from keeper.gc import CacheGC, ConfigMaps
 from memoize import names
 from memoize.eviction import Eviction, is_collected
 from tests.cluster import Cluster
@@ -51,9 +51,7 @@ class Setting:
         self.writer = Writer(api, rules=Rules(), on_cache=self)
         self.gc = CacheGC(
             api,
-            namespaces,
-            self.writer,
-            UNUSED_FOR,
+            ConfigMaps(api, namespaces, self.writer, UNUSED_FOR),
             lambda: self.acts,
             now=lambda: NOW,
             clock=lambda: self.clock(),

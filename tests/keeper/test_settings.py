@@ -109,10 +109,9 @@ def test_nothing_is_cleaned_up_by_what_is_not_known() -> None:
     assert settings.parse(["--hit-interval=1h", "--gc-unused-for=2h"], {}).gc_unused_for == 7200
 
 
-def test_what_only_config_maps_know_is_not_taken_for_a_database() -> None:
-    (line,) = errors("--store=postgresql", "--gc-unused-for=720h")
-    assert line.startswith("--gc-unused-for (STEPMEMO_GC_UNUSED_FOR): is for ConfigMaps; leave it empty")
-    assert settings.parse(["--store=postgresql"], {}).store == "postgresql"
+def test_either_store_is_cleaned_up() -> None:
+    chosen = settings.parse(["--store=postgresql", "--gc-unused-for=720h"], {})
+    assert (chosen.store, chosen.gc_unused_for) == ("postgresql", 720 * 3600)
 
 
 def test_two_hundred_namespaces_are_kept_and_more_than_can_be_told_are_refused() -> None:

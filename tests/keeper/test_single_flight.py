@@ -188,6 +188,18 @@ def test_a_runner_that_stores_nothing_lets_all_run_side_by_side(how: str) -> Non
         assert table.decide(pod, MISS, START) == Release(Outcome(Reason.SHARED_RUN_FAILED))
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_nobody_waits_for_an_equal_step_while_entries_cannot_be_had(stored: bool) -> None:
+    table = waiting_for(A, B)
+    if stored:
+        table.on_stored("runner", START)
+    away = Miss(Reason.STORE_UNAVAILABLE, "the database does not answer")
+    for pod in (B, A):
+        assert table.decide(pod, away, START) == Release(Outcome(away.reason, away.detail))
+    table.on_pod(C, START)
+    assert isinstance(table.decide(C, MISS, START), Wait), "later ones wait for those"
+
+
 def test_a_key_whose_runner_failed_is_shared_again_after_some_minutes() -> None:
     table = waiting_for()
     table.on_failed("runner", START)

@@ -202,6 +202,27 @@ def test_it_is_known_which_entries_gated_pods_look_for() -> None:
     assert records.data_keys(*where) == set()
 
 
+def test_what_is_waited_for_is_shown_as_it_is_and_not_copied() -> None:
+    """Thousands of entries are looked at each second: whoever asks for one must not go through all."""
+    records = Records()
+    put(records, gated_step("a"))
+    keys, caches, of = records.data_keys("default", "memo"), records.caches, records.caches_of
+    for uid, pod in (("b", gated_step("b", place="other")), ("c", gated_step("c", cache="more"))):
+        put(records, pod)
+        assert uid in [uid for group in records.groups(*pod.key) for uid in group.uids]
+    put(records, gated_step("d", namespace="work"))
+    assert keys == {"k", "other"}
+    assert sorted(caches) == [("default", "memo"), ("default", "more"), ("work", "memo")]
+    assert ("work", "memo") in caches
+    assert ("work", "more") not in caches
+    assert len(caches) == 3
+    assert {name: set(of[name]) for name in of} == {"default": {"memo", "more"}, "work": {"memo"}}
+    for uid in "abcd":
+        records.drop(uid)
+    assert (list(caches), dict(of), len(caches)) == ([], {}, 0)
+    assert not records.groups("default", "memo", "k")
+
+
 def test_the_records_of_a_namespace_are_bounded_by_the_bytes_that_they_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -18,7 +18,12 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
-FUTURE = (*sql.MIGRATIONS, "CREATE TABLE stepmemo.of_a_later_version ()")
+OURS = len(sql.MIGRATIONS)
+
+
+def later(compatible: int) -> tuple[sql.Migration, ...]:
+    """Those of the release after ours; `compatible` is the version of who may go on with what it leaves."""
+    return (*sql.MIGRATIONS, sql.Migration(compatible, "CREATE TABLE stepmemo.of_a_later_version ()"))
 
 
 class Clock:
@@ -58,9 +63,9 @@ async def is_refused(database: Database) -> str:
 async def test_an_empty_database_gets_the_schema_and_the_next_keeper_finds_it(own: Own) -> None:
     for _ in range(2):
         async with running(Database(own.dsn_file, 5)) as database:
-            assert [tuple(row) for row in await database.fetch(sql.VERSION)] == [(len(sql.MIGRATIONS),)]
+            assert [tuple(row) for row in await database.fetch(sql.VERSION)] == [(OURS, 1)]
             assert database.heard > 0
-    assert len(await own.run("SELECT * FROM stepmemo.schema")) == len(sql.MIGRATIONS)
+    assert len(await own.run("SELECT * FROM stepmemo.schema")) == OURS
 
 
 async def test_of_keepers_that_start_at_once_one_makes_the_schema(own: Own) -> None:
@@ -72,13 +77,13 @@ async def test_of_keepers_that_start_at_once_one_makes_the_schema(own: Own) -> N
         running(databases[3]),
     ):
         assert all(database.is_well for database in databases)
-    assert len(await own.run("SELECT * FROM stepmemo.schema")) == len(sql.MIGRATIONS)
+    assert len(await own.run("SELECT * FROM stepmemo.schema")) == OURS
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind_and_is_tried_again(own: Own) -> None:
     broken = (
         *sql.MIGRATIONS,
-        "CREATE TABLE stepmemo.half (); SELECT 1 / (SELECT count(*) FROM stepmemo.half)",
+        sql.Migration(1, "CREATE TABLE stepmemo.half (); SELECT 1 / (SELECT count(*) FROM stepmemo.half)"),
     )
     async with running(Database(own.dsn_file, 5, migrations=broken), wait=False) as database:
         await until(lambda: "DivisionByZero" in database._problem)
@@ -88,15 +93,58 @@ async def test_a_migration_that_fails_leaves_nothing_behind_and_is_tried_again(o
         pass
 
 
-async def test_a_newer_schema_is_left_alone_until_it_is_ours_again(
+async def test_a_newer_schema_that_asks_for_more_than_we_know_is_left_alone_until_it_is_ours_again(
     own: Own, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(Database(own.dsn_file, 5)) as old:
-        async with running(Database(own.dsn_file, 5, migrations=FUTURE)):
+        async with running(Database(own.dsn_file, 5, migrations=later(OURS + 1))):
             await until(lambda: not old.is_well)
             await until(lambda: any("too old" in line for line in said(caplog)))
-        await own.run("DELETE FROM stepmemo.schema WHERE version = $1", len(FUTURE))
+        await own.run("DELETE FROM stepmemo.schema WHERE version = $1", OURS + 1)
         await until(lambda: old.is_well)
+
+
+async def test_a_keeper_works_on_beside_and_after_a_later_one_that_leaves_what_it_needs(
+    own: Own, caplog: pytest.LogCaptureFixture
+) -> None:
+    times = 0
+
+    def on_well() -> None:
+        nonlocal times
+        times += 1
+
+    old = Database(own.dsn_file, 5)
+    old.on_well = on_well
+    async with running(old), running(Database(own.dsn_file, 5, migrations=later(OURS))):
+        heard = old.heard
+        await until(lambda: old.heard > heard)  # and it has looked at the version
+        assert times == 1
+        assert await old.fetch("SELECT 1") == [(1,)]
+    async with running(Database(own.dsn_file, 5)):  # taken back
+        pass
+    assert said(caplog) == []
+
+
+async def test_an_older_release_is_shut_out_by_whatever_it_does_not_know_and_not_by_the_last_alone(
+    own: Own,
+) -> None:
+    newest = (*later(OURS + 1), sql.Migration(OURS, "CREATE TABLE stepmemo.of_the_last_version ()"))
+    async with running(Database(own.dsn_file, 5, migrations=newest)):
+        pass
+    async with running(Database(own.dsn_file, 5), wait=False) as old:
+        await until(lambda: "too old" in old._problem)
+    async with running(Database(own.dsn_file, 5, migrations=newest[:-1])):
+        pass
+
+
+async def test_a_user_who_owns_the_schema_alone_makes_the_tables_in_it(own: Own) -> None:
+    user = f"low_{own.name}"
+    await own.run(f"CREATE ROLE {user} LOGIN PASSWORD 'low'")
+    await own.run(f"CREATE SCHEMA stepmemo AUTHORIZATION {user}")
+    address = own.server.dsn(own.name).partition("@")[2]
+    own.dsn_file.write_text(f"postgresql://{user}:low@{address}")
+    async with running(Database(own.dsn_file, 5)) as database:
+        assert await database.fetch("DELETE FROM stepmemo.entries RETURNING 1") == []
 
 
 @pytest.mark.parametrize(
@@ -185,6 +233,29 @@ async def test_while_it_is_away_everybody_is_refused_at_once_and_then_it_is_back
         "the database cannot be reached",
         "the database is well again",
     ]
+
+
+async def test_a_break_that_lasts_is_told_once_and_a_short_one_not_at_all(
+    own: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.postgresql.database.GRACE", 60.0)
+    told = list[bool]()
+    async with way_to(own.server.port) as way:
+        own.dsn_file.write_text(own.server.dsn(own.name, port=way.port))
+        database = Database(own.dsn_file, 5)
+        database.on_down = lambda: told.append(database.is_well)
+        async with running(database):
+            database._drop()
+            database._broken.set()
+            await until(lambda: database.is_well)
+            database._tell_down()  # as it would be after such a break
+            assert told == []
+            monkeypatch.setattr("keeper.postgresql.database.GRACE", 0.2)
+            way.refuse()
+            way.cut()
+            await until(lambda: told)
+            await is_refused(database)
+            assert told == [False]
 
 
 async def test_whoever_asks_a_moment_after_a_break_gets_an_answer_of_the_next_connection(own: Own) -> None:

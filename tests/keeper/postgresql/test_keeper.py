@@ -111,6 +111,46 @@ async def test_while_the_database_is_away_steps_run_at_once_and_nobody_is_gated(
             await until(lambda: site.succeeded(again))
 
 
+async def test_steps_that_wait_for_an_equal_one_run_once_the_database_is_away(
+    site: Site, own: Own, quick: None
+) -> None:
+    async with way_to(own.server.port) as way:
+        own.dsn_file.write_text(own.server.dsn(own.name, port=way.port))
+        async with keeping(site, dsn_file=own.dsn_file):
+            pods = [site.pod(number) for number in range(4)]
+            await until(lambda: site.labels(pods) == ["gated", "gated", "gated", "miss"])
+            waiting = [name for name in pods if site.held(name)]
+            away(way)
+            await decided(site, *waiting)  # the runner runs on
+            assert {site.reason(name) for name in waiting} == {Reason.STORE_UNAVAILABLE}
+            assert set(site.labels(waiting)) == {names.RESULT_MISS}
+
+
+async def test_steps_that_wait_for_one_whose_outputs_find_no_room_in_the_database_run(
+    site: Site, own: Own
+) -> None:
+    """It can be read, and not be written to: a standby, a full disk, rights that were taken away."""
+    async with keeping(site, dsn_file=own.dsn_file):
+        pods = [site.pod(number) for number in range(3)]
+        await until(lambda: site.labels(pods) == ["gated", "gated", "miss"])
+        waiting = [name for name in pods if site.held(name)]
+        (runner,) = set(pods) - set(waiting)
+        await own.run(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$"
+        )
+        await own.run(
+            "CREATE TRIGGER refuse BEFORE INSERT ON stepmemo.entries"
+            " FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+        )
+        site.run(runner)
+        await decided(site, *waiting)
+        assert {site.reason(name) for name in waiting} == {Reason.SHARED_RUN_FAILED}
+        assert site.label(runner) == names.RESULT_MISS, "what it reported is still tried"
+        await own.run("DROP FUNCTION refuse() CASCADE")
+        await until(lambda: site.label(runner) == names.RESULT_STORED)
+
+
 async def test_a_keeper_without_a_database_acts_and_lets_steps_run(site: Site, own: Own, quick: None) -> None:
     right = own.dsn_file.read_text()
     own.dsn_file.write_text("postgresql://nobody@127.0.0.1:1/nothing")

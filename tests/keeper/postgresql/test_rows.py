@@ -38,6 +38,12 @@ def test_an_entrys_own_times_become_columns() -> None:
     assert times_of(entry.dump()) == (NOW, entry.expires, NOW + timedelta(minutes=1))
 
 
+def test_no_more_of_an_entry_is_read_than_its_times() -> None:
+    """Whoever reads all of it, as a look-up does, finds out that it answers nobody."""
+    text = '{"nodeID":1,"outputs":[[[]]],"creationTimestamp":"2026-05-04T12:00:00Z"}'
+    assert times_of(text) == (NOW, None, None)
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"nodeID":"n"}', '{"nodeID":"n","creationTimestamp":"soon"}'])
 def test_what_says_no_time_is_older_than_anything_that_does(text: str) -> None:
     assert times_of(text) == (LONG_AGO, None, None)

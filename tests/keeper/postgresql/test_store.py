@@ -13,6 +13,7 @@ from keeper.cache.lru import Answer
 from keeper.cache.view import View
 from keeper.postgresql.database import Database
 from keeper.postgresql.hits import Hits
+from keeper.postgresql.rows import Place
 from keeper.postgresql.store import PostgresStore
 from keeper.postgresql.upkeep import Upkeep
 from keeper.store import PATIENCE
@@ -131,3 +132,25 @@ async def test_what_is_gone_does_not_come_back_by_being_told_twice(world: World)
     assert await world.read() == ""
     await world.put(text(NOW + SECONDS))
     assert await world.read() == text(NOW + SECONDS)
+
+
+# --- Reads that are under way -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("heard", ["another keeper's change", "new connections"])
+async def test_who_looks_again_after_a_change_does_not_join_a_read_from_before(
+    world: World, heard: str
+) -> None:
+    world.view.answers.clear()  # the row is read, and the ConfigMap waited for
+    before = asyncio.ensure_future(world.read())
+    await world.view.asked.wait()
+    assert (await world.other.put(*WHERE, "a", text(NOW), NOW)).reason is Reason.STORED
+    if heard == "new connections":
+        world.databases[0].on_well()
+    else:
+        await world.store._look([Place(*WHERE, "a")])
+    again = asyncio.ensure_future(world.read())
+    await asyncio.sleep(0)
+    world.view.answers.set()
+    assert (await before, await again) == ("", text(NOW))
+    assert not world.store._tasks

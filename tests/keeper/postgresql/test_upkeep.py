@@ -16,6 +16,7 @@ from keeper.postgresql.store import PostgresStore
 from keeper.postgresql.upkeep import Upkeep
 from keeper.store import Page
 from memoize.entry import Entry
+from memoize.eviction import Cause
 from memoize.reasons import Reason
 from tests.cluster import Cluster
 from tests.keeper.postgresql.conftest import Own
@@ -70,7 +71,14 @@ def keeping(store: PostgresStore, most_bytes: int = 1 << 30) -> tuple[Upkeep, Ev
     async def sleep(seconds: float) -> None:
         await asyncio.sleep(0)
 
-    return Upkeep(store._database, store._view, most_bytes, evicted, sleep=sleep), evicted
+    work = Upkeep(store._database, store._view, most_bytes, evicted, clock=lambda: 0.0, sleep=sleep)
+    return work, evicted
+
+
+async def rounds(work: Upkeep) -> None:
+    """A look at sizes and a round, which come one beside the other otherwise."""
+    await work.measure()
+    await work.round()
 
 
 def seed(cluster: Cluster, namespace: str, data: dict[str, str]) -> None:
@@ -87,12 +95,12 @@ async def keys(store: PostgresStore, namespace: str, cache: str = CACHE) -> set[
 
 async def usage(own: Own, store: PostgresStore) -> None:
     """What is counted is what is there."""
-    counted = await own.run("SELECT namespace, cache, entries, bytes FROM stepmemo.usage ORDER BY 1, 2")
+    counted = await own.run("SELECT namespace, cache, entries, gone, bytes FROM stepmemo.usage ORDER BY 1, 2")
     there = await own.run(
-        "SELECT namespace, cache, count(*), sum(bytes)::bigint FROM stepmemo.entries WHERE text IS NOT NULL"
-        " GROUP BY 1, 2 ORDER BY 1, 2"
+        "SELECT namespace, cache, count(text), count(*) - count(text), sum(bytes)::bigint"
+        " FROM stepmemo.entries GROUP BY 1, 2 ORDER BY 1, 2"
     )
-    assert [one for one in counted if one["entries"]] == there
+    assert counted == there
 
 
 async def test_usage_is_what_is_there_whatever_was_done(
@@ -109,8 +117,11 @@ async def test_usage_is_what_is_there_whatever_was_done(
     await usage(own, store)
     await own.run("UPDATE stepmemo.entries SET text = NULL WHERE data_key = 'k-2'")
     await usage(own, store)
-    await own.run("DELETE FROM stepmemo.entries")
-    assert await own.run("SELECT * FROM stepmemo.usage") == []
+    for statement in ("DELETE FROM stepmemo.entries", "TRUNCATE stepmemo.entries"):
+        await store.put(namespace, CACHE, "k", text("k"), NOW)
+        await usage(own, store)
+        await own.run(statement)
+        assert await own.run("SELECT * FROM stepmemo.usage") == []
 
 
 async def test_what_has_expired_goes_and_nothing_else(own: Own, store: PostgresStore, namespace: str) -> None:
@@ -120,7 +131,7 @@ async def test_what_has_expired_goes_and_nothing_else(own: Own, store: PostgresS
     await store.put(namespace, CACHE, "for-ever", text("for-ever", age=long_ago), NOW)
     await store.put(namespace, CACHE, "no-entry", "{", NOW)
     work, evicted = keeping(store)
-    await work.round()
+    await rounds(work)
     assert await keys(store, namespace) == {"fresh", "for-ever", "no-entry"}
     assert [told[:3] for told in evicted.told] == [("gc", "expired", 1)]
     assert await store.read(namespace, CACHE, "old") == ""
@@ -139,9 +150,9 @@ async def test_thousands_go_in_rounds_that_are_bounded(
         CACHE,
     )
     work, evicted = keeping(store)
-    await work.round()
+    await rounds(work)
     assert sum(entries for _, _, entries, _ in evicted.told) == upkeep.MOST_BATCHES * 50
-    await work.round()
+    await rounds(work)
     assert await keys(store, namespace) == set()
     await usage(own, store)
 
@@ -168,7 +179,7 @@ async def test_a_namespace_above_its_limit_loses_what_was_of_use_longest_ago_and
     await fill(own, namespace, CACHE, 400, 1000)
     await fill(own, "quiet", CACHE, 100, 1000)
     work, evicted = keeping(store, 300 * each)
-    await work.round()
+    await rounds(work)
     left = {int(key) for key in await keys(store, namespace)}
     assert 0.6 * 300 <= len(left) <= 0.91 * 300
     # Sampled, so not the oldest exactly; but of the newest tenth hardly any.
@@ -178,7 +189,7 @@ async def test_a_namespace_above_its_limit_loses_what_was_of_use_longest_ago_and
     assert {told[:2] for told in evicted.told} == {("gc", "unused")}
     await usage(own, store)
     before = len(evicted.told)
-    await work.round()
+    await rounds(work)
     assert len(evicted.told) == before
 
 
@@ -188,7 +199,7 @@ async def test_what_was_written_or_hit_a_moment_ago_is_not_evicted_and_a_full_na
     await fill(own, namespace, CACHE, 100, 1000)
     await own.run("UPDATE stepmemo.entries SET last_hit = now()")
     work, evicted = keeping(store, 50 * (1000 + sql.OVERHEAD))
-    await work.round()
+    await rounds(work)
     assert len(await keys(store, namespace)) == 100
     assert evicted.told == []
     assert work.is_full(namespace)
@@ -196,7 +207,7 @@ async def test_what_was_written_or_hit_a_moment_ago_is_not_evicted_and_a_full_na
     store._upkeep = work
     assert (await store.put(namespace, CACHE, "k", text("k"), NOW)).reason is Reason.CACHE_FULL
     await own.run("UPDATE stepmemo.entries SET last_hit = now() - interval '1 hour'")
-    await work.round()
+    await rounds(work)
     assert not work.is_full(namespace)
     assert (await store.put(namespace, CACHE, "k", text("k"), NOW)).reason is Reason.STORED
 
@@ -205,8 +216,28 @@ def test_what_is_put_counts_before_the_next_round(store: PostgresStore) -> None:
     work, _ = keeping(store, 10_000)
     for _ in range(3):
         assert not work.is_full("work")
-        work.on_put("work", 1000)
+        work.on_put("work", 1000, None)
     assert work.is_full("work")
+
+
+def test_what_takes_the_place_of_an_entry_counts_by_what_it_adds(store: PostgresStore) -> None:
+    work, _ = keeping(store, 10_000)
+    for _ in range(100):
+        work.on_put("work", 5000, 5000)
+    assert not work.is_full("work")
+    work.on_put("work", 9000, 5000)
+    assert work.is_full("work")
+    work.on_put("work", 1000, 9000)
+    assert not work.is_full("work")
+
+
+async def test_a_refresh_of_one_key_fills_no_namespace(store: PostgresStore, namespace: str) -> None:
+    store._upkeep, _ = keeping(store, 10_000)
+    for age in range(10, 0, -1):
+        entry = text("k", age=timedelta(seconds=age), size=2000)
+        assert (await store.put(namespace, CACHE, "k", entry, NOW)).reason is Reason.STORED
+    await store.delete(namespace, CACHE, "k")
+    assert (await store.put(namespace, CACHE, "k", text("k"), NOW)).reason is Reason.STORED
 
 
 async def test_what_was_evicted_does_not_come_back_through_its_config_map(
@@ -216,7 +247,7 @@ async def test_what_was_evicted_does_not_come_back_through_its_config_map(
     for key in ("a", "newer", "alone"):
         await store.put(namespace, CACHE, key, text(key, age=timedelta(days=2), max_age="24h"), NOW)
     work, _ = keeping(store)
-    await work.round()
+    await rounds(work)
     assert [await store.read(namespace, CACHE, key) for key in ("a", "newer", "alone")] == [
         "",
         text("newer"),
@@ -241,7 +272,7 @@ async def test_the_mark_of_what_is_gone_goes_with_the_config_map(
         return isinstance(data, dict) and "a" not in data
 
     await until(seen)
-    await work.round()
+    await rounds(work)
     assert await own.run("SELECT data_key FROM stepmemo.entries") == [("b",)]
     assert [await store.read(namespace, CACHE, key) for key in ("a", "b")] == ["", ""]
 
@@ -250,10 +281,11 @@ async def test_an_entry_that_was_put_anew_meanwhile_stays(
     own: Own, store: PostgresStore, namespace: str
 ) -> None:
     await store.put(namespace, CACHE, "a", text("a", age=timedelta(days=2), max_age="24h"), NOW)
-    rows = await store._database.fetch(sql.EXPIRED, 10)
+    rows = await store._database.fetch(sql.EXPIRED, namespace, *upkeep._Behind(), 10)
+    assert len(rows) == 1
     await store.put(namespace, CACHE, "a", text("a", max_age="24h"), NOW)
     work, _ = keeping(store)
-    assert await work._remove(rows) == 0
+    assert (await work.remove(work.turn(namespace, 1.0), rows, Cause.EXPIRED)).entries == 0
     assert await store.read(namespace, CACHE, "a") == text("a", max_age="24h")
 
 
@@ -264,13 +296,13 @@ async def test_a_round_that_was_killed_anywhere_is_gone_on_with_by_the_next(
         await store.put(namespace, CACHE, f"k-{number}", text("k", age=timedelta(days=2), max_age="1h"), NOW)
     work, _ = keeping(store)
     for turns in range(1, 30):
-        task = asyncio.ensure_future(work.round())
+        task = asyncio.ensure_future(rounds(work))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
         await usage(own, store)
-    await work.round()
+    await rounds(work)
     assert await keys(store, namespace) == set()
 
 

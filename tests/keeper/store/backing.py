@@ -88,12 +88,13 @@ class Waiting:
 
     def __init__(self, namespace: str, *data_keys: str) -> None:
         self.caches: Collection[Cache] = {(namespace, CACHE)}
+        self.caches_of: Mapping[str, Collection[str]] = {namespace: {CACHE}}
         self._data_keys = data_keys
         self.told: dict[str, Hashable] = {}
         """The last of each entry."""
 
     def data_keys(self, namespace: str, cache: str) -> Collection[str]:
-        return self._data_keys
+        return self._data_keys if (namespace, cache) in self.caches else ()
 
     def on_change(self, namespace: str, cache: str, entries: Mapping[str, Hashable]) -> None:
         assert (namespace, cache) in self.caches

@@ -17,7 +17,7 @@ from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from tests.cluster import Cluster
-from tests.keeper.store.backing import CACHE, Postgres
+from tests.keeper.store.backing import CACHE, Postgres, Waiting
 from tests.postgresql import PASSWORD, USER, Server, dsn, running
 from tests.tcp_way import Way, way_to
 from tests.waiting import until
@@ -223,6 +223,27 @@ async def test_without_its_database_every_call_ends_and_later_all_is_as_before(
                 results = await every_call(store, namespace)
                 assert reasons(results).keys() >= {"read", "entries", "caches", "delete"}, results
                 assert set(reasons(results).values()) <= NOT_NOW | {Reason.STORED}
+        await until(lambda: works(store, namespace))
+
+
+@pytest.mark.parametrize("fault", [refused, killed, silent], ids=lambda fault: fault.__name__)
+async def test_who_waits_for_an_entry_is_told_that_there_is_none_to_be_had_and_when_there_is_again(
+    world: World, fault: Callable[[World], Any]
+) -> None:
+    namespace, waiting = world.namespace, Waiting(world.namespace, "a", "b")
+    async with world.backing.keeper() as store:
+        store.subscribe(waiting.on_change, waiting)
+        await store.put(namespace, CACHE, "a", text("a"), NOW)
+        await until(lambda: "a" in waiting.told)
+        before = dict(waiting.told)
+        async with fault(world):
+            await until(lambda: all(waiting.told.get(key) != before.get(key) for key in "ab"))
+            async with asyncio.timeout(BOUND):
+                found = await store.read(namespace, CACHE, "a", None)
+            assert isinstance(found, Outcome)
+            assert found.reason is Reason.STORE_UNAVAILABLE, "nobody is to wait for it"
+            before = dict(waiting.told)
+        await until(lambda: all(waiting.told[key] != before[key] for key in "ab"))
         await until(lambda: works(store, namespace))
 
 

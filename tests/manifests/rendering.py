@@ -23,6 +23,7 @@ NETWORK_POLICY = COMPONENTS / "network-policy"
 FLOW_SCHEMA = COMPONENTS / "flow-schema"
 PRIORITY_CLASS = COMPONENTS / "priority-class"
 POSTGRESQL = COMPONENTS / "postgresql"
+NO_NUDGE = COMPONENTS / "no-nudge"
 
 OF_THE_BASE = (
     IMAGE_VOLUME,
@@ -33,12 +34,15 @@ OF_THE_BASE = (
     FLOW_SCHEMA,
     PRIORITY_CLASS,
     POSTGRESQL,
+    NO_NUDGE,
 )
 """Components of the installation itself."""
 OF_A_NAMESPACE = (DIRECT, KEPT_NAMESPACE)
 """Components of one namespace of workflows."""
 
 WEBHOOK, KEEPER = "stepmemo-webhook", "stepmemo-keeper"
+NUDGE = "stepmemo-nudge"
+"""The role for Workflows."""
 PROGRAMS = (WEBHOOK, KEEPER)
 
 Json = dict[str, Any]

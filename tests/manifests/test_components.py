@@ -8,6 +8,7 @@ import pytest
 from keeper import settings
 from memoize import names
 from tests.manifests.rendering import (
+    ACCESS_DIRECT,
     BASE,
     FLOW_SCHEMA,
     KEEPER,
@@ -15,12 +16,15 @@ from tests.manifests.rendering import (
     NAMESPACE_OPT_IN,
     NAMESPACES,
     NETWORK_POLICY,
+    NO_NUDGE,
+    NUDGE,
     OF_THE_BASE,
     POSTGRESQL,
     PRIORITY_CLASS,
     PROGRAMS,
     WEBHOOK,
     Json,
+    environment,
     find,
     overlay,
     render,
@@ -131,3 +135,25 @@ def test_the_keeper_reads_the_databases_secret_where_its_flag_says_and_runs_with
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
     assert str(settings.parse([], {}).dsn_file) == f"{mount['mountPath']}/dsn"
     assert (mount["readOnly"], volume["secret"]["optional"]) == (True, True)
+
+
+def test_the_right_to_nudge_is_the_keepers_and_a_role_of_its_own() -> None:
+    documents = render(BASE)
+    assert rights(documents, "ClusterRole", NUDGE) == {("argoproj.io", "workflows", "", "patch")}
+    (subject,) = find(documents, "ClusterRoleBinding", NUDGE)["subjects"]
+    assert subject["name"] == KEEPER
+    for program in PROGRAMS:
+        verbs = {
+            verb
+            for _, resource, _, verb in rights(documents, "ClusterRole", program)
+            if resource == "workflows"
+        }
+        assert verbs == {"get"}
+
+
+@pytest.mark.parametrize("component", [NO_NUDGE, NAMESPACES, ACCESS_DIRECT], ids=lambda path: path.name)
+def test_components_that_take_it_away_switch_it_off(component: Path) -> None:
+    documents = overlay(component)
+    assert NUDGE not in {document["metadata"]["name"] for document in documents}
+    if component != ACCESS_DIRECT:  # which has no keeper
+        assert settings.parse([], environment(documents, KEEPER)).nudge == "off"

@@ -16,7 +16,7 @@ A nudge is worth no harm and no wait to anybody, so it is left out wherever it m
 
 If the controller is at work on the workflow meanwhile, its own update meets a conflict, which it takes by
 applying its changes to the Workflow as it is then, up to five times (reapplyUpdate in
-workflow/controller/operator.go, 3.5 to 3.7). So one Workflow is nudged a few times a second at most, and a
+workflow/controller/operator.go, 3.5 to 3.7). So one Workflow is nudged ten times a second at most, and a
 large one less.
 """
 
@@ -58,9 +58,9 @@ _log = logging.getLogger(__name__)
 
 GATHER = 0.05
 """Seconds from a hit to the nudge that is for all hits until then."""
-SPACING = 0.2
+SPACING = 0.1
 """Seconds from one nudge of a Workflow to the next at least …"""
-SPACING_BY_TIME = 20
+SPACING_BY_TIME = 10
 """… and that many times what the last one took: a large Workflow, or a slow API server, is nudged less."""
 PATIENCE = 10.0
 """Seconds that a nudge waits for requests to be left: after the controller's own time it is of no use."""

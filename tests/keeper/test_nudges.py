@@ -177,7 +177,7 @@ def test_a_hit_while_a_nudge_is_under_way_gets_another_one() -> None:
 
 
 @pytest.mark.parametrize("service", [SERVICE, 10 * SERVICE])
-def test_a_workflow_is_nudged_a_few_times_a_second_and_less_where_that_takes_long(service: float) -> None:
+def test_a_workflow_is_nudged_ten_times_a_second_and_less_where_that_takes_long(service: float) -> None:
     hits, times = 1000, 10.0
 
     async def play(scene: Scene) -> None:

@@ -26,10 +26,12 @@ class Since(NamedTuple):
     what: str
     first: tuple[Version, ...]
     source: str
+    until: Version | None = None
+    """The first version that does not do it any more."""
 
     def holds_in(self, version: Version | None) -> bool:
         """Whether Argo of this version does it; None, a version that is not known, does not."""
-        if version is None:
+        if version is None or (self.until is not None and version >= self.until):
             return False
         lines = [first for first in self.first if first[:2] <= version[:2]]
         return bool(lines) and version >= lines[-1]
@@ -67,6 +69,13 @@ HAS_A_PENDING_TIMEOUT = Since(
     (Version(4, 1, 0),),
     "Template in pkg/apis/workflow/v1alpha1/workflow_types.go",
 )
+TAKES_UPDATES_AT_ONCE = Since(
+    "A workflow that runs is looked at as soon as somebody else has updated it, and not DEFAULT_REQUEUE_TIME "
+    "later: the throttler queues it anew without a look at whether it runs.",
+    (Version(3, 5, 14), Version(3, 6, 3), Version(3, 7, 0)),
+    "newThrottler in workflow/controller/controller.go, Add in workflow/sync/multi_throttler.go",
+    until=Version(4, 0, 0),
+)
 FACTS = (
     REPORTS_COMPLETION,
     TEMPLATE_IN_ONE_CONTAINER,
@@ -74,6 +83,7 @@ FACTS = (
     GIVES_INCOMPLETE_RESULTS_UP,
     HAS_A_SUPERVISOR,
     HAS_A_PENDING_TIMEOUT,
+    TAKES_UPDATES_AT_ONCE,
 )
 
 EXECUTOR = "argoexec"

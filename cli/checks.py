@@ -22,6 +22,7 @@ POLICIES = (
     "stepmemo-keeper-deletes",
     "stepmemo-keeper-pods",
     "stepmemo-keeper-results",
+    "stepmemo-keeper-workflows",
     "stepmemo-webhook-cabundle",
 )
 """ValidatingAdmissionPolicies of manifests/base."""

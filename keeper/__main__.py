@@ -151,6 +151,7 @@ def _keeper_settings(chosen: Settings) -> KeeperSettings:
         single_flight_timeout=chosen.single_flight_timeout,
         single_flight_waiters=chosen.single_flight_waiters,
         requests_per_second=chosen.requests_per_second,
+        controllers=chosen.controllers if chosen.nudge == "on" else None,
     )
 
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from argo import artifact_gc
 from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import Owner
+from keeper import paths
 from keeper.requests import Requests
 from keeper.steppods import GatedStep
 from keeper.store import NOT_NOW, Store
@@ -278,16 +278,11 @@ class Capture:
             await asyncio.wait([before])
         task = self._begun[owner] = self._next.pop(owner)
         try:
-            found = await self._requests.get(_workflow_path(owner))
+            found = await self._requests.get(paths.workflow(owner.namespace, owner.name))
         finally:
             if self._begun.get(owner) is task:
                 del self._begun[owner]
         return found if found and mapping(found.get("metadata")).get("uid") == owner.uid else None
-
-
-def _workflow_path(owner: Owner) -> str:
-    namespace, name = quote(owner.namespace, safe=""), quote(owner.name, safe="")
-    return f"/apis/{argo.API_VERSION}/namespaces/{namespace}/workflows/{name}"
 
 
 def _statuses(status: Json, kind: str) -> Iterable[Json]:

@@ -27,6 +27,7 @@ from keeper.actions import Actions
 from keeper.breaker import Breaker
 from keeper.capture import Capture
 from keeper.lookup import CacheLookup
+from keeper.nudges import Nudges
 from keeper.reconcile import Reconciler, as_outcome
 from keeper.reporter import Reporter
 from keeper.requests import Requests
@@ -110,6 +111,8 @@ class KeeperSettings:
     """How many of one Namespace may wait for equal steps."""
     requests_per_second: float = 200.0
     """Requests to the API server that are sent at most."""
+    controllers: tuple[tuple[str, str], ...] | None = None
+    """The ConfigMaps of Argo's controllers, by Namespace and name; None: no Workflow is nudged."""
     workers: int = 32
     """Pods that are reconciled side by side; half as many of one Namespace. Each waits for
     one request at a time: 16 of them send 160 a second to an API server that takes 100 ms for each."""
@@ -158,6 +161,17 @@ class Keeper:
             timeout=timedelta(seconds=settings.single_flight_timeout),
             max_waiters=settings.single_flight_waiters,
         )
+        self._nudges = None
+        if settings.controllers is not None:
+            self._nudges = Nudges(
+                requests,
+                lookups,
+                settings.controllers,
+                lambda: self._lease.is_leader,
+                metrics.nudged,
+                clock=clock,
+                now=now,
+            )
         self._reporter = Reporter(metrics, events, now)
         self._reconciler = Reconciler(
             CacheLookup(store, now).look_up,
@@ -168,6 +182,7 @@ class Keeper:
             store,
             self._reporter,
             self._wake,
+            self._nudges.on_hit if self._nudges else lambda step: None,
             clock=clock,
             now=now,
         )
@@ -250,6 +265,8 @@ class Keeper:
             group.create_task(self._search.run())
             group.create_task(self._lease.run())
             group.create_task(self._work())
+            if self._nudges:
+                group.create_task(self._nudges.run())
 
     # --- What happens ---------------------------------------------------------------------------------
 

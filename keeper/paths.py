@@ -23,3 +23,13 @@ def task_results(namespace: str) -> str:
 def task_result(namespace: str, node_id: str) -> str:
     """That of one node."""
     return f"{task_results(namespace)}/{quote(node_id, safe='')}"
+
+
+def workflow(namespace: str, name: str) -> str:
+    """One Workflow."""
+    return f"/apis/{argo.API_VERSION}/namespaces/{quote(namespace, safe='')}/workflows/{quote(name, safe='')}"
+
+
+def config_map(namespace: str, name: str) -> str:
+    """One ConfigMap."""
+    return f"/api/v1/namespaces/{quote(namespace, safe='')}/configmaps/{quote(name, safe='')}"

@@ -67,8 +67,8 @@ class LookUp(Protocol):
 class Reconciler:
     """What the keeper does for one Pod.
 
-    `wake` is called with the UIDs of other Pods that may be decided otherwise now. `clock` counts seconds,
-    `now` is aware.
+    `wake` is called with the UIDs of other Pods that may be decided otherwise now, `on_hit` with each Pod
+    that was answered. `clock` counts seconds, `now` is aware.
     """
 
     def __init__(
@@ -81,13 +81,15 @@ class Reconciler:
         store: Store,
         reporter: Reporter,
         wake: Callable[[Iterable[str]], None],
+        on_hit: Callable[[GatedStep], None],
         *,
         clock: Callable[[], float],
         now: Callable[[], datetime],
     ) -> None:
         self._look_up, self._single_flight, self._actions = look_up, single_flight, actions
         self._capture, self._lookups, self._store = capture, lookups, store
-        self._reporter, self._wake, self._clock, self._now = reporter, wake, clock, now
+        self._reporter, self._wake, self._on_hit = reporter, wake, on_hit
+        self._clock, self._now = clock, now
 
     async def reconcile(self, record: Record) -> Result:
         """Take the Pod as far as it goes now.
@@ -199,6 +201,7 @@ class Reconciler:
         if ended is ActionResult.DONE:
             self._store.hit(*step.key, answer.text)
             self._reporter.hit(step, answer.entry)
+            self._on_hit(step)
         return None
 
     async def _release(self, record: Record, reason: Outcome) -> None:

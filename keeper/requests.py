@@ -20,6 +20,11 @@ class Requests:
     def __init__(self, api: ApiClient, limiter: RateLimiter) -> None:
         self._api, self._limiter = api, limiter
 
+    @property
+    def has_left(self) -> bool:
+        """Whether one more may be sent at once, and so keeps nobody waiting."""
+        return self._limiter.has_left
+
     async def send(
         self,
         method: str,

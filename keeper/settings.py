@@ -58,6 +58,18 @@ class Settings(ServerSettings):
         "200",
         "the keeper's requests to the API server at most, for all Namespaces; about 6 for each step a second",
     )
+    nudge: str = setting(
+        "nudge",
+        values.one_of("on", "off"),
+        "on",
+        "whether Workflows of Argo before 4.0 are annotated after hits, so that the controller looks at once",
+    )
+    controllers: tuple[tuple[str, str], ...] = setting(
+        "controller-configmaps",
+        values.OBJECTS,
+        "argo/workflow-controller-configmap",
+        "the ConfigMaps of Argo's controllers: where one limits parallelism or is not known, --nudge is off",
+    )
     hit_interval: float = setting(
         "hit-interval",
         values.seconds("1s", "24h"),

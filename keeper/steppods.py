@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from argo import names as argo
 from argo.steppod import NotAStep, Owner, StepPod
-from argo.version import GUARDS_DECLARED_OUTPUTS, Version
+from argo.version import GUARDS_DECLARED_OUTPUTS, TAKES_UPDATES_AT_ONCE, Version
 from keeper import identity
 from memoize import names
 from memoize.outcome import Outcome
@@ -125,6 +125,8 @@ class GatedStep(ObservedPod):
     """Names and images of the regular ones."""
     needs_pause: bool
     """If the Pod succeeds at the moment its result appears, Argo may miss the outputs."""
+    may_nudge: bool
+    """Argo's controller looks at its Workflow at once when that is updated."""
 
     def is_same_step(self, other: "GatedStep") -> bool:
         """Whether what answers the one answers the other."""
@@ -294,6 +296,7 @@ def _decided(pod: StepPod | NotAStep) -> dict[str, Any] | Outcome:
         "until": until,
         "containers": tuple((str(c.get("name", "")), str(c.get("image", ""))) for c in containers),
         "needs_pause": _needs_pause(step.declared, pod.layout.argo_version),
+        "may_nudge": TAKES_UPDATES_AT_ONCE.holds_in(pod.layout.argo_version),
     }
 
 

@@ -12,6 +12,11 @@ class RateLimiter:
         self._every, self._rest, self._clock = 1 / rate, 1.0, clock
         self._next = clock() - self._rest
 
+    @property
+    def has_left(self) -> bool:
+        """Whether one more request may go at once, and so keeps nobody waiting."""
+        return self._next + self._every <= self._clock()
+
     async def take(self) -> None:
         """Return when one more request may go."""
         now = self._clock()

@@ -57,6 +57,10 @@ GATED_FOR = f"{DOMAIN}/gate-for"
 """Template annotation beside GATED where the webhook wrote that: the reference that needs the Pod's node,
 such as `steps.prepare.hostNodeName`."""
 
+NUDGED = f"{DOMAIN}/nudged"
+"""Annotation of a Workflow: when the keeper last had Argo's controller look at it at once, RFC 3339. Nothing
+reads it: it is there to be changed."""
+
 POSTED_FOR = f"{DOMAIN}/posted-for"
 """Annotation of a WorkflowTaskResult that stepmemo posted: the UID of the Pod it answers. Capture never
 stores such a result again, and only a Pod of the same node retracts it."""

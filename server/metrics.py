@@ -93,6 +93,11 @@ class Metrics:
             "lastHitTimestamps of entries that were renewed, or not, by reason code.",
             ["reason"],
         )
+        self._nudges = self._counter(
+            "stepmemo_nudges",
+            "Workflows that Argo's controller was to look at at once after hits, by what became of it.",
+            ["result"],
+        )
         self._certificate_expiry = self._gauge(
             "stepmemo_certificate_expiry_timestamp_seconds",
             "When the certificate that is served ends, in seconds since 1970; 0 while there is none.",
@@ -173,6 +178,10 @@ class Metrics:
     def last_hit_updates(self, reason: Reason, entries: int) -> None:
         """Count entries whose lastHitTimestamp was to be renewed by one write."""
         self._last_hit_updates.labels(reason.value).inc(entries)
+
+    def nudged(self, result: str) -> None:
+        """Count one nudge, or one that was left out; `result` is a keeper.nudges.NudgeResult."""
+        self._nudges.labels(result).inc()
 
     def breaker_deleted(self) -> None:
         """Count one step Pod that was deleted since a container of ours could not start."""

@@ -126,13 +126,20 @@ def _subdomain(text: str) -> str:
     return text
 
 
-def _names(name: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
+def _names(name: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     """Reads such names with commas between them, each once; none are allowed too."""
 
-    def read(text: str) -> tuple[str, ...]:
+    def read(text: str) -> tuple[T, ...]:
         return tuple(dict.fromkeys(name(one.strip()) for one in text.split(",") if one.strip()))
 
     return read
+
+
+def _object(text: str) -> tuple[str, str]:
+    namespace, slash, name = text.partition("/")
+    if not slash:
+        raise ValueError('must be like "argo/workflow-controller-configmap": a Namespace, "/" and a name')
+    return _label(namespace), _subdomain(name)
 
 
 def _https_url(text: str) -> str:
@@ -196,6 +203,12 @@ SUBDOMAIN = Reader("NAME", "a DNS-1123 subdomain", _subdomain)
 OPTIONAL_SUBDOMAIN = Reader("NAME", "a DNS-1123 subdomain, or empty", lambda text: text and _subdomain(text))
 LABELS = Reader("NAME,…", "DNS-1123 labels with commas between them, or empty", _names(_label))
 SUBDOMAINS = Reader("NAME,…", "DNS-1123 subdomains with commas between them, or empty", _names(_subdomain))
+OBJECTS = Reader(
+    "NAMESPACE/NAME,…",
+    "Namespaces and names with `/` between them and commas after, or empty",
+    _names(_object),
+)
+"""Objects of one kind, each in a Namespace."""
 HTTPS_URL = Reader("https://…", "`https://` with a host and perhaps a port, or empty", _https_url)
 DIRECTORY = Reader("DIR", "a directory, which need not be there", _directory)
 FILE = Reader("FILE", "a file, which need not be there yet", _file)

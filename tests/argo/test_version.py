@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from argo import version as argo
-from argo.version import GUARDS_DECLARED_OUTPUTS, Version, executor_version, image_version
+from argo.version import (
+    GUARDS_DECLARED_OUTPUTS,
+    TAKES_UPDATES_AT_ONCE,
+    Version,
+    executor_version,
+    image_version,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +27,20 @@ def test_declared_outputs_are_not_guarded(version: tuple[int, int, int]) -> None
     assert not GUARDS_DECLARED_OUTPUTS.holds_in(Version(*version))
 
 
+@pytest.mark.parametrize(
+    "version", [(3, 5, 14), (3, 5, 15), (3, 6, 3), (3, 6, 19), (3, 7, 0), (3, 7, 18), (3, 8, 0)]
+)
+def test_updates_are_taken_at_once(version: tuple[int, int, int]) -> None:
+    assert TAKES_UPDATES_AT_ONCE.holds_in(Version(*version))
+
+
+@pytest.mark.parametrize(
+    "version", [(3, 4, 9), (3, 5, 2), (3, 5, 13), (3, 6, 0), (3, 6, 2), (4, 0, 0), (4, 1, 2), (5, 0, 0)]
+)
+def test_updates_are_not_taken_at_once(version: tuple[int, int, int]) -> None:
+    assert not TAKES_UPDATES_AT_ONCE.holds_in(Version(*version))
+
+
 def test_a_version_that_is_not_known_does_nothing_of_it() -> None:
     assert not any(fact.holds_in(None) for fact in argo.FACTS)
 
@@ -28,6 +48,7 @@ def test_a_version_that_is_not_known_does_nothing_of_it() -> None:
 def test_every_row_names_its_versions_in_order_and_its_source() -> None:
     for fact in argo.FACTS:
         assert fact.first == tuple(sorted(fact.first))
+        assert fact.until is None or fact.until > fact.first[-1]
         assert fact.source.endswith(".go")
 
 

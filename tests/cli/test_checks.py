@@ -137,7 +137,7 @@ POD, WORKFLOW = checks.HOOKS
         (checks.containers("", ""), ["ok: a Pod with containers of ours is allowed"]),
         (checks.containers("", "quota"), ["fail: a Pod with containers of ours is refused"]),
         (checks.containers("quota", ""), ["unknown: even a plain Pod is refused here"]),
-        (checks.policies(checks.POLICIES, checks.POLICIES), ["ok: all 6 are in force"]),
+        (checks.policies(checks.POLICIES, checks.POLICIES), ["ok: all 7 are in force"]),
         (checks.policies(checks.POLICIES, checks.POLICIES[1:]), ["warn: stepmemo-creates not in force"]),
     ],
 )

@@ -64,6 +64,7 @@ def gated_step(
     deleting: bool = False,
     size: int = 1000,
     release_reason: Outcome | None = None,
+    may_nudge: bool = False,
 ) -> GatedStep:
     """A Pod as the single-flight table sees it."""
     step = Step(
@@ -100,4 +101,5 @@ def gated_step(
         until=until,
         containers=(("main", "x"),),
         needs_pause=False,
+        may_nudge=may_nudge,
     )

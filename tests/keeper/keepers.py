@@ -58,6 +58,7 @@ async def keeping(
     single_flight_timeout: float = 600.0,
     requests_per_second: float = 200.0,
     workers: int = 32,
+    controllers: Sequence[tuple[str, str]] | None = None,
     namespaces: Sequence[str] = (),
     token: str | None = None,
     dsn_file: Path | None = None,
@@ -78,6 +79,7 @@ async def keeping(
         single_flight_timeout=single_flight_timeout,
         requests_per_second=requests_per_second,
         workers=workers,
+        controllers=None if controllers is None else tuple(controllers),
     )
     async with (
         proxy.serving() as url,

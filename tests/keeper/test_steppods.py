@@ -327,3 +327,11 @@ def test_the_size_of_a_step_is_about_what_it_takes(parameters: int) -> None:
         tracemalloc.stop()
     assert len(found.declared.parameters) == parameters
     assert taken < 2 * found.size + 8000
+
+
+@pytest.mark.parametrize(
+    ("tag", "may"), [(":v3.6.10", True), (":v3.7.18", True), (":v4.0.0", False), (":latest", False)]
+)
+@pytest.mark.parametrize("case", EVERY)
+def test_the_executors_version_says_whether_a_nudge_is_of_use(case: str, tag: str, may: bool) -> None:
+    assert parsed(of_executor(templated(case, PARAMETER), tag)).may_nudge is may

@@ -14,3 +14,14 @@ async def test_a_bucket_lets_a_seconds_worth_through_at_once_and_then_keeps_its_
     await asyncio.sleep(0)
     assert 50 <= through[0] <= 51
     await asyncio.gather(*tasks)
+
+
+async def test_requests_are_left_while_the_next_one_would_not_wait() -> None:
+    now = [0.0]
+    bucket = RateLimiter(2, lambda: now[0])
+    left = [bucket.has_left]
+    for _ in range(2):
+        await bucket.take()
+        left.append(bucket.has_left)
+    now[0] = 0.6
+    assert [*left, bucket.has_left] == [True, True, False, True]

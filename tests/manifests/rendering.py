@@ -24,6 +24,7 @@ FLOW_SCHEMA = COMPONENTS / "flow-schema"
 PRIORITY_CLASS = COMPONENTS / "priority-class"
 POSTGRESQL = COMPONENTS / "postgresql"
 PEOPLE = COMPONENTS / "people"
+NO_NUDGE = COMPONENTS / "no-nudge"
 
 OF_THE_BASE = (
     IMAGE_VOLUME,
@@ -35,12 +36,15 @@ OF_THE_BASE = (
     PRIORITY_CLASS,
     POSTGRESQL,
     PEOPLE,
+    NO_NUDGE,
 )
 """Components of the installation itself."""
 OF_A_NAMESPACE = (DIRECT, KEPT_NAMESPACE)
 """Components of one namespace of workflows."""
 
 WEBHOOK, KEEPER = "stepmemo-webhook", "stepmemo-keeper"
+NUDGE = "stepmemo-nudge"
+"""The role for Workflows."""
 PROGRAMS = (WEBHOOK, KEEPER)
 
 Json = dict[str, Any]

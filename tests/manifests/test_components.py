@@ -9,6 +9,7 @@ from cli import asking, installation
 from keeper import settings
 from memoize import names
 from tests.manifests.rendering import (
+    ACCESS_DIRECT,
     BASE,
     FLOW_SCHEMA,
     KEEPER,
@@ -16,6 +17,8 @@ from tests.manifests.rendering import (
     NAMESPACE_OPT_IN,
     NAMESPACES,
     NETWORK_POLICY,
+    NO_NUDGE,
+    NUDGE,
     OF_THE_BASE,
     PEOPLE,
     POSTGRESQL,
@@ -23,6 +26,7 @@ from tests.manifests.rendering import (
     PROGRAMS,
     WEBHOOK,
     Json,
+    environment,
     find,
     overlay,
     render,
@@ -151,3 +155,25 @@ def test_people_reach_the_keepers_service_by_the_name_that_the_command_line_asks
     binding = find(documents, "RoleBinding", "stepmemo-people")
     assert binding["roleRef"]["name"] == "stepmemo-people"
     assert [subject["kind"] for subject in binding["subjects"]] == ["Group"]
+
+
+def test_the_right_to_nudge_is_the_keepers_and_a_role_of_its_own() -> None:
+    documents = render(BASE)
+    assert rights(documents, "ClusterRole", NUDGE) == {("argoproj.io", "workflows", "", "patch")}
+    (subject,) = find(documents, "ClusterRoleBinding", NUDGE)["subjects"]
+    assert subject["name"] == KEEPER
+    for program in PROGRAMS:
+        verbs = {
+            verb
+            for _, resource, _, verb in rights(documents, "ClusterRole", program)
+            if resource == "workflows"
+        }
+        assert verbs == {"get"}
+
+
+@pytest.mark.parametrize("component", [NO_NUDGE, NAMESPACES, ACCESS_DIRECT], ids=lambda path: path.name)
+def test_components_that_take_it_away_switch_it_off(component: Path) -> None:
+    documents = overlay(component)
+    assert NUDGE not in {document["metadata"]["name"] for document in documents}
+    if component != ACCESS_DIRECT:  # which has no keeper
+        assert settings.parse([], environment(documents, KEEPER)).nudge == "off"

@@ -197,6 +197,39 @@ def test_the_keeper_forges_no_result_of_a_step(accounts: Accounts) -> None:
     )
 
 
+# --- Workflows ----------------------------------------------------------------------------------------
+
+
+def test_the_keeper_marks_workflows_that_run_and_changes_nothing_else_of_any(accounts: Accounts) -> None:
+    mark = {"metadata": {"annotations": {names.NUDGED: "2026-01-01T00:00:00.000+00:00"}}}
+    assert accounts.patch("Workflow", "wf", mark) == 403, "it does not run"
+    running = {
+        "metadata": {"labels": {argo.PHASE: argo.RUNNING}, "annotations": {"x": "y"}},
+        "spec": {"entrypoint": "a"},
+        "status": {"phase": "Running"},
+    }
+    assert accounts.cluster.patch("Workflow", accounts.namespace, "wf", running)[0] == 200
+    assert accounts.patch("Workflow", "wf", mark) == 200
+    for change in (
+        {"metadata": {"annotations": {"x": "z"}}},
+        {"metadata": {"annotations": {"x": None}}},
+        {"metadata": {"annotations": {"workflows.argoproj.io/x": "y"}}},
+        {"metadata": {"annotations": {names.NUDGED: "x" * 65}}},
+        {"metadata": {"labels": {argo.PHASE: "Succeeded"}}},
+        {"metadata": {"labels": {"x": "y"}}},
+        {"metadata": {"finalizers": ["x.test/y"]}},
+        {"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]}},
+        {"spec": {"shutdown": "Stop"}},
+        {"spec": None},
+        {"status": {"phase": "Failed"}},
+        {"status": None},
+    ):
+        assert accounts.patch("Workflow", "wf", change) == 403, change
+    assert accounts.status("DELETE", "Workflow", "wf") == 403
+    made = {**_named("Workflow", "new", accounts.namespace, spec={}), "apiVersion": argo.API_VERSION}
+    assert accounts.status("POST", "Workflow", body=made) == 403
+
+
 # --- What RBAC cannot ask a name of --------------------------------------------------------------------
 
 

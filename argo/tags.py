@@ -9,7 +9,7 @@ count only where they must be evaluated and cannot mean anything else.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 OPEN, CLOSE = "{{", "}}"
@@ -72,6 +72,11 @@ def find(text: str) -> list[Tag]:
         return []
     *spans, _ = _spans(text)
     return [_tag(text[start + len(OPEN) : end - len(CLOSE)]) for start, end in spans]
+
+
+def distinct(found: Sequence[Tag]) -> Iterable[Tag]:
+    """Each tag once, in their order."""
+    return found if len(found) < 2 else dict.fromkeys(found)
 
 
 def filled(text: str, value: str) -> str:

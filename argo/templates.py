@@ -61,7 +61,7 @@ class Inputs(Collection[str]):
         yield from (name for name in self._default if name not in self._own)
 
     def __len__(self) -> int:
-        return self._count
+        return self._count if self._default else len(self._own)
 
     @cached_property
     def _count(self) -> int:
@@ -241,11 +241,18 @@ def _with_inline(
         return
     ref = TemplateRef(parts, template, defaults, enclosing)
     yield ref
+    if not calls_others(template):
+        return
     for place, step in steps_of(template):
         inline = step.get("inline")
         if inline is not None:
             inner = (*enclosing, ref.parameters)
             yield from _with_inline((*parts, *place, "inline"), inline, defaults, inner)
+
+
+def calls_others(template: Mapping[str, Any]) -> bool:
+    """Whether the template may have steps or tasks."""
+    return "steps" in template or "dag" in template
 
 
 def steps_of(template: Mapping[str, Any]) -> Iterator[tuple[Parts, Mapping[str, Any]]]:

@@ -172,9 +172,11 @@ _ROOTS = sorted(tags.ROOTS)
 
 
 def _tag_errors(path: str, text: str) -> Iterator[FieldError]:
+    if not tags.has_tags(text):
+        return
     if tags.is_unbalanced(text):
         yield FieldError(path, Kind.INVALID, "a {{ is never closed by }}", text)
-    for tag in dict.fromkeys(tags.find(text)):
+    for tag in tags.distinct(tags.find(text)):
         for root in tag.unknown_roots:
             detail = f"{tag} begins with {show(root)}, which Argo does not know: "
             yield FieldError(path, Kind.INVALID, detail, text, misspelt(root, _ROOTS))

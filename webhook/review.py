@@ -6,6 +6,7 @@ mistake); an object that cannot work is a denial inside a good answer (HTTP 200)
 
 import base64
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,8 @@ class Request:
     object: Mapping[str, Any] | None
     old_object: Mapping[str, Any] | None
     dry_run: bool
+    size: int = sys.maxsize
+    """Bytes of the whole question: the object comes to no more."""
 
     @property
     def shown_name(self) -> str:
@@ -86,6 +89,7 @@ def parse(body: bytes) -> Request:
         object=request.mapping("object"),
         old_object=request.mapping("oldObject"),
         dry_run=request.flag("dryRun"),
+        size=len(body),
     )
     if parsed.object is None and operation in ("CREATE", "UPDATE"):
         raise MalformedReviewError(f"request.object is missing from a {operation}")

@@ -73,16 +73,19 @@ def _texts(
     return ()
 
 
-def too_large(obj: Mapping[str, Any], ops: Sequence[Op]) -> bool:
-    """Whether the object might not be stored any more once it is changed."""
+def too_large(obj: Mapping[str, Any], ops: Sequence[Op], most: int) -> bool:
+    """Whether the object, of `most` bytes at most, might not be stored any more once it is changed."""
     if not ops:
         return False
-    return _bytes(obj) + _bytes([op.get("value") for op in ops]) > OBJECT
+    added = _bytes([op.get("value") for op in ops])
+    return most + added > OBJECT and _bytes(obj) + added > OBJECT
 
 
 def _bytes(value: object) -> int:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-    return len(text.encode("utf-8", "surrogatepass"))
+    return len(_encoder.encode(value).encode("utf-8", "surrogatepass"))
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def remark(why: str) -> Remark:

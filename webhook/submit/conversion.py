@@ -125,8 +125,13 @@ def wanted(ref: TemplateRef, written: Form, nearby: Nearby, needs_node: str = ""
     if may_be and needs_node and names.GATED not in seen_by_argo:
         made = made | {names.GATED: _NEVER_GATED, names.GATED_FOR: needs_node}
     blocked = opted_in and block is not None and ref.makes_pod
-    form = Form(block, {**annotations, **made}, memoized=memoized, blocked=blocked)
-    return replace(form, needs_node=needs_node) if may_be else form
+    return Form(
+        block,
+        {**annotations, **made},
+        memoized=memoized,
+        blocked=blocked,
+        needs_node=needs_node if may_be else "",
+    )
 
 
 def _as_it_was(made: Mapping[str, Any]) -> bool | None:
@@ -208,8 +213,10 @@ def _with_config_map_key(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(made: Mapping[str, Any]) -> str:
-    text = json.dumps(made, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(_encoder.encode(made).encode()).hexdigest()[:32]
+
+
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def with_form(template: Mapping[str, Any], form: Form) -> dict[str, Any]:

@@ -100,8 +100,10 @@ def _contradictions(
 
 def _input_errors(ref: TemplateRef, path: str, text: object, found: Sequence[Tag]) -> Iterator[FieldError]:
     """Tags that name an input which the template does not have."""
+    if not found:
+        return
     whose = "this template" if path.startswith(f"{ref.path}.") else ref.path
-    for tag in dict.fromkeys(found):
+    for tag in tags.distinct(found):
         for name in tag.certain:
             if name[0] != "inputs" or len(name) < 2:
                 continue

@@ -3,6 +3,7 @@
 Pure. The command line's `lint` asks the same function, and its `restore` the counterpart.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -53,11 +54,13 @@ def review_object(
     namespace_labels: Mapping[str, str] | None,
     validate: str,
     most: int = MOST,
+    size: int = sys.maxsize,
 ) -> Verdict:
     """The verdict on one object of templates.KINDS, with `most` errors and warnings at most.
 
     `old` is the object before an UPDATE; `namespace_labels` are None where the Namespace could not be read
     (and for what lies in none); `validate` is the webhook's setting, which the Namespace's label overrules.
+    `size` are bytes that the object is known not to exceed.
     """
     if operation == "UPDATE" and not _concerns_us(kind, obj, old):
         return Verdict(Reason.UNCHANGED)
@@ -85,7 +88,7 @@ def review_object(
     findings.add_remarks(_of_the_whole(kind, obj, reviewed, uses))
     silent = silent and not ops
     verdict = _verdict(opt_in.validation(namespace_labels, validate), silent, findings, ops)
-    if budget.too_large(obj, verdict.ops):
+    if budget.too_large(obj, verdict.ops, size):
         return _untouched("its keys as annotations could be too much for etcd")
     return verdict
 

@@ -10,7 +10,7 @@ count only where they must be evaluated and cannot mean anything else.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 OPEN, CLOSE = "{{", "}}"
 
@@ -29,8 +29,7 @@ EXPRESSION_ROOTS = ROOTS | {"$env", "now", "sprig"}
 """Expressions know the functions of sprig by that name, and of expr-lang's own words these two."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """One tag: its text between the braces, without `=`, and the names in it, as paths of segments.
 
     `certain` holds those of the names whose evaluation nothing in the tag makes conditional.

@@ -158,8 +158,8 @@ class TemplateRef:
 
     def seen_by_argo(self, own: Mapping[str, Any], of: Iterable[str]) -> dict[str, Any]:
         """The annotations of these names that Argo sees, were the template's own those given here."""
-        found = ((name, own if name in own else self.default_annotations) for name in of)
-        return {name: where[name] for name, where in found if name in where}
+        default = self.default_annotations
+        return {name: own.get(name, default.get(name)) for name in of if name in own or name in default}
 
     def annotation_path(self, name: str) -> str:
         """Where an annotation stands that Argo will see: the template's own, else that of `templateDefaults`.

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from argo import tags
@@ -41,7 +42,12 @@ class Memo:
 
 def is_dns1123_subdomain(name: str) -> bool:
     """Whether Kubernetes takes `name` for a ConfigMap (apimachinery, util/validation)."""
-    return len(name) <= _SUBDOMAIN_LENGTH and _SUBDOMAIN.fullmatch(name) is not None
+    return len(name) <= _SUBDOMAIN_LENGTH and _is_subdomain(name)
+
+
+@lru_cache(maxsize=256)  # hundreds of templates name the same one
+def _is_subdomain(name: str) -> bool:
+    return _SUBDOMAIN.fullmatch(name) is not None
 
 
 def from_block(block: object, path: str) -> tuple[Memo | None, list[FieldError]]:

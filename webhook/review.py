@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from argo.fields import FieldError, cut
+from kube import fastjson
 from kube.jsonpatch import Op
 from memoize.reasons import Reason
 
@@ -60,7 +61,7 @@ class Request:
 def parse(body: bytes) -> Request:
     """The question in a request's body; MalformedReviewError for anything else."""
     try:
-        document = json.loads(body)
+        document = fastjson.loads(body)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise MalformedReviewError(f"the body is not JSON: {error}") from None
     review = _Reader(document, "the body")

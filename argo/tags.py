@@ -9,8 +9,8 @@ count only where they must be evaluated and cannot mean anything else.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 OPEN, CLOSE = "{{", "}}"
 
@@ -29,8 +29,7 @@ EXPRESSION_ROOTS = ROOTS | {"$env", "now", "sprig"}
 """Expressions know the functions of sprig by that name, and of expr-lang's own words these two."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """One tag: its text between the braces, without `=`, and the names in it, as paths of segments.
 
     `certain` holds those of the names whose evaluation nothing in the tag makes conditional.
@@ -72,6 +71,11 @@ def find(text: str) -> list[Tag]:
         return []
     *spans, _ = _spans(text)
     return [_tag(text[start + len(OPEN) : end - len(CLOSE)]) for start, end in spans]
+
+
+def distinct(found: Sequence[Tag]) -> Iterable[Tag]:
+    """Each tag once, in their order."""
+    return found if len(found) < 2 else dict.fromkeys(found)
 
 
 def filled(text: str, value: str) -> str:

@@ -61,7 +61,7 @@ class Inputs(Collection[str]):
         yield from (name for name in self._default if name not in self._own)
 
     def __len__(self) -> int:
-        return self._count
+        return self._count if self._default else len(self._own)
 
     @cached_property
     def _count(self) -> int:
@@ -158,8 +158,8 @@ class TemplateRef:
 
     def seen_by_argo(self, own: Mapping[str, Any], of: Iterable[str]) -> dict[str, Any]:
         """The annotations of these names that Argo sees, were the template's own those given here."""
-        found = ((name, own if name in own else self.default_annotations) for name in of)
-        return {name: where[name] for name, where in found if name in where}
+        default = self.default_annotations
+        return {name: own.get(name, default.get(name)) for name in of if name in own or name in default}
 
     def annotation_path(self, name: str) -> str:
         """Where an annotation stands that Argo will see: the template's own, else that of `templateDefaults`.
@@ -241,11 +241,18 @@ def _with_inline(
         return
     ref = TemplateRef(parts, template, defaults, enclosing)
     yield ref
+    if not calls_others(template):
+        return
     for place, step in steps_of(template):
         inline = step.get("inline")
         if inline is not None:
             inner = (*enclosing, ref.parameters)
             yield from _with_inline((*parts, *place, "inline"), inline, defaults, inner)
+
+
+def calls_others(template: Mapping[str, Any]) -> bool:
+    """Whether the template may have steps or tasks."""
+    return "steps" in template or "dag" in template
 
 
 def steps_of(template: Mapping[str, Any]) -> Iterator[tuple[Parts, Mapping[str, Any]]]:

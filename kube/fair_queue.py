@@ -8,6 +8,9 @@ What a turn costs is known when it is over. It may cost ALLOWANCE; a lane that o
 each ALLOWANCE of it. (Deficit round robin, paid afterwards; Shreedhar and Varghese, SIGCOMM 1995.) So a name
 that comes into an empty lane waits for one turn of each other lane at most, and lanes that always have names
 get the same cost, whatever a turn of theirs comes to.
+
+A debt is forgiven with the lane's last name, unless it is to be `remembered`: then who had a dear turn waits
+for those who had none, also for those who come back in a moment.
 """
 
 import asyncio
@@ -38,6 +41,10 @@ class _Lane:
     """Urgent names since the last one that waited."""
     in_flight: int = 0
     debt: float = 0.0
+    charged: float = 0.0
+    """When the debt last grew …"""
+    left: float = 0.0
+    """… and when the lane was last without a name; both of a queue that remembers."""
 
     def __len__(self) -> int:
         return len(self.urgent) + len(self.waiting)
@@ -70,12 +77,23 @@ class FairQueue:
 
     Each stands in its lane once. `share` is how many of one lane may be worked on at once. `clock` counts
     seconds. Only `take` waits.
+
+    `remembered`: seconds for which a debt is kept, names or none. A lane that owes then has its turn beside
+    lanes that do not as ever, and else only once all who owe less have been away for `quiet` seconds; it goes
+    on owing. Whoever uses it asks again after so long where `pop` gives None.
     """
 
-    def __init__(self, share: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._share, self._clock = share, clock
+    def __init__(
+        self,
+        share: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        remembered: float = 0.0,
+        quiet: float = 0.0,
+    ) -> None:
+        self._share, self._clock, self._remembered, self._quiet = share, clock, remembered, quiet
         self._lanes: dict[str, _Lane] = {}
-        """Those that hold a name, or of which one is worked on: only then is a debt forgiven."""
+        """Those that hold a name, or of which one is worked on, or that are remembered."""
         self._ring: deque[str] = deque()
         """The lanes that hold a name; the first one's turn is next."""
         self._working: dict[str, str] = {}
@@ -118,7 +136,7 @@ class FairQueue:
             found.discard(name)
             if held and not found:
                 self._ring.remove(lane)
-            self._tidy(lane)
+                self._tidy(lane)
 
     def clear(self) -> None:
         """Forget all names, but those that are worked on."""
@@ -133,6 +151,10 @@ class FairQueue:
 
     def pop(self) -> str | None:
         """The next name, which is worked on until `done` is told; None where no lane may have a turn."""
+        if self._remembered:
+            self._forget()
+            if all(self.owed(lane) for lane in self._ring):
+                return self._pop_debtor()
         full = 0
         while full < len(self._ring):
             lane = self._ring[0]
@@ -143,14 +165,7 @@ class FairQueue:
                 full = 0
                 found.debt = max(0.0, found.debt - ALLOWANCE)
             else:
-                name = found.pop()
-                found.in_flight += 1
-                self._working[name] = lane
-                if found:
-                    self._ring.rotate(-1)
-                else:
-                    self._ring.popleft()
-                return name
+                return self._begin(lane)
             self._ring.rotate(-1)
         return None
 
@@ -166,12 +181,21 @@ class FairQueue:
         lane = self._working.pop(name)
         found = self._lanes[lane]
         found.in_flight -= 1
-        found.debt += max(0.0, cost - ALLOWANCE)
+        self._charge(found, max(0.0, cost - ALLOWANCE))
         if name in self._again:
             urgent, untried = self._again.pop(name)
             self.add(lane, name, urgent=urgent, untried=untried)
         self._tidy(lane)
         self._changed.set()
+
+    def charge(self, lane: str, cost: float) -> None:
+        """Have the lane owe what was done because of it, but not in a turn of its own."""
+        self._charge(self._lanes.setdefault(lane, _Lane()), cost)
+        self._tidy(lane)
+
+    def owed(self, lane: str) -> float:
+        """What the lane owes, in requests."""
+        return self._lanes[lane].debt if lane in self._lanes else 0.0
 
     def oldest(self) -> float:
         """Seconds that the oldest untried name waits for its first turn, 0 where none does."""
@@ -192,9 +216,47 @@ class FairQueue:
             if found.untried:
                 yield lane, now - next(iter(found.untried.values()))
 
+    def _begin(self, lane: str) -> str:
+        found = self._lanes[lane]
+        name = found.pop()
+        found.in_flight += 1
+        self._working[name] = lane
+        self._ring.remove(lane)
+        if found:
+            self._ring.append(lane)
+        return name
+
+    def _pop_debtor(self) -> str | None:
+        """A name of the lane that owes least, if nobody who owes less may be back in a moment."""
+        lane = min(self._ring, key=self.owed, default=None)
+        if lane is None:
+            return None
+        owed, since = self.owed(lane), self._clock() - self._quiet
+        others = (found for found in self._lanes.values() if found.debt < owed)
+        if any(found or found.in_flight or found.left > since for found in others):
+            return None
+        return self._begin(lane)
+
+    def _forget(self) -> None:
+        since = self._clock() - self._remembered
+        for lane, found in list(self._lanes.items()):
+            if found.charged <= since:
+                found.debt = 0.0
+            if not found and not found.in_flight and found.left <= since:
+                del self._lanes[lane]
+
+    def _charge(self, found: _Lane, cost: float) -> None:
+        if cost:
+            found.debt += cost
+            found.charged = self._clock()
+
     def _tidy(self, lane: str) -> None:
         found = self._lanes[lane]
-        if not found and not found.in_flight:
+        if found or found.in_flight:
+            return
+        if self._remembered:
+            found.left = self._clock()
+        else:
             del self._lanes[lane]
 
     def _cancel(self, name: str) -> None:

@@ -38,6 +38,30 @@ def remove(parts: tuple[str | int, ...]) -> Op:
     return {"op": "remove", "path": pointer(*parts)}
 
 
+def apply(document: Any, op: Op) -> None:
+    """Carry out an `add`, `replace` or `remove` of ours on a document, which then shares the value.
+
+    LookupError or TypeError for a place that is not there, where the API server refuses the whole patch.
+    """
+    *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in op["path"].split("/")[1:])
+    owner = document
+    for part in parents:
+        owner = owner[int(part)] if isinstance(owner, list) else owner[part]
+    adds, at = op["op"] == "add", last
+    if isinstance(owner, list):
+        at = len(owner) if adds and last == END else int(last)
+        if not 0 <= at < len(owner) + adds:
+            raise IndexError(op["path"])
+    elif not adds and last not in owner:
+        raise KeyError(op["path"])
+    if op["op"] == "remove":
+        del owner[at]
+    elif adds and isinstance(owner, list):
+        owner.insert(at, op["value"])
+    else:
+        owner[at] = op["value"]
+
+
 def test(parts: tuple[str | int, ...], value: Any) -> Op:
     """Ask for a value that stands there already; the API server refuses the whole patch for any other."""
     return {"op": "test", "path": pointer(*parts), "value": value}

@@ -5,6 +5,7 @@ is what a template may say: the grammar, the rounding of fractions and the int64
 """
 
 import re
+from functools import lru_cache
 
 _LIMIT = 1 << 63
 """Go parses into an unsigned magnitude; `-` makes 2**63 legal, `+` or nothing does not."""
@@ -29,6 +30,19 @@ class DurationError(ValueError):
 
 def parse(text: str) -> int:
     """Nanoseconds of a Go duration; DurationError for what time.ParseDuration refuses."""
+    return _parsed_before(text) if len(text) <= _SHORT else _parsed(text)
+
+
+_SHORT = 32
+"""Characters of a text that is remembered: hundreds of templates say the same one."""
+
+
+@lru_cache(maxsize=256)
+def _parsed_before(text: str) -> int:
+    return _parsed(text)
+
+
+def _parsed(text: str) -> int:
     magnitude = text[1:] if text[:1] in ("-", "+") else text
     negative = text[:1] == "-"
     if magnitude == "0":

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from argo import tags
@@ -41,7 +42,12 @@ class Memo:
 
 def is_dns1123_subdomain(name: str) -> bool:
     """Whether Kubernetes takes `name` for a ConfigMap (apimachinery, util/validation)."""
-    return len(name) <= _SUBDOMAIN_LENGTH and _SUBDOMAIN.fullmatch(name) is not None
+    return len(name) <= _SUBDOMAIN_LENGTH and _is_subdomain(name)
+
+
+@lru_cache(maxsize=256)  # hundreds of templates name the same one
+def _is_subdomain(name: str) -> bool:
+    return _SUBDOMAIN.fullmatch(name) is not None
 
 
 def from_block(block: object, path: str) -> tuple[Memo | None, list[FieldError]]:
@@ -172,9 +178,11 @@ _ROOTS = sorted(tags.ROOTS)
 
 
 def _tag_errors(path: str, text: str) -> Iterator[FieldError]:
+    if not tags.has_tags(text):
+        return
     if tags.is_unbalanced(text):
         yield FieldError(path, Kind.INVALID, "a {{ is never closed by }}", text)
-    for tag in dict.fromkeys(tags.find(text)):
+    for tag in tags.distinct(tags.find(text)):
         for root in tag.unknown_roots:
             detail = f"{tag} begins with {show(root)}, which Argo does not know: "
             yield FieldError(path, Kind.INVALID, detail, text, misspelt(root, _ROOTS))

@@ -31,7 +31,9 @@ from typing import Any
 from kube.fair_queue import ALLOWANCE, FairQueue
 
 SECONDS = 3.0
-"""For one task, the start of the process included; then it is killed. The webhooks' time-out is 5."""
+"""For one task; then its process is killed. The webhooks' time-out is 5."""
+START_SECONDS = 10.0
+"""For the start of a process, which takes some 0.2: one that is killed in it has to be started again."""
 MEMORY = 256 << 20
 """Bytes of address space."""
 WAITING = 16
@@ -42,6 +44,13 @@ PATIENCE = 2.0
 """Seconds that a task waits. One that begins later would end when nobody waits for it any more."""
 USUAL = 0.05
 """Seconds of a task that costs its share no later turn."""
+REMEMBERED = 10.0
+"""Seconds for which a share owes what its tasks took beyond that …"""
+QUIET = 0.1
+"""… and has no turn before so many in which nobody waits who owes less: who is not through may have to look
+something up between two tasks …"""
+SUFFERED = 1.0
+"""… and of such a turn, once somebody waits who owes less."""
 LEAST = 0.3
 """Seconds without which no task begins: it would only be killed, and the next one would wait for a start."""
 
@@ -50,6 +59,8 @@ _REQUEST = struct.Struct(">HI")
 _ANSWER = struct.Struct(">BI")
 """A _Status and the length of what follows."""
 _HEAD = struct.Struct(">I")
+_READY = b"!"
+"""What the child says first: all is imported."""
 _ROOT = Path(__file__).parents[1]
 
 
@@ -98,9 +109,9 @@ class FailedError(Exception):
 class Child:
     """The process, started when there is work for it, and anew after it was killed.
 
-    `modules` are imported at its start; functions are called `module:function`. Shares have their turns, and
-    who takes long waits for those that wait then: so a task waits for the one that runs, and not for what
-    another share has piled up.
+    `modules` are imported at its start; functions are called `module:function`. Shares have their turns: a
+    task waits for the one that runs, and not for what another share has piled up. Who took long lately, or
+    had a process killed, goes behind those who did not.
     """
 
     def __init__(
@@ -110,15 +121,28 @@ class Child:
         memory: int = MEMORY,
         patience: float = PATIENCE,
         of_one: int = OF_ONE,
+        suffered: float = SUFFERED,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._modules, self._seconds, self._memory, self._patience = modules, seconds, memory, patience
-        self._of_one, self._clock = of_one, clock
-        self._turns, self._numbers = FairQueue(share=1, clock=clock), count()
+        self._of_one, self._suffered, self._clock = of_one, suffered, clock
+        self._turns = FairQueue(share=1, clock=clock, remembered=REMEMBERED, quiet=QUIET)
+        self._numbers = count()
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._running = ""
         """The task that has the process; "": none."""
+        self._share = ""
+        """Its share."""
+        self._limit: asyncio.Timeout | None = None
+        """Set once it has begun."""
+        self._begun = self._until = 0.0
+        """When it began, and when it is to be over, by the loop's clock."""
         self._shares = Counter[str]()
+        self._starting: asyncio.Task[None] | None = None
+        self._ended_by: str | None = None
+        """The share whose task ended the last process: it is charged for the start of the next one."""
+        self._later: asyncio.TimerHandle | None = None
+        """Set while all who wait owe, and nobody else may have come."""
         self._process: asyncio.subprocess.Process | None = None
         self._socket: socket.socket | None = None
 
@@ -140,8 +164,8 @@ class Child:
 
         `places`: how many tasks may wait before this one; of each non-empty `share` there are `of_one`.
         `within`: seconds for its wait and itself together, where the caller has less than the two may take.
-        `again`: what was done for the caller before would be lost, so it needs no place, and goes before
-        others of its share.
+        `again`: what was done for the caller before would be lost, so it needs no place, goes before others
+        of its share, and waits as long as there is time for it.
         FullError, KilledError (EndedError among it) or FailedError where there is no result.
         """
         full = len(self._waiting) >= places or (share and self._shares[share] >= self._of_one)
@@ -151,13 +175,14 @@ class Child:
         self._shares[share] += 1
         task = str(next(self._numbers))
         try:
-            await self._wait(task, share, min(self._patience, within - LEAST), again)
+            patience = within - LEAST
+            await self._wait(task, share, patience if again else min(self._patience, patience), again)
             begun = self._clock()
             try:
                 left = until - begun
                 if left < LEAST:
                     raise FullError
-                return await self._exchange(function.encode(), data, min(self._seconds, left))
+                return await self._exchange(share, function.encode(), data, min(self._seconds, left))
             finally:
                 self._end(task, self._clock() - begun)
         finally:
@@ -167,6 +192,14 @@ class Child:
 
     async def close(self) -> None:
         """End the process, whatever it does."""
+        if self._later is not None:
+            self._later.cancel()
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        await self._end_process()
+
+    async def _end_process(self) -> None:
         process, self._process = self._process, None
         if self._socket is not None:
             self._socket.close()
@@ -181,6 +214,7 @@ class Child:
         turn = self._waiting[task] = asyncio.get_running_loop().create_future()
         self._turns.add(share, task, urgent=first)
         self._begin_next()
+        self._hurry()
         try:
             async with asyncio.timeout(seconds):
                 await turn
@@ -196,26 +230,46 @@ class Child:
             self._waiting.pop(task, None)
 
     def _begin_next(self) -> None:
-        if not self._running and (task := self._turns.pop()) is not None:
+        """Begin the next task, as soon as there is a process for it."""
+        if self._running or self._starting or not len(self._turns):
+            return
+        if self._socket is None or (self._process and self._process.returncode is not None):
+            self._starting = asyncio.create_task(self._start())
+        elif (task := self._turns.pop()) is not None:
             self._running = task
             turn = self._waiting.pop(task)
             if not turn.done():  # else it gives up, and hands its turn on as soon as it gets to it
                 turn.set_result(None)
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(QUIET, self._look_again)
+
+    def _look_again(self) -> None:
+        self._later = None
+        self._begin_next()
+
+    def _hurry(self) -> None:
+        """End the task that runs soon, if somebody waits who owes less."""
+        if self._limit is None or self._limit.expired():
+            return
+        owed = self._turns.owed(self._share)
+        if any(self._turns.owed(share) < owed for share in self._shares):
+            self._until = min(self._until, self._begun + self._suffered)
+            self._limit.reschedule(self._until)
 
     def _end(self, task: str, seconds: float) -> None:
         self._running = ""
         self._turns.done(task, ALLOWANCE * seconds / USUAL)
         self._begin_next()
 
-    async def _exchange(self, name: bytes, data: Sequence[bytes], seconds: float) -> bytes:
+    async def _exchange(self, share: str, name: bytes, data: Sequence[bytes], seconds: float) -> bytes:
         """One task. Where it does not come to its end the child goes: nobody could tell answers apart."""
-        status = None
-        if self._process is not None and self._process.returncode is not None:
-            await self.close()  # it died while it had nothing to do
+        status, loop, connection = None, asyncio.get_running_loop(), self._socket
+        assert connection is not None
+        self._share, self._begun = share, loop.time()
+        self._until = self._begun + seconds
         try:
-            async with asyncio.timeout(seconds):
-                connection = self._socket or await self._start()
-                loop = asyncio.get_running_loop()
+            async with asyncio.timeout_at(self._until) as self._limit:
+                self._hurry()
                 await loop.sock_sendall(connection, _REQUEST.pack(len(name), sum(map(len, data))) + name)
                 for part in data:
                     await loop.sock_sendall(connection, part)
@@ -223,19 +277,41 @@ class Child:
                 content = await _received(connection, length)
                 status = _Status(code)
         except TimeoutError:
-            raise LateError(f"took more than {seconds:g} s") from None
+            raise LateError(f"took more than {self._until - self._begun:.3g} s") from None
         except (OSError, EOFError):
             raise EndedError("the process came to an end") from None
         finally:
+            self._limit = None
             if status not in (_Status.DONE, _Status.FAILED):
-                await self.close()
+                self._ended_by = share
+                await self._end_process()
         if status is _Status.NO_MEMORY:
             raise KilledError(f"took more than {self._memory >> 20} MiB")
         if status is _Status.FAILED:
             raise FailedError(content.decode(errors="replace"))
         return bytes(content)
 
-    async def _start(self) -> socket.socket:
+    async def _start(self) -> None:
+        """Start a process for those who wait, in the place of one that ended."""
+        begun = self._clock()
+        try:
+            await self._end_process()
+            async with asyncio.timeout(START_SECONDS):
+                await self._spawn()
+        except (OSError, EOFError, TimeoutError):
+            await self._end_process()
+            for turn in self._waiting.values():
+                if not turn.done():
+                    turn.set_exception(EndedError("the process does not start"))
+        finally:
+            self._starting = None
+        if self._ended_by is not None:
+            self._turns.charge(self._ended_by, ALLOWANCE * (self._clock() - begun) / USUAL)
+            self._ended_by = None
+        if self._socket is not None:
+            self._begin_next()
+
+    async def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             ours.setblocking(False)
@@ -247,7 +323,7 @@ class Child:
                 pass_fds=[theirs.fileno()],
                 cwd=_ROOT,
             )
-        return ours
+        await _received(ours, len(_READY))
 
 
 async def _received(connection: socket.socket, length: int) -> bytearray:
@@ -279,6 +355,7 @@ def main(argv: Sequence[str]) -> None:
     gc.freeze()
     gc.disable()  # nothing but exceptions makes cycles, and a collection would walk all that was parsed
     with socket.socket(fileno=int(descriptor)) as connection:
+        connection.sendall(_READY)
         while head := connection.recv(_REQUEST.size, socket.MSG_WAITALL):
             status, content = _worked(connection, head, functions)
             gc.collect()

@@ -151,6 +151,7 @@ class Admission:
             request.operation,
             labels,
             self._validate,
+            size=request.size,
         )
         return Outcome(
             verdict.reason,
@@ -172,7 +173,7 @@ class Admission:
         step = StepPod.parse(pod, request.namespace)
         if isinstance(step, NotAStep):
             return Outcome(Reason.NOT_A_STEP, ops=cleared, node=step.node_id)
-        outcome = await self._step(step, request.dry_run)
+        outcome = await self._step(step, request)
         if not outcome.ops:
             # A block's key became an annotation at submit: no Pod that is left alone may be refused for it.
             outcome = replace(outcome, ops=room.shortened(pod, {}) or ())
@@ -180,7 +181,7 @@ class Admission:
             self._events.skipped(step.owner, step.node_id, outcome.reason, outcome.detail)
         return replace(outcome, ops=[*cleared, *outcome.ops], workflow=step.owner.name, node=step.node_id)
 
-    async def _step(self, step: StepPod, dry_run: bool) -> Outcome:
+    async def _step(self, step: StepPod, request: Request) -> Outcome:
         memoized = await self._classify(step)
         if isinstance(memoized, Skip):
             return Outcome(memoized.reason, memoized.detail)
@@ -188,28 +189,28 @@ class Admission:
         if self._keeper:
             match gating.decide_gating(memoized, status, datetime.now(UTC)):
                 case gating.Gate() as gate:
-                    return self._gate(memoized, gate, dry_run)
+                    return self._gate(memoized, gate, request)
                 case gating.RunAndCapture() as run:
-                    return _run_and_capture(memoized, run)
+                    return _run_and_capture(memoized, run, request)
                 case Skip() as skip:
                     return Outcome(skip.reason, skip.detail)
         settings = self._settings()
         injection = decision.plan_injection(memoized, settings.injection)
         if isinstance(injection, Skip):
             return Outcome(injection.reason, injection.detail)
-        if status and (refused := self._refused(status, step, dry_run)):
+        if status and (refused := self._refused(status, step, request.dry_run)):
             return Outcome(Reason.IMAGE_BROKEN, refused)
         ops = inject(step.pod, injection.plan, settings)
-        return _fitted(step.pod, Outcome(injection.reason, injection.detail, ops=ops), {})
+        return _fitted(step.pod, Outcome(injection.reason, injection.detail, ops=ops), {}, request)
 
-    def _gate(self, memoized: MemoizedStep, gate: gating.Gate, dry_run: bool) -> Outcome:
+    def _gate(self, memoized: MemoizedStep, gate: gating.Gate, request: Request) -> Outcome:
         """Gate the Pod, if that is not one more than its Namespace may have gated now."""
-        if not dry_run and not self._shares.may_gate(memoized.pod.owner.namespace):
+        if not request.dry_run and not self._shares.may_gate(memoized.pod.owner.namespace):
             detail = f"the Namespace has more than {GATED_RATE:.0f} Pods gated in a second"
-            return _run_and_capture(memoized, gating.RunAndCapture(gate.plan, detail))
+            return _run_and_capture(memoized, gating.RunAndCapture(gate.plan, detail), request)
         pod = memoized.pod.pod
         outcome = Outcome(Reason.GATED, gate.detail, ops=gating.ops(pod, gate))
-        return _fitted(pod, outcome, gating.written(gate))
+        return _fitted(pod, outcome, gating.written(gate), request)
 
     def _refused(self, status: KeeperStatus, step: StepPod, dry_run: bool) -> str:
         """Why the Pod must not get containers of ours, "" where it may. A dry run is never the trial."""
@@ -237,15 +238,17 @@ class Admission:
         return found.of_deleted_artifacts() if deleted else found
 
 
-def _run_and_capture(memoized: MemoizedStep, run: gating.RunAndCapture) -> Outcome:
+def _run_and_capture(memoized: MemoizedStep, run: gating.RunAndCapture, request: Request) -> Outcome:
     pod = memoized.pod.pod
     outcome = Outcome(Reason.NOT_GATED, run.detail, ops=gating.ops(pod, run))
-    return _fitted(pod, outcome, gating.written(run))
+    return _fitted(pod, outcome, gating.written(run), request)
 
 
-def _fitted(pod: Mapping[str, Any], outcome: Outcome, written: Mapping[str, str]) -> Outcome:
+def _fitted(
+    pod: Mapping[str, Any], outcome: Outcome, written: Mapping[str, str], request: Request
+) -> Outcome:
     """The outcome, if the Pod has room for its operations and for the annotations `written` with them."""
-    ops = room.fitted(pod, outcome.ops, written)
+    ops = room.fitted(pod, outcome.ops, written, request.size)
     return Outcome(Reason.NO_ROOM, ops) if isinstance(ops, str) else replace(outcome, ops=ops)
 
 

@@ -4,9 +4,8 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-import jsonpatch
-
 from argo.fields import cut
+from kube import jsonpatch
 from memoize.reasons import Reason
 from server.logs import fields
 from webhook import review
@@ -16,7 +15,6 @@ from webhook.review import Request
 Decide = Callable[[Request], Coroutine[Any, Any, Outcome]]
 """One webhook's decision; whatever it raises is a bug, answered with a 500."""
 
-_OPERATIONS = jsonpatch.JsonPatch.operations
 _LOGGED = 512
 """Characters of a value in a log line: most are the caller's."""
 
@@ -66,8 +64,7 @@ def _answered(question: Request, outcome: Outcome) -> dict[str, object]:
         return review.denied(question, outcome.reason, errors, outcome.warnings, more)
     answer = review.allowed(question, outcome.reason, outcome.warnings, outcome.ops)
     # A patch that does not apply fails the request whatever failurePolicy says (k8s.io/apiserver,
-    # plugin/webhook/mutating/dispatcher.go): better found out here, as a bug of ours. Only places can be
-    # wrong, and none lies inside another's value, so values are left out: jsonpatch would copy them.
+    # plugin/webhook/mutating/dispatcher.go): better found out here, as a bug of ours.
     for op in outcome.ops:
-        _OPERATIONS[op["op"]]({**op, "value": None}).apply(question.object)
+        jsonpatch.apply(question.object, op)
     return answer

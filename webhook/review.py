@@ -6,11 +6,13 @@ mistake); an object that cannot work is a denial inside a good answer (HTTP 200)
 
 import base64
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from argo.fields import FieldError, cut
+from kube import fastjson
 from kube.jsonpatch import Op
 from memoize.reasons import Reason
 
@@ -47,6 +49,8 @@ class Request:
     object: Mapping[str, Any] | None
     old_object: Mapping[str, Any] | None
     dry_run: bool
+    size: int = sys.maxsize
+    """Bytes of the whole question: the object comes to no more."""
 
     @property
     def shown_name(self) -> str:
@@ -57,7 +61,7 @@ class Request:
 def parse(body: bytes) -> Request:
     """The question in a request's body; MalformedReviewError for anything else."""
     try:
-        document = json.loads(body)
+        document = fastjson.loads(body)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise MalformedReviewError(f"the body is not JSON: {error}") from None
     review = _Reader(document, "the body")
@@ -86,6 +90,7 @@ def parse(body: bytes) -> Request:
         object=request.mapping("object"),
         old_object=request.mapping("oldObject"),
         dry_run=request.flag("dryRun"),
+        size=len(body),
     )
     if parsed.object is None and operation in ("CREATE", "UPDATE"):
         raise MalformedReviewError(f"request.object is missing from a {operation}")

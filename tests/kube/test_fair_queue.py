@@ -130,6 +130,69 @@ def test_a_lane_that_is_alone_need_not_wait_for_its_debt() -> None:
     assert popped(queue, 2, cost=1000) == ["a0", "a1"]
 
 
+def remembering(clock: Clock) -> FairQueue:
+    return FairQueue(1, clock, remembered=10.0, quiet=0.1)
+
+
+def test_a_debt_that_is_remembered_outlives_the_names_of_its_lane() -> None:
+    clock = Clock()
+    queue = remembering(clock)
+    queue.add("ns", "a0")
+    assert popped(queue, 1, cost=4 * ALLOWANCE) == ["a0"]
+    assert queue.owed("ns") == 3 * ALLOWANCE
+    clock.now += 9.9
+    queue.add("ns", "a1")
+    for number in range(5):
+        queue.add("other", f"b{number}")
+    assert popped(queue, 6) == ["b0", "b1", "b2", "a1", "b3", "b4"]
+
+
+def test_a_debt_is_forgotten_in_time_and_so_is_its_lane() -> None:
+    clock = Clock()
+    queue = remembering(clock)
+    queue.add("ns", "a0")
+    popped(queue, 1, cost=100 * ALLOWANCE)
+    clock.now += 10.0
+    queue.add("other", "b0")
+    queue.add("ns", "a1")
+    assert popped(queue, 2) == ["b0", "a1"]
+    clock.now += 10.0
+    assert queue.pop() is None
+    assert not queue._lanes
+
+
+def test_who_owes_waits_until_nobody_who_owes_less_may_be_back() -> None:
+    clock = Clock()
+    queue = remembering(clock)
+    for lane, cost in (("dear", 5 * ALLOWANCE), ("dearer", 9 * ALLOWANCE), ("cheap", 1.0)):
+        queue.add(lane, f"{lane}-0")
+        popped(queue, 1, cost)
+    queue.add("dearer", "dearer-1")
+    queue.add("dear", "dear-1")
+    assert queue.pop() is None, "cheap was there just now"
+    clock.now += 0.05
+    queue.add("cheap", "cheap-1")
+    assert popped(queue, 1) == ["cheap-1"]
+    clock.now += 0.09
+    assert queue.pop() is None
+    clock.now += 0.02
+    assert popped(queue, 1) == ["dear-1"]
+    assert queue.pop() is None
+    clock.now += 0.1
+    assert popped(queue, 1) == ["dearer-1"]
+    assert queue.owed("dearer") > 0, "it goes on owing"
+
+
+def test_a_lane_owes_what_was_done_because_of_it() -> None:
+    clock = Clock()
+    queue = remembering(clock)
+    queue.charge("ns", ALLOWANCE)
+    queue.add("ns", "a")
+    queue.add("other", "b")
+    assert popped(queue, 2) == ["b", "a"]
+    assert (queue.owed("ns"), queue.owed("nobody")) == (0.0, 0.0)
+
+
 def test_a_name_that_is_discarded_does_not_come() -> None:
     queue = FairQueue(SHARE)
     for name in ("a", "b", "c"):

@@ -1,3 +1,4 @@
+import copy
 from typing import Any
 
 import jsonpatch
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube import jsonpatch as patch
-from kube.jsonpatch import END, add, pointer, put, remove, replace
+from kube.jsonpatch import END, Op, add, apply, pointer, put, remove, replace
 
 
 def test_a_pointer_escapes_what_means_something_in_pointers() -> None:
@@ -56,3 +57,44 @@ def test_a_patch_with_a_test_is_for_one_value_alone() -> None:
     assert jsonpatch.apply_patch({"a/b": ["x"]}, ops) == {"a/b": []}
     with pytest.raises(jsonpatch.JsonPatchTestFailed):
         jsonpatch.apply_patch({"a/b": ["y"]}, ops)
+
+
+VALUES = {"a/b": [1, 2], "~": {"": 0, "a": {}}, "n": None, "s": "text"}
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        op
+        for parts in [
+            ("a/b",),
+            ("a/b", 0),
+            ("a/b", 1),
+            ("a/b", 2),
+            ("a/b", 3),
+            ("a/b", -1),
+            ("a/b", END),
+            ("a/b", "x"),
+            ("~", ""),
+            ("~", "a", "b"),
+            ("~", "b"),
+            ("~", "b", "c"),
+            ("n", "a"),
+            ("s", 0),
+            ("none",),
+        ]
+        for op in (add(parts, 9), replace(parts, 9), remove(parts))
+    ],
+    ids=lambda op: f"{op['op']} {op['path']}",
+)
+def test_an_operation_is_carried_out_as_the_library_does_it(op: Op) -> None:
+    document = copy.deepcopy(VALUES)
+    try:
+        expected = jsonpatch.apply_patch(document, [op])
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError):
+        with pytest.raises((LookupError, TypeError, ValueError)):
+            apply(document, op)
+        assert document == VALUES
+    else:
+        apply(document, op)
+        assert document == expected

@@ -7,12 +7,30 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from server.child import LEAST, OF_ONE, WAITING, Child, EndedError, FailedError, FullError, KilledError
+from server.child import (
+    LEAST,
+    OF_ONE,
+    QUIET,
+    REMEMBERED,
+    WAITING,
+    Child,
+    EndedError,
+    FailedError,
+    FullError,
+    KilledError,
+    LateError,
+)
 from tests.waiting import until
+
+HOLDS_START = "STEPMEMO_TEST_HOLDS_START"
+"""A FIFO that a process which imports this module waits for."""
+if fifo := os.environ.get(HOLDS_START):
+    Path(fifo).read_bytes()
 
 IN_CHILD = ("backwards", "number", "sleep", "take", "keep", "divide", "leave", "nowhere")
 HERE = "tests.server.test_child"
@@ -74,7 +92,7 @@ class Clock:
 async def busy(one: Child, share: str = "") -> "asyncio.Task[bytes]":
     """A task that runs until the process is ended."""
     task = asyncio.create_task(one.call(f"{HERE}:sleep", LONG, share=share))
-    await until(lambda: one.pid)
+    await until(lambda: one._limit and one._share == share)
     return task
 
 
@@ -144,7 +162,7 @@ async def test_a_process_that_cannot_be_started_says_nothing_about_the_task(
         with monkeypatch.context() as patch:
             patch.setattr(sys, "executable", "/nowhere")
             with pytest.raises(EndedError):
-                await one.call(f"{HERE}:backwards", b"ab")
+                await asyncio.gather(*(one.call(f"{HERE}:backwards", b"ab") for _ in range(3)))
         assert await one.call(f"{HERE}:backwards", b"ab") == b"ba"
 
 
@@ -187,24 +205,42 @@ async def test_nobody_takes_all_places() -> None:
         assert not one._shares
 
 
+async def takes(one: Child, clock: Clock, share: str, seconds: float) -> None:
+    """A task takes so many seconds, and its process with it."""
+    task = await busy(one, share)
+    clock.now += seconds
+    await ended(task)
+
+
+async def call(one: Child, done: list[str], share: str, again: bool = False) -> None:
+    await one.call(f"{HERE}:number", share=share, again=again)
+    done.append(share + "+" * again)
+
+
 async def order(one: Child, clock: Clock, seconds: float, *waiting: tuple[str, bool]) -> list[str]:
     """The shares of tasks in the order in which they are done, behind one of `a` that takes so many seconds.
 
     Each is a share, and whether it is for what an earlier task was for.
     """
     done: list[str] = []
-
-    async def call(share: str, again: bool) -> None:
-        await one.call(f"{HERE}:number", share=share, again=again)
-        done.append(share + "+" * again)
-
     first = await busy(one, "a")
-    tasks = [asyncio.create_task(call(*each)) for each in waiting]
+    tasks = [asyncio.create_task(call(one, done, *each)) for each in waiting]
     await until(lambda: len(one._waiting) == len(waiting))
     clock.now += seconds
     await ended(first)
-    await asyncio.gather(*tasks)
+    await all_done(one, clock, *tasks)
     return done
+
+
+async def all_done(one: Child, clock: Clock, *tasks: "asyncio.Task[None]") -> None:
+    """Time passes while none of them may begin."""
+
+    def done() -> bool:
+        if one._later and not one._running:
+            clock.now += QUIET
+        return all(task.done() for task in tasks)
+
+    await until(done)
 
 
 A, AGAIN, B = ("a", False), ("a", True), ("b", False)
@@ -227,6 +263,100 @@ async def test_shares_have_their_turns(seconds: float, waiting: list[tuple[str, 
         assert not one._running
 
 
+@pytest.mark.parametrize(
+    ("seconds", "later", "done"),
+    [
+        (3.0, 0.0, "b b+ a"),
+        (3.0, QUIET - 0.01, "b b+ a"),
+        (3.0, QUIET, "b a b+"),
+        (0.0, 0.0, "b a b+"),
+    ],
+    ids=["at once", "in a moment", "too late", "beside one who took no longer than usual"],
+)
+async def test_who_took_long_has_no_turn_between_two_of_another_share(
+    seconds: float, later: float, done: str
+) -> None:
+    clock, seen = Clock(), list[str]()
+    async with child(clock=clock) as one:
+        await takes(one, clock, "a", seconds)
+        await call(one, seen, "b")
+        tasks = [asyncio.create_task(call(one, seen, "a"))]
+        await until(lambda: one._later or one._running or seen != ["b"])
+        clock.now += later
+        if "a b" in done:
+            await all_done(one, clock, *tasks)
+        tasks.append(asyncio.create_task(call(one, seen, "b", again=True)))
+        await all_done(one, clock, *tasks)
+    assert seen == done.split()
+
+
+async def test_who_took_long_is_as_others_after_some_seconds() -> None:
+    clock, seen = Clock(), list[str]()
+    async with child(clock=clock) as one:
+        await takes(one, clock, "a", 3.0)
+        clock.now += REMEMBERED
+        await call(one, seen, "b")
+        await call(one, seen, "a")
+    assert seen == ["b", "a"]
+
+
+async def test_of_two_who_took_long_the_one_who_took_less_goes_first() -> None:
+    clock, seen = Clock(), list[str]()
+    async with child(clock=clock) as one:
+        await takes(one, clock, "a", 3.0)
+        await takes(one, clock, "b", 0.5)
+        tasks = [asyncio.create_task(call(one, seen, share)) for share in "ab"]
+        await all_done(one, clock, *tasks)
+    assert seen == ["b", "a"]
+
+
+async def test_the_start_of_a_process_is_charged_to_whose_task_ended_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, seen = Clock(), list[str]()
+    os.mkfifo(fifo := tmp_path / "start")
+    async with child(clock=clock) as one:
+        await takes(one, clock, "a", 0.0)
+        monkeypatch.setenv(HOLDS_START, str(fifo))
+        tasks = [asyncio.create_task(call(one, seen, share)) for share in "bbccaa"]
+        await until(lambda: one.pid)
+        clock.now += 2.0
+        await asyncio.to_thread(fifo.write_bytes, b"go")
+        await all_done(one, clock, *tasks)
+    assert seen == list("bcbcaa")
+
+
+async def test_a_task_of_who_took_long_is_ended_sooner_where_another_waits() -> None:
+    clock = Clock()
+    async with child(clock=clock, suffered=0.0) as one:
+        await takes(one, clock, "a", 3.0)
+        task = await busy(one, "a")
+        assert await one.call(f"{HERE}:backwards", b"ab", share="b") == b"ba"
+        with pytest.raises(LateError, match="took more than 0 s"):
+            await task
+
+
+async def test_a_task_of_who_took_no_longer_than_usual_is_not() -> None:
+    async with child(suffered=0.0) as one:
+        first = await busy(one, "a")
+        with pytest.raises(FullError):
+            await one.call(f"{HERE}:number", share="b", within=LEAST + 0.05)
+        assert not first.done()
+        await ended(first)
+
+
+async def test_what_was_begun_waits_longer_than_a_newcomer() -> None:
+    async with child(patience=0.05) as one:
+        await one.call(f"{HERE}:number", again=True)  # a start takes longer than that
+        first = await busy(one, "a")
+        task = asyncio.create_task(one.call(f"{HERE}:number", share="b", again=True))
+        with pytest.raises(FullError):
+            await one.call(f"{HERE}:number", share="c")
+        assert not task.done()
+        await ended(first)
+        assert await task == str(one.pid).encode()
+
+
 async def test_what_was_begun_finds_a_place_where_a_newcomer_does_not() -> None:
     async with child(of_one=1) as one:
         first = await busy(one, "a")
@@ -247,19 +377,22 @@ async def test_a_turn_that_comes_as_its_task_is_given_up_goes_to_the_next() -> N
         return 0.0
 
     async with child(clock=clock) as one:
-        first = await busy(one)
-        second, third = (asyncio.create_task(one.call(f"{HERE}:backwards", b"ab")) for _ in range(2))
-        await until(lambda: len(one._waiting) == 2)
+        await one.call(f"{HERE}:number")
+        assert one.pid is not None
+        os.kill(one.pid, signal.SIGSTOP)
+        first, second, third = (asyncio.create_task(one.call(f"{HERE}:backwards", b"ab")) for _ in range(3))
+        await until(lambda: one._limit and len(one._waiting) == 2)
         ending.append(second)  # at the moment at which the first one ends
-        await ended(first)
+        os.kill(one.pid, signal.SIGCONT)
+        assert await first == b"ba"
         assert await third == b"ba"
-        assert first.cancelled()
         assert second.cancelled()
         assert not one._running
 
 
 async def test_a_task_that_has_waited_too_long_is_shed() -> None:
     async with child(patience=0.05) as one:
+        await one.call(f"{HERE}:number", again=True)  # a start takes longer than that
         first = await busy(one)
         with pytest.raises(FullError):
             await one.call(f"{HERE}:number")
@@ -278,7 +411,7 @@ async def test_a_wait_counts_for_the_time_of_who_has_little(left: float, error: 
         with pytest.raises(error) as raised:
             await second
         assert str(raised.value) == ("took more than 0.4 s" if error is KilledError else "")
-        assert one.pid is None
+        assert (one.pid is None) is (error is KilledError)
         assert await one.call(f"{HERE}:backwards", b"ab") == b"ba"
 
 

@@ -38,7 +38,8 @@ def parse(**changes: Any) -> Request:
 
 
 def test_a_review_is_read() -> None:
-    assert parse(dryRun=True, subResource="status") == Request(
+    body = json.dumps(ask(dryRun=True, subResource="status")).encode()
+    assert review.parse(body) == Request(
         uid="705ab4f5",
         group="argoproj.io",
         kind="Workflow",
@@ -49,6 +50,7 @@ def test_a_review_is_read() -> None:
         object={"metadata": {"name": "hello"}},
         old_object=None,
         dry_run=True,
+        size=len(body),
     )
 
 

@@ -6,6 +6,7 @@ there is none for what we add the Pod is left alone.
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,25 +59,31 @@ def shortened(pod: Mapping[str, Any], written: Mapping[str, str]) -> list[Op] | 
     return [remove((*at, names.KEY)), add((*at, names.KEY_DIGEST), digest[names.KEY_DIGEST])]
 
 
-def fitted(pod: Mapping[str, Any], ops: Sequence[Op], written: Mapping[str, str]) -> list[Op] | str:
+def fitted(
+    pod: Mapping[str, Any], ops: Sequence[Op], written: Mapping[str, str], most: int = sys.maxsize
+) -> list[Op] | str:
     """The operations `ops`, and those that make room for them; or why there is none.
 
-    `written` are the annotations that they, and whoever ends what they begin, write.
+    `written` are the annotations that they, and whoever ends what they begin, write; `most` is what too_large
+    says.
     """
     room = shortened(pod, written)
     if room is None:
         return "its annotations leave none for ours"
     made = [*ops, *room]
-    return "it is nearly as large as an object may be" if too_large(pod, made) else made
+    return "it is nearly as large as an object may be" if too_large(pod, made, most) else made
 
 
-def too_large(pod: Mapping[str, Any], ops: Sequence[Op]) -> bool:
+def too_large(pod: Mapping[str, Any], ops: Sequence[Op], most: int = sys.maxsize) -> bool:
     """Whether the Pod might not be stored any more once the operations are carried out.
 
-    Where that cannot be told the answer is yes, for Pods of no less than an eighth of OBJECT.
+    Where that cannot be told the answer is yes, for Pods of no less than an eighth of OBJECT. `most` are
+    bytes that the Pod is known not to exceed, so that most Pods need not be measured.
     """
     added = [op.get("value") for op in ops]
     ours = _json(added) * _STORED + _LATER
+    if most * _STORED + ours <= OBJECT:
+        return False
     size = _json(pod)
     if size * _STORED + ours <= OBJECT:
         return False
@@ -100,8 +107,10 @@ def _bytes(annotations: Mapping[str, Any]) -> int:
 
 def _json(value: object) -> int:
     """Bytes of a value as JSON, which is more than what protobuf makes of it."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-    return len(text.encode("utf-8", "surrogatepass"))
+    return len(_encoder.encode(value).encode("utf-8", "surrogatepass"))
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def _managed(value: object) -> int:

@@ -28,8 +28,8 @@ OBJECT = 1536 * 1024 - 64 * 1024
 _FLAT = (names.KEY, names.CACHE, names.MAX_AGE)
 
 
-def exceeded(kind: str, obj: Mapping[str, Any]) -> str:
-    """What there is too much of in an object of templates.KINDS, "" for nothing."""
+def templates_of(kind: str, obj: Mapping[str, Any]) -> Sequence[TemplateRef] | str:
+    """The templates of an object of templates.KINDS, or what there is too much of in it."""
     costs: dict[str, tuple[int, int]] = {}  # an inherited text is measured once, however often it is read
 
     def cost(text: str) -> tuple[int, int]:
@@ -37,9 +37,11 @@ def exceeded(kind: str, obj: Mapping[str, Any]) -> str:
             costs[text] = (len(text), text.count("{{"))
         return costs[text]
 
+    found: list[TemplateRef] = []
     length = tags = 0
-    for count, ref in enumerate(_refs(kind, obj)):
-        if count > TEMPLATES:
+    for ref in _refs(kind, obj):
+        found.append(ref)
+        if len(found) > 1 + TEMPLATES:
             return f"more than {TEMPLATES} templates"
         if len(ref.enclosing) > DEPTH:
             return f"more than {DEPTH} inline templates in each other"
@@ -51,10 +53,11 @@ def exceeded(kind: str, obj: Mapping[str, Any]) -> str:
             return f"more than {TAGS} tags in keys"
         if length > TEXT:
             return f"more than {TEXT >> 20} MiB of keys"
-    return ""
+    return found[1:]
 
 
 def _refs(kind: str, obj: Mapping[str, Any]) -> Iterator[TemplateRef]:
+    """What is in the place of `templateDefaults`, and then the templates."""
     yield defaults_ref(kind, obj) or TemplateRef((), {})
     yield from template_refs(kind, obj)
 
@@ -73,16 +76,19 @@ def _texts(
     return ()
 
 
-def too_large(obj: Mapping[str, Any], ops: Sequence[Op]) -> bool:
-    """Whether the object might not be stored any more once it is changed."""
+def too_large(obj: Mapping[str, Any], ops: Sequence[Op], most: int) -> bool:
+    """Whether the object, of `most` bytes at most, might not be stored any more once it is changed."""
     if not ops:
         return False
-    return _bytes(obj) + _bytes([op.get("value") for op in ops]) > OBJECT
+    added = _bytes([op.get("value") for op in ops])
+    return most + added > OBJECT and _bytes(obj) + added > OBJECT
 
 
 def _bytes(value: object) -> int:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-    return len(text.encode("utf-8", "surrogatepass"))
+    return len(_encoder.encode(value).encode("utf-8", "surrogatepass"))
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def remark(why: str) -> Remark:

@@ -10,8 +10,9 @@ opt-in.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from argo.shape import mapping
 from argo.templates import Parts, TemplateRef
@@ -24,14 +25,13 @@ _MADE = (_BLOCK, (*_BLOCK, names.MEMOIZE), (names.MEMOIZE,))
 """The sets of annotations under names.MANAGED: a block's, those and its holder's opt-in, the opt-in alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """What concerns us in a template, as its author wrote it or as it is wanted."""
 
     block: Any
     """Its `memoize` block or None."""
     annotations: Mapping[str, Any]
-    made: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, Any] = MappingProxyType({})
     """As written: the annotations of ours that were left out."""
     edited: bool = False
     """As written: there were some, but they were changed by hand since and count as the author's."""
@@ -99,7 +99,7 @@ def wanted(ref: TemplateRef, written: Form, nearby: Nearby, needs_node: str = ""
     seen_by_argo = ref.seen_by_argo(written.annotations, (names.MEMOIZE, names.KEY, names.GATED))
     word = opt_in.of_template(seen_by_argo)
     nearest = next((w for w in (word, nearby.holder, namespace) if w is not None), None)
-    keyed = names.KEY in seen_by_argo
+    keyed, cacheable = names.KEY in seen_by_argo, ref.makes_cacheable_pod
     opted_in = keyed if nearest is None else nearest
     block, annotations, made = written.block, written.annotations, dict[str, Any]()
     if block is not None and opted_in and ref.makes_pod and not nearby.defaults_block:
@@ -111,22 +111,25 @@ def wanted(ref: TemplateRef, written: Form, nearby: Nearby, needs_node: str = ""
         block = None
     elif block is not None and ref.template.get("memoize") is None:
         block = _with_config_map_key(block)
-    memoized = opted_in and bool(made or keyed) and block is None and ref.makes_cacheable_pod
-    if (made or keyed) and ref.makes_cacheable_pod and not ref.is_defaults and word is None:
+    memoized = opted_in and bool(made or keyed) and block is None and cacheable
+    if (made or keyed) and cacheable and not ref.is_defaults and word is None:
         # A key from somewhere else must not answer beside the block that Argo keeps.
         says = {names.MEMOIZE: "false"} if block is not None else _holders_word(nearby.holder, namespace)
         made = made | says
     if made:
         made = made | {names.MANAGED: _digest(made)}
     # A Workflow that calls it may say "true", where only its Namespace says "false".
-    may_be = memoized or (
-        keyed and block is None and ref.makes_cacheable_pod and word is None and nearby.holder is None
-    )
+    may_be = memoized or (keyed and block is None and cacheable and word is None and nearby.holder is None)
     if may_be and needs_node and names.GATED not in seen_by_argo:
         made = made | {names.GATED: _NEVER_GATED, names.GATED_FOR: needs_node}
     blocked = opted_in and block is not None and ref.makes_pod
-    form = Form(block, {**annotations, **made}, memoized=memoized, blocked=blocked)
-    return replace(form, needs_node=needs_node) if may_be else form
+    return Form(
+        block,
+        {**annotations, **made},
+        memoized=memoized,
+        blocked=blocked,
+        needs_node=needs_node if may_be else "",
+    )
 
 
 def _as_it_was(made: Mapping[str, Any]) -> bool | None:
@@ -194,7 +197,7 @@ def restored(ref: TemplateRef, *, config_map_key: bool) -> Form:
     form = authored(ref)
     if not config_map_key or ref.template.get("memoize") is not None or form.block is None:
         return form
-    return replace(form, block=_with_config_map_key(form.block))
+    return form._replace(block=_with_config_map_key(form.block))
 
 
 def _with_config_map_key(block: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,8 +211,10 @@ def _with_config_map_key(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(made: Mapping[str, Any]) -> str:
-    text = json.dumps(made, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(_encoder.encode(made).encode()).hexdigest()[:32]
+
+
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def with_form(template: Mapping[str, Any], form: Form) -> dict[str, Any]:

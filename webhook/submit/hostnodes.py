@@ -17,6 +17,7 @@ from argo.templates import (
     CLUSTER_WORKFLOW_TEMPLATE,
     WORKFLOW_TEMPLATE,
     Parts,
+    calls_others,
     dotted,
     items,
     spec_parts,
@@ -122,6 +123,8 @@ class _Finder:
 
 
 def _scopes(template: Mapping[str, Any], parts: Parts) -> Iterator[_Scope]:
+    if not calls_others(template):
+        return
     found: dict[str, dict[str, tuple[Parts, Mapping[str, Any]]]] = {"steps": {}, "tasks": {}}
     for place, step in steps_of(template):
         word = "steps" if place[0] == "steps" else "tasks"

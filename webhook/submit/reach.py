@@ -74,12 +74,14 @@ _FALSE = (names.MEMOIZE, "false")
 
 def on_template(ref: TemplateRef, written: Mapping[str, Any], *, block: bool) -> Iterator[Remark]:
     """The same of a template's own metadata; `written` are the annotations without those of ours."""
+    labels = mapping(mapping(ref.template.get("metadata")).get("labels"))
+    if not (written or labels):
+        return
     metadata = f"{ref.path}.metadata"
     for name in written:
         if name.startswith(f"{names.DOMAIN}/") and name not in opt_in.ON_TEMPLATE:
             where, instead = annotation(metadata, name), _instead(name)
             yield Remark(where, instead) if instead else Remark(where, _UNKNOWN, opt_in.meant(name))
-    labels = mapping(mapping(ref.template.get("metadata")).get("labels"))
     label = next((name for name in labels if name.startswith(f"{names.DOMAIN}/")), None)
     if label is not None:
         yield Remark(f"{metadata}.labels[{label}]", "is read as an annotation, not as a label")

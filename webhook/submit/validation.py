@@ -1,7 +1,7 @@
 """What cannot work in a template's memoization: the rules whose breach is a denial."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from argo import tags
@@ -15,8 +15,7 @@ from memoize.spec import Memo
 _FLAT = (names.KEY, names.CACHE, names.MAX_AGE)
 
 
-@dataclass(frozen=True, slots=True)
-class Validation:
+class Validation(NamedTuple):
     """What a template says of memoization, and what is wrong with it."""
 
     memo: Memo | None
@@ -54,7 +53,9 @@ def validate_template(ref: TemplateRef, own: Mapping[str, Any]) -> Validation:
         fields = _Fields(f"{path}.key", f"{path}.cache.configMap.name", f"{path}.maxAge")
         memo, found = spec.from_block(block, path)
         texts = _texts_of_block(block)
-        errors += [*found, *_contradictions(ref, fields, texts, own)]
+        errors += found
+        if own:
+            errors += _contradictions(ref, fields, texts, own)
     elif any(name in ref.annotations for name in _FLAT):
         fields = _Fields(*map(ref.annotation_path, _FLAT))
         annotations = ref.seen_by_argo(ref.annotations, _FLAT)
@@ -67,7 +68,8 @@ def validate_template(ref: TemplateRef, own: Mapping[str, Any]) -> Validation:
     found_tags = [tags.find(text) if isinstance(text, str) else [] for text in texts]
     if not ref.is_defaults:
         for field, text, tags_in_it in zip(fields, texts, found_tags, strict=True):
-            errors += _input_errors(ref, field, text, tags_in_it)
+            if tags_in_it:
+                errors += _input_errors(ref, field, text, tags_in_it)
     return Validation(memo if not errors else None, fields.key, errors, found_tags[0])
 
 
@@ -101,7 +103,7 @@ def _contradictions(
 def _input_errors(ref: TemplateRef, path: str, text: object, found: Sequence[Tag]) -> Iterator[FieldError]:
     """Tags that name an input which the template does not have."""
     whose = "this template" if path.startswith(f"{ref.path}.") else ref.path
-    for tag in dict.fromkeys(found):
+    for tag in tags.distinct(found):
         for name in tag.certain:
             if name[0] != "inputs" or len(name) < 2:
                 continue

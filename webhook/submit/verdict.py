@@ -3,9 +3,10 @@
 Pure. The command line's `lint` asks the same function, and its `restore` the counterpart.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from argo.fields import FieldError
 from argo.shape import mapping
@@ -53,23 +54,26 @@ def review_object(
     namespace_labels: Mapping[str, str] | None,
     validate: str,
     most: int = MOST,
+    size: int = sys.maxsize,
 ) -> Verdict:
     """The verdict on one object of templates.KINDS, with `most` errors and warnings at most.
 
     `old` is the object before an UPDATE; `namespace_labels` are None where the Namespace could not be read
     (and for what lies in none); `validate` is the webhook's setting, which the Namespace's label overrules.
+    `size` are bytes that the object is known not to exceed.
     """
     if operation == "UPDATE" and not _concerns_us(kind, obj, old):
         return Verdict(Reason.UNCHANGED)
-    if too_much := budget.exceeded(kind, obj):
-        return _untouched(too_much)
+    templates = budget.templates_of(kind, obj)
+    if isinstance(templates, str):
+        return _untouched(templates)
     findings = Findings(most)
     findings.add_errors(reach.errors(kind, obj))
     findings.add_remarks(reach.remarks(kind, obj))
     ops: list[Op] = []
     silent = not findings.errors
     uses = hostnodes.uses(kind, obj)
-    reviewed = list(_review_templates(kind, obj, _nearby(kind, obj, namespace_labels), uses))
+    reviewed = list(_review_templates(kind, obj, _nearby(kind, obj, namespace_labels), uses, templates))
     around = surroundings(workflow_spec(kind, obj))
     for template in reviewed:
         silent = silent and template.validation.silent
@@ -85,7 +89,7 @@ def review_object(
     findings.add_remarks(_of_the_whole(kind, obj, reviewed, uses))
     silent = silent and not ops
     verdict = _verdict(opt_in.validation(namespace_labels, validate), silent, findings, ops)
-    if budget.too_large(obj, verdict.ops):
+    if budget.too_large(obj, verdict.ops, size):
         return _untouched("its keys as annotations could be too much for etcd")
     return verdict
 
@@ -118,8 +122,7 @@ def _all_refs(kind: str, obj: Mapping[str, Any]) -> Iterator[TemplateRef]:
     yield from template_refs(kind, obj)
 
 
-@dataclass(frozen=True, slots=True)
-class _ReviewedTemplate:
+class _ReviewedTemplate(NamedTuple):
     """One template, and what becomes of it."""
 
     ref: TemplateRef
@@ -132,17 +135,21 @@ class _ReviewedTemplate:
 
 
 def _review_templates(
-    kind: str, obj: Mapping[str, Any], nearby: Nearby, uses: hostnodes.Uses
+    kind: str,
+    obj: Mapping[str, Any],
+    nearby: Nearby,
+    uses: hostnodes.Uses,
+    templates: Iterable[TemplateRef],
 ) -> Iterator[_ReviewedTemplate]:
     """`templateDefaults` first: the other templates come under what becomes of it."""
-    defaults, merged = defaults_ref(kind, obj), None
+    defaults = defaults_ref(kind, obj)
     if defaults is not None:
         reviewed = _review_template(defaults, nearby)
         yield reviewed
         form = reviewed.form or Form(defaults.template.get("memoize"), defaults.annotations)
-        merged = conversion.with_form(defaults.template, form)
+        templates = template_refs(kind, obj, conversion.with_form(defaults.template, form))
         nearby = replace(nearby, defaults_block=form.block is not None)
-    for ref in template_refs(kind, obj, merged):
+    for ref in templates:
         yield _review_template(ref, nearby, uses.templates.get(ref.parts, ""))
 
 

@@ -172,7 +172,7 @@ _VARYING = re.compile(
 
 
 def _never_twice(found: Sequence[Tag]) -> Iterator[str]:
-    for tag in dict.fromkeys(found):
+    for tag in tags.distinct(found):
         for dotted in map(".".join, tag.names):
             if _VARYING.fullmatch(dotted):
                 yield f"{dotted} differs in every run: the key never comes back"
@@ -184,7 +184,7 @@ def _in_braces(ref: TemplateRef, found: Sequence[Tag], of_workflow: frozenset[st
         return
     of_template = _with_braces(mapping(ref.template.get("inputs")).get("parameters"))
     braces = {"workflow": of_workflow, "inputs": of_template}
-    for tag in dict.fromkeys(found):
+    for tag in tags.distinct(found):
         name = tag.names[0] if len(tag.names) == 1 else ()
         if len(name) != 3 or (tag.expression and not tag.text.strip().startswith(name[0])):
             continue

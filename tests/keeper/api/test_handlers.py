@@ -381,7 +381,7 @@ async def test_a_large_entry_is_to_come_again_where_the_process_does_not_start(s
 
 
 async def test_a_large_entry_that_takes_too_long_is_not_stored(setting: Setting) -> None:
-    setting.service._child = Child(request.__name__, seconds=0.001)
+    setting.service._child = Child(request.__name__, seconds=0.0)
     answer = await setting.store(setting.step(), entry(outputs=LARGE))
     # It may be the machine's fault, and the entry is as good in a moment.
     assert (answer.status, answer.body["message"]) == (503, "large entries cannot be read now")

@@ -188,6 +188,13 @@ def test_many_small_fields_count_for_what_managed_fields_say_of_them(pod: Json) 
     assert not room.too_large(with_bytes(pod, size), [])
 
 
+def test_a_pod_that_is_known_to_be_small_is_not_measured(pod: Json) -> None:
+    pod["spec"]["unmeasurable"] = pod  # whoever measures it never ends
+    assert not room.too_large(pod, [], most=room.OBJECT // 16)
+    with pytest.raises(ValueError, match="Circular"):
+        room.too_large(pod, [], most=room.OBJECT // 2)
+
+
 def test_whoever_writes_a_service_ca_of_any_length_breaks_nothing(pod: Json) -> None:
     settings = replace(SETTINGS[1], service=Service("https://x", "x" * 2_000_000))
     decision = judged.decide(pod, "default", {}, {}, settings.injection)

@@ -8,6 +8,7 @@ read through the API server, which needs the right to `get` `pods/proxy` in its 
 import shlex
 import ssl
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -98,11 +99,14 @@ class Controller:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Set its requeue time back when the block ends, however it does."""
+        """Set its requeue time back when the block ends, however it does; where that fails it is told."""
         try:
             yield
         finally:
-            self.restore()
+            try:
+                self.restore()
+            except KubeError as error:
+                print(f"THE REQUEUE TIME IS NOT SET BACK: {error}", file=sys.stderr)
 
     def used(self) -> Used:
         """What it has used since it started; KubeError where it does not say so."""

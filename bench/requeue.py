@@ -127,12 +127,15 @@ class Bench:
     taken: dict[tuple[str, str, Side], list[Taken]] = field(default_factory=dict)
     pods: list[Object] = field(default_factory=list)
     """Of a run that had any."""
+    namespace: str = ""
+    """The last one that was made."""
 
     def rounds(self) -> None:
         """All rounds."""
         for number_ in range(self.arguments.rounds):
             values = [one for one in self.arguments.requeue if not number_ or one not in self.arguments.once]
             for requeue in _turned(values, number_):
+                _until_gone(self.kube, self.namespace)
                 self.controller.set(requeue)
                 self._round(requeue, number_)
 
@@ -142,9 +145,9 @@ class Bench:
         most = max((kind.steps for kind in self.kinds), default=0)
         patience = arguments.patience + seconds * (2 + max([0, *arguments.rows]))
         with ExitStack() as stack:
-            namespace = stack.enter_context(prepared_namespace(self.kube))
-            runner = Runner(self.kube, namespace, patience)
-            homes = {Side.OURS: namespace, Side.ARGOS: arguments.controller_namespace}
+            self.namespace = stack.enter_context(prepared_namespace(self.kube))
+            runner = Runner(self.kube, self.namespace, patience)
+            homes = {Side.OURS: self.namespace, Side.ARGOS: arguments.controller_namespace}
             caches = {
                 side: stack.enter_context(hits.cache(self.kube, home, "bench-requeue", hits.answers(most)))
                 for side, home in homes.items()
@@ -155,7 +158,6 @@ class Bench:
                         taken = self._run(runner, kind, side, caches.get(side, ""))
                         self.taken.setdefault((requeue, kind.name, side), []).append(taken)
                         print(f"  round {number_ + 1}: {_line(requeue, kind, side, taken)}", file=sys.stderr)
-        _until_gone(self.kube, namespace)
 
     def _run(self, runner: Runner, kind: Kind, side: Side, cache: str) -> Taken:
         one = hits.workflow(
@@ -363,9 +365,9 @@ def _requeue(text: str) -> str:
 
 
 def _until_gone(kube: Kube, namespace: str) -> None:
-    """Wait for a namespace's deletion, whose many Pods keep the cluster busy."""
+    """Wait for the deletion of a namespace, if there is one: its many Pods keep the cluster busy."""
     deadline = time.monotonic() + _LONGEST_REST
     with suppress(KubeError):
-        while time.monotonic() < deadline:
+        while namespace and time.monotonic() < deadline:
             kube.request("GET", f"/api/v1/namespaces/{namespace}")
             time.sleep(1)

@@ -100,6 +100,14 @@ def test_a_controller_that_a_command_starts_is_set_back_however_it_ends(
     assert started.read_text().split() == ["100ms", "2s"]
 
 
+def test_a_requeue_time_that_cannot_be_set_back_is_told_and_loses_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with started_by("false {requeue}", "1s", "http://127.0.0.1:1/metrics").restored():
+        pass
+    assert "THE REQUEUE TIME IS NOT SET BACK: --set-requeue" in capsys.readouterr().err
+
+
 def test_a_command_that_fails_is_told() -> None:
     with pytest.raises(KubeError, match="--set-requeue"):
         started_by("false {requeue}", "1s", "http://127.0.0.1:1/metrics").set("1s")

@@ -17,6 +17,7 @@ from bench import (
     holds,
     lookup,
     report,
+    requeue,
     stores,
     tenants,
     view,
@@ -37,7 +38,7 @@ HERMETIC: tuple[ModuleType, ...] = (
     tenants,
     stores,
 )
-BENCHMARKS: tuple[ModuleType, ...] = (*HERMETIC, cluster, fanout)
+BENCHMARKS: tuple[ModuleType, ...] = (*HERMETIC, cluster, fanout, requeue)
 """In the order of RESULTS.md. Each has NAME, add_arguments(parser) and run(arguments) -> Report."""
 
 

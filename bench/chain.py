@@ -1,6 +1,6 @@
 """The workflow that is timed on a cluster: short steps in a row, in each way there is to memoize them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,18 +63,32 @@ def workflow(variant: Variant, key: str, cache: str, *, steps: int, seconds: flo
     annotations = {names.MEMOIZE: "true" if ours else "false"}
     if variant.mode:
         annotations[names.MODE] = variant.mode
+    groups = [[_call(key, number)] for number in range(steps)]
+    template = _step(cache if variant.memoized else "", seconds, image)
+    return submitted(f"bench-{variant.name}-", groups, template, annotations)
+
+
+def submitted(
+    name: str,
+    groups: Sequence[Sequence[Object]],
+    template: Object,
+    annotations: Mapping[str, str],
+    instance_id: str = "",
+) -> Object:
+    """A Workflow whose entry runs these groups of steps, one after the other, all of the one template.
+
+    `name` begins its name; `instance_id` is the controller's, if it has one.
+    """
+    labels = {argo.INSTANCE_ID: instance_id} if instance_id else {}
     return {
         "apiVersion": argo.API_VERSION,
         "kind": "Workflow",
-        "metadata": {"generateName": f"bench-{variant.name}-", "annotations": annotations},
+        "metadata": {"generateName": name, "labels": labels, "annotations": dict(annotations)},
         "spec": {
             "entrypoint": "main",
             "artifactRepositoryRef": NO_STORE,
             "serviceAccountName": "default",
-            "templates": [
-                {"name": "main", "steps": [[_call(key, number)] for number in range(steps)]},
-                _step(cache if variant.memoized else "", seconds, image),
-            ],
+            "templates": [{"name": "main", "steps": [list(group) for group in groups]}, template],
         },
     }
 

@@ -1,7 +1,6 @@
 """Whole workflows on a cluster that runs Argo Workflows and stepmemo, named by KUBECONFIG."""
 
 import sys
-import time
 import uuid
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from bench.figures import Figure, Report, compare
 from bench.installation import Server
 from bench.kube import Kube, KubeError, connected
 from bench.measure import Series
+from bench.workflows import CONFIG_MAPS, Runner
 
 NAME = "cluster"
 _METHOD = """Steps in a row, one Pod each, every one a second of `sleep` and a random output. From the moment
@@ -22,10 +22,6 @@ before the Workflow is created until a watch shows it finished. In a round every
 keys (misses) and, where it can answer, once more with the same (hits), before the next round begins; hits
 are proved by equal outputs, misses by new ones, and the delivery by what is in the Pods. Between two runs
 every Pod has ended."""
-_WORKFLOWS = f"/apis/{argo.API_VERSION}/namespaces/{{}}/workflows"
-_PODS = "/api/v1/namespaces/{}/pods"
-_CONFIG_MAPS = "/api/v1/namespaces/{}/configmaps"
-_ENDED = ("Succeeded", "Failed")
 _PLURAL = {MISS: "misses", HIT: "hits"}
 
 
@@ -62,53 +58,27 @@ class Ran:
     pods: list[Object]
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Bench:
     """Runs chains in one namespace."""
 
-    kube: Kube
-    namespace: str
+    runner: Runner
     arguments: Namespace
 
     def run(self, variant: Variant, key: str, cache: str) -> Ran:
         """Run the chain to its end and until every Pod has ended. KubeError where it fails."""
         chain = self.arguments
         made = workflow(variant, key, cache, steps=chain.steps, seconds=1, image=chain.image)
-        path = _WORKFLOWS.format(self.namespace)
-        began = time.perf_counter()
-        created = self.kube.request("POST", path, made)
-        finished = self._finished(path, created)
-        seconds = time.perf_counter() - began
-        if finished["status"]["phase"] != "Succeeded":
-            raise KubeError(f"{variant.name}: {finished['status']}")
-        return Ran(seconds, outputs(finished), self._ended_pods(created["metadata"]["name"]))
-
-    def _finished(self, path: str, created: Object) -> Object:
-        metadata = created["metadata"]
-        seen = {"fieldSelector": f"metadata.name={metadata['name']}"}
-        for now in self.kube.watch(path, seconds=self.arguments.patience, **seen):
-            if now.get("status", {}).get("finishedAt"):
-                return now
-        raise KubeError(f"{metadata['name']} does not end within {self.arguments.patience:.0f} s")
-
-    def _ended_pods(self, name: str) -> list[Object]:
-        """Its Pods, all over: an entry is stored by then."""
-        selector = f"{argo.WORKFLOW_LABEL}={name}"
-        deadline = time.monotonic() + self.arguments.patience
-        while time.monotonic() < deadline:
-            pods = self.kube.request("GET", _PODS.format(self.namespace), labelSelector=selector)["items"]
-            if all(pod["status"].get("phase") in _ENDED for pod in pods):
-                return list(pods)
-            time.sleep(0.2)
-        raise KubeError(f"the Pods of {name} do not end")
+        seconds, (finished,) = self.runner.run(made)
+        return Ran(seconds, outputs(finished), self.runner.ended_pods(finished))
 
 
 def run(arguments: Namespace) -> Report:
     """Run all variants in rounds."""
     described = machine.describe()
     with connected() as kube, prepared_namespace(kube) as namespace:
-        bench = Bench(kube, namespace, arguments)
-        server = Server(kube, arguments.server_namespace)
+        bench = Bench(Runner(kube, namespace, arguments.patience), arguments)
+        server = Server.of(kube, arguments.server_namespace)
         variants = chosen(arguments.variants, None if arguments.switch_lookup else server.lookup())
         with server.restored():
             series, seen = _rounds(bench, server, variants)
@@ -186,9 +156,9 @@ def _round(bench: Bench, variant: Variant) -> Iterator[tuple[str, Ran]]:
             yield kind, ran
     finally:
         if variant.native:
-            path = f"{_CONFIG_MAPS.format(bench.arguments.controller_namespace)}/{cache}"
+            path = f"{CONFIG_MAPS.format(bench.arguments.controller_namespace)}/{cache}"
             with suppress(KubeError):
-                bench.kube.request("DELETE", path)
+                bench.runner.kube.request("DELETE", path)
 
 
 @contextmanager
@@ -208,7 +178,7 @@ def prepared_namespace(kube: Kube) -> Iterator[str]:
         }
         kube.request("POST", f"{rights}/roles", role)
         kube.request("POST", f"{rights}/rolebindings", binding)
-        kube.request("POST", _CONFIG_MAPS.format(name), REPOSITORY)
+        kube.request("POST", CONFIG_MAPS.format(name), REPOSITORY)
         yield name
     finally:
         kube.request("DELETE", f"/api/v1/namespaces/{name}")

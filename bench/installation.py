@@ -1,4 +1,4 @@
-"""What runs on the cluster: read, and with leave of the operator set to look keys up in another way."""
+"""What runs on the cluster: Deployments that are read, and with leave of the operator set otherwise."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -8,23 +8,78 @@ from itertools import pairwise
 from typing import Any
 
 from bench.chain import INIT_CONTAINER, SERVICE
-from bench.kube import MERGE_PATCH, Kube, KubeError
+from bench.kube import STRATEGIC_MERGE_PATCH, Kube, KubeError
 
-_DEPLOYMENT = "/apis/apps/v1/namespaces/{namespace}/deployments/stepmemo-webhook"
-_PODS = "/api/v1/namespaces/{namespace}/pods"
-_LABEL = "app.kubernetes.io/name=stepmemo,app.kubernetes.io/component=webhook"
-_CONTAINER = "webhook"
+_DEPLOYMENT = "/apis/apps/v1/namespaces/{}/deployments/{}"
+_PODS = "/api/v1/namespaces/{}/pods"
+_WEBHOOK, _CONTAINER = "stepmemo-webhook", "webhook"
 _VARIABLES = {"--access": "STEPMEMO_ACCESS", "--injection": "STEPMEMO_INJECTION"}
 _DIRECT = "direct"
 _ROLLOUT_SECONDS = 180.0
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A Deployment of one namespace."""
+
+    kube: Kube
+    namespace: str
+    name: str
+
+    def containers(self) -> list[Object]:
+        """Of its Pods, as they are to be."""
+        return list(self._read()["spec"]["template"]["spec"]["containers"])
+
+    def set_variables(self, container: str, variables: Mapping[str, Object | None]) -> None:
+        """Give a container these entries of `env` by name, None for none at all, and wait for the roll-out.
+
+        KubeError where that takes too long.
+        """
+        env = [
+            {"name": name, "$patch": "delete"}
+            if entry is None
+            else {"value": None, "valueFrom": None, **entry}
+            for name, entry in variables.items()
+        ]
+        spec = {"template": {"spec": {"containers": [{"name": container, "env": env}]}}}
+        self.kube.request("PATCH", self._path, {"spec": spec}, content_type=STRATEGIC_MERGE_PATCH)
+        self._rolled_out()
+
+    def pods(self) -> list[Object]:
+        """Its Pods."""
+        labels = self._read()["spec"]["selector"]["matchLabels"]
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        found = self.kube.request("GET", _PODS.format(self.namespace), labelSelector=selector)
+        return list(found["items"])
+
+    def _rolled_out(self) -> None:
+        deadline = time.monotonic() + _ROLLOUT_SECONDS
+        while time.monotonic() < deadline:
+            if rolled_out(self._read(), len(self.pods())):
+                return
+            time.sleep(0.5)
+        raise KubeError(f"the Deployment {self.name} does not roll out within {_ROLLOUT_SECONDS:.0f} s")
+
+    def _read(self) -> Object:
+        return self.kube.request("GET", self._path)
+
+    @property
+    def _path(self) -> str:
+        return _DEPLOYMENT.format(self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
     """The Deployment of the webhook: by its settings steps are looked up in one way or another."""
 
-    kube: Kube
-    namespace: str
+    deployment: Deployment
+
+    @classmethod
+    def of(cls, kube: Kube, namespace: str) -> "Server":
+        """The one in this namespace."""
+        return cls(Deployment(kube, namespace, _WEBHOOK))
 
     def lookup(self) -> str:
         """How it looks keys up: `service`, or by which injection in the Pod."""
@@ -37,14 +92,9 @@ class Server:
             if any(one.startswith(flag) for one in _words(container)):
                 raise KubeError(f"the Deployment says {flag} itself: use {variable} instead")
         values = (SERVICE, INIT_CONTAINER) if lookup == SERVICE else (_DIRECT, lookup)
-        settings = dict(zip(_VARIABLES.values(), values, strict=True))
-        others = [one for one in container.get("env", ()) if one["name"] not in settings]
-        # A merge patch takes a list whole, so the container goes as it is but for the two variables.
-        ours = [{"name": name, "value": value} for name, value in settings.items()]
-        changed = {**container, "env": [*others, *ours]}
-        spec = {"template": {"spec": {"containers": [changed]}}}
-        self.kube.request("PATCH", self._path, {"spec": spec}, content_type=MERGE_PATCH)
-        self._rolled_out()
+        settings = zip(_VARIABLES.values(), values, strict=True)
+        entries = {name: {"name": name, "value": value} for name, value in settings}
+        self.deployment.set_variables(_CONTAINER, entries)
 
     @contextmanager
     def restored(self) -> Iterator[None]:
@@ -56,23 +106,8 @@ class Server:
             if self.lookup() != before:
                 self.switch(before)
 
-    @property
-    def _path(self) -> str:
-        return _DEPLOYMENT.format(namespace=self.namespace)
-
-    def _container(self) -> dict[str, Any]:
-        containers = self.kube.request("GET", self._path)["spec"]["template"]["spec"]["containers"]
-        return next(dict(one) for one in containers if one["name"] == _CONTAINER)
-
-    def _rolled_out(self) -> None:
-        deadline = time.monotonic() + _ROLLOUT_SECONDS
-        while time.monotonic() < deadline:
-            deployment = self.kube.request("GET", self._path)
-            pods = self.kube.request("GET", _PODS.format(namespace=self.namespace), labelSelector=_LABEL)
-            if rolled_out(deployment, len(pods["items"])):
-                return
-            time.sleep(0.5)
-        raise KubeError(f"the Deployment does not roll out within {_ROLLOUT_SECONDS:.0f} s")
+    def _container(self) -> Object:
+        return next(one for one in self.deployment.containers() if one["name"] == _CONTAINER)
 
 
 def lookup_of(container: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 JSON = "application/json"
-MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 Object = dict[str, Any]
 
 
@@ -31,17 +31,30 @@ class Kube:
         self, method: str, path: str, body: object = None, *, content_type: str = JSON, **query: str
     ) -> Object:
         """The answer's object; KubeError for anything but a 2xx."""
+        status, found = self._ask(method, path, body, content_type, query)
+        answer = json.loads(found)
+        if status >= 300:
+            raise KubeError(f"{method} {path}: {answer.get('message', status)}")
+        return dict(answer)
+
+    def text(self, path: str) -> str:
+        """What is at `path`, where it is no object; KubeError for anything but a 2xx."""
+        status, found = self._ask("GET", path, None, JSON, {})
+        if status >= 300:
+            raise KubeError(f"GET {path}: {status}")
+        return found.decode()
+
+    def _ask(
+        self, method: str, path: str, body: object, content_type: str, query: Mapping[str, str]
+    ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             content = None if body is None else json.dumps(body)
             connection.request(method, _with(path, query), content, {"Content-Type": content_type})
             response = connection.getresponse()
-            found = json.loads(response.read())
+            return response.status, response.read()
         finally:
             connection.close()
-        if response.status >= 300:
-            raise KubeError(f"{method} {path}: {found.get('message', response.status)}")
-        return dict(found)
 
     def watch(self, path: str, *, seconds: float, **query: str) -> Iterator[Object]:
         """Objects at `path` as they change, those that are there first, until the time is over; KubeError."""

@@ -29,11 +29,13 @@ POLICIES = (
 OLDEST_KUBERNETES = (1, 30)
 NEWEST_ARGO = (4, 1)
 """The newest line of releases that stepmemo was run with."""
+REQUEUE_VARIABLE = "DEFAULT_REQUEUE_TIME"
 DEFAULT_REQUEUE = "10s"
-"""DEFAULT_REQUEUE_TIME where it is not set, or empty (docs/environment-variables.md of Argo)."""
+"""Where that is not set, or empty (docs/environment-variables.md of Argo)."""
 SLOW_REQUEUE = 2.0
 """Seconds; more than that is worth a word."""
 HITS_IN_A_ROW = 5
+_LOOKS_AGAIN = "Argo looks at a workflow again so long after a step has ended"
 
 
 class Level(StrEnum):
@@ -249,23 +251,35 @@ def argo_version(images: Sequence[str]) -> Finding:
     return ok(check, said)
 
 
-def requeue(value: str | None, namespace: str, controller: str) -> Finding:
-    """The controller's DEFAULT_REQUEUE_TIME, None where it is not set."""
+def is_controller(container: Mapping[str, Any]) -> bool:
+    """Whether this container of a Deployment is Argo's controller: by its name, image or command."""
+    image = str(container.get("image")).rpartition("/")[2].partition(":")[0]
+    return version.CONTROLLER in (container.get("name"), image, *(container.get("command") or ()))
+
+
+def requeue(container: Mapping[str, Any], namespace: str, controller: str) -> Finding:
+    """The DEFAULT_REQUEUE_TIME of the controller, whose container this is, of the Deployment `controller`."""
     check = "requeue time"
-    text = value or DEFAULT_REQUEUE
+    entries = [one for one in map(mapping, container.get("env") or ()) if one.get("name") == REQUEUE_VARIABLE]
+    entry = entries[-1] if entries else {}
+    if "valueFrom" in entry or (not entry and container.get("envFrom")):
+        said = f"{REQUEUE_VARIABLE} comes from another object, or may: {_LOOKS_AGAIN}"
+        return Finding(Level.UNKNOWN, check, said)
+    value = entry.get("value")
+    text = str(value or DEFAULT_REQUEUE)
     try:
         seconds = duration.parse(text) / 1_000_000_000
     except duration.DurationError as error:
-        said = f"DEFAULT_REQUEUE_TIME {text!r} {error}: the controller does not start with it"
+        said = f"{REQUEUE_VARIABLE} {text!r} {error}: the controller does not start with it"
         return Finding(Level.FAIL, check, said, "correct it")
-    where = "DEFAULT_REQUEUE_TIME" if value else "DEFAULT_REQUEUE_TIME is not set, so"
+    where = REQUEUE_VARIABLE if value else f"{REQUEUE_VARIABLE} is not set, so"
     said = (
-        f"{where} {text}: Argo looks at a workflow again so long after a step has ended, so "
-        f"{HITS_IN_A_ROW} hits in a row take about {brief(HITS_IN_A_ROW * seconds)}"
+        f"{where} {text}: {_LOOKS_AGAIN}, so {HITS_IN_A_ROW} hits in a row take about "
+        f"{brief(HITS_IN_A_ROW * seconds)}"
     )
     if seconds <= SLOW_REQUEUE:
         return ok(check, said)
-    cure = f"kubectl -n {namespace} set env deployment/{controller} DEFAULT_REQUEUE_TIME=1s"
+    cure = f"kubectl -n {namespace} set env deployment/{controller} {REQUEUE_VARIABLE}=1s"
     return Finding(Level.WARN, check, said, cure)
 
 

@@ -12,7 +12,6 @@ from urllib.parse import quote
 import webhook.settings
 from argo import names as argo
 from argo.shape import mapping
-from argo.version import CONTROLLER
 from cli import checks, installation, output, session
 from cli.checks import Account, Finding, Level
 from cli.installation import KEEPER, WEBHOOK
@@ -210,9 +209,7 @@ async def _argo(connected: Session, namespace: str) -> AsyncIterator[Finding]:
         (one["metadata"]["name"], container)
         for one in found.get("items") or ()
         for container in map(mapping, one["spec"]["template"]["spec"].get("containers") or ())
-        if CONTROLLER
-        in (container.get("name"), str(container.get("image")).rpartition("/")[2].partition(":")[0])
-        or CONTROLLER in (container.get("command") or ())
+        if checks.is_controller(container)
     ]
     if not controllers:
         said = f"no Deployment in {namespace} is Argo's controller"
@@ -220,18 +217,7 @@ async def _argo(connected: Session, namespace: str) -> AsyncIterator[Finding]:
         return
     yield checks.argo_version([str(container.get("image")) for _, container in controllers])
     for name, container in controllers:
-        value = next(
-            (
-                one
-                for one in map(mapping, container.get("env") or ())
-                if one.get("name") == "DEFAULT_REQUEUE_TIME"
-            ),
-            {},
-        )
-        if "valueFrom" in value:
-            yield Finding(Level.UNKNOWN, "requeue time", "DEFAULT_REQUEUE_TIME comes from another object")
-        else:
-            yield checks.requeue(value.get("value"), namespace, name)
+        yield checks.requeue(container, namespace, name)
 
 
 async def _namespace(connected: Session, settings: webhook.settings.Settings) -> AsyncIterator[Finding]:

@@ -1,20 +1,4 @@
-from argo import names as argo
-from bench.fanout import _figures, _step
-from memoize import names
-from webhook.submit.verdict import review_object
-
-
-def test_a_step_without_a_cache_is_plain() -> None:
-    assert set(_step("", "busybox")) == {"name", "inputs", "container"}
-
-
-def test_a_step_with_a_cache_is_one_that_both_can_answer() -> None:
-    spec = {"entrypoint": "step", "templates": [_step("memo", "busybox")]}
-    metadata = {"name": "x", "annotations": {names.MEMOIZE: "true"}}
-    workflow = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": spec}
-    verdict = review_object("Workflow", workflow, None, "CREATE", {}, "enforce")
-    assert verdict.errors == []
-    assert verdict.ops
+from bench.fanout import _figures
 
 
 def test_both_sides_stand_beside_each_other_in_both_caches() -> None:

@@ -43,6 +43,12 @@ def deployed(ready: int | None) -> Json:
     }
 
 
+def requeue(*values: str) -> Finding:
+    """Of a controller whose Deployment names it so many times; the last one counts, as in Kubernetes."""
+    env = [{"name": "DEFAULT_REQUEUE_TIME", "value": value} for value in values]
+    return checks.requeue({"env": env}, "argo", "c")
+
+
 POD, WORKFLOW = checks.HOOKS
 
 
@@ -104,12 +110,22 @@ POD, WORKFLOW = checks.HOOKS
             checks.argo_version(["x/workflow-controller:latest"]),
             ["unknown: the tag of x/workflow-controller:latest"],
         ),
-        (checks.requeue(None, "argo", "c"), ["warn: DEFAULT_REQUEUE_TIME is not set, so 10s"]),
-        (checks.requeue("", "argo", "c"), ["warn: DEFAULT_REQUEUE_TIME is not set, so 10s"]),
-        (checks.requeue("1s", "argo", "c"), ["ok: DEFAULT_REQUEUE_TIME 1s"]),
-        (checks.requeue("2s", "argo", "c"), ["ok: DEFAULT_REQUEUE_TIME 2s"]),
-        (checks.requeue("1m", "argo", "c"), ["warn: DEFAULT_REQUEUE_TIME 1m"]),
-        (checks.requeue("10", "argo", "c"), ["fail: DEFAULT_REQUEUE_TIME '10' lacks a unit"]),
+        (requeue(), ["warn: DEFAULT_REQUEUE_TIME is not set, so 10s"]),
+        (requeue(""), ["warn: DEFAULT_REQUEUE_TIME is not set, so 10s"]),
+        (requeue("100ms"), ["ok: DEFAULT_REQUEUE_TIME 100ms"]),
+        (requeue("1s"), ["ok: DEFAULT_REQUEUE_TIME 1s"]),
+        (requeue("2s"), ["ok: DEFAULT_REQUEUE_TIME 2s"]),
+        (requeue("1m"), ["warn: DEFAULT_REQUEUE_TIME 1m"]),
+        (requeue("10"), ["fail: DEFAULT_REQUEUE_TIME '10' lacks a unit"]),
+        (requeue("1s", "1m"), ["warn: DEFAULT_REQUEUE_TIME 1m"]),
+        (
+            checks.requeue({"env": [{"name": "DEFAULT_REQUEUE_TIME", "valueFrom": {}}]}, "argo", "c"),
+            ["unknown: DEFAULT_REQUEUE_TIME comes from another object, or may"],
+        ),
+        (
+            checks.requeue({"envFrom": [{"configMapRef": {"name": "x"}}]}, "argo", "c"),
+            ["unknown: DEFAULT_REQUEUE_TIME comes from another object, or may"],
+        ),
         (checks.namespace_labels(None, "work"), ["fail: there is no Namespace work"]),
         (checks.namespace_labels({}, "work"), ["ok: work: workflows and templates opt in themselves"]),
         (
@@ -149,6 +165,19 @@ def test_what_was_read_is_judged(found: Finding | Iterable[Finding], said: list[
         assert finding.level is not Level.FAIL or finding.cure
 
 
+@pytest.mark.parametrize(
+    ("container", "is_one"),
+    [
+        ({"name": "workflow-controller", "image": "x"}, True),
+        ({"name": "controller", "image": "quay.io/argoproj/workflow-controller:v4.1.2"}, True),
+        ({"name": "controller", "image": "x", "command": ["workflow-controller"]}, True),
+        ({"name": "argo-server", "image": "quay.io/argoproj/argocli:v4.1.2", "args": ["server"]}, False),
+    ],
+)
+def test_argos_controller_is_known_by_its_name_image_or_command(container: Json, is_one: bool) -> None:
+    assert checks.is_controller(container) is is_one
+
+
 def test_the_policies_are_those_of_the_manifests() -> None:
     documents = yaml.safe_load_all((BASE / "policies.yaml").read_text(encoding="utf-8"))
     names = [one["metadata"]["name"] for one in documents if one["kind"] == "ValidatingAdmissionPolicy"]
@@ -165,5 +194,5 @@ def test_the_webhooks_are_those_of_the_manifests() -> None:
 def test_any_text_may_stand_in_a_version_or_a_duration(text: str) -> None:
     checks.kubernetes({"gitVersion": text})
     checks.argo_version([text])
-    checks.requeue(text, "argo", "c")
+    requeue(text)
     list(checks.keeper(text, True, "keeper-0", "work"))

@@ -119,7 +119,7 @@ def findings() -> list[checks.Finding]:
         *checks.keeper(ready, True, "stepmemo-keeper-7f9c-x2k9f", "work"),
         checks.policies(checks.POLICIES, checks.POLICIES),
         checks.argo_version(["quay.io/argoproj/workflow-controller:v4.1.2"]),
-        checks.requeue(None, "argo", "workflow-controller"),
+        checks.requeue({}, "argo", "workflow-controller"),
         checks.namespace_labels({names.MEMOIZE: "true"}, "work"),
         *checks.account(Account(name="default", lacks=["create", "patch"]), "work"),
         checks.containers("", ""),

@@ -58,6 +58,12 @@ class Settings(ServerSettings):
         "200",
         "the keeper's requests to the API server at most, for all Namespaces; about 6 for each step a second",
     )
+    metrics_namespaces: int = setting(
+        "metrics-namespaces",
+        values.count(0, 1_000),
+        "0",
+        "how many Namespaces metrics tell apart, those that come first; the others are `other`; 0: none",
+    )
     hit_interval: float = setting(
         "hit-interval",
         values.seconds("1s", "24h"),

@@ -12,7 +12,7 @@ gone.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, KeysView, Mapping
+from collections.abc import Collection, Hashable, Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -345,8 +345,8 @@ class Records:
         self._records: dict[str, Record] = {}
         self._usage: defaultdict[str, _Usage] = defaultdict(_Usage)
         self._waiting: dict[tuple[str, str], dict[Waiting, _Group]] = {}
-        self.gated = 0
-        """How many Pods are gated."""
+        self._gated: dict[str, Record] = {}
+        """Those whose Pods are gated, by uid."""
 
     def in_order(self) -> list[Record]:
         """All of them: gated ones before the others, and of each the oldest first."""
@@ -357,6 +357,11 @@ class Records:
             return pod.phase is not Phase.GATED, created
 
         return sorted(self._records.values(), key=order)
+
+    @property
+    def gated(self) -> Collection[Record]:
+        """Those whose Pods are gated."""
+        return self._gated.values()
 
     def pods(self) -> Iterator[ObservedPod]:
         """All Pods as they were last shown."""
@@ -385,7 +390,7 @@ class Records:
         record.on_shown(pod, state, clock)
         self._usage[pod.namespace].add(record)
         if pod.phase is Phase.GATED:
-            self.gated += 1
+            self._gated[pod.uid] = record
             if isinstance(pod, GatedStep):
                 self._group(pod).uids[pod.uid] = pod
         return record
@@ -422,7 +427,7 @@ class Records:
             del self._usage[pod.namespace]
         if pod.phase is not Phase.GATED:
             return
-        self.gated -= 1
+        del self._gated[pod.uid]
         if not isinstance(pod, GatedStep):
             return
         group = self._group(pod)

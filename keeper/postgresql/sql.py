@@ -191,9 +191,8 @@ SELECT namespace, cache, encode(digest, 'hex') AS digest, data_key, bytes, revis
 WHERE expires <= now() ORDER BY expires LIMIT $1
 """
 
-LARGE_NAMESPACES = f"""
-SELECT namespace, sum(bytes + {OVERHEAD} * entries)::bigint AS bytes FROM stepmemo.usage
-GROUP BY namespace HAVING sum(bytes + {OVERHEAD} * entries) > $1
+NAMESPACES = f"""
+SELECT namespace, sum(bytes + {OVERHEAD} * entries)::bigint AS bytes FROM stepmemo.usage GROUP BY namespace
 """
 
 LEAST_USED = """

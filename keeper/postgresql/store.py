@@ -93,7 +93,7 @@ class PostgresStore:
         """The revisions of followed entries that were last told of, 0 for none."""
         self._turn = 0
         database.on_well = self._tell_all
-        self.hit = hits.hit
+        self.hit, self.fills = hits.hit, upkeep.fills
 
     # --- For steps ------------------------------------------------------------------------------------
 

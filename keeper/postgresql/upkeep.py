@@ -14,7 +14,7 @@ from typing import Any
 from keeper.cache.view import View
 from keeper.postgresql import sql
 from keeper.postgresql.database import Database, DatabaseError
-from keeper.store import NOT_NOW
+from keeper.store import NOT_NOW, CacheFill
 from memoize.eviction import Cause
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -67,6 +67,12 @@ class Upkeep:
         """The bytes of Namespaces not far from their limit, as of the last round …"""
         self._added: Counter[str] = Counter()
         """… and what was put since, by Namespace."""
+        self._used: dict[str, int] = {}
+        """The bytes of all Namespaces, as of the last round."""
+
+    def fills(self) -> list[CacheFill]:
+        """How full the Namespaces were in the last round."""
+        return [CacheFill(name, size, self._most_bytes) for name, size in self._used.items()]
 
     def is_full(self, namespace: str) -> bool:
         """Whether nothing more is to be stored for the Namespace, as far as it is known."""
@@ -112,8 +118,9 @@ class Upkeep:
 
     async def _measure(self) -> dict[str, int]:
         added = self._added.copy()
-        rows = await self._database.fetch_aside(sql.LARGE_NAMESPACES, int(self._most_bytes * STOP_AT))
-        self._large = {row["namespace"]: row["bytes"] for row in rows}
+        rows = await self._database.fetch_aside(sql.NAMESPACES)
+        self._used = {row["namespace"]: row["bytes"] for row in rows}
+        self._large = {name: size for name, size in self._used.items() if size > self._most_bytes * STOP_AT}
         self._added -= added  # what was put meanwhile may not have been counted
         return self._large
 

@@ -616,9 +616,12 @@ async def test_what_all_replicas_see_is_shown_by_the_one_that_acts(
         created(site.cluster, site.namespace)
         await until(lambda: site.labels(pods) == ["gated", "gated", "miss"])
         for running in (first, second):
-            await until(lambda running=running: running.keeper._records.gated == 2)
+            await until(lambda running=running: len(running.keeper._records.gated) == 2)
             await until(lambda running=running: running.keeper.status.stopped.names)
         assert [gauge(one, "stepmemo_gated_pods") for one in (first, second)] == ["2.0", "0.0"]
+        for one, waits in (first, True), (second, False):
+            longest = float(gauge(one, 'stepmemo_gated_longest_wait_seconds{waits_for="equal_step"}'))
+            assert (longest > 0) is waits
         assert [gauge(one, "stepmemo_breaker_open") for one in (first, second)] == ["1.0", "0.0"]
         assert [gauge(one, "stepmemo_queue_depth") for one in (first, second)] == ["0.0", "0.0"]
 

@@ -20,12 +20,15 @@ def errors(*argv: str) -> tuple[str, ...]:
 def test_nothing_has_to_be_said() -> None:
     assert settings.parse([], {}) == Settings()
     assert Settings().listen == ("", 8443)
+    assert Settings().metrics_listen == ("", 8080)
+    assert settings.parse(["--metrics-listen=off"], {}).metrics_listen is None
     assert Settings().namespaces == ()
 
 
 def test_every_flag_has_a_twin_in_the_environment() -> None:
     values = {
         "listen": "[::1]:9443",
+        "metrics-listen": "127.0.0.1:9090",
         "shutdown-delay": "1.5s",
         "certs": "files",
         "cert-dir": "/tmp/certs",
@@ -37,6 +40,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "single-flight-timeout": "1m30s",
         "single-flight-waiters": "20",
         "requests-per-second": "50",
+        "metrics-namespaces": "20",
         "hit-interval": "1h",
         "cache-max-bytes": "512Ki",
         "gc-unused-for": "720h",
@@ -54,6 +58,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
     assert by_flags == by_environment
     assert by_flags == Settings(
         listen=("::1", 9443),
+        metrics_listen=("127.0.0.1", 9090),
         shutdown_delay=1.5,
         certs="files",
         cert_dir=Path("/tmp/certs"),
@@ -65,6 +70,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         single_flight_timeout=90,
         single_flight_waiters=20,
         requests_per_second=50,
+        metrics_namespaces=20,
         hit_interval=3600,
         cache_max_bytes=512 << 10,
         gc_unused_for=720 * 3600,
@@ -80,11 +86,13 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
     ("argument", "text"),
     [
         ("--listen=x", '"x" must be an address and a port'),
+        ("--metrics-listen=none", '"none" must be an address and a port'),
         ("--certs=vault", "must be one of cluster, files"),
         ("--state-dir= ", "must be a directory"),
         ("--namespaces=a,B", "DNS-1123 label"),
         ("--gate-timeout=1ms", "must be between 1s and 5m"),
         ("--single-flight-waiters=0", "must be a number between 1 and 100000"),
+        ("--metrics-namespaces=1001", "must be a number between 0 and 1000"),
         ("--cache-max-bytes=1Gi", 'must be a number of bytes, such as "512Ki"'),
         ("--cache-max-bytes=2Mi", 'must be at most "1Mi"'),
         ("--cache-max-bytes=1Ki", 'must be at least "4Ki"'),

@@ -34,14 +34,16 @@ def go_module(requirements: dict[str, str]) -> Iterator[Path]:
         yield module
 
 
-def go_build(module: Path, package: str, binary: Path, linker_flags: str = "-s -w") -> None:
+def go_build(
+    module: Path, package: str, binary: Path, *, linker_flags: str = "-s -w", tags: str = ""
+) -> None:
     """Build a package into a file, which appears whole or not at all."""
     says = Path(sys.argv[0]).name
     print(f"{says}: building {binary.name}", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=binary.parent) as aside:
         output = Path(aside) / binary.name
-        go(module, "build", "-trimpath", "-ldflags", linker_flags, "-o", str(output), package)
+        go(module, "build", "-trimpath", "-tags", tags, "-ldflags", linker_flags, "-o", str(output), package)
         output.rename(binary)
     print(f"{says}: {binary} after {time.monotonic() - started:.0f} s", flush=True)
 

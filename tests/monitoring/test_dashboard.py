@@ -71,19 +71,19 @@ def test_a_legend_names_labels_that_are_left(panel: Json) -> None:
 
 
 @panels
-def test_what_is_ours_is_that_of_the_program_that_is_chosen(panel: Json) -> None:
+def test_what_is_ours_is_that_of_the_programs_that_are_chosen(panel: Json) -> None:
     for expression, _ in expressions(panel):
         for one in named(expression):
             if one.metric.startswith(("stepmemo_", "process_")):
                 by_namespace = "workflow_namespace" in existing()[one.metric]
-                assert {"job", *(["workflow_namespace"] if by_namespace else [])} <= one.labels
+                assert {"job", "instance", *(["workflow_namespace"] if by_namespace else [])} <= one.labels
 
 
 def test_variables_are_filled_from_what_there_is() -> None:
     for variable in VARIABLES.values():
         if variable["type"] == "query":
-            metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"]).groups()  # type: ignore[union-attr]
-            assert label in existing()[metric]
+            selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["definition"]).groups()  # type: ignore[union-attr]
+            assert wrong(f"sum by ({label}) ({selector})") == []
             assert variable["query"]["query"] == variable["definition"]
             assert variable["datasource"]["uid"] == "${datasource}"
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(DASHBOARD["panels"])))

@@ -13,15 +13,18 @@ LE = "le"
 
 
 def everything(namespaces: int = 2) -> Metrics:
-    """Metrics of which everything was counted once, in the Namespace `a`, and all else is shown."""
+    """Metrics of which everything was counted, good and bad, in the Namespace `a`, and all else is shown."""
     metrics = Metrics(namespaces)
     metrics.decided("pods", Reason.GATED)
-    metrics.answered("pods", 200, 0.003)
+    for status in (200, 503):
+        metrics.answered("pods", status, 0.003)
     metrics.refused(Refusal.BODIES)
-    metrics.api_request("GET", 200)
+    for status in (200, 403, 0):
+        metrics.api_request("GET", status)
     metrics.lookup_failed("workflows")
     metrics.event_dropped(Dropped.FLOOD)
-    metrics.step_outcome("a", Reason.HIT)
+    for reason in (Reason.HIT, Reason.MISS):
+        metrics.step_outcome("a", reason)
     metrics.step_failed(Reason.INTERNAL_ERROR)
     metrics.step_ended("a", "hit")
     metrics.completed_seconds(0.04)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.exposed import everything, ours
+from tests.exposed import everything, families, ours
 from tests.manifests.rendering import MONITORING, find, overlay
 from tests.monitoring import promtool
 from tests.monitoring.existing import existing, wrong
@@ -119,11 +119,40 @@ def test_panels_have_their_own_ids_and_places() -> None:
         assert beside or below
 
 
-def test_prometheus_takes_every_expression(tmp_path: Path) -> None:
-    rules = [
-        {"record": f"panel:{number}", "expr": expression}
-        for number, (expression, _) in enumerate(one for panel in PANELS for one in expressions(panel))
-    ]
+@pytest.mark.parametrize("namespaces", [0, 2], ids=["in one", "by Namespace"])
+def test_every_panel_shows_what_the_programs_show(namespaces: int, tmp_path: Path) -> None:
+    asked = [all_chosen(expression) for panel in PANELS for expression, _ in expressions(panel)]
+    one = [{"labels": "{}", "value": 1}]
+    cases = {
+        "evaluation_interval": "30s",
+        "tests": [
+            {
+                "interval": "30s",
+                "input_series": list(series(namespaces)),
+                "promql_expr_test": [
+                    {"expr": f"clamp_max(count({expression}), 1)", "eval_time": "10m", "exp_samples": one}
+                    for expression in asked
+                ],
+            }
+        ],
+    }
     file = tmp_path / "panels.yaml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    promtool.run("check", "rules", str(file))
+    file.write_text(yaml.safe_dump(cases))
+    promtool.run("test", "rules", str(file))
+
+
+def all_chosen(expression: str) -> str:
+    for name, variable in VARIABLES.items():
+        expression = expression.replace(f"${name}", variable.get("allValue", ""))
+    return expression
+
+
+def series(namespaces: int) -> Iterator[Json]:
+    """What Prometheus has of a program that does a bit of everything, and of the API server."""
+    target = {"job": "program", "instance": "1", "pod": "a"}
+    samples = [sample for family in families(everything(namespaces)).values() for sample in family.samples]
+    shown = [(sample.name, {**sample.labels, **target}) for sample in samples]
+    fail_open = "apiserver_admission_webhook_fail_open_count", {"name": "pods.stepmemo.dev", "type": "admit"}
+    for name, labels in [*shown, fail_open]:
+        selector = ", ".join(f"{label}={json.dumps(value)}" for label, value in labels.items())
+        yield {"series": f"{name}{{{selector}}}", "values": "1+1x30"}

@@ -10,8 +10,8 @@ import pytest
 TOOL = Path(__file__).parents[2] / "tools" / "promtool"
 
 
-def run(*arguments: str) -> None:
-    """Fail with its words where it does.
+def run(*arguments: str, given: str = "") -> None:
+    """Fail with its words where it does; `given` is its standard input.
 
     Skips the test where nothing has been built, and fails it instead where STEPMEMO_REQUIRE_PROMTOOL is 1.
     """
@@ -21,6 +21,6 @@ def run(*arguments: str) -> None:
             pytest.fail(missing, pytrace=False)
         pytest.skip(missing)
     done = subprocess.run(
-        [sys.executable, TOOL, "run", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, TOOL, "run", *arguments], input=given, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr

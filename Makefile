@@ -28,16 +28,17 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 lint: $(STAMP)
-	$(BIN)/ruff check . tools/control-plane tools/mutations
-	$(BIN)/ruff format --check . tools/control-plane tools/mutations
+	$(BIN)/ruff check . tools/control-plane tools/mutations tools/promtool
+	$(BIN)/ruff format --check . tools/control-plane tools/mutations tools/promtool
 	$(BIN)/mypy
-	$(BIN)/mypy tools/control-plane
+	MYPYPATH=tools $(BIN)/mypy tools/control-plane
 	$(BIN)/mypy tools/mutations
+	MYPYPATH=tools $(BIN)/mypy tools/promtool
 	$(BIN)/lint-imports
 
 format: $(STAMP)
-	$(BIN)/ruff check --fix . tools/control-plane tools/mutations
-	$(BIN)/ruff format . tools/control-plane tools/mutations
+	$(BIN)/ruff check --fix . tools/control-plane tools/mutations tools/promtool
+	$(BIN)/ruff format . tools/control-plane tools/mutations tools/promtool
 
 entrypoint: $(STAMP)
 	$(BIN)/python -m sidecar.entrypoint.build

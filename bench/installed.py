@@ -15,7 +15,7 @@ from bench.servers import Server, started
 from certs import bundle
 from devcluster.api.server import write_kubeconfig
 from devcluster.installation import rendered, rules
-from server.listener import METRICS_PATH
+from server.listener import READY_PATH
 from tests.cluster import Cluster, wait_for
 from webhook.hooks import PODS_PATH
 
@@ -40,16 +40,6 @@ class Installed:
     def namespace(self) -> str:
         """A fresh one that they look at."""
         return self.cluster.namespace({_LABEL: self.name})
-
-
-def metrics(server: Server) -> Mapping[str, float]:
-    """The metrics of a program by name, the labels as they are written."""
-    connection = Connection(server.port)
-    try:
-        text = connection.ask(f"GET {METRICS_PATH} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()).decode()
-    finally:
-        connection.close()
-    return parse_metrics(text)
 
 
 def memory(server: Server) -> float:
@@ -83,6 +73,7 @@ def installed(
     bundle.write(made, certificates)
     shared = {
         "listen": "127.0.0.1:{port}",
+        "metrics-listen": "off",
         "certs": "files",
         "cert-dir": certificates,
         "namespace": name,
@@ -160,6 +151,10 @@ def _until_it_holds(this: Installed, namespace: str) -> None:
 
 def _said(server: Server) -> str:
     try:
-        return str({name: value for name, value in metrics(server).items() if name.startswith("stepmemo")})
+        connection = Connection(server.port)
+        try:
+            return connection.ask(f"GET {READY_PATH} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()).decode()
+        finally:
+            connection.close()
     except (OSError, BadAnswerError) as error:
         return str(error)

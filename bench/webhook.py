@@ -114,7 +114,7 @@ def _servers(stack: ExitStack, directory: Path, kubeconfig: Path, namespace: str
     certificates = directory / "certs"
     bundle.write(bundle.new(["bench"], datetime.now(UTC)), certificates)
     flags = ["--listen=127.0.0.1:{port}", "--certs=files", f"--cert-dir={certificates}"]
-    flags.append(f"--namespace={namespace}")
+    flags += [f"--namespace={namespace}", "--metrics-listen=off"]
     environment = {"KUBECONFIG": str(kubeconfig)}
     state = f"--state-dir={directory / 'state'}"
     stack.enter_context(started("keeper", "keeper", [*flags, state], directory, environment))

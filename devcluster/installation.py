@@ -52,6 +52,8 @@ _LEFT_OUT = {
     "NetworkPolicy": "no network of its own",
     "FlowSchema": "an API that answers in turn",
     "PriorityLevelConfiguration": "the same",
+    "PodMonitor": "no Prometheus",
+    "PrometheusRule": "the same",
     "ValidatingAdmissionPolicy": "no CEL: what a policy forbids goes through here",
     "ValidatingAdmissionPolicyBinding": "the same",
 }

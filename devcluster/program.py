@@ -63,6 +63,7 @@ class Program:
         write_kubeconfig(kubeconfig, server.url, server.ca_file, token)
         flags = {
             "listen": f"127.0.0.1:{port}",
+            "metrics-listen": "off",
             "cert-dir": directory / "certs",
             "shutdown-delay": "0s",
             **flags,

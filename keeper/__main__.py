@@ -38,7 +38,7 @@ from kube.leader_election import Lease
 from memoize import names
 from server import logs
 from server.events import Events
-from server.listener import Listener
+from server.listener import Listener, MetricsListener
 from server.lookups import Lookups
 from server.metrics import Metrics
 from server.program import again, exit_code, signals, spare_the_collector, until_first_ends
@@ -60,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _serve(chosen: Settings, were_killed: bool) -> None:
     stop, stop_now = signals()
-    metrics = Metrics()
+    metrics = Metrics(chosen.metrics_namespaces)
     # Never that of the process before: a container that is started again is another holder of the Lease.
     identity = str(uuid.uuid4())
-    async with await client.connect("stepmemo-keeper") as api:
+    async with await client.connect("stepmemo-keeper", on_request=metrics.api_request) as api:
         # 1. What the keeper is made of.
         events = Events(api, metrics.event_dropped, "stepmemo-keeper", socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
@@ -71,6 +71,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         breaker = Breaker(api, metrics, events)
         keeper = Keeper(api, store, lookups, events, metrics, breaker, _keeper_settings(chosen), identity)
         metrics.show_view(lambda: store.kept_bytes, lambda: store.in_sync)
+        metrics.show_caches(store.fills)
         metrics.show_keeper(lambda: keeper.acts, lambda: keeper.ready)
 
         # 2. What it serves. Ready means that sidecars are served, and who stands by does that as well.
@@ -105,9 +106,10 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             await until_first_ends(*(again(part.run) for part in (store, breaker, keeper)))
 
         certified = [certificates.run()] if certificates else []
+        scraped = MetricsListener(metrics).run(chosen.metrics_listen)
         spare_the_collector()
         try:
-            await until_first_ends(listening, events.run(), serving.follow(), *certified, keep())
+            await until_first_ends(listening, scraped, events.run(), serving.follow(), *certified, keep())
         finally:
             await service.close()
             await store.close()
@@ -120,11 +122,12 @@ def _store(
     events: Events,
     acts: Callable[[], bool],
 ) -> Store:
-    view = View(api, chosen.namespaces)
+    view = View(api, chosen.namespaces, most_bytes=chosen.cache_max_bytes)
     unused_for = chosen.gc_unused_for
     caches: Caches
     if chosen.store == "postgresql":
         database = Database(chosen.dsn_file, chosen.postgresql_connections)
+        metrics.show_database(lambda: database.is_well)
         upkeep = Upkeep(database, view, chosen.postgresql_max_bytes_per_namespace, metrics.evicted)
         caches = UnusedRows(api, database, upkeep, chosen.namespaces, unused_for)
         return PostgresStore(

@@ -15,7 +15,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,7 +62,7 @@ from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.events import Events
 from server.lookups import Lookups
-from server.metrics import Metrics
+from server.metrics import GatedPod, Metrics, WaitsFor
 
 LEASE = "stepmemo-keeper"
 """The name of the Lease of all replicas, in the keeper's own Namespace."""
@@ -204,8 +204,14 @@ class Keeper:
             lambda: self._lease.is_leader,
         )
         store.subscribe(self._on_change, self._records)
+        metrics.show_gated(
+            self._gated,
+            {
+                WaitsFor.DECISION: settings.gate_timeout,
+                WaitsFor.EQUAL_STEP: settings.single_flight_timeout + settings.gate_timeout,
+            },
+        )
         metrics.show_work(
-            lambda: self._records.gated if self._acted else 0,
             lambda: len(self._queue) if self._acted else 0,
             lambda: self._queue.oldest() if self._acted else 0.0,
             lambda: self._acted and breaker.is_open,
@@ -256,6 +262,18 @@ class Keeper:
         except Exception:
             _log.exception("cannot say how the keeper is")
             return ""  # nobody is gated, as without a keeper
+
+    def _gated(self) -> Iterator[GatedPod]:
+        """The gated Pods, for the metrics; none while another replica acts, or a sum would be twice that."""
+        clock, now = self._clock(), self._now()
+        for record in self._records.gated if self._acted else ():
+            pod, seconds = record.pod, clock - record.phase_since
+            if pod.deleting:
+                continue  # it waits for nobody but who holds its finalizers
+            if isinstance(pod, GatedStep):
+                seconds = max(0.0, (now - pod.created_at).total_seconds())
+            waits = self._single_flight.has_waited(pod.uid)
+            yield GatedPod(pod.namespace, WaitsFor.EQUAL_STEP if waits else WaitsFor.DECISION, seconds)
 
     async def run(self) -> None:
         """Keep for ever; when cancelled, leave the Lease to another replica."""

@@ -214,7 +214,7 @@ class Reconciler:
         )
         record.on_finished()
         if ended is ActionResult.DONE:
-            self._reporter.outcome(pod, reason)
+            self._reporter.outcome(pod, reason, label if label == names.RESULT_SKIPPED else "")
 
     def _label(self, record: Record, label: str, outcome: Outcome) -> None:
         """The Pod is over and handled: remember its label until it shows it, and say so."""
@@ -223,7 +223,7 @@ class Reconciler:
         uid, table = record.pod.uid, self._single_flight
         on_end = table.on_stored if label == names.RESULT_STORED else table.on_failed
         self._wake(on_end(uid, self._now()))
-        self._reporter.outcome(record.pod, outcome)
+        self._reporter.outcome(record.pod, outcome, label)
 
 
 def as_outcome(error: Exception) -> Outcome:

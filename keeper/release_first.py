@@ -127,7 +127,7 @@ async def _is_released(api: ApiClient, pod: Json, metrics: Metrics, events: Even
         _log.exception("cannot release a gated Pod: a bug of ours", extra=fields(**about))
         return False
     _log.warning("released a gated Pod", extra=fields(**about, **_OUTCOME._asdict()))
-    metrics.step_outcome(_OUTCOME.reason)
+    metrics.step_outcome(namespace, _OUTCOME.reason)
     if isinstance(step := StepPod.parse(pod, namespace), StepPod):
         events.skipped(step.owner, step.node_id, *_OUTCOME)
     return True

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from argo.steppod import Owner
 from keeper.steppods import GatedStep, InjectedPod, InvalidStep, ObservedPod
+from memoize import names
 from memoize.entry import Entry
 from memoize.event import WITHOUT_EVENT
 from memoize.outcome import Outcome
@@ -26,14 +27,20 @@ class Reporter:
     def hit(self, pod: GatedStep, entry: Entry) -> None:
         """The Pod has succeeded with the outputs of this entry."""
         now = self._now()
-        self._metrics.step_outcome(Reason.HIT)
+        self._metrics.step_outcome(pod.namespace, Reason.HIT)
+        self._metrics.step_ended(pod.namespace, names.RESULT_HIT)
         self._metrics.completed_seconds((now - pod.created_at).total_seconds())
-        self._metrics.seconds_saved(entry.took)
+        self._metrics.seconds_saved(pod.namespace, entry.took)
         self._events.hit(pod.owner, pod.step.node_id, entry, now)
 
-    def outcome(self, pod: ObservedPod, outcome: Outcome) -> None:
-        """The Pod was let run, or is over; this is why, or how its memoization ended."""
-        self._metrics.step_outcome(outcome.reason)
+    def outcome(self, pod: ObservedPod, outcome: Outcome, result: str = "") -> None:
+        """The Pod was let run, or is over; this is why, or how its memoization ended.
+
+        `result` is the final value of its label, where it is to have one now.
+        """
+        self._metrics.step_outcome(pod.namespace, outcome.reason)
+        if result:
+            self._metrics.step_ended(pod.namespace, result)
         _log.info(
             "%s",
             pod.phase.value,
@@ -57,6 +64,7 @@ class Reporter:
 
     def failure(self, pod: ObservedPod, outcome: Outcome, error: Exception) -> None:
         """A step of its reconciliation failed, and will be tried again."""
+        self._metrics.step_failed(outcome.reason)
         _log.warning(
             "cannot reconcile a Pod now, and will try again",
             exc_info=error if outcome.reason is Reason.INTERNAL_ERROR else None,

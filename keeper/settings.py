@@ -70,6 +70,12 @@ class Settings(ServerSettings):
         "argo/workflow-controller-configmap",
         "the ConfigMaps of Argo's controllers: where one limits parallelism or is not known, --nudge is off",
     )
+    metrics_namespaces: int = setting(
+        "metrics-namespaces",
+        values.count(0, 1_000),
+        "0",
+        "how many Namespaces metrics tell apart, those that come first; the others are `other`; 0: none",
+    )
     hit_interval: float = setting(
         "hit-interval",
         values.seconds("1s", "24h"),

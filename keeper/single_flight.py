@@ -196,6 +196,12 @@ class SingleFlight:
         key = self._end(uid)
         return self._block(key, now) if key is not None else ()
 
+    def has_waited(self, uid: str) -> bool:
+        """Whether this gated Pod waits, or waited, for the end of an equal step."""
+        flight = self._flights.get(self._keys[uid]) if uid in self._keys else None
+        waiter = flight.waiting.get(uid) if flight is not None else None
+        return waiter is not None and waiter.waited
+
     def decide(self, pod: GatedStep, found: Hit | Miss | None, now: datetime) -> Decision | None:
         """What to do with a Pod that was seen; None: nothing, it waits no more or is being deleted.
 

@@ -361,8 +361,8 @@ class Records:
         self._usage: defaultdict[str, _Usage] = defaultdict(_Usage)
         self._waiting: dict[str, dict[str, dict[str, dict[str, _Group]]]] = {}
         """By Namespace, cache, data key and max-age."""
-        self.gated = 0
-        """How many Pods are gated."""
+        self._gated: dict[str, Record] = {}
+        """Those whose Pods are gated, by uid."""
 
     def in_order(self) -> list[Record]:
         """All of them: gated ones before the others, and of each the oldest first."""
@@ -373,6 +373,11 @@ class Records:
             return pod.phase is not Phase.GATED, created
 
         return sorted(self._records.values(), key=order)
+
+    @property
+    def gated(self) -> Collection[Record]:
+        """Those whose Pods are gated."""
+        return self._gated.values()
 
     def pods(self) -> Iterator[ObservedPod]:
         """All Pods as they were last shown."""
@@ -401,7 +406,7 @@ class Records:
         record.on_shown(pod, state, clock)
         self._usage[pod.namespace].add(record)
         if pod.phase is Phase.GATED:
-            self.gated += 1
+            self._gated[pod.uid] = record
             if isinstance(pod, GatedStep):
                 self._group(pod).uids[pod.uid] = pod
         return record
@@ -443,7 +448,7 @@ class Records:
             del self._usage[pod.namespace]
         if pod.phase is not Phase.GATED:
             return
-        self.gated -= 1
+        del self._gated[pod.uid]
         if not isinstance(pod, GatedStep):
             return
         group = self._group(pod)

@@ -4,7 +4,7 @@ An entry is its JSON text (memoize.entry). It lies under a data key (memoize.key
 and a Namespace in either store.
 """
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -62,6 +62,14 @@ class CacheInfo(NamedTuple):
     entries: int
     bytes: int
     """Of the entries' texts."""
+
+
+class CacheFill(NamedTuple):
+    """How full something is that has a limit: a ConfigMap, or what a Namespace may have of the database."""
+
+    namespace: str
+    bytes: int
+    limit: int
 
 
 class EntryInfo(NamedTuple):
@@ -164,6 +172,9 @@ class Store(Protocol):
     @property
     def kept_bytes(self) -> int:
         """How much memory is taken by what was read and is kept."""
+
+    def fills(self) -> Iterable[CacheFill]:
+        """How full everything is of which that is known; nothing is read for it."""
 
     async def run(self) -> object:
         """Do what is to be done in the background, for ever."""

@@ -48,6 +48,11 @@ class TtlCache(Generic[K, V]):
         found = values.get(key) if values else None
         return found[1] if found is not None and self._clock() < found[0] else None
 
+    def values(self) -> list[V]:
+        """All of which the time is not over."""
+        now = self._clock()
+        return [value for values in self._groups.values() for until, value in values.values() if now < until]
+
     def _forget_oldest(self, group: Hashable) -> None:
         values = self._groups[group]
         values.popitem(last=False)

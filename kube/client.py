@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -46,15 +46,21 @@ _IDENTITY = re.compile(
 Go type (ObjectMeta in k8s.io/apimachinery)."""
 
 Json = dict[str, Any]
+OnRequest = Callable[[str, int], None]
 
 
 async def connect(
-    user_agent: str = "stepmemo-webhook", *, kubeconfig: str | None = None, context: str | None = None
+    user_agent: str = "stepmemo-webhook",
+    *,
+    kubeconfig: str | None = None,
+    context: str | None = None,
+    on_request: OnRequest | None = None,
 ) -> ApiClient:
     """A client by kubectl's rules: $KUBECONFIG or ~/.kube/config, else the Pod's service account.
 
     The API server takes `user_agent` for the field manager of what is written. `kubeconfig` is another file,
-    or several as in $KUBECONFIG, and `context` another one than the current of them.
+    or several as in $KUBECONFIG, and `context` another one than the current of them. `on_request` is told the
+    method of each request, and the HTTP status that it is answered with, 0 where no answer comes.
     Unavailable where there is neither, or it cannot be read. The caller closes it.
     """
     configuration = Configuration()
@@ -70,7 +76,22 @@ async def connect(
     configuration.connection_pool_maxsize = 0
     api = ApiClient(configuration)
     api.user_agent = user_agent
+    if on_request is not None:
+        api.call_api = _telling(api.call_api, on_request)  # type: ignore[method-assign]
     return api
+
+
+def _telling(call: Callable[..., Awaitable[Any]], on_request: OnRequest) -> Callable[..., Awaitable[Any]]:
+    async def told(path: str, method: str, **rest: Any) -> Any:
+        try:
+            response = await call(path, method, **rest)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            on_request(method, 0)
+            raise
+        on_request(method, response.status)
+        return response
+
+    return told
 
 
 def kubeconfigs() -> str | None:

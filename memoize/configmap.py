@@ -103,6 +103,11 @@ def binary_bytes(config_map: Mapping[str, Any]) -> int:
     return sum(len(text) * 3 // 4 for text in values if isinstance(text, str))
 
 
+def used(config_map: Mapping[str, Any]) -> int:
+    """Return what counts against MOST_BYTES, and against a limit of the cache's own."""
+    return binary_bytes(config_map) + sum(map(size, data(config_map).values()))
+
+
 def refused(config_map: Mapping[str, Any]) -> Outcome | None:
     """Return why nothing is written into this ConfigMap, or None."""
     if outcome := not_a_cache(config_map):

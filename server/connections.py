@@ -134,12 +134,15 @@ class _Connection:
 
 
 class Connections:
-    """Accepts connections for the server, within bounds; `refusals` counts each that ends by one."""
+    """Accepts connections for the server, within bounds; `refusals` counts each that ends by one.
+
+    Without a `context` they are not encrypted.
+    """
 
     def __init__(
         self,
         server: web.Server,
-        context: SSLContext,
+        context: SSLContext | None,
         refusals: Refusals,
         *,
         most: int = MOST,
@@ -225,14 +228,15 @@ class Connections:
             lambda error: self._end_malformed(connection, error),
             lambda: self._end_pipelined(connection),
         )
+        tls: dict[str, Any] = {}
+        if self._context is not None:
+            tls = {
+                "ssl": self._context,
+                "ssl_handshake_timeout": self._handshake_seconds,
+                "ssl_shutdown_timeout": GOODBYE_SECONDS,
+            }
         try:
-            await loop.connect_accepted_socket(
-                lambda: handler,
-                sock,
-                ssl=self._context,
-                ssl_handshake_timeout=self._handshake_seconds,
-                ssl_shutdown_timeout=GOODBYE_SECONDS,
-            )
+            await loop.connect_accepted_socket(lambda: handler, sock, **tls)
         except OSError as error:  # ssl.SSLError and the time-out, a ConnectionAbortedError, are some
             self._refusals.tell(Refusal.HANDSHAKE, connection.peer, error)
         finally:

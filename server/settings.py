@@ -64,6 +64,12 @@ class ServerSettings:
     listen: tuple[str, int] = setting(
         "listen", values.ADDRESS, ":8443", "the address to serve on; without a host, every address"
     )
+    metrics_listen: tuple[str, int] | None = setting(
+        "metrics-listen",
+        values.ADDRESS_OR_OFF,
+        ":8080",
+        "the address to serve metrics on, over plain HTTP; off: nowhere",
+    )
     shutdown_delay: float = setting(
         "shutdown-delay",
         values.seconds("0s", "60s"),

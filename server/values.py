@@ -108,6 +108,15 @@ def _address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _address_or_off(text: str) -> tuple[str, int] | None:
+    if text == "off":
+        return None
+    try:
+        return _address(text)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "off"') from None
+
+
 def _image(text: str) -> str:
     if re.search(r"\s", text):
         raise ValueError("must be the name of an image, without blanks")
@@ -192,6 +201,8 @@ def _limits(text: str) -> Mapping[str, str]:
 
 ADDRESS = Reader("HOST:PORT", "an address and a port, IPv6 in brackets", _address)
 """A host, "" for every one, and a port."""
+ADDRESS_OR_OFF = Reader("HOST:PORT|off", f"{ADDRESS.allowed}, or `off`", _address_or_off)
+"""The same, or None."""
 IMAGE = Reader("IMAGE", "an image's name, or empty", _image)
 """Left to the container runtime to understand; may be empty."""
 LABEL = Reader("NAME", "a DNS-1123 label", _label)

@@ -16,7 +16,7 @@ from kube import client
 from server import logs
 from server.child import Child
 from server.events import Events
-from server.listener import Listener
+from server.listener import Listener, MetricsListener
 from server.lookups import Lookups
 from server.metrics import Metrics
 from server.own_image import own_image
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(given: Settings) -> None:
     stop, stop_now = signals()
     metrics = Metrics()
-    async with await client.connect() as api:
+    async with await client.connect(on_request=metrics.api_request) as api:
         chosen = await until_first_ends(_prepared(api, given), stop.wait())
         if not isinstance(chosen, Settings):
             return
@@ -97,6 +97,7 @@ async def _serve(given: Settings) -> None:
             metrics.show_keeper_state(STATES, lambda: keeper.state)
         background = [
             events.run(),
+            MetricsListener(metrics).run(chosen.metrics_listen),
             serving.follow(),
             *([certificates.run()] if certificates else []),
             *([keeper.run()] if keeper else []),

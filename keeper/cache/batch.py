@@ -166,8 +166,7 @@ class _Batch:
         if outcome := configmap.refused(seen):
             return self.settle(entries, outcome)
         limit = self._limit(seen)
-        used = configmap.binary_bytes(seen) + sum(map(size, configmap.data(seen).values()))
-        self.fill = Fill(limit, used)
+        self.fill = Fill(limit, configmap.used(seen))
         # 2. What fits, as far as sizes are known; and if the API server knows better, with more room.
         for crowded in (False, True):
             plan = await self._plan(seen, entries, limit, written=written, crowded=crowded)

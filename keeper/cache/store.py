@@ -34,6 +34,7 @@ class ConfigMapStore:
         self._api, self._view, self._writer, self._hits = api, view, writer, hits
         self._parts = [view.run, hits.run, *([collector.run] if collector else [])]
         self.knows, self.heard, self.hit, self.close = view.knows, view.heard, hits.hit, writer.close
+        self.fills = view.fills
 
     @property
     def in_sync(self) -> bool:

@@ -18,13 +18,14 @@ from kubernetes_asyncio.client import ApiClient
 from argo import names as argo
 from keeper.cache.lru import Answer, Data, DataCache
 from keeper.cache.reads import Reads
-from keeper.store import NOT_NOW, PATIENCE, Cache
+from keeper.store import NOT_NOW, PATIENCE, Cache, CacheFill
 from kube import client
 from kube.backoff import Backoff
+from kube.caching import TtlCache
 from kube.client import Json
 from kube.errors import ApiError, NotFound
 from kube.reflector import Reflector
-from memoize import configmap, spec
+from memoize import capacity, configmap, spec
 from memoize.outcome import Outcome
 from server.logs import fields
 from server.outcomes import outcome_of
@@ -38,12 +39,19 @@ READ_SECONDS = 5.0
 """For one request."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 """Seconds between two reads of a cache that changed and cannot be read."""
+_FILLS, _FILLS_OF_ONE = 5_000, 500
+"""Caches of which it is remembered how full they are, and those of one Namespace …"""
+_FILL_SECONDS = 3_600.0
+"""… and for how many seconds since they were read."""
 
 Told = Callable[[str, str, Data], None]
 
 
 class View:
-    """A watched view of the caches of `namespaces`; of all where none is named. `clock` counts seconds."""
+    """A watched view of the caches of `namespaces`; of all where none is named. `clock` counts seconds.
+
+    `most_bytes` is what a cache may hold that does not say less itself.
+    """
 
     def __init__(
         self,
@@ -51,10 +59,15 @@ class View:
         namespaces: Sequence[str] = (),
         *,
         kept_bytes: int = KEPT_BYTES,
+        most_bytes: int = configmap.MOST_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._kept = DataCache(kept_bytes, clock)
+        self._most_bytes = most_bytes
+        self._fills = TtlCache[Cache, CacheFill](
+            _FILLS, clock, group=lambda key: key[0], most_of_one=_FILLS_OF_ONE
+        )
         self._reads = Reads(self._fetch, self._on_read, self._on_left, clock=clock)
         self._told: Told = lambda *_: None
         self._followed: Collection[Cache] = ()
@@ -86,6 +99,10 @@ class View:
     def kept_bytes(self) -> int:
         """How much memory what was read takes."""
         return self._kept.bytes
+
+    def fills(self) -> list[CacheFill]:
+        """How full the caches were that were read in the last hour, each when it was read last."""
+        return self._fills.values()
 
     def subscribe(self, told: Told, followed: Collection[Cache]) -> None:
         """Have `told(namespace, cache, data)` called with what one of the caches `followed` holds by now.
@@ -132,11 +149,14 @@ class View:
         try:
             found = await client.request(self._api, "GET", path, seconds=READ_SECONDS)
         except NotFound:
+            self._fills.put(key, CacheFill(namespace, 0, self._most_bytes), _FILL_SECONDS)
             return "", {}
         except ApiError as error:
             return "", outcome_of(error)
         if refused := configmap.not_a_cache(found):
             return "", refused  # should it get the label, that is heard of
+        used, limit = configmap.used(found), capacity.limit(found, self._most_bytes).bytes
+        self._fills.put(key, CacheFill(namespace, used, limit), _FILL_SECONDS)
         return str(found["metadata"].get("resourceVersion", "")), configmap.data(found)
 
     def _on_read(self, key: Cache, version: str, answer: Answer) -> None:

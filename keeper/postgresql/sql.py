@@ -228,9 +228,9 @@ ON CONFLICT (namespace, cache, digest) DO UPDATE SET
 
 # --- To keep within bounds --------------------------------------------------------------------------------
 
-LARGE_NAMESPACES = f"""
+NAMESPACES = f"""
 SELECT namespace, sum(bytes + {OVERHEAD} * (entries + gone))::bigint AS bytes FROM stepmemo.usage
-GROUP BY namespace HAVING sum(bytes + {OVERHEAD} * (entries + gone)) > $1
+GROUP BY namespace
 """
 
 DUE = """

@@ -99,7 +99,7 @@ class PostgresStore:
         self._seen: dict[str, dict[Place, int]] = {}
         """By Namespace, the revisions of followed entries that were last told of, 0 for none."""
         database.on_well = database.on_down = self._tell_all
-        self.hit = hits.hit
+        self.hit, self.fills = hits.hit, upkeep.fills
         self._parts = [view.run, database.run, hits.run, upkeep.run, self._poll]
         self._parts += [collector.run] if collector else []
 

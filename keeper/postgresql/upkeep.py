@@ -21,6 +21,7 @@ from keeper.cache.view import View
 from keeper.postgresql import sql
 from keeper.postgresql.database import Database, DatabaseError
 from keeper.postgresql.removal import ROWS, Removal, Removed, Turn
+from keeper.store import CacheFill
 from memoize.eviction import Cause
 from server.logs import fields
 from server.program import until_first_ends
@@ -90,10 +91,16 @@ class Upkeep:
         """The bytes of Namespaces not far from their limit, as they were last measured …"""
         self._grown: Counter[str] = Counter()
         """… and by how much each has grown since, as far as this process knows."""
+        self._used: dict[str, int] = {}
+        """The bytes of all Namespaces, as they were last measured."""
         self._behind: dict[tuple[str, str], _Behind] = {}
         """Where to go on in a Namespace, by statement, that had no time for all."""
         self._troubled: set[str] = set()
         """Namespaces of which something had to wait the last time, as the log says."""
+
+    def fills(self) -> list[CacheFill]:
+        """How full the Namespaces were when they were last measured."""
+        return [CacheFill(name, size, self._most_bytes) for name, size in self._used.items()]
 
     def is_full(self, namespace: str) -> bool:
         """Whether nothing more is to be stored for the Namespace, as far as it is known."""
@@ -142,8 +149,9 @@ class Upkeep:
     async def measure(self) -> None:
         """Learn how much Namespaces have; a DatabaseError."""
         grown = self._grown.copy()
-        rows = await self._database.fetch_aside(sql.LARGE_NAMESPACES, int(self._most_bytes * STOP_AT))
-        self._large = {row["namespace"]: row["bytes"] for row in rows}
+        rows = await self._database.fetch_aside(sql.NAMESPACES)
+        self._used = {row["namespace"]: row["bytes"] for row in rows}
+        self._large = {name: size for name, size in self._used.items() if size > self._most_bytes * STOP_AT}
         self._grown -= grown  # what was put meanwhile may not have been counted
 
     async def round(self) -> None:

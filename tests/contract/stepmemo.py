@@ -72,7 +72,7 @@ def _running(
     directory.mkdir()
     kubeconfig, log = directory / "kubeconfig", directory / "log"
     write_kubeconfig(kubeconfig, cluster.url, cluster.ca_file, token)
-    flags = {"cert-dir": directory / "certs", "shutdown-delay": "0s", **settings}
+    flags = {"cert-dir": directory / "certs", "shutdown-delay": "0s", "metrics-listen": "off", **settings}
     _, *module = program.command
     command = [sys.executable, *module, *(f"--{name}={value}" for name, value in flags.items())]
     environment = {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig), **program.variables, **MEASURED}

@@ -247,6 +247,20 @@ def test_a_webhook_that_is_not_there_fails_alike(cluster: Cluster, webhook: Webh
     assert answer.status == (500 if policy == "Fail" else 201)
 
 
+def test_the_api_server_counts_what_passed_without_an_answer(
+    kube_apiserver: Cluster, webhook: Webhook
+) -> None:
+    """As the alert StepmemoAdmissionFailsOpen reads it; the devcluster shows no such metric."""
+    namespace = kube_apiserver.namespace()
+    client = {"url": "https://127.0.0.1:1/", "caBundle": webhook.ca_bundle}
+    gone = webhook.definition(failurePolicy="Ignore", clientConfig=client)
+    with webhook.installed(kube_apiserver, namespace, gone):
+        assert post(kube_apiserver, config_map(namespace)).status == 201
+    _, text, _ = kube_apiserver.request("GET", "/metrics")
+    counted = f'\napiserver_admission_webhook_fail_open_count{{name="{NAME}",type="admit"}} '
+    assert counted in text
+
+
 def test_a_webhook_that_another_authority_vouches_for_fails(cluster: Cluster, webhook: Webhook) -> None:
     namespace = cluster.namespace()
     other = base64.b64encode(cluster.ca_file.read_bytes()).decode()

@@ -5,7 +5,6 @@ import pytest
 
 from memoize.event import EVENT_AT_ADMISSION, WITHOUT_EVENT
 from memoize.reasons import Reason
-from server.events import Dropped
 from server.refusals import Refusal
 
 PAGE = Path(__file__).parents[2] / "docs" / "reasons.md"
@@ -22,11 +21,6 @@ def test_the_page_explains_every_reason_code_once_and_in_the_order_of_the_code()
 def test_the_page_explains_every_refusal_once_and_in_the_order_of_the_code() -> None:
     _, _, page = PAGE.read_text(encoding="utf-8").partition(REFUSALS)
     assert [code for code, _, _ in ROW.findall(page)] == [refusal.value for refusal in Refusal]
-
-
-def test_the_page_says_why_events_are_dropped() -> None:
-    (row,) = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if "events_dropped" in line]
-    assert all(f"`{dropped.value}`" in row for dropped in Dropped)
 
 
 MEMOIZED = {"Injected", "InjectedCapture", "InjectedCheck", "Gated", "NotGated"}

@@ -8,7 +8,7 @@ import pytest
 
 import keeper.settings
 import webhook.settings
-from server.metrics import Metrics
+from tests.exposed import everything
 
 ROOT = Path(__file__).parents[2]
 RETIRED = re.compile(r"\b(held|look-ups?)\b", re.IGNORECASE)
@@ -18,7 +18,7 @@ RETIRED = re.compile(r"\b(held|look-ups?)\b", re.IGNORECASE)
 def texts() -> Iterator[tuple[str, str]]:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "manifests").rglob("*.yaml")]:
         yield str(page.relative_to(ROOT)), page.read_text(encoding="utf-8")
-    yield "metrics", re.sub("^[^#].*\n", "", Metrics().render().decode(), flags=re.MULTILINE)
+    yield "metrics", re.sub("^[^#].*\n", "", everything().render().decode(), flags=re.MULTILINE)
     for program in (webhook.settings, keeper.settings):
         yield program.__name__, "\n".join(one.help for one in program.DECLARED.values())
 

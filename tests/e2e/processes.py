@@ -49,6 +49,7 @@ class HostKeeper:
 
     def _start(self) -> subprocess.Popen[bytes]:
         flags = [f"--cert-dir={self._directory / 'certs'}", f"--state-dir={self._directory / 'state'}"]
+        flags.append("--metrics-listen=off")
         command = [sys.executable, "-m", "keeper", *self._flags, f"--listen=127.0.0.1:{_free_port()}", *flags]
         with (self._directory / "log").open("ab") as log:
             return subprocess.Popen(command, cwd=_ROOT, env=self._environment, stdout=log, stderr=log)

@@ -32,7 +32,8 @@ def run(*argv: str, **environ: str) -> "subprocess.CompletedProcess[str]":
 def running(directory: Path, environ: Mapping[str, str], *argv: str) -> Iterator[Process]:
     """Have it run until the block ends, which kills it; its state lies in the directory."""
     log = directory / "log"
-    command = [*COMMAND, "--listen=127.0.0.1:0", "--shutdown-delay=0s", f"--state-dir={directory / 'state'}"]
+    ports = ("--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0")
+    command = [*COMMAND, *ports, "--shutdown-delay=0s", f"--state-dir={directory / 'state'}"]
     with (
         log.open("ab") as out,
         subprocess.Popen([*command, *argv], cwd=ROOT, env={**NOWHERE, **environ}, stderr=out) as process,

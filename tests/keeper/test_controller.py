@@ -616,11 +616,41 @@ async def test_what_all_replicas_see_is_shown_by_the_one_that_acts(
         created(site.cluster, site.namespace)
         await until(lambda: site.labels(pods) == ["gated", "gated", "miss"])
         for running in (first, second):
-            await until(lambda running=running: running.keeper._records.gated == 2)
+            await until(lambda running=running: len(running.keeper._records.gated) == 2)
             await until(lambda running=running: running.keeper.status.stopped.names)
         assert [gauge(one, "stepmemo_gated_pods") for one in (first, second)] == ["2.0", "0.0"]
+        for one, waits in (first, True), (second, False):
+            longest = float(gauge(one, 'stepmemo_gated_longest_wait_seconds{waits_for="equal_step"}'))
+            assert (longest > 0) is waits
         assert [gauge(one, "stepmemo_breaker_open") for one in (first, second)] == ["1.0", "0.0"]
         assert [gauge(one, "stepmemo_queue_depth") for one in (first, second)] == ["0.0", "0.0"]
+
+
+async def test_each_step_is_counted_once_by_its_final_label(site: Site) -> None:
+    async with keeping(site) as running:
+        pods = [site.pod(number) for number in range(3)]
+        await until(lambda: sorted(site.labels(pods)) == ["gated", "gated", "miss"])
+        site.run(next(name for name in pods if site.label(name) == names.RESULT_MISS))
+        await until(lambda: sorted(site.labels(pods)) == ["hit", "hit", "stored"])
+        results = {
+            result: gauge(running, f'stepmemo_step_results_total{{result="{result}"}}')
+            for result in ("hit", "stored")
+        }
+    assert results == {"hit": "2.0", "stored": "1.0"}
+
+
+async def test_a_pod_that_is_being_deleted_waits_for_nobody(site: Site) -> None:
+    """Who holds its finalizers may take as long as he likes: no alert of ours is about that."""
+    async with keeping(site) as running:
+        pods = [site.pod(number) for number in range(2)]
+        await until(lambda: sorted(site.labels(pods)) == ["gated", "miss"])
+        await until(lambda: gauge(running, "stepmemo_gated_pods") == "1.0")
+        waiting = next(name for name in pods if site.label(name) == names.RESULT_GATED)
+        finalizers = {"metadata": {"finalizers": ["test.stepmemo.dev/kept"]}}
+        assert site.cluster.patch("Pod", site.namespace, waiting, finalizers)[0] == 200
+        site.cluster.delete("Pod", site.namespace, waiting)
+        await until(lambda: gauge(running, "stepmemo_gated_pods") == "0.0")
+        assert site.held(waiting)
 
 
 async def test_who_waits_for_an_equal_step_is_no_backlog(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,17 +70,17 @@ def test_one_that_stands_by_is_ready_too_and_takes_over_from_one_that_is_told_to
     (tmp_path / "b").mkdir()
     with running(tmp_path / "a", environ, *argv) as first:
         wait_for(lambda: first.get("/readyz") == (200, "ok\n"))
-        wait_for(lambda: "\nstepmemo_keeper_acts 1.0" in first.get("/metrics")[1])
-        wait_for(lambda: "\nstepmemo_keeper_ready 1.0" in first.get("/metrics")[1])
+        wait_for(lambda: "\nstepmemo_keeper_acts 1.0" in first.metrics)
+        wait_for(lambda: "\nstepmemo_keeper_ready 1.0" in first.metrics)
         # Served, though not by a GET.
         assert {first.get(path)[0] for path in (LOOKUP_PATH, ENTRIES_PATH, CACHES_PATH)} == {405}
         with running(tmp_path / "b", environ, *argv) as second:
             wait_for(lambda: second.get("/readyz") == (200, "ok\n"))
-            assert "\nstepmemo_keeper_acts 0.0" in second.get("/metrics")[1]
+            assert "\nstepmemo_keeper_acts 0.0" in second.metrics
             before = holder(cluster, namespace)
             first.process.send_signal(signal.SIGTERM)
             assert first.process.wait(20) == 0
-            wait_for(lambda: "\nstepmemo_keeper_acts 1.0" in second.get("/metrics")[1])
+            wait_for(lambda: "\nstepmemo_keeper_acts 1.0" in second.metrics)
             assert holder(cluster, namespace) not in ("", before)
             second.process.send_signal(signal.SIGTERM)
             assert second.process.wait(20) == 0

@@ -8,6 +8,8 @@ import pytest
 
 from keeper.reporter import Reporter
 from keeper.steppods import InjectedPod, ObservedPod, Phase, without_step
+from memoize import names
+from memoize.entry import Entry
 from memoize.event import WITHOUT_EVENT
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -56,3 +58,23 @@ def test_a_pod_that_no_workflow_controls_has_no_event() -> None:
     outcome = Outcome(Reason.IDENTITY_MISMATCH)
     assert told(replace(INVALID, owner=None), outcome) == []
     assert told(replace(INJECTED, owner=None), outcome) == []
+
+
+def test_a_step_is_counted_once_by_its_final_label_however_often_something_is_said_of_it() -> None:
+    async def tell() -> str:
+        metrics, server = Metrics(), Server(0.01)
+        events = Events(server.api, metrics.event_dropped, "stepmemo-keeper", "test")
+        reporter = Reporter(metrics, events, lambda: datetime.now(UTC))
+        reporter.outcome(replace(STEP, phase=Phase.GATED), Outcome(Reason.MISS))
+        reporter.outcome(STEP, Outcome(Reason.STORED), names.RESULT_STORED)
+        reporter.outcome(STEP, Outcome(Reason.LABEL_REFUSED))
+        reporter.hit(STEP, Entry("node", {}, None, None))
+        return metrics.render().decode()
+
+    shown = run(tell(), 0.0)
+    assert [line for line in shown.splitlines() if line.startswith("stepmemo_step_results_total{")] == [
+        'stepmemo_step_results_total{result="stored"} 1.0',
+        'stepmemo_step_results_total{result="hit"} 1.0',
+    ]
+    for reason in ("Miss", "Stored", "LabelRefused", "Hit"):
+        assert f'stepmemo_steps_total{{reason="{reason}"}} 1.0' in shown

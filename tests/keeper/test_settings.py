@@ -20,12 +20,15 @@ def errors(*argv: str) -> tuple[str, ...]:
 def test_nothing_has_to_be_said() -> None:
     assert settings.parse([], {}) == Settings()
     assert Settings().listen == ("", 8443)
+    assert Settings().metrics_listen == ("", 8080)
+    assert settings.parse(["--metrics-listen=off"], {}).metrics_listen is None
     assert Settings().namespaces == ()
 
 
 def test_every_flag_has_a_twin_in_the_environment() -> None:
     values = {
         "listen": "[::1]:9443",
+        "metrics-listen": "127.0.0.1:9090",
         "shutdown-delay": "1.5s",
         "certs": "files",
         "cert-dir": "/tmp/certs",
@@ -39,6 +42,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "requests-per-second": "50",
         "nudge": "off",
         "controller-configmaps": "argo/config, ops/config",
+        "metrics-namespaces": "20",
         "hit-interval": "1h",
         "cache-max-bytes": "512Ki",
         "gc-unused-for": "720h",
@@ -56,6 +60,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
     assert by_flags == by_environment
     assert by_flags == Settings(
         listen=("::1", 9443),
+        metrics_listen=("127.0.0.1", 9090),
         shutdown_delay=1.5,
         certs="files",
         cert_dir=Path("/tmp/certs"),
@@ -69,6 +74,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         requests_per_second=50,
         nudge="off",
         controllers=(("argo", "config"), ("ops", "config")),
+        metrics_namespaces=20,
         hit_interval=3600,
         cache_max_bytes=512 << 10,
         gc_unused_for=720 * 3600,
@@ -84,6 +90,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
     ("argument", "text"),
     [
         ("--listen=x", '"x" must be an address and a port'),
+        ("--metrics-listen=none", '"none" must be an address and a port'),
         ("--certs=vault", "must be one of cluster, files"),
         ("--state-dir= ", "must be a directory"),
         ("--namespaces=a,B", "DNS-1123 label"),
@@ -93,6 +100,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         ("--controller-configmaps=config", 'must be like "argo/workflow-controller-configmap"'),
         ("--controller-configmaps=argo/config,A/b", "DNS-1123 label"),
         ("--controller-configmaps=argo/a/b", "DNS-1123 subdomain"),
+        ("--metrics-namespaces=1001", "must be a number between 0 and 1000"),
         ("--cache-max-bytes=1Gi", 'must be a number of bytes, such as "512Ki"'),
         ("--cache-max-bytes=2Mi", 'must be at most "1Mi"'),
         ("--cache-max-bytes=1Ki", 'must be at least "4Ki"'),

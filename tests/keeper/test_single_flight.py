@@ -508,3 +508,13 @@ def test_runners_that_fail_do_not_wake_all_who_wait_each_time() -> None:
         return work
 
     assert calls(fail(400)) < 2.5 * calls(fail(200))
+
+
+def test_it_is_known_who_waits_for_an_equal_step() -> None:
+    table = flights(running("runner"), A, gated_step("other", place="other"))
+    assert not table.has_waited("a"), "it was not decided yet"
+    table.decide(A, MISS, START)
+    assert table.has_waited("a")
+    assert not any(table.has_waited(uid) for uid in ("runner", "other", "nobody"))
+    table.on_deleted("a", START)
+    assert not table.has_waited("a")

@@ -148,3 +148,14 @@ def test_a_value_is_remembered_for_its_time_and_the_oldest_goes_first() -> None:
     assert [values.get(key) for key in "abc"] == [3, None, 4]
     clock.now += 10
     assert [values.get(key) for key in "abc"] == [None, None, 4]
+
+
+def test_all_values_are_known_whose_time_is_not_over() -> None:
+    clock = Clock()
+    cache = TtlCache[str, int](10, clock, group=lambda key: key[0])
+    cache.put("a1", 1, 5)
+    cache.put("b1", 2, 10)
+    cache.put("a2", 3, 10)
+    assert sorted(cache.values()) == [1, 2, 3]
+    clock.now += 5
+    assert sorted(cache.values()) == [2, 3]

@@ -1,9 +1,11 @@
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from devcluster.api.server import write_kubeconfig
 from kube import client
 from kube.errors import (
     ApiError,
@@ -261,3 +263,26 @@ async def test_an_answer_that_stops_half_way_leaves_no_connection_open(cluster: 
         with pytest.raises(Unavailable):
             await client.request(api, "GET", "/api/v1/things", seconds=0.2)
         assert not api.rest_client.pool_manager.connector._acquired
+
+
+async def test_each_request_is_told_with_its_answers_status_or_none(cluster: Cluster, tmp_path: Path) -> None:
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return web.json_response({}, status=403)
+
+    told: list[tuple[str, int]] = []
+
+    async def ask(url: str, method: str, seconds: float) -> None:
+        write_kubeconfig(tmp_path / "kubeconfig", url, cluster.ca_file, "token")
+        connected = await client.connect(
+            kubeconfig=str(tmp_path / "kubeconfig"), on_request=lambda *what: told.append(what)
+        )
+        async with connected as api:
+            with pytest.raises(ApiError):
+                await client.request(api, method, "/api/v1/things", seconds=seconds)
+
+    async with answering(refuse) as url:
+        await ask(url, "GET", 5)
+    async with answering(hang) as url:
+        await ask(url, "GET", 0.1)
+    await ask("http://127.0.0.1:1", "POST", 5)
+    assert told == [("GET", 403), ("GET", 0), ("POST", 0)]

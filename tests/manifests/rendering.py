@@ -25,6 +25,7 @@ PRIORITY_CLASS = COMPONENTS / "priority-class"
 POSTGRESQL = COMPONENTS / "postgresql"
 PEOPLE = COMPONENTS / "people"
 NO_NUDGE = COMPONENTS / "no-nudge"
+MONITORING = COMPONENTS / "monitoring"
 
 OF_THE_BASE = (
     IMAGE_VOLUME,
@@ -37,6 +38,7 @@ OF_THE_BASE = (
     POSTGRESQL,
     PEOPLE,
     NO_NUDGE,
+    MONITORING,
 )
 """Components of the installation itself."""
 OF_A_NAMESPACE = (DIRECT, KEPT_NAMESPACE)
@@ -115,8 +117,9 @@ def overlay(*components: Path) -> list[Json]:
     documents = render(BASE)
     for component in components:
         kustomization = yaml.safe_load((component / "kustomization.yaml").read_text(encoding="utf-8"))
-        assert set(kustomization) <= {"apiVersion", "kind", "patches", "resources"}
+        assert set(kustomization) <= {"apiVersion", "kind", "patches", "resources", "configMapGenerator"}
         documents += _documents(component, kustomization)
+        documents += _generated(component, kustomization)
         for patch in kustomization.get("patches", ()):
             change = yaml.safe_load(patch["patch"])
             if "target" in patch:
@@ -157,6 +160,16 @@ def permissions(documents: list[Json], kind: str, name: str) -> dict[str, list[s
 def _documents(directory: Path, kustomization: Json) -> Iterator[Json]:
     for name in kustomization.get("resources", ()):
         yield from json.loads(_read(directory / name))
+
+
+def _generated(directory: Path, kustomization: Json) -> Iterator[Json]:
+    for one in kustomization.get("configMapGenerator", ()):
+        options = one["options"]
+        assert set(one) == {"name", "namespace", "files", "options"}, "this reader does not know all of it"
+        assert options == {"disableNameSuffixHash": True, "labels": options["labels"]}
+        metadata = {"name": one["name"], "namespace": one["namespace"], "labels": options["labels"]}
+        data = {name: (directory / name).read_text(encoding="utf-8") for name in one["files"]}
+        yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
 @cache

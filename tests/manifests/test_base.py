@@ -114,7 +114,7 @@ def test_the_webhooks_reach_the_programs_paths_through_its_service() -> None:
 @programs
 def test_the_service_leads_to_the_port_that_the_program_listens_on(program: str) -> None:
     (port,) = find(render(BASE), "Service", program)["spec"]["ports"]
-    (listening,) = container(render(BASE), program)["ports"]
+    listening, _ = container(render(BASE), program)["ports"]
     assert port["port"] == 443, "what an admission webhook is called at unless it says otherwise"
     assert port["targetPort"] == listening["name"]
     assert defaults(program)["listen"] == f":{listening['containerPort']}"
@@ -155,7 +155,13 @@ def test_the_probes_and_the_scraper_ask_what_the_program_answers(program: str) -
     }
     assert {probe["scheme"] for probe in probes.values()} == {"HTTPS"}
     template = find(render(BASE), "Deployment", program)["spec"]["template"]
-    assert template["metadata"]["annotations"]["prometheus.io/path"] == listener.METRICS_PATH
+    _, metrics = own["ports"]
+    assert defaults(program)["metrics-listen"] == f":{metrics['containerPort']}"
+    assert template["metadata"]["annotations"] == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(metrics["containerPort"]),
+        "prometheus.io/path": listener.METRICS_PATH,
+    }
 
 
 def test_what_is_written_has_a_place_that_can_be_written() -> None:

@@ -94,14 +94,14 @@ def test_the_api_server_calls_for_labelled_namespaces_only() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_network_policy_admits_anybody_to_the_one_port(program: str) -> None:
+def test_a_network_policy_admits_anybody_to_the_programs_ports_alone(program: str) -> None:
     spec = find(overlay(NETWORK_POLICY), "NetworkPolicy", program)["spec"]
     deployment = find(render(BASE), "Deployment", program)["spec"]
     (container,) = deployment["template"]["spec"]["containers"]
-    (port,) = container["ports"]
+    ports = [port["name"] for port in container["ports"]]
     assert spec["podSelector"] == deployment["selector"]
     assert spec["policyTypes"] == ["Ingress"]
-    assert spec["ingress"] == [{"ports": [{"protocol": "TCP", "port": port["name"]}]}]
+    assert spec["ingress"] == [{"ports": [{"protocol": "TCP", "port": port}]} for port in ports]
 
 
 def test_both_programs_have_their_own_share_of_the_api_server() -> None:

@@ -387,7 +387,7 @@ async def test_a_review_that_is_shed_is_a_503_without_retry_after_that_is_counte
             ) as got:
                 assert got.status == 503
                 assert "Retry-After" not in got.headers
-        _, metrics = await server.get("/metrics")
+        metrics = server.metrics
     assert 'stepmemo_decisions_total{reason="BeyondBudget",webhook="pods"} 1.0' in metrics
     (record,) = [record for record in caplog.records if record.getMessage() == "not decided"]
     assert record.fields["reason"] == "BeyondBudget"  # type: ignore[attr-defined]

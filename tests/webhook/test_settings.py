@@ -29,6 +29,7 @@ def test_an_image_is_all_that_has_to_be_said() -> None:
 def test_every_flag_has_a_twin_in_the_environment() -> None:
     values = {
         "listen": "[::1]:9443",
+        "metrics-listen": "127.0.0.1:9090",
         "shutdown-delay": "1.5s",
         "certs": "files",
         "cert-dir": "/tmp/certs",
@@ -62,6 +63,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
     assert by_flags == by_environment
     assert by_flags == settings.Settings(
         listen=("::1", 9443),
+        metrics_listen=("127.0.0.1", 9090),
         shutdown_delay=1.5,
         certs="files",
         cert_dir=Path("/tmp/certs"),
@@ -135,6 +137,7 @@ def test_everything_that_is_wrong_is_said_at_once_by_flag_and_variable() -> None
     ("argument", "text"),
     [
         ("--listen=x", '"x" must be an address and a port'),
+        ("--metrics-listen=none", '"none" must be an address and a port'),
         ("--listen=:99999", "must be an address and a port"),
         ("--listen=:٣", "must be an address and a port"),
         ("--listen=::1:8443", "brackets"),

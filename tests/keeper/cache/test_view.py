@@ -10,6 +10,7 @@ from aiohttp import web
 from keeper.cache.lru import Data
 from keeper.cache.view import View
 from keeper.store import Cache
+from memoize import names
 from memoize.reasons import Reason
 from tests.cluster import Cluster
 from tests.keeper.troubled import Answer, broken, gibberish, hang, overloaded
@@ -510,3 +511,31 @@ async def test_when_it_last_heard_of_the_api_server_is_known(cluster: Cluster) -
         now[0] = 7.0
         collection.put("cache", {})
         assert view.heard(WORK) == 5.0
+
+
+async def test_how_full_the_caches_are_that_were_read_is_known_without_a_request(cluster: Cluster) -> None:
+    namespace = cluster.namespace()
+    own = {"metadata": {"annotations": {names.MAX_BYTES: "4Ki"}}}
+    put(cluster, namespace, "small", {"k": "x" * 1000, "l": "é" * 10})
+    put(cluster, namespace, "limited", {"k": "x" * 2048})
+    put(cluster, namespace, "unread", {"k": "x"})
+    patch(cluster, namespace, "limited", own)
+    async with (
+        api_client(cluster) as api,
+        running(View(api, [namespace], most_bytes=8 << 10)) as view,
+    ):
+        assert view.fills() == []
+        for name in ("small", "limited", "absent"):
+            await view.read(namespace, name, None)
+        assert sorted(view.fills()) == [
+            (namespace, 0, 8 << 10),
+            (namespace, 1020, 8 << 10),
+            (namespace, 2048, 4 << 10),
+        ]
+        patch(cluster, namespace, "limited", {"data": {"k": None}})
+
+        async def emptied() -> bool:
+            await view.read(namespace, "limited", None)
+            return (namespace, 0, 4 << 10) in view.fills()
+
+        await until(emptied)

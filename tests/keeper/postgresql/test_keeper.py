@@ -179,10 +179,10 @@ async def test_the_program_connects_and_ends_by_a_signal_with_the_database_there
     with program.running(tmp_path, environ, *argv, *store) as server:
         await asyncio.to_thread(wait_for, lambda: server.get("/readyz") == (200, "ok\n"))
         await asyncio.to_thread(wait_for, lambda: "cannot be read: FileNotFoundError" in server.log)
-        assert "\nstepmemo_keeper_ready 0.0" in server.get("/metrics")[1]
+        assert "\nstepmemo_keeper_ready 0.0" in server.metrics
         own.dsn_file.write_text(right)
-        await asyncio.to_thread(wait_for, lambda: "\nstepmemo_keeper_ready 1.0" in server.get("/metrics")[1])
-        assert "\nstepmemo_view_in_sync 1.0" in server.get("/metrics")[1]
+        await asyncio.to_thread(wait_for, lambda: "\nstepmemo_keeper_ready 1.0" in server.metrics)
+        assert "\nstepmemo_view_in_sync 1.0" in server.metrics
         server.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(server.process.wait, 20) == 0
     assert "Traceback" not in (tmp_path / "log").read_text()

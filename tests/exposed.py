@@ -34,6 +34,7 @@ def everything(namespaces: int = 2) -> Metrics:
     metrics.evicted("write", "unused", 1, 500)
     metrics.last_hit_updates(Reason.STORED, 12)
     metrics.breaker_deleted()
+    metrics.nudged("sent")
     metrics.show_connections(lambda: 1)
     metrics.show_body_bytes(lambda: 1)
     metrics.show_certificate(lambda: 1.8e9)

@@ -106,6 +106,7 @@ def test_no_metric_is_left_out_but_by_intent() -> None:
         "stepmemo_cache_evicted_bytes_total",
         "stepmemo_keeper_ready",
         "stepmemo_last_hit_updates_total",
+        "stepmemo_nudges_total",
         "stepmemo_view_kept_bytes",
     }
 

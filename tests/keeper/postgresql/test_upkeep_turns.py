@@ -239,6 +239,14 @@ async def test_what_goes_first_is_found_among_any_number_of_marks_by_a_bounded_l
     assert 0 < sum(read) <= 2 * 512
 
 
+async def test_a_page_of_entries_is_read_without_those_behind_it(world: World) -> None:
+    await fill(world, "work", 5_000)
+    await world.own.run("ANALYZE stepmemo.entries")
+    plan = await world.own.run(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql.ENTRIES}", "work", "c-000", "", 100)
+    read = list(_rows_read(json.loads(plan[0][0])[0]["Plan"]))
+    assert 0 < sum(read) <= 101
+
+
 def _rows_read(node: dict[str, Any]) -> list[float]:
     """What each scan of the entries gave, or filtered out."""
     read = [one for below in node.get("Plans", []) for one in _rows_read(below)]

@@ -93,6 +93,12 @@ def submitted(
     }
 
 
+def memoize(cache: str) -> Object:
+    """The block of a template whose parameter `key` is its key; Argo's full CRDs want every field of it."""
+    configmap = {"name": cache, "key": ""}
+    return {"key": "{{inputs.parameters.key}}", "maxAge": "876000h", "cache": {"configMap": configmap}}
+
+
 def outputs(finished: Mapping[str, Any]) -> list[str]:
     """The random output of every step of a finished chain, in their order."""
     nodes = finished["status"].get("nodes", {}).values()
@@ -135,8 +141,5 @@ def _step(cache: str, seconds: float, image: str) -> Object:
         "container": {"image": image, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script]},
     }
     if cache:
-        template["memoize"] = {
-            "key": "{{inputs.parameters.key}}",
-            "cache": {"configMap": {"name": cache}},
-        }
+        template["memoize"] = memoize(cache)
     return template

@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 from enum import StrEnum
 
 from argo import names as argo
-from bench.chain import Object, submitted
+from bench.chain import Object, memoize, submitted
 from bench.kube import Kube, KubeError
 from bench.steppod import entry
 from bench.workflows import CONFIG_MAPS
-from memoize import names
+from memoize.names import MEMOIZE
 
 Groups = Sequence[Sequence[Object]]
 
@@ -41,7 +41,7 @@ def workflow(
     groups: Groups, side: Side, *, image: str, cache: str = "", instance_id: str = "", name: str = "hits-"
 ) -> Object:
     """A Workflow of these steps, looked up in the cache; without a cache they are trivial ones (`true`)."""
-    annotations = {names.MEMOIZE: "true" if side is Side.OURS else "false"}
+    annotations = {MEMOIZE: "true" if side is Side.OURS else "false"}
     return submitted(name, groups, step(cache, image), annotations, instance_id)
 
 
@@ -54,10 +54,7 @@ def step(cache: str, image: str) -> Object:
     }
     if cache:
         template["outputs"] = {"parameters": [{"name": "out", "valueFrom": {"path": "/tmp/out"}}]}
-        template["memoize"] = {
-            "key": "{{inputs.parameters.key}}",
-            "cache": {"configMap": {"name": cache}},
-        }
+        template["memoize"] = memoize(cache)
     return template
 
 

@@ -24,6 +24,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from memoize import names
 from memoize.reasons import Reason
 from server.events import Dropped
 from server.refusals import Refusal
@@ -39,6 +40,8 @@ _COMPLETION_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 6
 """Seconds, from an answer at once to that of a Pod which waited for an equal step."""
 Fill = tuple[str, int, int]
 """Of something that has a limit: its Namespace, what is in it, and what may be, in bytes."""
+_RESULTS = (names.RESULT_HIT, names.RESULT_STORED, names.RESULT_SKIPPED)
+"""The final values of the label names.RESULT."""
 _LONGEST_STEP = 30 * 86_400.0
 """Seconds that one hit may add to the time saved: an entry that claims years would spoil the sum."""
 
@@ -117,6 +120,7 @@ class Metrics:
             "Steps whose memoization is over, by the final value of the label stepmemo.dev/result.",
             ["result", *self._namespaces.label],
         )
+        self._begin_results(self._namespaces.rest)
         self._completed = self._histogram(
             "stepmemo_hit_duration_seconds",
             "Time from a gated Pod's creation to Succeeded, served from the cache.",
@@ -201,7 +205,9 @@ class Metrics:
 
     def step_ended(self, namespace: str, result: str) -> None:
         """Count one step whose Pod has, or is to have, this final label."""
-        self._results.labels(result, *self._namespaces.of(namespace)).inc()
+        of_namespace = self._namespaces.of(namespace)
+        self._begin_results(of_namespace)
+        self._results.labels(result, *of_namespace).inc()
 
     def completed_seconds(self, seconds: float) -> None:
         """Observe the time from a Pod's creation to Succeeded; a clock that was set back counts as 0."""
@@ -367,6 +373,11 @@ class Metrics:
             ("stepmemo_cache_fullest_ratio", "How full the fullest of them is; 1 is its limit.", fullest),
         ):
             yield _family(name, text, self._namespaces.label, values)
+
+    def _begin_results(self, of_namespace: Sequence[str]) -> None:
+        """Have all begin at 0: what first appears with its first step has no rise to Prometheus."""
+        for result in _RESULTS:
+            self._results.labels(result, *of_namespace)
 
     def _count_bug(self, reason: Reason) -> None:
         if reason is Reason.INTERNAL_ERROR:

@@ -99,6 +99,17 @@ def test_requests_and_writes_are_counted() -> None:
     assert found["stepmemo_breaker_deleted_pods_total", frozenset()] == 1
 
 
+@pytest.mark.parametrize("namespaces", [0, 1])
+def test_results_begin_at_zero_so_that_the_first_is_a_rise(namespaces: int) -> None:
+    metrics, rest = Metrics(namespaces), {OTHER} if namespaces else set()
+    for result in ("hit", "stored", "skipped"):
+        assert samples(metrics)["stepmemo_step_results_total", frozenset({result, *rest})] == 0
+    metrics.step_ended("a", "stored")
+    own = {"a"} if namespaces else set()
+    assert samples(metrics)["stepmemo_step_results_total", frozenset({"hit", *own})] == 0
+    assert samples(metrics)["stepmemo_step_results_total", frozenset({"stored", *own})] == 1
+
+
 def test_a_bug_is_counted_wherever_it_is_met() -> None:
     metrics = Metrics()
     assert samples(metrics)["stepmemo_internal_errors_total", frozenset()] == 0, (

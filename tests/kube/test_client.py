@@ -1,3 +1,4 @@
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -261,3 +262,30 @@ async def test_an_answer_that_stops_half_way_leaves_no_connection_open(cluster: 
         with pytest.raises(Unavailable):
             await client.request(api, "GET", "/api/v1/things", seconds=0.2)
         assert not api.rest_client.pool_manager.connector._acquired
+
+
+async def test_a_request_looks_for_nothing_outside_of_the_clients_configuration(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files and environment are read in threads, each time."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({})
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a thread is asked for something")
+
+    async with answering(answer) as url, await client.connect(kubeconfig=str(cluster.kubeconfig)) as api:
+        api.configuration.host = url
+        monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", refuse)
+        assert await client.request(api, "GET", "/", seconds=5) == {}
+
+
+@pytest.mark.parametrize(("not_for", "proxy"), [("", "http://u:p@proxy:3128"), ("127.0.0.1", None)])
+async def test_the_proxy_that_the_environment_names_is_used(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, not_for: str, proxy: str | None
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://u:p@proxy:3128")
+    monkeypatch.setenv("no_proxy", not_for)
+    async with await client.connect(kubeconfig=str(cluster.kubeconfig)) as api:
+        assert api.rest_client.proxy == proxy

@@ -8,8 +8,12 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
+
+import msgspec
 
 from argo import artifact_gc
 from argo import names as argo
@@ -20,7 +24,7 @@ from keeper.requests import Requests
 from keeper.steppods import GatedStep
 from keeper.store import NOT_NOW, Store
 from keeper.task_results import TaskResults
-from kube import cost
+from kube import client, cost
 from kube.caching import TtlCache
 from memoize import names
 from memoize.entry import BrokenEntry, Entry
@@ -168,6 +172,37 @@ class _Run(NamedTuple):
     """Argo will delete its artifacts."""
 
 
+class _Metadata(msgspec.Struct):
+    uid: Any = None
+    finalizers: Any = None
+
+
+class _Spec(msgspec.Struct):
+    shutdown: Any = None
+
+
+class _Shown(msgspec.Struct):
+    """Of a Workflow no more than is asked for at each step's end: all of it may be megabytes."""
+
+    metadata: _Metadata
+    spec: _Spec | None = None
+
+
+@dataclass
+class _Workflow:
+    """A Workflow as it was read."""
+
+    text: bytes
+
+    @cached_property
+    def shown(self) -> _Shown:
+        return client.part(self.text, _Shown)
+
+    @cached_property
+    def whole(self) -> Json:
+        return client.parsed(self.text)
+
+
 class _Read(NamedTuple):
     begun: float
     read: "asyncio.Task[_Run | None]"
@@ -193,8 +228,8 @@ class Capture:
         self._requests, self._results = requests, TaskResults(requests)
         self._store, self._now, self._clock = store, now, clock
         self._runs: TtlCache[Owner, _Read] = TtlCache(_MOST_REMEMBERED, clock)
-        self._begun: dict[Owner, asyncio.Task[Json | None]] = {}
-        self._next: dict[Owner, asyncio.Task[Json | None]] = {}
+        self._begun: dict[Owner, asyncio.Task[_Workflow | None]] = {}
+        self._next: dict[Owner, asyncio.Task[_Workflow | None]] = {}
 
     async def run(self, pod: GatedStep, end: End, seen: float) -> Outcome | Later:
         """Store the outputs of a step whose Pod ended like this, or say why not.
@@ -216,8 +251,8 @@ class Capture:
         elif stored := await self._stored_before(pod):
             return stored
         else:  # the workflow ended before we came, and what is left of the step is in its status
-            workflow = await self._workflow(pod.owner) or {}
-            outputs = taken_over(workflow, pod.step.node_id, pod.declared)
+            workflow = await self._workflow(pod.owner)
+            outputs = taken_over(workflow.whole if workflow else {}, pod.step.node_id, pod.declared)
         if isinstance(outputs, Outcome):
             return outputs
         step, now = pod.step._replace(gc=pod.step.gc or run.gc), self._now()
@@ -259,10 +294,11 @@ class Capture:
         workflow = await self._workflow(owner)
         if workflow is None:
             return None
-        gc = artifact_gc.told_by(mapping(workflow.get("metadata"))) is True
-        return _Run(bool(mapping(workflow.get("spec")).get("shutdown")), gc)
+        metadata, spec = workflow.shown.metadata, workflow.shown.spec or _Spec()
+        gc = artifact_gc.told_by({"finalizers": metadata.finalizers}) is True
+        return _Run(bool(spec.shutdown), gc)
 
-    async def _workflow(self, owner: Owner) -> Json | None:
+    async def _workflow(self, owner: Owner) -> _Workflow | None:
         """The Workflow as it is after this call; None where there is none of that uid.
 
         A Workflow may weigh a megabyte: those who ask while it is being read share the next read.
@@ -273,16 +309,19 @@ class Capture:
             task = self._next[owner] = cost.create_task(self._read_after(owner, before))
         return await asyncio.shield(task)
 
-    async def _read_after(self, owner: Owner, before: asyncio.Task[Json | None] | None) -> Json | None:
+    async def _read_after(
+        self, owner: Owner, before: asyncio.Task[_Workflow | None] | None
+    ) -> _Workflow | None:
         if before is not None:
             await asyncio.wait([before])
         task = self._begun[owner] = self._next.pop(owner)
         try:
-            found = await self._requests.get(paths.workflow(owner.namespace, owner.name))
+            text = await self._requests.read(paths.workflow(owner.namespace, owner.name))
         finally:
             if self._begun.get(owner) is task:
                 del self._begun[owner]
-        return found if found and mapping(found.get("metadata")).get("uid") == owner.uid else None
+        workflow = _Workflow(text) if text is not None else None
+        return workflow if workflow and workflow.shown.metadata.uid == owner.uid else None
 
 
 def _statuses(status: Json, kind: str) -> Iterable[Json]:

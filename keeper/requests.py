@@ -1,5 +1,6 @@
 """The keeper's way to the API server: each request with a time-out, and so many a second."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
@@ -32,16 +33,32 @@ class Requests:
         body: object = None,
         content_type: str = client.JSON,
         accept: str = client.METADATA_ONLY,
+        query: Sequence[tuple[str, str]] = (),
     ) -> Json:
         """Send one request; the object that it is answered with."""
         await self._limiter.take()
         return await client.request(
-            self._api, method, path, seconds=TIMEOUT, body=body, accept=accept, content_type=content_type
+            self._api,
+            method,
+            path,
+            seconds=TIMEOUT,
+            body=body,
+            accept=accept,
+            content_type=content_type,
+            query=query,
         )
 
     async def get(self, path: str) -> Json | None:
         """The whole object; None where there is none."""
         try:
             return await self.send("GET", path, accept=client.JSON)
+        except NotFound:
+            return None
+
+    async def read(self, path: str) -> bytes | None:
+        """Its text, as it was received; None where there is none."""
+        await self._limiter.take()
+        try:
+            return await client.read(self._api, path, seconds=TIMEOUT)
         except NotFound:
             return None

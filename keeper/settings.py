@@ -56,7 +56,8 @@ class Settings(ServerSettings):
         "requests-per-second",
         values.count(1, 10_000),
         "200",
-        "the keeper's requests to the API server at most, for all Namespaces; about 6 for each step a second",
+        "the keeper's requests to the API server at most, for all Namespaces, and ten times as many at once "
+        "after a rest; 2 for each hit, 4 to 7 for each step that is stored",
     )
     nudge: str = setting(
         "nudge",

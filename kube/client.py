@@ -5,7 +5,6 @@ its models are left out, since they know neither Argo's kinds nor an object's me
 """
 
 import asyncio
-import json
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -13,13 +12,15 @@ from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 
-from kube import cost, errors
+from kube import cost, errors, fastjson
 from kube.errors import TooLarge, Unavailable, Unreadable
 
 JSON = "application/json"
@@ -35,6 +36,10 @@ k8s.io/apiserver, endpoints/handlers/response.go)."""
 MOST_BYTES = 16 << 20
 """Of one object as JSON, or one event of a watch. etcd takes 1.5 MiB of an object, a control character of
 which is six bytes here: nobody's object comes to this, and what does is not read on."""
+_READ_BUFFER = 2 << 20
+"""Bytes of an answer that are received before somebody has asked for them, as ApiClient has it."""
+_CREDENTIALS = ["BearerToken"]
+"""As ApiClient names the one kind that there is."""
 OPEN_SECONDS = 10.0
 """Until the API server begins to answer a watch."""
 _IDENTITY = re.compile(
@@ -47,6 +52,7 @@ Go type (ObjectMeta in k8s.io/apimachinery)."""
 
 Json = dict[str, Any]
 OnRequest = Callable[[str, int], None]
+T = TypeVar("T")
 
 
 async def connect(
@@ -74,17 +80,39 @@ async def connect(
     # Two watches for each Namespace that is kept would take all of the 100 connections that are the default;
     # whoever sends many requests bounds them himself.
     configuration.connection_pool_maxsize = 0
+    configuration.proxy = configuration.proxy or _proxy_for(configuration.host)
     api = ApiClient(configuration)
     api.user_agent = user_agent
+    look_up_no_environment(api)
     if on_request is not None:
-        api.call_api = _telling(api.call_api, on_request)  # type: ignore[method-assign]
+        api.rest_client.request = _telling(api.rest_client.request, on_request)  # type: ignore[method-assign,assignment]
     return api
 
 
-def _telling(call: Callable[..., Awaitable[Any]], on_request: OnRequest) -> Callable[..., Awaitable[Any]]:
-    async def told(path: str, method: str, **rest: Any) -> Any:
+def look_up_no_environment(api: ApiClient) -> None:
+    """Have the client's requests go by its configuration alone; it must not have sent any yet.
+
+    Else aiohttp looks for a proxy and for credentials (~/.netrc) at each request, each time in a thread: that
+    takes as long as all else of it.
+    """
+    before = api.rest_client.pool_manager
+    session = aiohttp.ClientSession(connector=before.connector, read_bufsize=_READ_BUFFER)
+    before.detach()
+    api.rest_client.pool_manager = session
+
+
+def _proxy_for(url: str | None) -> str | None:
+    """The proxy that the environment names for requests to this address, as curl reads it."""
+    address = urlsplit(url or "")
+    if not address.hostname or proxy_bypass(address.hostname):
+        return None
+    return getproxies().get(address.scheme)
+
+
+def _telling(send: Callable[..., Awaitable[Any]], on_request: OnRequest) -> Callable[..., Awaitable[Any]]:
+    async def told(method: str, url: str, **rest: Any) -> Any:
         try:
-            response = await call(path, method, **rest)
+            response = await send(method, url, **rest)
         except (aiohttp.ClientError, TimeoutError, OSError):
             on_request(method, 0)
             raise
@@ -152,13 +180,7 @@ async def read(
 async def date(api: ApiClient, *, seconds: float) -> datetime:
     """The API server's clock: the Date of its answer, whatever that is; an ApiError for none in `seconds`."""
     with _as_api_errors():
-        response = await api.call_api(
-            "/version",
-            "GET",
-            auth_settings=["BearerToken"],
-            _preload_content=False,
-            _request_timeout=aiohttp.ClientTimeout(total=seconds),
-        )
+        response = await _send(api, "GET", "/version", aiohttp.ClientTimeout(total=seconds))
         await response.read()
     try:
         found = parsedate_to_datetime(response.headers["Date"])
@@ -170,12 +192,20 @@ async def date(api: ApiClient, *, seconds: float) -> datetime:
 def parsed(text: bytes) -> Json:
     """The JSON object that stands there; Unreadable for anything else."""
     try:
-        found = json.loads(text)
+        found = fastjson.loads(text)
     except (ValueError, RecursionError):
         raise Unreadable("the answer is not JSON") from None
     if not isinstance(found, dict):
         raise Unreadable("the answer is not a JSON object")
     return found
+
+
+def part(text: bytes, type_: type[T]) -> T:
+    """Of the JSON object that stands there the fields that a msgspec.Struct names; Unreadable for others."""
+    try:
+        return fastjson.part(text, type_)
+    except (ValueError, RecursionError):
+        raise Unreadable("the answer is not JSON, or another object") from None
 
 
 def identified(text: bytes) -> Json:
@@ -297,23 +327,7 @@ async def _begin(
     headers: Mapping[str, str] | None = None,
 ) -> aiohttp.ClientResponse:
     """An answer of 2xx whose body is still to be read; an ApiError for any other."""
-    response: aiohttp.ClientResponse = await api.call_api(
-        path,
-        method,
-        query_params=list(query),
-        # Not compressed: a bound counts bytes as they are in memory, and on the way between a cluster's own
-        # nodes they cost less than gzip does at both ends (client-go's DisableCompression).
-        header_params={
-            "Accept": accept,
-            "Accept-Encoding": "identity",
-            "Content-Type": content_type,
-            **(headers or {}),
-        },
-        body=body,
-        auth_settings=["BearerToken"],
-        _preload_content=False,
-        _request_timeout=limits,
-    )
+    response = await _send(api, method, path, limits, query, body, accept, content_type, headers)
     if 200 <= response.status < 300:
         return response
     text = await _received(response, MOST_BYTES)
@@ -324,6 +338,44 @@ async def _begin(
     raise errors.refused(
         response.status, response.reason or "", answer, response.headers.get("Retry-After", "")
     )
+
+
+async def _send(
+    api: ApiClient,
+    method: str,
+    path: str,
+    limits: aiohttp.ClientTimeout,
+    query: Sequence[tuple[str, str]] = (),
+    body: object = None,
+    accept: str = JSON,
+    content_type: str = JSON,
+    headers: Mapping[str, str] | None = None,
+) -> aiohttp.ClientResponse:
+    """Any answer, whose body is still to be read.
+
+    `ApiClient.call_api` does the same, and copies body, headers and query first, for models that might be in
+    them.
+    """
+    sent = {
+        **api.default_headers,  # who we are
+        "Accept": accept,
+        # Not compressed: a bound counts bytes as they are in memory, and on the way between a cluster's own
+        # nodes they cost less than gzip does at both ends (client-go's DisableCompression).
+        "Accept-Encoding": "identity",
+        "Content-Type": content_type,
+        **(headers or {}),
+    }
+    await api.update_params_for_auth(sent, [], _CREDENTIALS)
+    response: aiohttp.ClientResponse = await api.rest_client.request(
+        method,
+        f"{api.configuration.host}{path}",
+        query_params=list(query),  # type: ignore[arg-type]  # ApiClient hands on a list, too
+        headers=sent,
+        body=body,
+        _preload_content=False,
+        _request_timeout=limits,
+    )
+    return response
 
 
 @contextmanager

@@ -6,10 +6,15 @@ from collections.abc import Callable
 
 
 class RateLimiter:
-    """Lets `rate` requests a second through, `rate` at once after a rest; the others wait for their turn."""
+    """Lets `rate` requests a second through, and after a rest at once as many as in `burst` seconds.
 
-    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._every, self._rest, self._clock = 1 / rate, 1.0, clock
+    The others wait for their turn.
+    """
+
+    def __init__(
+        self, rate: float, clock: Callable[[], float] = time.monotonic, *, burst: float = 1.0
+    ) -> None:
+        self._every, self._rest, self._clock = 1 / rate, burst, clock
         self._next = clock() - self._rest
 
     @property

@@ -287,6 +287,8 @@ def _said(detail: str) -> str:
 def _short(text: str, most: int = LONGEST_NAME) -> str:
     """A text that may be a caller's: one line of printable characters, and no more than `most`."""
     short = text if len(text) <= most else f"{text[: most - 1]}…"
+    if short.isprintable():
+        return short
     return "".join(letter if letter.isprintable() else "?" for letter in short)
 
 

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from kubernetes_asyncio.client import ApiClient
+from kubernetes_asyncio.client import ApiClient, Configuration
 
 from devcluster.api import watch
 from devcluster.api.admission import Admitted, Webhooks
@@ -67,7 +67,9 @@ class Server:
         webhooks = cast("Webhooks", _NoWebhooks())
         self._handlers = Handlers(self._store, Tokens(self._store), webhooks, "")
         self.cluster = InProcess(DEVCLUSTER, "", Path(), Path(), "", server=self)
-        self.api = cast("ApiClient", self)
+        self.api = ApiClient.__new__(ApiClient)  # which would make connections
+        self.api.configuration, self.api.default_headers = Configuration(host=""), {}
+        self.api.rest_client = cast("Any", self)
         self.calls: list[tuple[str, str]] = []
         """Method and path of the client's requests, but for watches."""
 
@@ -94,25 +96,25 @@ class Server:
             return error.code, error.status
         return answer.code, answer.body
 
-    async def call_api(
+    async def request(
         self,
-        path: str,
         method: str,
+        url: str,
         *,
         query_params: Sequence[tuple[str, str]] = (),
-        header_params: Mapping[str, str],
+        headers: Mapping[str, str],
         body: object = None,
         **_: object,
     ) -> "_Response":
-        """As the ApiClient's."""
+        """As the RESTClientObject's of an ApiClient."""
         query = dict(query_params)
         if "watch" in query:
-            return _Response(200, self._watch(path, query))
-        self.calls.append((method, path))
+            return _Response(200, self._watch(url, query))
+        self.calls.append((method, url))
         await asyncio.sleep(self._seconds)
         content = b"" if body is None else json.dumps(body).encode()
-        status, answer = await self.answer(method, path, query, header_params["Content-Type"], content)
-        if "as=PartialObjectMetadata;" in header_params["Accept"] and status < 300:
+        status, answer = await self.answer(method, url, query, headers["Content-Type"], content)
+        if "as=PartialObjectMetadata;" in headers["Accept"] and status < 300:
             answer = {"metadata": answer["metadata"]}
         return _Response(status, _once(json.dumps(answer).encode()))
 

@@ -136,7 +136,7 @@ def gathered(interval: float) -> float:
 def is_due(text: str, interval: timedelta, now: datetime) -> bool:
     """Whether the entry's last hit is an interval ago, or unknown; never for what is no entry."""
     try:
-        last = Entry.parse(text).last_hit
+        last = Entry.parse_times(text).last_hit
     except BrokenEntry:
         return False
     return last is None or abs(now - last) >= interval  # one from the far future was set by a wrong clock

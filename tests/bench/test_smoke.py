@@ -22,7 +22,7 @@ SMALL = {
         "8",
     ],
     lookup: ["--rounds=1", "--entries=50"],
-    holds: ["--rounds=1", "--hits=5", "--rate=10", "--burst=8"],
+    holds: ["--rounds=1", "--hits=5", "--rate=10", "--burst=8", "--bursts=1", "--misses=4"],
     full: ["--rounds=1", "--captures=20", "--large-captures=8"],
     written: ["--rounds=1", "--hits=3", "--entries", "10", "20"],
     tenants: ["--share=0.002", "--alone=0.1", "--seconds=1"],

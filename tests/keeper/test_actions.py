@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from kubernetes_asyncio.client import ApiClient
 
 from argo import names as argo
 from keeper import steppods
 from keeper.actions import ActionResult, Actions
+from keeper.answered import Answered
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, InvalidStep
 from keeper.task_results import PostedResult
@@ -40,7 +42,12 @@ def site(cluster: Cluster) -> Site:
 async def actions(cluster: Cluster, site: Site) -> AsyncIterator[Actions]:
     token = cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo-keeper"))
     async with api_client(cluster, token=token) as api:
-        yield Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
+        yield acting(api)
+
+
+def acting(api: ApiClient) -> Actions:
+    requests = Requests(api, RateLimiter(1000))
+    return Actions(requests, lambda: datetime.now(UTC), Answered(requests))
 
 
 def held(site: Site, **changes: Any) -> GatedStep:
@@ -254,7 +261,7 @@ async def test_an_answer_cannot_be_finished_once_its_pod_was_told_to_run(
     answer = await posted(actions, pod)
     proxy = Proxy(cluster)
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
-        ours = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
+        ours = acting(api)
         patches = []
 
         def stop_before_the_gate(method: str, path: str) -> web.Response | None:
@@ -412,7 +419,7 @@ async def test_where_label_and_reason_are_refused_the_gate_goes_alone(
     pod = held(site)
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
         proxy.fault = refusing(status, f"PATCH pods/{pod.name}", times=2)
-        behind = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
+        behind = acting(api)
         assert await behind.release(pod, names.RESULT_MISS, WHY, result_may_exist=False) is ActionResult.DONE
     assert not site.held(pod.name)
     assert site.label(pod.name) == names.RESULT_GATED
@@ -429,7 +436,7 @@ async def test_the_gate_goes_alone_from_a_pod_that_may_not_be_told_to_run(
         await posted(actions, pod)
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
         proxy.fault = refusing(403, f"PATCH pods/{pod.name}", times=4)
-        behind = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
+        behind = acting(api)
         assert await behind.release(pod, names.RESULT_MISS, WHY, result_may_exist=True) is ActionResult.DONE
     assert not site.held(pod.name)
     assert site.label(pod.name) == names.RESULT_GATED
@@ -441,7 +448,7 @@ async def test_a_pod_that_no_request_may_change_is_tried_again_later(site: Site,
     pod = held(site)
     async with proxy.serving() as url, api_client(cluster, url=url) as api:
         proxy.fault = refusing(403, f"PATCH pods/{pod.name}")
-        behind = Actions(Requests(api, RateLimiter(1000)), lambda: datetime.now(UTC))
+        behind = acting(api)
         with pytest.raises(ApiError):
             await behind.release(pod, names.RESULT_MISS, WHY, result_may_exist=True)
         proxy.fault = lambda method, path: None

@@ -595,7 +595,7 @@ async def test_steps_beyond_it_that_are_over_before_the_keeper_comes_are_labelle
 
 
 async def test_a_namespace_whose_pods_wait_for_their_first_turn_is_backlogged(site: Site) -> None:
-    async with keeping(site, requests_per_second=2) as first, keeping(site) as second:
+    async with keeping(site, requests_per_second=1) as first, keeping(site) as second:
         for number in range(24):
             site.pod(number, key=f"{KEY}-{number}")
         await until(lambda: first.keeper.backlogged == {site.namespace})

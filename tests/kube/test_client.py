@@ -1,3 +1,4 @@
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -286,3 +287,30 @@ async def test_each_request_is_told_with_its_answers_status_or_none(cluster: Clu
         await ask(url, "GET", 0.1)
     await ask("http://127.0.0.1:1", "POST", 5)
     assert told == [("GET", 403), ("GET", 0), ("POST", 0)]
+
+
+async def test_a_request_looks_for_nothing_outside_of_the_clients_configuration(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files and environment are read in threads, each time."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({})
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a thread is asked for something")
+
+    async with answering(answer) as url, await client.connect(kubeconfig=str(cluster.kubeconfig)) as api:
+        api.configuration.host = url
+        monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", refuse)
+        assert await client.request(api, "GET", "/", seconds=5) == {}
+
+
+@pytest.mark.parametrize(("not_for", "proxy"), [("", "http://u:p@proxy:3128"), ("127.0.0.1", None)])
+async def test_the_proxy_that_the_environment_names_is_used(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, not_for: str, proxy: str | None
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://u:p@proxy:3128")
+    monkeypatch.setenv("no_proxy", not_for)
+    async with await client.connect(kubeconfig=str(cluster.kubeconfig)) as api:
+        assert api.rest_client.proxy == proxy

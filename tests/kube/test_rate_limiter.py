@@ -25,3 +25,25 @@ async def test_requests_are_left_while_the_next_one_would_not_wait() -> None:
         left.append(bucket.has_left)
     now[0] = 0.6
     assert [*left, bucket.has_left] == [True, True, False, True]
+
+
+async def test_no_more_goes_at_once_than_a_burst_however_long_the_rest() -> None:
+    now = [100.0]
+    bucket = RateLimiter(10, lambda: now[0], burst=3.0)
+    assert 30 <= await _at_once(bucket) <= 31
+    now[0] += 1.0
+    assert 9 <= await _at_once(bucket) <= 10
+    now[0] += 1000.0
+    assert 30 <= await _at_once(bucket) <= 31
+
+
+async def _at_once(bucket: RateLimiter) -> int:
+    """How many go through until one has to wait."""
+    count = 0
+    while True:
+        taking = asyncio.create_task(bucket.take())
+        await asyncio.sleep(0)
+        if not taking.done():
+            taking.cancel()
+            return count
+        count += 1

@@ -26,17 +26,17 @@ class Asked(list[tuple[str, str]]):
 @contextmanager
 def recorded(api: ApiClient) -> Iterator[Asked]:
     """Record the requests of a client until the block ends."""
-    asked, send = Asked(), api.call_api
+    asked, send = Asked(), api.rest_client.request
 
-    async def call_api(path: str, method: str, *args: Any, **kwargs: Any) -> Any:
-        asked.append((method, path))
-        answer = await send(path, method, *args, **kwargs)
+    async def request(method: str, url: str, **kwargs: Any) -> Any:
+        asked.append((method, url.removeprefix(api.configuration.host)))
+        answer = await send(method, url, **kwargs)
         if do := asked.interventions.pop(method, None):
             await asyncio.to_thread(do)
         return answer
 
-    api.call_api = call_api
+    api.rest_client.request = request
     try:
         yield asked
     finally:
-        api.call_api = send
+        api.rest_client.request = send

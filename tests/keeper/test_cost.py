@@ -1,0 +1,84 @@
+"""What a step costs in requests to the API server, Events and the Lease aside."""
+
+from collections import Counter
+
+import pytest
+
+from keeper import answered
+from memoize import names
+from tests.cluster import Cluster
+from tests.keeper.keepers import decided, keeping
+from tests.keeper.site import Site
+from tests.waiting import until
+
+MANY = 20
+
+
+@pytest.fixture
+def site(cluster: Cluster) -> Site:
+    return Site.new(cluster)
+
+
+@pytest.fixture(autouse=True)
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keeper acts for so long that nothing of another one is on its way."""
+    monkeypatch.setattr(answered, "SETTLED", 0.0)
+
+
+def kinds(calls) -> Counter[str]:
+    """The requests by method and resource."""
+    said = [(call.method, call.path.split("/")) for call in calls]
+    return Counter(
+        f"{method} {parts[0]}{'/status' if parts[-1] == 'status' else ''}" for method, parts in said
+    )
+
+
+@pytest.mark.contract
+async def test_a_hit_takes_its_two_writes_and_many_share_the_rest(site: Site) -> None:
+    site.store()
+    async with keeping(site) as running:
+        pods = [site.pod(number) for number in range(MANY)]
+        await until(lambda: site.labels(pods) == [names.RESULT_HIT] * MANY)
+    cost = kinds(running.proxy.calls)
+    assert cost.pop("POST workflowtaskresults") == MANY
+    assert cost.pop("PATCH pods/status") == MANY
+    assert cost.keys() == {"GET configmaps", "GET workflows"}
+    assert max(cost.values()) < MANY / 2, "a machine that takes seconds for these hits reads them again"
+
+
+@pytest.mark.contract
+async def test_a_step_that_runs_and_is_stored_takes_three_requests_and_its_write_and_many_share_the_rest(
+    site: Site,
+) -> None:
+    async with keeping(site) as running:
+        pods = [site.pod(number, key=f"key-{number}") for number in range(MANY)]
+        await decided(site, *pods)
+        for name in pods:
+            site.run(name)
+        await until(lambda: site.labels(pods) == [names.RESULT_STORED] * MANY)
+    cost = kinds(running.proxy.calls)
+    assert cost.pop("PATCH pods") == 2 * MANY, "let run, and labelled"
+    first = answered.LISTED_AFTER + 1  # each is read before it runs, and then all are listed
+    assert cost.pop("GET workflowtaskresults") == MANY + first, "read as it ends"
+    written = cost.pop("PATCH configmaps") + cost.pop("POST configmaps")
+    assert written <= MANY + 1, "gathered, as far as they come together"
+    assert cost.keys() == {"GET workflows", "GET configmaps"}
+    assert max(cost.values()) <= MANY
+
+
+async def test_a_step_alone_that_runs_and_is_stored_reads_its_workflow_and_its_cache_as_well(
+    site: Site,
+) -> None:
+    async with keeping(site) as running:
+        name = site.pod()
+        await decided(site, name)
+        site.run(name)
+        await until(lambda: site.label(name) == names.RESULT_STORED)
+    assert kinds(running.proxy.calls) == {
+        "GET configmaps": 1,
+        "GET workflowtaskresults": 2,
+        "PATCH pods": 2,
+        "GET workflows": 1,
+        "PATCH configmaps": 1,
+        "POST configmaps": 1,
+    }

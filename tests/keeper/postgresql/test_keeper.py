@@ -116,10 +116,11 @@ async def test_steps_that_wait_for_an_equal_one_run_once_the_database_is_away(
 ) -> None:
     async with way_to(own.server.port) as way:
         own.dsn_file.write_text(own.server.dsn(own.name, port=way.port))
-        async with keeping(site, dsn_file=own.dsn_file):
-            pods = [site.pod(number) for number in range(4)]
-            await until(lambda: site.labels(pods) == ["gated", "gated", "gated", "miss"])
-            waiting = [name for name in pods if site.held(name)]
+        async with keeping(site, dsn_file=own.dsn_file) as running:
+            runner = site.pod(0)
+            await until(lambda: site.label(runner) == names.RESULT_MISS)
+            waiting = [site.pod(number) for number in range(1, 4)]
+            await until(lambda: running.keeper._single_flight._waiters[site.namespace] == 3)
             away(way)
             await decided(site, *waiting)  # the runner runs on
             assert {site.reason(name) for name in waiting} == {Reason.STORE_UNAVAILABLE}

@@ -12,7 +12,7 @@ def mapping(value: object) -> Mapping[str, Any]:
     """The value if it is an object, else an empty one: for JSON that anybody may have written."""
     if isinstance(value, dict):  # as JSON has it; to ask for a Mapping takes five times as long
         return value
-    return value if isinstance(value, Mapping) else {}
+    return value if value is not None and isinstance(value, Mapping) else {}
 
 
 _ANY_NAME = "*"

@@ -27,11 +27,12 @@ _METHOD = """`python -m webhook`, beside a keeper that has nothing to do, agains
 (`bench/constant.py`) that reads the same body, parses its JSON and answers a constant: both single processes
 with the same TLS settings, driven in turn by one client process over kept-alive TLS connections. The client
 is threads over plain sockets, cheaper than either server. Every value is that of one round; p99 is taken
-within each round. CPU time is the server's own, so that it holds whatever the client costs. Workflow and
-Namespace are looked up as ever, and remembered for five seconds. The Pod is gated."""
+within each round. CPU time is the server's own, so that it holds whatever the client costs, without that of
+the child process, which decides the Workflows. Workflow and Namespace are looked up as ever, and remembered
+for five seconds. The Pod is gated."""
 _OURS, _CONSTANT = "stepmemo", "constant"
 _AGAINST = "parse and answer a constant"
-_THROUGHPUT = Target("at least", 0.5)
+_THROUGHPUT = {PODS_PATH: Target("at least", 0.5), WORKFLOWS_PATH: Target("at least", 0.4)}
 _P99 = Target("at most", 5)
 _PATIENCE = 30.0
 
@@ -174,7 +175,7 @@ def _figures(case: Case, series: Series) -> list[Figure]:
         return compare(f"`{case.path}`, {case.title}: {what}", unit, ours, _AGAINST, constant, target)
 
     return [
-        figure("throughput", "/s", "rate", _THROUGHPUT),
+        figure("throughput", "/s", "rate", _THROUGHPUT[case.path]),
         figure("p99 of a round", "ms", "p99", _P99),
         figure("median of a round", "ms", "median"),
         figure("CPU of one request", "ms", "cpu"),

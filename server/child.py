@@ -175,8 +175,10 @@ class Child:
         self._shares[share] += 1
         task = str(next(self._numbers))
         try:
-            patience = within - LEAST
-            await self._wait(task, share, patience if again else min(self._patience, patience), again)
+            patience, left = self._patience, within - LEAST
+            if self._socket is None or self._starting:
+                patience += self._seconds  # a start is nobody's fault, and on a busy machine takes long
+            await self._wait(task, share, left if again else min(patience, left), again)
             begun = self._clock()
             try:
                 left = until - begun

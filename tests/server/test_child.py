@@ -347,7 +347,6 @@ async def test_a_task_of_who_took_no_longer_than_usual_is_not() -> None:
 
 async def test_what_was_begun_waits_longer_than_a_newcomer() -> None:
     async with child(patience=0.05) as one:
-        await one.call(f"{HERE}:number", again=True)  # a start takes longer than that
         first = await busy(one, "a")
         task = asyncio.create_task(one.call(f"{HERE}:number", share="b", again=True))
         with pytest.raises(FullError):
@@ -392,7 +391,6 @@ async def test_a_turn_that_comes_as_its_task_is_given_up_goes_to_the_next() -> N
 
 async def test_a_task_that_has_waited_too_long_is_shed() -> None:
     async with child(patience=0.05) as one:
-        await one.call(f"{HERE}:number", again=True)  # a start takes longer than that
         first = await busy(one)
         with pytest.raises(FullError):
             await one.call(f"{HERE}:number")

@@ -124,14 +124,14 @@ async def test_usage_is_what_is_there_whatever_was_done(
         assert await own.run("SELECT * FROM stepmemo.usage") == []
 
 
-async def test_how_full_each_namespace_is_is_known_after_a_round(
+async def test_how_full_each_namespace_is_is_known_once_it_was_measured(
     own: Own, store: PostgresStore, namespace: str
 ) -> None:
     entry = text("k")
     assert (await store.put(namespace, CACHE, "k", entry, NOW)).reason is Reason.STORED
     kept, _ = keeping(store, most_bytes=10_000)
     assert kept.fills() == []
-    await kept.round()
+    await kept.measure()
     assert kept.fills() == [(namespace, len(entry) + sql.OVERHEAD, 10_000)]
 
 

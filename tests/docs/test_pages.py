@@ -22,8 +22,10 @@ PATH = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|h|c|md|yaml|json)|\.?[\w-]+(?:/
 """A file or, with a slash at its end, a directory; one without a directory may lie anywhere."""
 VARIABLE = re.compile(r"\bSTEPMEMO_[A-Z0-9_]+\b")
 OTHERS_FLAGS = {
+    "--burst",
     "--for",
     "--ignore-not-found",
+    "--qps",
     "--replicas",
     "--resource",
     "--role",

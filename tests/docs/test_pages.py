@@ -22,9 +22,11 @@ PATH = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|h|c|md|yaml|json)|\.?[\w-]+(?:/
 """A file or, with a slash at its end, a directory; one without a directory may lie anywhere."""
 VARIABLE = re.compile(r"\bSTEPMEMO_[A-Z0-9_]+\b")
 OTHERS_FLAGS = {
+    "--burst",
     "--for",
     "--group",
     "--ignore-not-found",
+    "--qps",
     "--replicas",
     "--resource",
     "--resource-name",

@@ -24,6 +24,7 @@ VARIABLE = re.compile(r"\bSTEPMEMO_[A-Z0-9_]+\b")
 OTHERS_FLAGS = {
     "--for",
     "--ignore-not-found",
+    "--memoized",
     "--replicas",
     "--resource",
     "--role",

@@ -140,7 +140,7 @@ _LOOKED_FOR = "a hit has no `hostNodeName`, and the reference is waited for"
 _FROM_THE_ENTRY = "a hit takes the entry's outputs whole"
 
 KINDS: dict[str, dict[str, Kind]] = {
-    "Steps and tasks": {
+    "Order of steps": {
         "steps, one after the other": Kind(SHAPES["steps: in a row"]),
         "tasks, one after the other": Kind(SHAPES["dag: in a row"]),
         "tasks of a diamond": Kind(SHAPES["a diamond"]),

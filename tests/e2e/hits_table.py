@@ -114,7 +114,7 @@ def render(table: Json) -> str:
     parts = [HEAD, "\n".join(runs(table["columns"], columns)), "\n".join(_broken(rows, broken, columns))]
     parts += ["## Where both are right"]
     for group, kinds in KINDS.items():
-        sound = {says: kind for says, kind in kinds.items() if says not in broken}
+        sound = {says: kind for says, kind in kinds.items() if says in rows and says not in broken}
         if sound:
             parts.append("\n".join(_group(group, sound, rows, columns)))
     return "\n".join(f"{part.strip()}\n" for part in [*parts, LEAVE])

@@ -21,7 +21,7 @@ from memoize import names
 from tests.e2e import hits_table, record
 from tests.e2e.cluster import CONTROLLER, Namespace, fresh_namespace, grant
 from tests.e2e.compare import unresolved
-from tests.e2e.hits import METRIC, RETRY, ROWS, WORLD, Kind
+from tests.e2e.hits import KINDS, METRIC, RETRY, ROWS, WORLD, Kind
 from tests.e2e.hits_table import AGAIN, FIRST, Outcome
 from tests.e2e.judge import HOOK, Ended, Fault, faults, hits
 from tests.e2e.kube import PATIENCE, create_all, get, kubectl, patch, wait_for
@@ -263,7 +263,9 @@ def _not_as_meant(row: str, plain: Ended) -> list[Fault]:
 
 
 @pytest.mark.timeout(3 * ALTOGETHER)
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=f"{group}: {row}") for group, kinds in KINDS.items() for row in kinds]
+)
 def test_stepmemo_is_right(request: pytest.FixtureRequest, row: str) -> None:
     """A run that stores and a run of hits do what the workflow does without memoization."""
     if why := _why_not(ROWS[row]):

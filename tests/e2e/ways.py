@@ -45,7 +45,7 @@ def repeatable(value: Json) -> Json:
     if not any(kind in value for kind in _WITH_A_POD):
         return {part: repeatable(inner) for part, inner in value.items()}
     said = f"echo {value['memoize']['key'] if 'memoize' in value else value['name']}"
-    text = json.dumps(value).replace(NUMBER, f"{said} | cksum | cut -c 1-7").replace(RANDOM, said)
+    text = json.dumps(value).replace(NUMBER, f"echo 1$({said} | tr -cd 0-9)").replace(RANDOM, said)
     return json.loads(text)
 
 

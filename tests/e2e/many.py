@@ -14,7 +14,7 @@ from tests.e2e.argo import COMPLETED
 from tests.e2e.cluster import Namespace
 from tests.e2e.kube import PATIENCE, get, wait_for
 
-AT_ONCE = 24
+AT_ONCE = 32
 """Workflows that are made and not over: two cores start about one Pod a second."""
 STILL = 30.0
 """Seconds without a change after which a workflow that has no Pod left is no longer waited for."""

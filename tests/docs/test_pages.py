@@ -26,6 +26,7 @@ OTHERS_FLAGS = {
     "--for",
     "--group",
     "--ignore-not-found",
+    "--memoized",
     "--qps",
     "--replicas",
     "--resource",

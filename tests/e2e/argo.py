@@ -9,7 +9,8 @@ from typing import Any
 from argo import names as argo
 from tests.e2e import kube
 
-_COMPLETED = f"{argo.DOMAIN}/completed"
+COMPLETED = f"{argo.DOMAIN}/completed"
+"""Label of a Workflow that is over, and of a Pod that Argo is done with."""
 _PHASE = f"{argo.DOMAIN}/phase"
 
 Workflow = dict[str, Any]
@@ -18,7 +19,7 @@ Workflow = dict[str, Any]
 def resubmission(workflow: Workflow) -> Workflow:
     """`argo resubmit`: a new Workflow of the same spec, as it is stored, with the old one's labels."""
     old = workflow["metadata"]
-    labels = {k: v for k, v in old.get("labels", {}).items() if k not in (_COMPLETED, _PHASE)}
+    labels = {k: v for k, v in old.get("labels", {}).items() if k not in (COMPLETED, _PHASE)}
     labels[f"{argo.DOMAIN}/resubmitted-from-workflow"] = old["name"]
     metadata = {"generateName": old["generateName"], "labels": labels}
     metadata["annotations"] = dict(old.get("annotations", {}))
@@ -45,7 +46,7 @@ def formulate_retry(workflow: Workflow) -> tuple[Workflow, list[str]]:
         if node["phase"] in ("Failed", "Error"):
             node |= {"phase": "Running", "finishedAt": None}
             node.pop("message", None)
-    retried["metadata"]["labels"].pop(_COMPLETED, None)
+    retried["metadata"]["labels"].pop(COMPLETED, None)
     for condition in status.get("conditions", ()):
         if condition["type"] == "Completed":
             condition["status"] = "False"

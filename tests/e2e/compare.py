@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 Json = Any
@@ -19,6 +20,8 @@ _OWN_TO_A_RUN = (
     "podIP",
 )
 """What two runs of one workflow need not have in common; for its hits the docs say it of `hostNodeName`."""
+THE_WORKFLOW = "the workflow"
+"""What is told of the workflow itself stands under this name, beside the names of nodes."""
 _EDGES = ("children", "outboundNodes", "boundaryID")
 _OF_THE_WORKFLOW = ("phase", "message", "outputs", "progress")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -34,7 +37,7 @@ def unresolved(workflow: Json) -> list[str]:
 def differences(first: Json, second: Json, apart: str = NOTHING) -> list[str]:
     """What two runs of one workflow tell otherwise: a line each."""
     others = [one["metadata"]["name"] for one in (first, second)]
-    before, after = (_told(one, others, apart) for one in (first, second))
+    before, after = (told(one, others, apart) for one in (first, second))
     return [
         f"{node}: {part}: {before.get(node, {}).get(part)!r} became {after.get(node, {}).get(part)!r}"
         for node in sorted(before.keys() | after.keys())
@@ -43,7 +46,7 @@ def differences(first: Json, second: Json, apart: str = NOTHING) -> list[str]:
     ]
 
 
-def _told(workflow: Json, names_of_runs: list[str], apart: str) -> dict[str, dict[str, Json]]:
+def told(workflow: Json, names_of_runs: Sequence[str], apart: str = NOTHING) -> dict[str, dict[str, Json]]:
     """What a run tells of each node, by the node's name, and of the workflow itself.
 
     `progress` counts all nodes, so it says nothing where some are left out.
@@ -57,7 +60,7 @@ def _told(workflow: Json, names_of_runs: list[str], apart: str) -> dict[str, dic
             return sorted(nodes[id]["name"] for id in value if id in nodes)
         return nodes[value]["name"] if value in nodes else value
 
-    told = {
+    found = {
         node["name"]: {
             part: edges(value) if part in _EDGES else value
             for part, value in node.items()
@@ -67,11 +70,17 @@ def _told(workflow: Json, names_of_runs: list[str], apart: str) -> dict[str, dic
         for node in nodes.values()
     }
     whole = {part: status.get(part) for part in _OF_THE_WORKFLOW if part not in hidden}
-    text = _IP.sub("IP", _TIME.sub("TIME", json.dumps({"the workflow": whole} | told)))
+    text = scrub(json.dumps({THE_WORKFLOW: whole} | found), names_of_runs)
+    return json.loads(text, object_hook=_without_location)
+
+
+def scrub(text: str, names_of_runs: Iterable[str]) -> str:
+    """The text without what only these runs have: times, addresses, names, ids."""
+    text = _IP.sub("IP", _TIME.sub("TIME", text))
     for name in names_of_runs:
         # The ids of nodes and the names of Pods end with a number that depends on the workflow's name.
         text = re.sub(rf"{name}(-[a-z0-9-]+)?-\d+\b", "ID", text).replace(name, "WORKFLOW")
-    return json.loads(text, object_hook=_without_location)
+    return text
 
 
 def _without_location(one: Json) -> Json:

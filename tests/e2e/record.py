@@ -10,7 +10,7 @@ The file, by example:
 import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -82,15 +82,24 @@ class Recorder:
     def pytest_sessionfinish(self) -> None:
         if not self.outcomes:
             return
-        with self.path.open("a+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            text = file.read()
-            date = datetime.now(UTC).strftime("%Y-%m-%d")
-            table = merge(json.loads(text) if text else {}, probe(), date, self.says, self.outcomes)
-            file.seek(0)
-            file.truncate()
-            file.write(json.dumps(table, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        date = today()
+        rewrite(self.path, lambda table: merge(table, probe(), date, self.says, self.outcomes))
+
+
+def today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
+def rewrite(path: Path, change: Callable[[Table], Table]) -> None:
+    """Changes a JSON file, which several runs may write to at once; {} where there is none."""
+    with path.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        text = file.read()
+        table = change(json.loads(text) if text else {})
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(table, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def _reason(report: pytest.TestReport) -> str:

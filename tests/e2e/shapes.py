@@ -219,7 +219,7 @@ def _set(*containers: dict[str, Any], **template: Any) -> Template:
     return memoized(containerSet={"containers": list(containers)}, **template) | _key("set")
 
 
-HOOKED = {"template": "each", "arguments": arguments(x="of the hook")}
+HOOKED = {"template": "each", "arguments": arguments(x="of-the-hook")}
 WITH_OUT = {"template": "each", "arguments": arguments(x=OUT)}
 BOTH: dict[str, Row] = {
     # one after the other
@@ -366,6 +366,15 @@ BOTH: dict[str, Row] = {
         call("look", x=OUT),
         templates=(container(retryStrategy={"limit": "2"}) | _key("again"),),
     ),
+    "a retry strategy and nothing after it": row(
+        call("again"),
+        templates=(container(retryStrategy={"limit": "2"}) | _key("again"),),
+    ),
+    "a retry strategy before what is skipped": row(
+        call("again"),
+        call("look", x="skipped", when="1 == 2"),
+        templates=(container(retryStrategy={"limit": "2"}) | _key("again"),),
+    ),
     "a step that was retried": row(
         call("again"),
         call("look", x=OUT),
@@ -442,6 +451,25 @@ BOTH: dict[str, Row] = {
                 outputs={
                     "parameters": [
                         {"name": "out", "valueFrom": {"parameter": "{{steps.a.outputs.parameters.out}}"}}
+                    ]
+                },
+            ),
+        ),
+    ),
+    "an output handed up under a global name": row(
+        call("sub"),
+        call("look", x=GLOBAL),
+        templates=(
+            sub(
+                "steps",
+                call("make"),
+                outputs={
+                    "parameters": [
+                        {
+                            "name": "out",
+                            "valueFrom": {"parameter": "{{steps.a.outputs.parameters.out}}"},
+                            "globalName": "g",
+                        }
                     ]
                 },
             ),
@@ -637,8 +665,8 @@ ONE: dict[str, tuple[Template | None, Row]] = {
     "a diamond": (
         dag(
             call("make"),
-            call("each", x="{{tasks.a.outputs.parameters.out}} 1"),
-            call("each", x="{{tasks.a.outputs.parameters.out}} 2", depends="a"),
+            call("each", x="{{tasks.a.outputs.parameters.out}}-1"),
+            call("each", x="{{tasks.a.outputs.parameters.out}}-2", depends="a"),
             call(
                 "look",
                 x="{{tasks.b.outputs.parameters.out}} {{tasks.c.outputs.parameters.out}}",
@@ -646,6 +674,15 @@ ONE: dict[str, tuple[Template | None, Row]] = {
             ),
         ),
         row(),
+    ),
+    "a diamond whose first task has a retry strategy": (
+        dag(
+            call("again"),
+            call("look", x="{{tasks.a.outputs.parameters.out}}-1"),
+            call("look", x="{{tasks.a.outputs.parameters.out}}-2", depends="a"),
+            call("look", x="done", depends="b && c"),
+        ),
+        row(templates=(container(retryStrategy={"limit": "2"}) | _key("again"),)),
     ),
     "a target": (
         None,

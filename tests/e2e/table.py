@@ -54,9 +54,9 @@ class Notes:
 
 def render(table: dict[str, Any]) -> str:
     """The page."""
-    columns = sorted(table["columns"], key=_newest_first)
+    columns = sorted(table["columns"], key=newest_first)
     notes = Notes()
-    parts = [HEAD, "\n".join(_runs(table["columns"], columns))]
+    parts = [HEAD, "\n".join(runs(table["columns"], columns))]
     for group, cases in groupby(sorted(table["cases"]), key=lambda case: case.partition("::")[0]):
         found = [table["cases"][case] for case in cases]
         parts.append("\n".join(_group(_title(group), found, columns, notes)))
@@ -66,7 +66,7 @@ def render(table: dict[str, Any]) -> str:
     return "\n".join(f"{part.strip()}\n" for part in parts)
 
 
-def _newest_first(column: str) -> tuple[tuple[int, ...], str]:
+def newest_first(column: str) -> tuple[tuple[int, ...], str]:
     version, _, rest = column.partition(" · ")
     return tuple(-int(part) for part in version.split(".")), rest
 
@@ -76,7 +76,7 @@ def _title(file: str) -> str:
     return words.capitalize()
 
 
-def _runs(known: dict[str, Any], columns: list[str]) -> Iterator[str]:
+def runs(known: dict[str, Any], columns: list[str]) -> Iterator[str]:
     yield "| Argo · layout · lookup | Kubernetes | date |"
     yield "|---|---|---|"
     for column in columns:

@@ -7,6 +7,7 @@ import pytest
 
 from argo import names as argo_names
 from memoize import names
+from tests.e2e.argo import COMPLETED
 from tests.e2e.cluster import Namespace, fresh_namespace, grant
 from tests.e2e.compare import differences, unresolved
 from tests.e2e.kube import PATIENCE, argo, create_all, get, wait_for
@@ -19,9 +20,6 @@ ALTOGETHER = 10 * PATIENCE
 
 AT_ONCE = 16
 """Workflows at a time: two cores start about one Pod a second."""
-
-COMPLETED = f"{argo_names.DOMAIN}/completed"
-"""Label of a Workflow that is over."""
 
 Json = Any
 

@@ -16,7 +16,6 @@ from enum import Enum
 from typing import TypeVar
 
 from keeper import patches, paths, steppods
-from keeper.answered import Answered
 from keeper.patches import Request
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, ObservedPod, Phase
@@ -61,9 +60,8 @@ class KeepsChangingError(Conflict):
 class Actions:
     """What the keeper does to Pods and their results."""
 
-    def __init__(self, requests: Requests, now: Callable[[], datetime], answered: Answered) -> None:
+    def __init__(self, requests: Requests, now: Callable[[], datetime]) -> None:
         self._requests, self._results, self._now = requests, TaskResults(requests), now
-        self._answered = answered
 
     async def post(self, pod: GatedStep, entry: Entry) -> PostedResult | Outcome | ActionResult:
         """Create the Pod's result with the outputs of the entry.
@@ -95,7 +93,6 @@ class Actions:
             await self._results.delete(pod, posted_result(found))
             return pod
 
-        self._answered.note(pod.namespace, pod.step.workflow, pod.node_id)
         return await _read_again(pod, attempt)
 
     async def finish(self, pod: GatedStep, entry: Entry, answer: PostedResult) -> ActionResult:
@@ -132,8 +129,10 @@ class Actions:
         """Let the Pod run. `valid` is what it was when it could be decided, if it cannot be any more.
 
         No answer may be beside it then, of this Pod or of an earlier one of its node, which was deleted: so
-        the result is read where one may be there (keeper.answered). Where an API server lets nobody write on
-        the Pod that it is to run, it lets nobody write an answer on it either: the gate goes all the same.
+        the result is read each time. That costs a step that runs one more request; memory of earlier Pods
+        would not, but another keeper may have posted, or may be about to, whatever this one has seen. Where
+        an API server lets nobody write on the Pod that it is to run, it lets nobody write an answer on it
+        either: the gate goes all the same.
         """
 
         async def attempt(seen: ObservedPod) -> ActionResult | ObservedPod:
@@ -240,8 +239,6 @@ class Actions:
         return ActionResult.ANSWERED if answered else ActionResult.NOT_GATED
 
     async def _is_answered(self, pod: ObservedPod) -> bool:
-        if isinstance(pod, GatedStep) and not await self._answered.may_be(pod):
-            return False
         found = await self._results.read(pod)
         return found is not None and _is_ours(posted_by_us(found), pod)
 

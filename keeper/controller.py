@@ -24,7 +24,6 @@ from kubernetes_asyncio.client import ApiClient
 
 from keeper import pod_watch, steppods
 from keeper.actions import Actions
-from keeper.answered import Answered
 from keeper.breaker import Breaker
 from keeper.capture import Capture
 from keeper.lookup import CacheLookup
@@ -49,7 +48,7 @@ from keeper.state import (
     Unlabelled,
     as_shown,
 )
-from keeper.steppods import GatedStep, InjectedPod, InvalidStep, ObservedPod, Phase
+from keeper.steppods import GatedStep, InjectedPod, Phase
 from keeper.store import Store
 from kube.cost import Cost, metered
 from kube.errors import TEMPORARY, ApiError
@@ -151,7 +150,6 @@ class Keeper:
         self._last_progress = clock()
         self._acted = False
         requests = Requests(api, RateLimiter(settings.requests_per_second, clock, burst=BURST))
-        self._answered = Answered(requests, clock)
         self._lease = Lease(
             api,
             settings.lease_namespace,
@@ -182,7 +180,7 @@ class Keeper:
         self._reconciler = Reconciler(
             CacheLookup(store, now).look_up,
             self._single_flight,
-            Actions(requests, now, self._answered),
+            Actions(requests, now),
             Capture(requests, store, now, clock),
             lookups,
             store,
@@ -197,7 +195,7 @@ class Keeper:
             settings.namespaces,
             self.on_pod,
             self.on_deleted,
-            on_synced=self._on_synced,
+            on_synced=self._lease.check_now,
             clock=clock,
         )
         self._reflectors = dict(zip(settings.namespaces or ("",), watched, strict=True))
@@ -308,7 +306,6 @@ class Keeper:
         record = self._records.put(found, shown, self._clock(), result_may_exist=result_may_exist)
         if isinstance(found, InjectedPod):
             self._breaker.on_pod(pod)
-        self._note_containers(found)
         if found.phase is Phase.OVER and not isinstance(record.state, Unlabelled):
             # What a step reported goes with its workflow, so there is no time to lose.
             self._enqueue(record, urgent=record.backoff is None)
@@ -325,28 +322,12 @@ class Keeper:
         """Forget a Pod that is deleted, or has a final label."""
         record = self._records.drop(uid)
         if record is not None:
-            self._note_containers(record.pod)
             self._queue.discard(record.pod.namespace, uid)
             if isinstance(record.state, Orphaned):
                 self._keep_orphan(record)
                 self._enqueue(record, urgent=True)
         self._breaker.on_deleted(uid)
         self._wake(self._single_flight.on_deleted(uid, self._now()))
-
-    def _on_synced(self) -> None:
-        """Learn that all Pods are seen again: some may have come and gone meanwhile."""
-        self._forget_answers()
-        self._lease.check_now()
-
-    def _forget_answers(self) -> None:
-        self._answered.forget()
-        for pod in self._records.pods():
-            self._note_containers(pod)
-
-    def _note_containers(self, pod: ObservedPod) -> None:
-        """Containers of ours may have posted an answer for the Pod, or may yet."""
-        if isinstance(pod, InjectedPod | InvalidStep) and pod.label == names.RESULT_IN_POD and pod.owner:
-            self._answered.note(pod.namespace, pod.owner.name, pod.node_id)
 
     def _keep_orphan(self, record: Record) -> None:
         if not self._orphans.put(record):
@@ -418,7 +399,6 @@ class Keeper:
     def _enqueue_all(self) -> None:
         """Whoever acted before may have left any Pod anywhere."""
         self._queue.clear()
-        self._forget_answers()
         for record in self._records.in_order():
             record.result_may_exist = True  # whoever acted before may have posted for it
             record.tried, record.backoff = False, None

@@ -29,7 +29,9 @@ ROWS = 500
 BYTES = 16 << 20
 """… and of their entries: the server has to touch all of them."""
 PATIENCE = 0.5
-"""Seconds for one ConfigMap."""
+"""Seconds for one ConfigMap …"""
+LEAST = 0.1
+"""… and for the first of a turn at least."""
 REST = 2.0
 """A pause after some rows is so many times as long as they took, for those who look up meanwhile …"""
 LONGEST_REST = 2.0
@@ -94,7 +96,7 @@ class Removal:
     ) -> Removed:
         """Remove those that are still what was seen, `most` of them; a DatabaseError. None for `why`: marks.
 
-        Once the turn is over no ConfigMap is asked for, and no row from there on is looked at.
+        Once the turn is over no ConfigMap is asked for but the first, and no row from there on is looked at.
         """
         begun, namespace = self._clock(), turn.namespace
         # 1. What would come back?
@@ -106,9 +108,10 @@ class Removal:
             cache, data_key = row["cache"], row["data_key"]
             data = turn.unread.get(cache) or held.get(cache)
             if data is None:
-                if turn.seconds <= 0:
+                # A turn that a slow database took all of goes on by a row at least: else nothing ever goes.
+                if turn.seconds <= 0 and looked_at:
                     break
-                data = await self._view.read(namespace, cache, min(turn.seconds, PATIENCE))
+                data = await self._view.read(namespace, cache, max(LEAST, min(turn.seconds, PATIENCE)))
                 if isinstance(data, Outcome) and data.reason in _LEFT:
                     turn.unread[cache] = data
                 else:

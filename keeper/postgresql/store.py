@@ -296,7 +296,8 @@ class PostgresStore:
         try:
             rows = await self._write(place, sql.PUT, *row)
         except DatabaseError as error:
-            return error.outcome
+            # One that is only busy is no outage, in which all who wait for this entry would run at once.
+            return Outcome(Reason.RATE_LIMITED, str(error)) if error.passes else error.outcome
         if rows:
             self._upkeep.on_put(place.namespace, length, rows[0]["replaced"])
         self._changed(place, rows[0]["revision"] if rows else -1)
@@ -304,7 +305,10 @@ class PostgresStore:
 
     async def _write(self, place: Place, statement: str, *arguments: object) -> list[Any]:
         """Send the statement until it works or its time is over; a DatabaseError."""
-        backoff, trouble = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE), DatabaseError("too many entries wait")
+        backoff, trouble = (
+            Backoff(_FIRST_PAUSE, _LONGEST_PAUSE),
+            DatabaseError("too many entries wait", passes=True),
+        )
         try:
             async with asyncio.timeout(WRITE_SECONDS):
                 while True:

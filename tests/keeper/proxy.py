@@ -35,8 +35,6 @@ Fault = Callable[[str, str], web.Response | None]
 class Proxy:
     """Passes requests on, and remembers those that are neither of a watch or list, nor of the Lease.
 
-    (A list of results is for steps that are released, and counts.)
-
     `fault` answers those in the API server's place, `fault_all` lists and watches too. `stop_at` cuts
     everything off at one of them: as if this process, and no other, were killed there.
     """
@@ -74,8 +72,7 @@ class Proxy:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self._reset_if_cut(request)
         path = request.path.partition("/namespaces/")[2].partition("/")[2]
-        lists = "limit" in request.query and path != "workflowtaskresults"
-        counted = "/leases" not in request.path and not lists and not _watches(request)
+        counted = "/leases" not in request.path and "limit" not in request.query and not _watches(request)
         index, when = self._stop
         here = counted and self._count == index
         self._count += counted

@@ -9,7 +9,6 @@ from kubernetes_asyncio.client import ApiClient
 from argo import names as argo
 from keeper import steppods
 from keeper.actions import ActionResult, Actions
-from keeper.answered import Answered
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, InvalidStep
 from keeper.task_results import PostedResult
@@ -47,7 +46,7 @@ async def actions(cluster: Cluster, site: Site) -> AsyncIterator[Actions]:
 
 def acting(api: ApiClient) -> Actions:
     requests = Requests(api, RateLimiter(1000))
-    return Actions(requests, lambda: datetime.now(UTC), Answered(requests))
+    return Actions(requests, lambda: datetime.now(UTC))
 
 
 def held(site: Site, **changes: Any) -> GatedStep:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import pytest
 
-from keeper import answered
 from memoize import names
 from tests.cluster import Cluster
 from tests.keeper.keepers import decided, keeping
@@ -20,12 +19,6 @@ MANY = 20
 @pytest.fixture
 def site(cluster: Cluster) -> Site:
     return Site.new(cluster)
-
-
-@pytest.fixture(autouse=True)
-def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The keeper acts for so long that nothing of another one is on its way."""
-    monkeypatch.setattr(answered, "SETTLED", 0.0)
 
 
 def kinds(calls: Iterable[Call]) -> Counter[str]:
@@ -57,7 +50,7 @@ async def test_a_hit_takes_its_two_writes_and_many_share_the_rest(site: Site) ->
     assert max(cost.values()) < MANY / 2, "a machine that takes seconds for these hits reads them again"
 
 
-async def test_a_step_that_is_stored_takes_three_requests_and_its_write_and_many_share_the_rest(
+async def test_a_step_that_is_stored_takes_four_requests_and_its_write_and_many_share_the_rest(
     site: Site,
 ) -> None:
     async with keeping(site) as running:
@@ -68,8 +61,7 @@ async def test_a_step_that_is_stored_takes_three_requests_and_its_write_and_many
         await all_are(site, names.RESULT_STORED)
     cost = kinds(running.proxy.calls)
     assert cost.pop("PATCH pods") == 2 * MANY, "let run, and labelled"
-    first = answered.LISTED_AFTER + 1  # each is read before it runs, and then all are listed
-    assert cost.pop("GET workflowtaskresults") == MANY + first, "read as it ends"
+    assert cost.pop("GET workflowtaskresults") == 2 * MANY, "read before it runs, and as it ends"
     written = cost.pop("PATCH configmaps") + cost.pop("POST configmaps")
     assert written <= MANY + 1, "gathered, as far as they come together"
     assert cost.keys() == {"GET workflows", "GET configmaps"}

@@ -259,7 +259,7 @@ def test_the_keeper_has_the_rights_that_it_uses_and_no_others() -> None:
         "/namespaces": ["get"],
         "/pods": ["get", "list", "watch", "patch", "delete"],
         "/pods/status": ["patch"],
-        "argoproj.io/workflowtaskresults": ["get", "list", "create", "patch", "delete"],
+        "argoproj.io/workflowtaskresults": ["get", "create", "patch", "delete"],
         "argoproj.io/workflows": ["get"],
         "/events": ["create"],
         "authentication.k8s.io/tokenreviews": ["create"],

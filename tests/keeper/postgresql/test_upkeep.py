@@ -341,3 +341,13 @@ async def test_of_a_flood_of_hits_of_one_namespace_others_lose_none(store: Postg
         gathered.hit("loud", CACHE, f"k-{number}", "")
     gathered.hit("quiet", CACHE, "k", "")
     assert len(gathered._hits) == last_hit.MOST + 1
+
+
+async def test_a_turn_that_the_database_took_all_of_goes_on_by_a_row(
+    own: Own, store: PostgresStore, namespace: str
+) -> None:
+    for key in ("a", "b"):
+        await store.put(namespace, CACHE, key, text(key, age=timedelta(days=2), max_age="24h"), NOW)
+    rows = await store._database.fetch(sql.EXPIRED, namespace, *upkeep._Behind(), 10)
+    work, _ = keeping(store)
+    assert (await work.remove(work.turn(namespace, 0.0), rows, Cause.EXPIRED)).entries >= 1

@@ -2,8 +2,8 @@
 
 `workflow.annotations` is all of them as JSON, made anew each time the controller looks at the workflow
 (setGlobalParameters in workflow/controller/operator.go, v3.5 to v4.1), so an annotation that somebody adds
-while the workflow runs reaches the steps that begin after it. Looked for in every text of the spec, and of the
-templates and the artifact repository (its keyFormat) that Argo has stored in the status: in
+while the workflow runs reaches the steps that begin after it. Looked for in every text of the spec, and of
+the templates and the artifact repository (its keyFormat) that Argo has stored in the status: in
 `{{workflow.annotations}}`, in expressions, in hooks, labels and manifests. Doubt counts as a use, and so does
 a parameter out of a ConfigMap, which nobody reads here.
 """
@@ -66,7 +66,7 @@ def _values(values: list[object]) -> Iterator[tuple[str, object]]:
     while rest:
         field, value = rest.pop()
         yield field, value
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):  # to ask for a Mapping takes five times as long
             rest += (("", name) for name in value)
             rest += value.items()
         elif isinstance(value, list):
@@ -92,7 +92,7 @@ def _called(values: list[object], holder: str) -> Iterator[str]:
     rest = list(values)
     while rest:
         value = rest.pop()
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):  # to ask for a Mapping takes five times as long
             if ref := mapping(value.get("templateRef")):
                 yield _key(ref, ref.get("template"))
             elif holder:

@@ -71,9 +71,12 @@ HAS_A_PENDING_TIMEOUT = Since(
 )
 TAKES_UPDATES_AT_ONCE = Since(
     "A workflow that runs is looked at as soon as somebody else has updated it, and not DEFAULT_REQUEUE_TIME "
-    "later: the throttler queues it anew without a look at whether it runs.",
-    (Version(3, 5, 14), Version(3, 6, 3), Version(3, 7, 0)),
-    "newThrottler in workflow/controller/controller.go, Add in workflow/sync/multi_throttler.go",
+    "later: the throttler queues it anew without a look at whether it runs. But never as it was before the "
+    "controller's own last write: earlier versions look at that copy too, since the update's event may come "
+    "after that write, and replace it in the controller's memory.",
+    (Version(3, 6, 17), Version(3, 7, 8)),
+    "newThrottler and isOutdated in workflow/controller/controller.go, Add in workflow/sync/"
+    "multi_throttler.go",
     until=Version(4, 0, 0),
 )
 FACTS = (

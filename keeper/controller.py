@@ -30,7 +30,7 @@ from keeper.lookup import CacheLookup
 from keeper.nudges import Nudges
 from keeper.reconcile import Reconciler, as_outcome
 from keeper.reporter import Reporter
-from keeper.requests import Requests
+from keeper.requests import Requests, SpareRequests
 from keeper.single_flight import SingleFlight
 from keeper.state import (
     Answering,
@@ -149,7 +149,8 @@ class Keeper:
         self._orphans = Orphans()
         self._last_progress = clock()
         self._acted = False
-        requests = Requests(api, RateLimiter(settings.requests_per_second, clock, burst=BURST))
+        limiter = RateLimiter(settings.requests_per_second, clock, burst=BURST)
+        requests = Requests(api, limiter)
         self._lease = Lease(
             api,
             settings.lease_namespace,
@@ -168,7 +169,7 @@ class Keeper:
         self._nudges = None
         if settings.controllers is not None:
             self._nudges = Nudges(
-                requests,
+                SpareRequests(api, limiter),
                 lookups,
                 settings.controllers,
                 lambda: self._lease.is_leader,

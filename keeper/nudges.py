@@ -11,8 +11,12 @@ A nudge is worth no harm and no wait to anybody, so it is left out wherever it m
 - Not where the controller bounds how many workflows run at once (argo.parallelism), or may. There the
   throttler keeps a nudged workflow in the line of those that wait, and gives it the next place that comes
   free, which it does not need (multi_throttler.go, Add and queueThrottled, 3.5.14 to 3.7).
-- It has slots of its own, and is sent only while the bucket of requests has some left; it is never sent
-  again. A nudge that does not arrive costs what it costs without nudges: the controller looks later.
+- Not soon after a hit whose outputs the controller may not have seen yet (SETTLE).
+- A large Workflow is not read, and not written to: each nudge has the API server, its database and the
+  controller write and read all of it.
+- It has slots of its own, which it keeps until what it cost is paid for (LOOP_REST, BYTES_PER_SECOND), and
+  each of its requests is sent only while the bucket of requests has one left. It is never sent again. A nudge
+  that does not arrive costs what it costs without nudges: the controller looks later.
 
 If the controller is at work on the workflow meanwhile, its own update meets a conflict, which it takes by
 applying its changes to the Workflow as it is then, up to five times (reapplyUpdate in
@@ -31,20 +35,21 @@ from typing import NamedTuple
 
 from argo import names as argo
 from argo.annotation_uses import uses_annotations
-from argo.parallelism import limited_by
+from argo.parallelism import instance_id, limited_by
 from argo.steppod import Owner
 from keeper import paths
-from keeper.requests import Requests
+from keeper.requests import NothingLeftError, SpareRequests
 from keeper.steppods import GatedStep
 from kube import client
 from kube.caching import CachedReads, TtlCache
-from kube.cost import Cost, metered
+from kube.cost import Cost, charge, metered
 from kube.errors import (
     ApiError,
     Conflict,
     Forbidden,
     Invalid,
     NotFound,
+    TooLarge,
     TooManyRequests,
     Unavailable,
     Unreadable,
@@ -58,6 +63,9 @@ _log = logging.getLogger(__name__)
 
 GATHER = 0.05
 """Seconds from a hit to the nudge that is for all hits until then."""
+SETTLE = 2.0
+"""Seconds from a hit that `needs_pause` to a nudge of its Workflow at least: three from its result. The
+controller may learn of the Pod's end first, and looks for the outputs once."""
 SPACING = 0.1
 """Seconds from one nudge of a Workflow to the next at least …"""
 SPACING_BY_TIME = 10
@@ -68,15 +76,25 @@ MOST, MOST_OF_ONE = 5_000, 500
 """Workflows that are to be nudged, or are remembered, and those of one Namespace; some hundred bytes each."""
 SLOTS = 4
 """Nudges under way; half as many of one Namespace."""
+LARGEST = 128 << 10
+"""Bytes of a Workflow as JSON: a larger one is not nudged."""
+BYTES_PER_SECOND = 512 << 10
+"""Of Workflows, for one slot: 2 MiB in all are 600 MiB between two compactions of etcd, whose default quota
+is 2 GiB."""
+LOOP_REST = 30.0
+"""For how many times as long as it kept the event loop busy a nudge keeps its slot: a seventh of the loop is
+theirs at most, and a fifteenth one Namespace's."""
 KNOWN = 600.0
-"""Seconds for which it is remembered whether a value of a Workflow depends on annotations …"""
+"""Seconds for which it is remembered what was found in a Workflow …"""
 NOT_KNOWN = 1.0
-"""… and that it cannot be told yet: the Workflow, which may weigh a megabyte, is read again then, since
-Argo's controller may be about to store there what it has just begun."""
+"""… and that it cannot be told yet: it is read again then, since Argo's controller may be about to store
+there what it has just begun; and each time twice as long."""
 CONFIG_KNOWN = 60.0
 """Seconds for which it is remembered what a controller's ConfigMap says."""
 REST = 5.0
-"""Seconds without nudges after an API server that was in trouble …"""
+"""Seconds without nudges in a Namespace for which the API server was in trouble …"""
+SEVERAL = 3
+"""… and in all, where it was so for so many of them …"""
 REST_OF_A_NAMESPACE = 300.0
 """… and in a Namespace where we may not send them."""
 
@@ -91,10 +109,11 @@ class NudgeResult(StrEnum):
     """A value in it depends on its annotations."""
     NOT_SEEN = "template-not-seen"
     """One may: a template that it refers to has not begun, and so nobody has seen it."""
+    TOO_LARGE = "too-large"
     PARALLELISM = "parallelism"
     """The controller bounds how many workflows run at once."""
     CONTROLLER_UNKNOWN = "controller-unknown"
-    """Whether it does cannot be read."""
+    """Whether it does cannot be read, or it is none of those that are known."""
     CONFLICT = "conflict"
     FORBIDDEN = "forbidden"
     FAILED = "failed"
@@ -105,9 +124,24 @@ class NudgeResult(StrEnum):
 
 class _Pending(NamedTuple):
     owner: Owner
+    instance_id: str
+    """Of the controller whose Workflow it is, "" for none."""
     due: float
     again: bool = False
     """It could not be told a moment ago whether the Workflow may be nudged."""
+
+
+class _Known(NamedTuple):
+    """What was found in a Workflow: why it is not to be nudged, if it is not."""
+
+    result: NudgeResult | None
+    until: float
+    wait: float = KNOWN
+    """Seconds from when it was read until then."""
+
+
+_FOUND = {True: NudgeResult.ANNOTATIONS_USED, None: NudgeResult.NOT_SEEN, False: None}
+"""By uses_annotations."""
 
 
 class Nudges:
@@ -119,7 +153,7 @@ class Nudges:
 
     def __init__(
         self,
-        requests: Requests,
+        requests: SpareRequests,
         lookups: Lookups,
         controllers: Sequence[tuple[str, str]],
         acts: Callable[[], bool],
@@ -134,29 +168,33 @@ class Nudges:
         self._pending: dict[str, _Pending] = {}
         """By the Workflow's uid."""
         self._of_namespace: Counter[str] = Counter()
-        self._uses = TtlCache[Owner, tuple[bool | None]](
-            MOST, clock, group=_namespace_of, most_of_one=MOST_OF_ONE
-        )
-        self._rests = TtlCache[Owner, float](MOST, clock, group=_namespace_of, most_of_one=MOST_OF_ONE)
+        self._known = TtlCache[Owner, _Known](MOST, clock, group=_namespace_of, most_of_one=MOST_OF_ONE)
+        self._rests = TtlCache[Owner, float](MOST, clock, group=_namespace_of)
         """When the next nudge of a Workflow may go."""
         self._forbidden = TtlCache[str, bool](MOST, clock)
         """Namespaces."""
-        self._configs = CachedReads[tuple[str, str], NudgeResult | None](
+        self._in_trouble = TtlCache[str, bool](SEVERAL, clock)
+        """Namespaces."""
+        self._configs = CachedReads[tuple[str, str], tuple[NudgeResult | None, str | None]](
             lambda found: CONFIG_KNOWN, clock=clock
         )
-        self._in_trouble_until = clock()
+        """Why not to nudge, and whose workflows are meant: the controller's instanceID."""
         self._said: dict[object, object] = {}
         """What the log was last told, by what of."""
 
     def on_hit(self, step: GatedStep) -> None:
         """A gated Pod has succeeded with an answer: nudge its Workflow soon, if that is of use."""
         owner = step.owner
-        if not step.may_nudge or owner.uid in self._pending:
+        if not step.may_nudge:
+            return
+        if step.needs_pause:
+            self._put_off(owner, SETTLE)
+        if owner.uid in self._pending:
             return
         if len(self._pending) >= MOST or self._of_namespace[owner.namespace] >= MOST_OF_ONE:
             self._on_result(NudgeResult.DROPPED)
             return
-        self._put(_Pending(owner, self._clock() + GATHER))
+        self._put(_Pending(owner, step.step.instance_id, self._clock() + GATHER))
 
     async def run(self) -> None:
         """Send them for ever."""
@@ -172,6 +210,11 @@ class Nudges:
         self._of_namespace[owner.namespace] += 1
         self._queue.add_later(owner.namespace, owner.uid, pending.due - self._clock())
 
+    def _put_off(self, owner: Owner, seconds: float) -> None:
+        until = self._clock() + seconds
+        if until > (self._rests.get(owner) or 0.0):
+            self._rests.put(owner, until, seconds)
+
     def _pop(self, uid: str) -> _Pending:
         pending = self._pending.pop(uid)
         owner = pending.owner
@@ -183,15 +226,17 @@ class Nudges:
     async def _take_turn(self, uid: str, slots: asyncio.Semaphore) -> None:
         cost = Cost()
         try:
-            await metered(cost, self._nudge(uid), self._clock)
-        except Exception:
-            _log.exception("cannot nudge a Workflow")
-            self._on_result(NudgeResult.FAILED)
+            try:
+                await metered(cost, self._nudge(uid, cost), self._clock)
+            except Exception:
+                _log.exception("cannot nudge a Workflow")
+                self._on_result(NudgeResult.FAILED)
+            await asyncio.sleep(min(PATIENCE, max(cost.seconds * LOOP_REST, cost.bytes / BYTES_PER_SECOND)))
         finally:
             self._queue.done(uid, cost.total)
             slots.release()
 
-    async def _nudge(self, uid: str) -> None:
+    async def _nudge(self, uid: str, cost: Cost) -> None:
         # 1. Whoever waits in the queue meanwhile waits for the same.
         late = self._pending[uid].due + PATIENCE
         while True:
@@ -206,22 +251,33 @@ class Nudges:
         if self._clock() >= late:
             self._on_result(NudgeResult.DROPPED)
             return
-        if (rest := self._rests.get(owner)) is not None:
-            self._put(pending._replace(due=rest))
-            return
-        # 3. Send it.
+        # 3. Send it, or put it back.
         try:
-            result = await self._why_not(owner) or await self._send(owner)
+            result = await self._why_not(pending)
+            if result is None and (rest := self._rests.get(owner)) is not None:
+                pending = pending._replace(due=rest)
+            elif result is NudgeResult.NOT_SEEN and not pending.again and (again := self._seen_at(owner)):
+                pending = pending._replace(due=again, again=True)
+            else:
+                self._on_result(result or await self._send(owner, cost))
+                return
+        except NothingLeftError:
+            pass  # it is put back, to be late when it would have been
         except ApiError as error:
-            result = self._failed(owner, error)
-        if result is not NudgeResult.NOT_SEEN or pending.again:
-            self._on_result(result)
-        elif uid not in self._pending:
-            self._put(_Pending(owner, self._clock() + NOT_KNOWN, again=True))
+            self._on_result(self._failed(owner, error))
+            return
+        if uid not in self._pending:
+            self._put(pending)
 
-    async def _why_not(self, owner: Owner) -> NudgeResult | None:
+    def _seen_at(self, owner: Owner) -> float | None:
+        """When the Workflow may be read again; None where a nudge would be of no use any more then."""
+        known = self._known.get(owner)
+        return known.until if known and known.wait < PATIENCE else None
+
+    async def _why_not(self, pending: _Pending) -> NudgeResult | None:
         """Why this Workflow is not to be nudged, if it is not."""
-        if self._clock() < self._in_trouble_until:
+        owner = pending.owner
+        if self._in_trouble.get(owner.namespace) or len(self._in_trouble.values()) >= SEVERAL:
             return NudgeResult.FAILED
         if self._forbidden.get(owner.namespace):
             return NudgeResult.FORBIDDEN
@@ -230,23 +286,32 @@ class Nudges:
             return NudgeResult.CONTROLLER_UNKNOWN
         if argo.PARALLELISM_LIMIT in labels:
             return NudgeResult.PARALLELISM
+        is_known = False
         for controller in self._controllers:
-            if result := await self._configs.get(controller, partial(self._read_config, controller)):
+            result, whose = await self._configs.get(controller, partial(self._read_config, controller))
+            if result is not None:
                 return result
-        if (known := self._uses.get(owner)) is None:
-            workflow = await self._requests.get(_path(owner))
+            is_known |= whose == pending.instance_id
+        if not is_known:
+            return NudgeResult.CONTROLLER_UNKNOWN
+        known = self._known.get(owner)
+        if known is None or known.until <= self._clock():
+            text = await self._requests.read(_path(owner), LARGEST)
+            workflow = None if text is None else client.parsed(text)
             if workflow is None or workflow["metadata"].get("uid") != owner.uid:
                 return NudgeResult.NOT_RUNNING
-            known = (uses_annotations(workflow),)
-            self._uses.put(owner, known, NOT_KNOWN if known[0] is None else KNOWN)
-        match known[0]:
-            case False:
-                return None
-            case None:
-                return NudgeResult.NOT_SEEN
-        return NudgeResult.ANNOTATIONS_USED
+            known = self._remember(owner, _FOUND[uses_annotations(workflow)], known)
+        return known.result
 
-    async def _read_config(self, controller: tuple[str, str]) -> NudgeResult | None:
+    def _remember(self, owner: Owner, result: NudgeResult | None, before: _Known | None = None) -> _Known:
+        wait = KNOWN
+        if result is NudgeResult.NOT_SEEN:
+            wait = min(2 * before.wait, KNOWN) if before else NOT_KNOWN
+        known = _Known(result, self._clock() + wait, wait)
+        self._known.put(owner, known, 2 * wait)
+        return known
+
+    async def _read_config(self, controller: tuple[str, str]) -> tuple[NudgeResult | None, str | None]:
         namespace, name = controller
         problem, result = "there is no such ConfigMap", NudgeResult.CONTROLLER_UNKNOWN
         try:
@@ -256,18 +321,23 @@ class Nudges:
         if found is not None:
             if not limited_by(found):
                 self._say(controller)
-                return None
+                return None, instance_id(found)
             problem, result = "it bounds how many workflows run at once", NudgeResult.PARALLELISM
         self._say(controller, result, f"no Workflow is nudged: the ConfigMap {namespace}/{name}: {problem}")
-        return result
+        return result, None
 
-    async def _send(self, owner: Owner) -> NudgeResult:
-        begun = self._clock()
+    async def _send(self, owner: Owner, cost: Cost) -> NudgeResult:
+        begun, before = self._clock(), cost.bytes
         try:
-            await self._requests.send("PATCH", _path(owner), self._patch(owner), client.JSON_PATCH)
+            # The whole Workflow is asked for: its size is what the nudge cost.
+            await self._requests.send(
+                "PATCH", _path(owner), self._patch(owner), client.JSON_PATCH, client.JSON
+            )
         finally:
-            rest = max(SPACING, SPACING_BY_TIME * (self._clock() - begun))
-            self._rests.put(owner, begun + rest, rest)
+            took = self._clock() - begun
+            self._put_off(owner, max(SPACING, SPACING_BY_TIME * took) - took)
+        if cost.bytes - before > LARGEST:
+            self._remember(owner, NudgeResult.TOO_LARGE)
         self._say(owner.namespace)
         return NudgeResult.SENT
 
@@ -295,10 +365,14 @@ class Nudges:
                     owner.namespace, error.status, f"no Workflow is nudged in {owner.namespace}: {error}"
                 )
                 return NudgeResult.FORBIDDEN
+            case TooLarge():
+                charge(bytes=LARGEST)
+                self._remember(owner, NudgeResult.TOO_LARGE)
+                return NudgeResult.TOO_LARGE
             case Unreadable():  # a tenant made it, and it will not become another one
-                self._uses.put(owner, (True,), KNOWN)
+                self._remember(owner, NudgeResult.ANNOTATIONS_USED)
             case TooManyRequests() | Unavailable():
-                self._in_trouble_until = self._clock() + REST
+                self._in_trouble.put(owner.namespace, True, REST)
         return NudgeResult.FAILED
 
     def _say(self, what: object, how: object = None, text: str = "") -> None:

@@ -15,16 +15,15 @@ TIMEOUT = 5.0
 Json = dict[str, Any]
 
 
+class NothingLeftError(Exception):
+    """The request would keep others waiting, and was not sent."""
+
+
 class Requests:
     """Requests, as many a second as `limiter` lets through; what fails is a kube.ApiError."""
 
     def __init__(self, api: ApiClient, limiter: RateLimiter) -> None:
         self._api, self._limiter = api, limiter
-
-    @property
-    def has_left(self) -> bool:
-        """Whether one more may be sent at once, and so keeps nobody waiting."""
-        return self._limiter.has_left
 
     async def send(
         self,
@@ -36,7 +35,7 @@ class Requests:
         query: Sequence[tuple[str, str]] = (),
     ) -> Json:
         """Send one request; the object that it is answered with."""
-        await self._limiter.take()
+        await self._take()
         return await client.request(
             self._api,
             method,
@@ -55,10 +54,26 @@ class Requests:
         except NotFound:
             return None
 
-    async def read(self, path: str) -> bytes | None:
-        """Its text, as it was received; None where there is none."""
-        await self._limiter.take()
+    async def read(self, path: str, most_bytes: int = client.MOST_BYTES) -> bytes | None:
+        """Its text, as it was received; None where there is none, TooLarge for more bytes."""
+        await self._take()
         try:
-            return await client.read(self._api, path, seconds=TIMEOUT)
+            return await client.read(self._api, path, seconds=TIMEOUT, most_bytes=most_bytes)
         except NotFound:
             return None
+
+    async def _take(self) -> None:
+        await self._limiter.take()
+
+
+class SpareRequests(Requests):
+    """Those of the same bucket that may be sent at once; NothingLeftError is raised for the others."""
+
+    @property
+    def has_left(self) -> bool:
+        """Whether one more may be sent now."""
+        return self._limiter.has_left
+
+    async def _take(self) -> None:
+        if not self._limiter.take_if_left():
+            raise NothingLeftError

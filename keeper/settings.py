@@ -63,7 +63,7 @@ class Settings(ServerSettings):
         "nudge",
         values.one_of("on", "off"),
         "on",
-        "whether Workflows of Argo before 4.0 are annotated after hits, so that the controller looks at once",
+        "whether Workflows are annotated after hits, so that Argo's controller looks at once, where it does",
     )
     controllers: tuple[tuple[str, str], ...] = setting(
         "controller-configmaps",

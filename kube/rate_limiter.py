@@ -22,9 +22,20 @@ class RateLimiter:
         """Whether one more request may go at once, and so keeps nobody waiting."""
         return self._next + self._every <= self._clock()
 
+    def take_if_left(self) -> bool:
+        """Let one more request go if it may at once; whether it may."""
+        left = self.has_left
+        if left:
+            self._take(self._clock())
+        return left
+
     async def take(self) -> None:
         """Return when one more request may go."""
         now = self._clock()
-        turn = self._next = max(self._next + self._every, now - self._rest)
+        turn = self._take(now)
         if turn > now:
             await asyncio.sleep(turn - now)
+
+    def _take(self, now: float) -> float:
+        self._next = max(self._next + self._every, now - self._rest)
+        return self._next

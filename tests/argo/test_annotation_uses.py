@@ -96,6 +96,24 @@ def test_it_is_found_anywhere_in_the_spec(place: Json) -> None:
     assert uses_annotations({**WORKFLOW, "spec": WORKFLOW["spec"] | place}) is True
 
 
+@pytest.mark.parametrize("side", ["arguments", "inputs"])
+def test_a_parameter_out_of_a_config_map_may_be_one_and_a_variable_of_a_container_is_none(side: str) -> None:
+    ref = {"valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}
+    of_argo = {"name": "t", side: {"parameters": [{"name": "p", **ref}]}}
+    of_kubernetes = {"name": "t", "container": {"env": [{"name": "V", **ref}]}}
+    assert uses_annotations({"spec": {"templates": [of_argo]}}) is True
+    assert uses_annotations({"spec": {"templates": [of_kubernetes]}}) is False
+
+
+def test_the_keys_of_an_artifact_repository_are_looked_into() -> None:
+    def with_keys(key_format: str) -> Json:
+        repository = {"s3": {"bucket": "b", "keyFormat": key_format}}
+        return {"status": {"artifactRepositoryRef": {"default": True, "artifactRepository": repository}}}
+
+    assert uses_annotations(with_keys("{{workflow.name}}/{{pod.name}}")) is False
+    assert uses_annotations(with_keys("{{workflow.annotations.team}}/{{pod.name}}")) is True
+
+
 USE = {"name": "u", "container": {"args": ["{{workflow.annotations}}"]}}
 FINE = {"name": "leaf", "container": {"args": ["{{workflow.name}}"]}}
 

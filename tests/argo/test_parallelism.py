@@ -1,8 +1,8 @@
-"""What a controller's ConfigMap says of how many workflows run at once."""
+"""What a controller's ConfigMap says of how many workflows run at once, and which are its own."""
 
 import pytest
 
-from argo.parallelism import limited_by
+from argo.parallelism import instance_id, limited_by
 
 LIMITED: dict[str, dict[str, object]] = {
     "in all": {"data": {"parallelism": "10"}},
@@ -27,3 +27,17 @@ def test_a_limit_is_seen(case: str) -> None:
 @pytest.mark.parametrize("case", FREE)
 def test_without_one_there_is_none(case: str) -> None:
     assert not limited_by(FREE[case])
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({}, ""),
+        ({"instanceID": "blue\n"}, "blue"),
+        ({"config": "executor: {}"}, ""),
+        ({"config": "instanceID: blue"}, None),
+    ],
+    ids=str,
+)
+def test_the_instance_id_is_read_where_it_stands_alone(data: dict[str, str], expected: str | None) -> None:
+    assert instance_id({"data": data}) == expected

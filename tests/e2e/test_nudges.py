@@ -29,7 +29,7 @@ def takes_updates(setting: Setting) -> bool:
 
 
 def test_hits_in_a_row_are_nudged_for_where_argo_takes_it(ns: Namespace, setting: Setting) -> None:
-    """Hits in a row end right, each with its output; before Argo 4.0 the controller is had look at once."""
+    """Hits in a row end right, each with its output; some versions' controller is had look at once."""
     for number in range(CHAIN):
         ns.put(f"k-{number}", answer(f"by hand {number}"))
     template = container(inputs={"parameters": [{"name": "x"}]}, memoize=memo("k-{{inputs.parameters.x}}"))

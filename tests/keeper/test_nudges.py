@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import product
+from typing import Any, cast
 
 import pytest
 
@@ -14,7 +15,7 @@ from argo.steppod import Owner
 from devcluster.api.kinds import Object
 from keeper import nudges
 from keeper.nudges import NudgeResult, Nudges
-from keeper.requests import Requests
+from keeper.requests import Requests, SpareRequests
 from keeper.steppods import GatedStep
 from kube.rate_limiter import RateLimiter
 from memoize import names
@@ -23,7 +24,7 @@ from tests.cluster import Cluster
 from tests.keeper.gatedsteps import gated_step
 from tests.keeper.keepers import Running, decided, keeping
 from tests.keeper.site import Site
-from tests.virtual import Server, run
+from tests.virtual import Loop, Server, run
 from tests.waiting import until
 
 Json = dict[str, Any]
@@ -41,6 +42,8 @@ class Faulty(Server):
 
     status = 0
     on_patch: Callable[[], object] | None = None
+    busy = 0.0
+    """Seconds for which each Workflow that is read keeps the event loop."""
 
     async def answer(
         self, method: str, path: str, query: Mapping[str, str], content_type: str, body: bytes
@@ -48,6 +51,8 @@ class Faulty(Server):
         if method == "PATCH" and self.on_patch:
             once, self.on_patch = self.on_patch, None
             once()
+        if self.busy and method == "GET" and "/workflows/" in path:
+            cast("Loop", asyncio.get_running_loop()).now += self.busy
         if self.status and method == "PATCH":
             return self.status, {"kind": "Status", "message": "a fault"}
         return await super().answer(method, path, query, content_type, body)
@@ -61,7 +66,9 @@ class Scene:
         self.cluster = self.server.cluster
         self.clock = asyncio.get_running_loop().time
         begun, start = datetime(2026, 1, 1, tzinfo=UTC), self.clock()
-        self.requests = Requests(self.server.api, RateLimiter(rate, self.clock))
+        limiter = RateLimiter(rate, self.clock)
+        self.of_steps = Requests(self.server.api, limiter)
+        self.requests = SpareRequests(self.server.api, limiter)
         self.results: list[NudgeResult] = []
         self.acts = True
         self.nudges = Nudges(
@@ -309,19 +316,99 @@ def test_where_it_is_forbidden_nothing_is_sent_for_minutes_and_elsewhere_all_the
     assert scene.sent() == 3
 
 
-def test_an_api_server_in_trouble_is_left_alone_for_seconds() -> None:
+def test_a_namespace_that_an_api_server_was_in_trouble_for_rests_and_others_do_not() -> None:
     async def play(scene: Scene) -> None:
         scene.server.status = 503
         scene.hit()
         await asyncio.sleep(1)
         scene.server.status = 0
+        scene.hit()
         scene.hit(scene.running())
         await asyncio.sleep(nudges.REST)
         scene.hit()
 
     scene = of_scene(play)
-    assert scene.results == [NudgeResult.FAILED, NudgeResult.FAILED, NudgeResult.SENT]
-    assert scene.sent() == 2
+    assert sorted(scene.results) == ["failed", "failed", "sent", "sent"]
+    assert scene.sent() == 3
+
+
+def test_one_that_was_in_trouble_for_several_is_left_alone() -> None:
+    async def play(scene: Scene) -> None:
+        sites = [scene.running() for _ in range(nudges.SEVERAL)]
+        scene.server.status = 503
+        for site in sites:
+            scene.hit(site)
+        await asyncio.sleep(1)
+        scene.server.status = 0
+        scene.hit()
+        await asyncio.sleep(nudges.REST)
+        scene.hit()
+
+    scene = of_scene(play)
+    assert scene.results == [*[NudgeResult.FAILED] * (nudges.SEVERAL + 1), NudgeResult.SENT]
+    assert scene.sent() == nudges.SEVERAL + 1
+
+
+def of_instance(instance_id: str) -> Callable[[Scene], Coroutine[Any, Any, None]]:
+    async def play(scene: Scene) -> None:
+        scene.hit(step=step(scene.site).step._replace(instance_id=instance_id))
+
+    return play
+
+
+def test_the_workflow_of_a_controller_that_is_not_known_is_left_alone() -> None:
+    def configured(instance_id: str) -> Scene:
+        async def play(scene: Scene) -> None:
+            scene.configure({"instanceID": "blue"})
+            await of_instance(instance_id)(scene)
+
+        return of_scene(play)
+
+    assert of_scene(of_instance("blue")).results == [NudgeResult.CONTROLLER_UNKNOWN]
+    assert configured("").results == [NudgeResult.CONTROLLER_UNKNOWN]
+    assert configured("blue").results == [NudgeResult.SENT]
+
+
+def test_no_workflow_is_nudged_while_argo_may_not_have_seen_a_hits_outputs() -> None:
+    """Nor for another hit of it."""
+
+    async def play(scene: Scene) -> None:
+        for at in (0.0, 1.0):
+            await asyncio.sleep(at)
+            scene.hit()
+            scene.hit(needs_pause=True)
+            await asyncio.sleep(nudges.SETTLE - 0.1 - 0.5)
+            scene.hit()
+            await asyncio.sleep(0.5)
+            assert scene.sent() == (at > 0)
+
+    assert of_scene(play).results == [NudgeResult.SENT] * 2
+
+
+def grow(scene: Scene) -> None:
+    scene.change(status={"message": "x" * nudges.LARGEST})
+
+
+def test_a_large_workflow_is_read_once_as_far_as_need_be_and_left_alone() -> None:
+    async def play(scene: Scene) -> None:
+        grow(scene)
+        for _ in range(20):
+            scene.hit()
+            await asyncio.sleep(1)
+
+    scene = of_scene(play)
+    assert scene.results == [NudgeResult.TOO_LARGE] * 20
+    assert (scene.sent(), scene.sent("GET")) == (0, 1)
+
+
+def test_one_that_has_become_large_is_nudged_once() -> None:
+    async def play(scene: Scene) -> None:
+        for _ in range(4):
+            scene.hit()
+            await asyncio.sleep(1)
+            grow(scene)
+
+    assert of_scene(play).results == [NudgeResult.SENT] * 2 + [NudgeResult.TOO_LARGE] * 2
 
 
 def test_argo_that_does_not_look_at_once_is_not_nudged() -> None:
@@ -356,7 +443,7 @@ def test_a_template_that_is_seen_a_moment_later_lets_the_nudge_go() -> None:
 def test_a_nudge_waits_until_steps_leave_requests() -> None:
     async def play(scene: Scene) -> None:
         async def of_steps() -> None:
-            await asyncio.gather(*(scene.requests.get("/api/v1/namespaces/argo") for _ in range(30)))
+            await asyncio.gather(*(scene.of_steps.get("/api/v1/namespaces/argo") for _ in range(30)))
 
         first = asyncio.create_task(of_steps())
         await asyncio.sleep(0)
@@ -368,9 +455,73 @@ def test_a_nudge_waits_until_steps_leave_requests() -> None:
     assert of_scene(play, rate=10).results == [NudgeResult.SENT]
 
 
+def test_each_request_of_a_nudge_waits_until_one_is_left() -> None:
+    rate = 2
+
+    async def play(scene: Scene) -> None:
+        scene.hit()  # two requests are left, and it takes three
+        await asyncio.sleep(0.2)
+        begun = scene.clock()
+        await scene.of_steps.get("/api/v1/namespaces/argo")
+        assert scene.clock() - begun <= 1 / rate + 2 * SERVICE
+        assert scene.sent() == 0
+
+    assert of_scene(play, rate=rate).results == [NudgeResult.SENT]
+
+
+@pytest.mark.parametrize(("workflows", "most"), [(1, 1), (8, nudges.SLOTS)])
+def test_nudges_have_so_many_bytes_of_workflows_written_a_second(workflows: int, most: int) -> None:
+    size, times = 100_000, 5
+
+    async def play(scene: Scene) -> None:
+        sites = [scene.running() for _ in range(workflows)]
+        for site in sites:
+            large = {"status": {"message": "x" * size}}
+            assert scene.cluster.patch("Workflow", site.namespace, "wf", large)[0] == 200
+        for _ in range(times * 50):
+            for site in sites:
+                scene.hit(site)
+            await asyncio.sleep(1 / 50)
+        written = scene.sent() * size
+        assert nudges.BYTES_PER_SECOND * most * times / 2 < written
+        assert written < nudges.BYTES_PER_SECOND * most * times + nudges.LARGEST * most
+
+    of_scene(play)
+
+
+def test_workflows_that_are_dear_to_read_leave_the_event_loop_to_others() -> None:
+    """Each is read at its first hit; in every Namespace there is always a new one."""
+    busy, times = 0.1, 30
+
+    async def play(scene: Scene) -> None:
+        scene.server.busy = busy
+        sites = [scene.running() for _ in range(8)]
+        for second in range(times):
+            for site, name in product(sites, "ab"):
+                one = step(site)
+                owner = replace(one.owner, name=name, uid=f"{site.namespace}-{name}-{second}")
+                scene.nudges.on_hit(replace(one, owner=owner))
+            await asyncio.sleep(1)
+        assert 0 < scene.sent("GET") * busy <= (times / nudges.LOOP_REST + 2 * busy) * nudges.SLOTS
+
+    of_scene(play)
+
+
+def test_a_workflow_whose_template_never_begins_is_read_ever_less() -> None:
+    async def play(scene: Scene) -> None:
+        refers(scene)
+        for _ in range(100):
+            scene.hit()
+            await asyncio.sleep(1)
+
+    scene = of_scene(play)
+    assert set(scene.results) == {NudgeResult.NOT_SEEN}
+    assert scene.sent("GET") <= 8
+
+
 def test_a_nudge_that_would_come_too_late_is_dropped() -> None:
     async def play(scene: Scene) -> None:
-        steps = [asyncio.create_task(scene.requests.get("/api/v1/namespaces/argo")) for _ in range(20)]
+        steps = [asyncio.create_task(scene.of_steps.get("/api/v1/namespaces/argo")) for _ in range(20)]
         await asyncio.sleep(0)
         scene.hit()
         await asyncio.gather(*steps)

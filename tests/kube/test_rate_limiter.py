@@ -27,6 +27,14 @@ async def test_requests_are_left_while_the_next_one_would_not_wait() -> None:
     assert [*left, bucket.has_left] == [True, True, False, True]
 
 
+async def test_what_is_left_is_taken_by_one_and_never_in_advance() -> None:
+    now = [0.0]
+    bucket = RateLimiter(2, lambda: now[0])
+    assert [bucket.take_if_left() for _ in range(4)] == [True, True, False, False]
+    now[0] = 0.5
+    assert [bucket.take_if_left() for _ in range(2)] == [True, False]
+
+
 async def test_no_more_goes_at_once_than_a_burst_however_long_the_rest() -> None:
     now = [100.0]
     bucket = RateLimiter(10, lambda: now[0], burst=3.0)

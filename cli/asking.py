@@ -90,7 +90,10 @@ class Keeper:
             )
         if isinstance(error, NotFound):
             where = f"in the Namespace {self._stepmemo}"
-            return NoKeeperError(f"{said}: no keeper of this release {where}, say --stepmemo-namespace")
+            return NoKeeperError(
+                f"{said}: no keeper of this release with a database {where}, say --stepmemo-namespace, or "
+                f"--no-keeper for ConfigMaps"
+            )
         if error.status in (0, 503) and not error.retry_after:
             return NoKeeperError(f"{said}: see `stepmemo doctor`")
         return CommandError(str(said), FAILED)

@@ -91,9 +91,12 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             api, store, metrics.service_requests, in_flight=in_flight, namespaces=chosen.namespaces
         )
         service.add_to(listener.app)
-        people = People(api, store, chosen.store, metrics.service_requests, namespaces=chosen.namespaces)
-        people.add_to(listener.app)
-        metrics.show_body_bytes(lambda: in_flight.held + people.held)
+        held = [in_flight]
+        if chosen.store == "postgresql":  # of ConfigMaps RBAC says who may see them
+            people = People(api, store, chosen.store, metrics.service_requests, namespaces=chosen.namespaces)
+            people.add_to(listener.app)
+            held.append(people.in_flight)
+        metrics.show_body_bytes(lambda: sum(one.held for one in held))
         listening = listener.run(*chosen.listen, serving.context, stop, stop_now, chosen.shutdown_delay)
 
         # 3. All of it, side by side, until the listener ends by a signal.

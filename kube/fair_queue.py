@@ -14,6 +14,7 @@ for those who had none, also for those who come back in a moment.
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -81,6 +82,10 @@ class FairQueue:
     `remembered`: seconds for which a debt is kept, names or none. A lane that owes then has its turn beside
     lanes that do not as ever, and else only once all who owe less have been away for `quiet` seconds; it goes
     on owing. Whoever uses it asks again after so long where `pop` gives None.
+
+    No lane waits for ever for those who owe less: one of whose untried names waits for `overdue` seconds, and
+    whose debt did not grow in them, has a turn. Such turns have as many seconds for the others between them.
+    `anybody` is a lane whose names may be anybody's: it is never taken to owe less than another one.
     """
 
     def __init__(
@@ -90,8 +95,15 @@ class FairQueue:
         *,
         remembered: float = 0.0,
         quiet: float = 0.0,
+        overdue: float = math.inf,
+        anybody: str | None = None,
     ) -> None:
         self._share, self._clock, self._remembered, self._quiet = share, clock, remembered, quiet
+        self._overdue, self._anybody = overdue, anybody
+        self._exception: str | None = None
+        """The name that last had a turn because it was overdue …"""
+        self._excepted = -math.inf
+        """… and when that was over."""
         self._lanes: dict[str, _Lane] = {}
         """Those that hold a name, or of which one is worked on, or that are remembered."""
         self._ring: deque[str] = deque()
@@ -153,6 +165,9 @@ class FairQueue:
         """The next name, which is worked on until `done` is told; None where no lane may have a turn."""
         if self._remembered:
             self._forget()
+            if (lane := self._longest_overdue()) is not None:
+                self._exception = self._begin(lane)
+                return self._exception
             if all(self.owed(lane) for lane in self._ring):
                 return self._pop_debtor()
         full = 0
@@ -178,6 +193,8 @@ class FairQueue:
 
     def done(self, name: str, cost: float) -> None:
         """Nobody works on the name any more; `cost` is what its turn came to, in requests."""
+        if name == self._exception:
+            self._exception, self._excepted = None, self._clock()
         lane = self._working.pop(name)
         found = self._lanes[lane]
         found.in_flight -= 1
@@ -194,7 +211,9 @@ class FairQueue:
         self._tidy(lane)
 
     def owed(self, lane: str) -> float:
-        """What the lane owes, in requests."""
+        """What the lane owes, in requests; `anybody` as much as who owes most."""
+        if lane == self._anybody:
+            return max((found.debt for found in self._lanes.values()), default=0.0)
         return self._lanes[lane].debt if lane in self._lanes else 0.0
 
     def oldest(self) -> float:
@@ -232,10 +251,23 @@ class FairQueue:
         if lane is None:
             return None
         owed, since = self.owed(lane), self._clock() - self._quiet
-        others = (found for found in self._lanes.values() if found.debt < owed)
+        others = (found for name, found in self._lanes.items() if name != self._anybody and found.debt < owed)
         if any(found or found.in_flight or found.left > since for found in others):
             return None
         return self._begin(lane)
+
+    def _longest_overdue(self) -> str | None:
+        """The lane that owes and has waited longest, if that is too long, and the others had time since."""
+        now = self._clock()
+        if self._exception is not None or now - self._excepted < self._overdue:
+            return None
+        waits = {
+            lane: now - max(self._lanes[lane].charged, next(iter(self._lanes[lane].untried.values())))
+            for lane in self._ring
+            if self._lanes[lane].untried and self._lanes[lane].in_flight < self._share and self.owed(lane)
+        }
+        lane = max(waits, key=lambda one: waits[one], default=None)
+        return lane if lane is not None and waits[lane] >= self._overdue else None
 
     def _forget(self) -> None:
         since = self._clock() - self._remembered

@@ -49,6 +49,8 @@ REMEMBERED = 10.0
 QUIET = 0.1
 """… and has no turn before so many in which nobody waits who owes less: who is not through may have to look
 something up between two tasks …"""
+OVERDUE = 1.0
+"""… or after so many of waiting, once in so many: nobody is kept out by those who come again and again …"""
 SUFFERED = 1.0
 """… and of such a turn, once somebody waits who owes less."""
 LEAST = 0.3
@@ -111,7 +113,8 @@ class Child:
 
     `modules` are imported at its start; functions are called `module:function`. Shares have their turns: a
     task waits for the one that runs, and not for what another share has piled up. Who took long lately, or
-    had a process killed, goes behind those who did not.
+    had a process killed, goes behind those who did not, but not behind `anybody`: the share of whose tasks it
+    is not known whose they are.
     """
 
     def __init__(
@@ -122,11 +125,14 @@ class Child:
         patience: float = PATIENCE,
         of_one: int = OF_ONE,
         suffered: float = SUFFERED,
+        anybody: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._modules, self._seconds, self._memory, self._patience = modules, seconds, memory, patience
         self._of_one, self._suffered, self._clock = of_one, suffered, clock
-        self._turns = FairQueue(share=1, clock=clock, remembered=REMEMBERED, quiet=QUIET)
+        self._turns = FairQueue(
+            share=1, clock=clock, remembered=REMEMBERED, quiet=QUIET, overdue=OVERDUE, anybody=anybody
+        )
         self._numbers = count()
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._running = ""
@@ -214,7 +220,7 @@ class Child:
     async def _wait(self, task: str, share: str, seconds: float, first: bool) -> None:
         """Wait for the task's turn; `first`: before others of its share."""
         turn = self._waiting[task] = asyncio.get_running_loop().create_future()
-        self._turns.add(share, task, urgent=first)
+        self._turns.add(share, task, urgent=first, untried=True)
         self._begin_next()
         self._hurry()
         try:

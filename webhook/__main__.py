@@ -24,7 +24,7 @@ from server.program import exit_code, signals, spare_the_collector, until_first_
 from server.tls import AUTHORITY_FILE, ServingCertificate
 from webhook import in_child, settings
 from webhook.admission import Admission, LocalShares
-from webhook.big_reviews import BigReviews
+from webhook.big_reviews import UNKNOWN, BigReviews
 from webhook.hooks import Hooks
 from webhook.in_child import Given
 from webhook.inject import preflight
@@ -84,7 +84,7 @@ async def _serve(given: Settings) -> None:
             return replace(chosen.inject, service=Service(chosen.cache_service_url, serving.authority))
 
         status = (lambda: keeper.status) if keeper else None
-        shares, child = LocalShares(), Child(in_child.__name__)
+        shares, child = LocalShares(), Child(in_child.__name__, anybody=UNKNOWN)
         admission = Admission(lookups, events, chosen.validate, injected, status, shares)
 
         def round_of(webhook: str, facts: Mapping[Hashable, Any]) -> Given:

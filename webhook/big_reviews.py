@@ -33,7 +33,7 @@ _HEAD = 4096
 """Bytes of a body that are searched for its Namespace: the API server says it before the object."""
 
 
-_UNKNOWN = "?"
+UNKNOWN = "?"
 """The one share of all Namespaces that were not seen to be there: callers can make up any number."""
 
 
@@ -83,10 +83,11 @@ class BigReviews:
             "may_try": shares.may_try,
         }
 
-    async def reply(self, webhook: str, body: bytes) -> Reply:
-        """The reply; ShedError, MalformedReviewError, or FailedError for a bug."""
+    async def reply(self, webhook: str, body: bytes, address: str = "") -> Reply:
+        """The reply; ShedError, MalformedReviewError, or FailedError for a bug. `address`: who calls."""
         until, facts = self._clock() + self._seconds, dict[Hashable, Any]()
-        # Who calls may say any name, so it decides who waits and nothing else; and spares a second reading.
+        # Who calls may say any name, so it decides who waits, of those who call from there, and nothing else;
+        # and spares a second reading.
         found = _NAMESPACE.search(body[:_HEAD])
         namespace = found[1].decode() if found else ""
         need = Need("namespace_labels", (namespace,)) if namespace and webhook == "workflows" else None
@@ -100,7 +101,7 @@ class BigReviews:
                     in_child.FUNCTION,
                     with_head(self._given(webhook, facts)),
                     body,
-                    share=namespace if self._lookups.has_seen(namespace) else _UNKNOWN,
+                    share=f"{namespace} {address}" if self._lookups.has_seen(namespace) else UNKNOWN,
                     places=PLACES[webhook],
                     within=until - self._clock(),
                     again=round_ > 0,

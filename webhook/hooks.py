@@ -74,7 +74,7 @@ class Hooks:
         async with self._bodies.received(request, share) as body:
             try:
                 if self._big is not None and is_big(body):
-                    made = await self._big.reply(webhook, body)
+                    made = await self._big.reply(webhook, body, request.remote or "")
                 else:
                     question = review.parse(body)
                     with self._under_way.one(question.namespace, request.remote or "", share):

@@ -6,7 +6,8 @@ more than the one entry that his step is about.
 
 import asyncio
 import pickle
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -121,7 +122,11 @@ class Service:
         found: str | Refusal = pickle.loads(answer)
         return found
 
-    async def _claim(self, caller: Caller) -> Claim | Refusal:
+    @asynccontextmanager
+    async def _claim(self, caller: Caller) -> AsyncIterator[Claim | Refusal]:
+        yield await self._claimed(caller)
+
+    async def _claimed(self, caller: Caller) -> Claim | Refusal:
         """What the caller may have."""
         if self._namespaces and caller.namespace not in self._namespaces:
             return Refusal(HTTPStatus.FORBIDDEN, "the caches of this Namespace are not kept")

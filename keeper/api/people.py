@@ -15,17 +15,21 @@ takes the Authorization header for itself: it is not handed on (WithAuthenticati
 endpoints/filters/authentication.go). So the token has a header of its own. It names an account and no Pod:
 who can make one may do all that a step of that account may, so he is shown that Namespace's caches.
 
-Nobody's step waits for any of this. People have few turns, of each Namespace one; and who kept the event loop
-busy lets it rest for much longer before the turn is over.
+What a step finds is shown, whatever it is; what is no entry is not removed.
+
+Nobody's step waits for any of this. People have few turns, of each Namespace one, which last until the answer
+is taken; and who kept the event loop busy lets it rest for much longer before the next has the turn.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from kubernetes_asyncio.client import ApiClient
@@ -40,11 +44,11 @@ from keeper.slots import Slots
 from keeper.store import NOT_NOW, EntryInfo, Store
 from kube import cost
 from memoize import names, spec
-from memoize.entry import timestamp
+from memoize.entry import BrokenEntry, Entry, timestamp
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.logs import fields
-from server.rate_limit import Limits
+from server.rate_limit import FairLimit, Limits
 
 _log = logging.getLogger(__name__)
 
@@ -61,18 +65,30 @@ CACHES_OF_A_PAGE, ENTRIES_OF_A_PAGE = 50, 500
 RATE, BURST = 20.0, 200
 """Requests of one Namespace a second."""
 REVIEW_RATE, REVIEW_BURST = 20.0, 200
-"""Unknown tokens from one address a second: it is the API server's, for everybody who comes by it."""
+"""Unknown tokens from one address a second; where it is the API server's, those who come by it share them."""
+ADDRESSES, CLIENTS = 200, 1_000
+"""Addresses of which that is remembered, and of each the clients who share it."""
 AT_ONCE, AT_ONCE_OF_ONE = 4, 1
 """Requests that are worked on …"""
 MOST, MOST_OF_ONE = 32, 8
 """… and with those that wait, beside the first of each Namespace: sidecars may want their connections."""
-MOST_BYTES, MOST_BYTES_OF_ONE = 16 << 20, 8 << 20
-"""Of bodies and answers: an entry of a megabyte is six as JSON in JSON, if it is made for that."""
+MOST_BYTES, MOST_BYTES_OF_ONE = 32 << 20, 8 << 20
+"""Of bodies and answers: an entry of a megabyte is six as JSON in JSON, if it is made for that. So there is
+room for the answers of all turns, and who takes his slowly has only his turn."""
 SECONDS = 5.0
-"""For an answer, its wait for others included."""
-REST = 30.0
-"""For how many times as long as it kept the event loop busy a request keeps its turn: people have an eighth
-of the loop at most (AT_ONCE / REST), and those of one Namespace a thirtieth."""
+"""For an answer, its wait for others included …"""
+SEND_SECONDS = 2.0
+"""… and for it to be taken, which others may be waiting for."""
+REST, LONGEST_REST = 30.0, 3.0
+"""For how many times as long as it kept the event loop busy a request keeps its turn, but for so many seconds
+at most, in which others still wait: people have an eighth of the loop at most (AT_ONCE / REST), and those of
+one Namespace a thirtieth, while no answer takes more than a tenth of a second of it."""
+LONG = 64 << 10
+"""Characters of a text from which on it is read with less care whether it is an entry."""
+
+_FORWARDED_FOR = "X-Forwarded-For"
+_ADDRESS = 64
+"""Characters of a client's address."""
 
 Answer = Callable[[Person, Mapping[str, str]], Coroutine[Any, Any, Mapping[str, Any] | Refusal]]
 
@@ -92,19 +108,17 @@ class People:
         *,
         namespaces: Collection[str] = (),
         limits: Limits | None = None,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        sleep: Callable[[float], Coroutine[Any, Any, object]] = asyncio.sleep,
     ) -> None:
         self._store, self._kept_in, self._namespaces = store, kept_in, frozenset(namespaces)
-        self._tokens, self._reviews = PeoplesTokens(api), Limits(REVIEW_RATE, REVIEW_BURST)
+        self._tokens, self._reviews = PeoplesTokens(api), OrderedDict[str, FairLimit]()
         self._limits, self._sleep = limits or Limits(RATE, BURST), sleep
-        self._slots, self._under_way = Slots(AT_ONCE, AT_ONCE_OF_ONE), 0
-        self._in_flight = Bytes(MOST_BYTES, MOST_BYTES_OF_ONE)
-        self._routes = Routes(self._caller, self._claim, self._in_flight, BODY_LIMIT, on_request)
-
-    @property
-    def held(self) -> int:
-        """Bytes of bodies and answers, for the metrics."""
-        return self._in_flight.held
+        self._slots, self._under_way = Slots(AT_ONCE, AT_ONCE_OF_ONE), Counter[str]()
+        self._rests: set[asyncio.Task[None]] = set()
+        self.in_flight = Bytes(MOST_BYTES, MOST_BYTES_OF_ONE)
+        self._routes = Routes(
+            self._caller, self._claim, self.in_flight, BODY_LIMIT, on_request, send_seconds=SEND_SECONDS
+        )
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
@@ -137,7 +151,14 @@ class People:
         return _refusal(text) if isinstance(text, Outcome) else {"entry": text or None}
 
     async def _remove(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | Refusal:
-        removed = await self._store.delete(person.namespace, asked["cache"], asked["dataKey"])
+        place = person.namespace, asked["cache"], asked["dataKey"]
+        text = await self._store.read(*place)
+        if isinstance(text, Outcome):
+            return _refusal(text)
+        if text and not _is_entry(text):
+            said = "it is not an entry, so it is left"
+            return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, said, reason=Reason.BROKEN_ENTRY)
+        removed = await self._store.delete(*place)
         if isinstance(removed, Outcome):
             return _refusal(removed)
         if removed:
@@ -151,52 +172,102 @@ class People:
         if not token:
             return Refusal(HTTPStatus.UNAUTHORIZED, f"no token in the header {names.PEOPLES_TOKEN}")
         known = self._tokens.known(token)
-        if known is None and (wait := self._reviews.take(request.remote or "")):
-            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many tokens from this address", (), wait)
+        if known is None and not self._may_be_reviewed(request):
+            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many tokens from this address", (), 1)
         return known or await self._tokens.caller(token)
 
-    async def _claim(self, person: Person) -> Person | Refusal:
-        if self._namespaces and person.namespace not in self._namespaces:
-            return Refusal(HTTPStatus.FORBIDDEN, "the caches of this Namespace are not kept")
-        if wait := self._limits.take(person.namespace):
-            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests of this namespace", (), wait)
-        return person
+    def _may_be_reviewed(self, request: web.Request) -> bool:
+        """Whether one more unknown token is not too many: for the address, and for whom it speaks.
+
+        A proxy adds whom it speaks for at the end (ReverseProxy in Go's net/http/httputil, which the API
+        server's is made of). Who is no proxy can say what he likes there, and shares his own address's.
+        """
+        remote = request.remote or ""
+        limit = self._reviews.setdefault(remote, FairLimit(REVIEW_RATE, REVIEW_BURST, most=CLIENTS))
+        self._reviews.move_to_end(remote)
+        if len(self._reviews) > ADDRESSES:
+            self._reviews.popitem(last=False)
+        return limit.take(
+            request.headers.getall(_FORWARDED_FOR, [""])[-1].rpartition(",")[2].strip()[:_ADDRESS]
+        )
+
+    @asynccontextmanager
+    async def _claim(self, person: Person) -> AsyncIterator["_Visit | Refusal"]:
+        namespace = person.namespace
+        if self._namespaces and namespace not in self._namespaces:
+            yield Refusal(HTTPStatus.FORBIDDEN, "the caches of this Namespace are not kept")
+        elif wait := self._limits.take(namespace):
+            yield Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests of this namespace", (), wait)
+        elif (mine := self._under_way[namespace]) >= MOST_OF_ONE or (
+            mine and self._under_way.total() >= MOST
+        ):
+            said = "too many requests of people are under way"
+            yield Refusal(HTTPStatus.TOO_MANY_REQUESTS, said, (), 1)
+        else:
+            visit = _Visit(person, AsyncExitStack(), cost.Cost())
+            self._under_way[namespace] += 1
+            try:
+                yield visit
+            finally:
+                self._under_way -= Counter([namespace])
+                self._rest(visit)
+
+    def _rest(self, visit: "_Visit") -> None:
+        """Give the turn back, when the event loop has rested."""
+
+        async def rest() -> None:
+            async with visit.turn:
+                await self._sleep(min(visit.spent.seconds * REST, LONGEST_REST))
+
+        task = asyncio.create_task(rest())
+        self._rests.add(task)
+        task.add_done_callback(self._rests.discard)
 
     def _reading(
         self, known: Collection[str], answer: Answer
-    ) -> Callable[[Person, bytes], Awaitable[bytes | Refusal]]:
+    ) -> "Callable[[_Visit, bytes], Awaitable[bytes | Refusal]]":
         """The answer to a body with these fields."""
 
-        async def answered(person: Person, content: bytes) -> bytes | Refusal:
+        async def answered(visit: _Visit, content: bytes) -> bytes | Refusal:
             asked = _asked(content, known)
-            return asked if isinstance(asked, Refusal) else await self._in_turn(person, answer, asked)
+            return asked if isinstance(asked, Refusal) else await self._in_turn(visit, answer, asked)
 
         return answered
 
-    async def _in_turn(self, person: Person, answer: Answer, asked: Mapping[str, str]) -> bytes | Refusal:
-        users = self._slots.users(person.namespace)
-        if users >= MOST_OF_ONE or (users and self._under_way >= MOST):
-            said = "too many requests of people are under way"
-            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, said, (), 1)
-
+    async def _in_turn(self, visit: "_Visit", answer: Answer, asked: Mapping[str, str]) -> bytes | Refusal:
         async def work() -> bytes | Refusal:
-            found = await answer(person, asked)
+            found = await answer(visit.person, asked)
             if isinstance(found, Refusal):
                 return found
             return json.dumps({"store": self._kept_in, **found}).encode()
 
-        self._under_way += 1
         try:
-            async with asyncio.timeout(SECONDS) as limit, self._slots.take(person.namespace):
-                spent = cost.Cost()
-                result = await cost.metered(spent, work())
-                limit.reschedule(None)
-                await self._sleep(spent.seconds * REST)
-                return result
+            async with asyncio.timeout(SECONDS):
+                await visit.turn.enter_async_context(self._slots.take(visit.person.namespace))
+                return await cost.metered(visit.spent, work())
         except TimeoutError:
             return unavailable(f"no answer within {SECONDS:.0f}s", Reason.UNDECIDED)
-        finally:
-            self._under_way -= 1
+
+
+class _Visit(NamedTuple):
+    """Somebody who is served."""
+
+    person: Person
+    turn: AsyncExitStack
+    """What he has the turn by, once it has come."""
+    spent: cost.Cost
+
+    @property
+    def told(self) -> Mapping[str, str]:
+        return self.person.told
+
+
+def _is_entry(text: str) -> bool:
+    try:
+        Entry.parse(text) if len(text) < LONG else Entry.parse_times(text)
+    except BrokenEntry:
+        return False
+    return True
 
 
 def _asked(content: bytes, known: Collection[str]) -> Mapping[str, str] | Refusal:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from http import HTTPStatus
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,7 +21,9 @@ from server.logs import fields
 _log = logging.getLogger(__name__)
 
 BODY_SECONDS = 5.0
-"""For a body to arrive, and for an answer to be taken."""
+"""For a body to arrive …"""
+SEND_SECONDS = 5.0
+"""… and for an answer to be taken."""
 
 Json = Mapping[str, Any]
 
@@ -49,20 +51,23 @@ C = TypeVar("C", bound=Claim)
 class Routes(Generic[A, C]):
     """Routes that serve the same callers.
 
-    `caller` says who asks, before anything is received; `claim` what he may ask for. `body_limit` is in
-    bytes. `on_request` is told route and status of each request, for the metrics.
+    `caller` says who asks, before anything is received; `claim` what he may ask for, and lasts until he has
+    the answer. `body_limit` is in bytes. `on_request` is told route and status of each request, for the
+    metrics. `send_seconds`: for the answer to be taken.
     """
 
     def __init__(
         self,
         caller: Callable[[web.Request], Awaitable[A | Refusal]],
-        claim: Callable[[A], Awaitable[C | Refusal]],
+        claim: Callable[[A], AbstractAsyncContextManager[C | Refusal]],
         in_flight: Bytes,
         body_limit: int,
         on_request: Callable[[str, int], None],
+        *,
+        send_seconds: float = SEND_SECONDS,
     ) -> None:
         self._caller, self._claim, self._in_flight = caller, claim, in_flight
-        self._body_limit, self._on_request = body_limit, on_request
+        self._body_limit, self._on_request, self._send_seconds = body_limit, on_request, send_seconds
 
     def route(
         self, route: str, answer: Callable[[C, bytes], Awaitable[Json | bytes | Refusal]]
@@ -83,21 +88,22 @@ class Routes(Generic[A, C]):
             # 2. For what: all bytes of the request count until its answer is sent.
             claim: C | None = None
             with self._in_flight.of(caller.namespace) as more:
-                result: Json | bytes | Refusal
-                try:
-                    claimed = await self._claim(caller)
-                    if isinstance(claimed, Refusal):
-                        result = claimed
-                    else:
-                        claim = claimed
-                        content = await self._receive(request, more)
-                        result = content if isinstance(content, Refusal) else await answer(claim, content)
-                    response = self._answered(route, claim, result, more)
-                except TooMuchError as error:
-                    response = self._answered(route, claim, _refused(error))
-                except Exception:
-                    response = self._answered(route, claim, _bug(route))
-                await _sent(request, response)
+                async with AsyncExitStack() as until_sent:
+                    result: Json | bytes | Refusal
+                    try:
+                        claimed = await until_sent.enter_async_context(self._claim(caller))
+                        if isinstance(claimed, Refusal):
+                            result = claimed
+                        else:
+                            claim = claimed
+                            content = await self._receive(request, more)
+                            result = content if isinstance(content, Refusal) else await answer(claim, content)
+                        response = self._answered(route, claim, result, more)
+                    except TooMuchError as error:
+                        response = self._answered(route, claim, _refused(error))
+                    except Exception:
+                        response = self._answered(route, claim, _bug(route))
+                    await self._sent(request, response)
             return response
 
         return handle
@@ -118,6 +124,17 @@ class Routes(Generic[A, C]):
         except (web.RequestPayloadError, OSError):
             return Refusal(HTTPStatus.BAD_REQUEST, "the body broke off")
         return bytes(content)
+
+    async def _sent(self, request: web.Request, response: web.Response) -> None:
+        """Send the answer; a caller that does not take it is cut off."""
+        try:
+            with suppress(ConnectionError):
+                async with asyncio.timeout(self._send_seconds):
+                    await response.prepare(request)
+                    await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
 
     def _answered(
         self,
@@ -153,15 +170,3 @@ def _bug(route: str) -> Refusal:
     """What a caller is told of an exception that nobody thought of; call while it is handled."""
     _log.exception("cannot answer", extra=fields(route=route, reason=Reason.INTERNAL_ERROR.value))
     return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug of stepmemo's; see its log")
-
-
-async def _sent(request: web.Request, response: web.Response) -> None:
-    """Send the answer; a caller that does not take it is cut off."""
-    try:
-        with suppress(ConnectionError):
-            async with asyncio.timeout(BODY_SECONDS):
-                await response.prepare(request)
-                await response.write_eof()
-    except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()

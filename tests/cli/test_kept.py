@@ -78,7 +78,7 @@ async def installed(
 async def without_database(
     cluster: Cluster, stepmemo: Stepmemo, tmp_path: Path
 ) -> AsyncIterator[tuple[Installed, web.Application]]:
-    """With entries in ConfigMaps; the app is what answers for the keeper."""
+    """With another store behind the same routes; the app is what answers for the keeper."""
     home = cluster.namespace()
     async with api_client(cluster) as api:
         store = config_maps(api)
@@ -295,7 +295,9 @@ async def test_where_nobody_can_be_asked_all_namespaces_are_not_tried(
     code, out, err = await asyncio.to_thread(stepmemo, *args)
     assert (code, out) == (1, "")
     assert 'services "stepmemo-keeper" not found' in err
-    assert f"no keeper of this release in the Namespace {home}, say --stepmemo-namespace" in err
+    assert (
+        f"no keeper of this release with a database in the Namespace {home}, say --stepmemo-namespace" in err
+    )
     assert len(asked) == 1
 
 

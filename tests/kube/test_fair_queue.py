@@ -348,3 +348,45 @@ class Fairness(RuleBasedStateMachine):
 
 TestFairness = Fairness.TestCase
 TestFairness.settings = settings(stateful_step_count=40)
+
+
+def test_who_owes_has_a_turn_after_some_time_however_often_the_others_come() -> None:
+    clock = Clock()
+    queue = FairQueue(1, clock, remembered=100.0, quiet=0.1, overdue=1.0)
+    for lane in ("dear", "dearer"):
+        queue.add(lane, f"{lane}-0")
+        popped(queue, 1, cost=1000 * ALLOWANCE)
+    for lane in ("dear", "dearer"):
+        queue.add(lane, f"{lane}-1", untried=True)
+    had = dict[str, int]()
+    for number in range(60):
+        queue.add("cheap", f"cheap-{number}", untried=True)
+        (name,) = popped(queue, 1)
+        had.setdefault(name.partition("-")[0], number)
+        clock.now += 0.05
+    assert had == {"cheap": 0, "dear": 21, "dearer": 42}, "one at a time, and time for others between them"
+
+
+def test_who_went_on_owing_more_has_not_waited_yet() -> None:
+    clock = Clock()
+    queue = FairQueue(1, clock, remembered=100.0, quiet=0.1, overdue=1.0)
+    queue.add("dear", "dear-0", untried=True)
+    clock.now += 5.0
+    queue.charge("dear", 1000 * ALLOWANCE)
+    queue.add("cheap", "cheap-0", untried=True)
+    assert popped(queue, 1) == ["cheap-0"]
+
+
+def test_names_of_anybody_are_not_taken_to_owe_less_than_a_lane_that_owes() -> None:
+    clock = Clock()
+    queue = FairQueue(1, clock, remembered=100.0, quiet=0.1, anybody="?")
+    queue.add("dear", "dear-0")
+    popped(queue, 1, cost=1000 * ALLOWANCE)
+    had = list[str]()
+    queue.add("dear", "dear-1")
+    for number in range(3):
+        queue.add("?", f"?-{number}")
+        had += popped(queue, 1)
+        clock.now += 0.05
+    assert "dear-1" in had[:2]
+    assert queue.owed("?") == queue.owed("dear")

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import itertools
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ from tests.webhook.keeperstatus import READY
 from tests.webhook.test_hooks import Served, ask, serving, workflow
 from webhook import in_child, review
 from webhook.admission import Admission
-from webhook.big_reviews import BYTES, PARTS, PLACES, BigReviews, ShedError, is_big
+from webhook.big_reviews import BYTES, PARTS, PLACES, UNKNOWN, BigReviews, ShedError, is_big
 from webhook.in_child import Given
 from webhook.inject.containers import InjectSettings
 from webhook.reply import Reply, of
@@ -86,6 +87,7 @@ class Site:
 async def apart(
     site: Site, clock: Callable[[], float] = lambda: 0.0, **limits: Any
 ) -> AsyncIterator[BigReviews]:
+    limits = {"anybody": UNKNOWN, **limits}
     child = Child(in_child.__name__, **({"seconds": LONG, "patience": LONG, "clock": clock} | limits))
     try:
         yield BigReviews(child, site, site, site, site.given, seconds=LONG, clock=clock)
@@ -403,3 +405,11 @@ def test_what_is_big_is_told_by_bytes_and_by_what_there_can_be_in_them() -> None
 def test_recorded_pods_are_small(load: Callable[[str], Json]) -> None:
     for case in ("container", "sidecars-and-init", "container-set"):
         assert not is_big(body(load(f"v4.1.2-legacy/{case}")))
+
+
+async def test_what_is_said_of_a_namespace_from_elsewhere_is_not_held_against_it() -> None:
+    clock = itertools.count().__next__  # each look at it is a second later
+    async with apart(Site(), clock) as big:
+        await big.reply("workflows", body(workflow("work")), "192.0.2.9")
+        assert big._child._turns.owed("work 192.0.2.9") > 0
+        assert big._child._turns.owed("work 192.0.2.1") == 0

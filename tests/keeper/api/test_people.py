@@ -1,10 +1,10 @@
-"""The routes for people, over a socket, with either store behind them."""
+"""The routes for people, over a socket, with a database behind them."""
 
 import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -25,11 +25,13 @@ from memoize.reasons import Reason
 from server.rate_limit import Limits
 from tests.cluster import Cluster
 from tests.keeper.api.steps import make_pod, token_of
-from tests.keeper.store.backing import CACHE, Backing, Postgres
+from tests.keeper.store.backing import CACHE, Backing
+from tests.waiting import until
 from tests.webhook.serving import api_client
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 LONG_KEY = "a key with spaces"
+IN_DATABASE = pytest.mark.parametrize("backing", ["postgresql"], indirect=True)
 
 
 def text(**fields: Any) -> str:
@@ -56,9 +58,10 @@ class Desk:
     """The service, and a person of the Namespace."""
 
     def __init__(
-        self, cluster: Cluster, namespace: str, client: Any, requests: list[tuple[str, int]]
+        self, cluster: Cluster, namespace: str, client: Any, people: People, requests: list[tuple[str, int]]
     ) -> None:
-        self.cluster, self.namespace, self.client, self.requests = cluster, namespace, client, requests
+        self.cluster, self.namespace, self.client, self.people = cluster, namespace, client, people
+        self.requests = requests
 
     async def ask(self, path: str, token: str | None = None, /, **asked: Any) -> Answer:
         token = peoples_token(self.cluster, self.namespace) if token is None else token
@@ -77,11 +80,12 @@ async def desk_of(cluster: Cluster, namespace: str, store: Any, **options: Any) 
         service = Service(api, store)
         service.add_to(app)
         told = lambda route, status: requests.append((route, status))  # noqa: E731
-        People(api, store, options.pop("kept_in", "postgresql"), told, **options).add_to(app)
+        people = People(api, store, "postgresql", told, **options)
+        people.add_to(app)
         client: Any = TestClient(TestServer(app))
         await client.start_server()
         try:
-            yield Desk(cluster, namespace, client, requests)
+            yield Desk(cluster, namespace, client, people, requests)
         finally:
             await client.close()
             await service.close()
@@ -89,8 +93,7 @@ async def desk_of(cluster: Cluster, namespace: str, store: Any, **options: Any) 
 
 @pytest_asyncio.fixture
 async def desk(backing: Backing, store: Store) -> AsyncIterator[Desk]:
-    kept_in = "postgresql" if isinstance(backing, Postgres) else "configmap"
-    async with desk_of(backing.cluster, backing.namespace, store, kept_in=kept_in) as desk:
+    async with desk_of(backing.cluster, backing.namespace, store) as desk:
         yield desk
 
 
@@ -113,22 +116,22 @@ async def put(store: Store, namespace: str, key: str, value: str) -> None:
     assert (await store.put(namespace, CACHE, key, value, NOW)).reason is Reason.STORED
 
 
+@IN_DATABASE
 @pytest.mark.contract
-async def test_people_see_the_caches_of_their_namespace_and_the_entries_in_either_store(
+async def test_people_see_the_caches_of_their_namespace_and_the_entries(
     backing: Backing, store: Store, desk: Desk
 ) -> None:
     plain, long = text(max_age="2h"), text(key=LONG_KEY)
     await put(store, backing.namespace, "a", plain)
     await put(store, backing.namespace, data_key(LONG_KEY), long)
-    kept_in = "postgresql" if isinstance(backing, Postgres) else "configmap"
     size = configmap.size(plain) + configmap.size(long)
     assert (await desk.ask(CACHES_PATH)).body == {
-        "store": kept_in,
+        "store": "postgresql",
         "items": [{"cache": CACHE, "entries": 2, "bytes": size}],
         "after": "",
     }
     listed = (await desk.ask(LIST_PATH, cache=CACHE)).body
-    assert (listed["store"], listed["after"]) == (kept_in, "")
+    assert (listed["store"], listed["after"]) == ("postgresql", "")
     items = {item["dataKey"]: item for item in listed["items"]}
     assert items.keys() == {"a", data_key(LONG_KEY)}
     assert items["a"] == {
@@ -139,7 +142,7 @@ async def test_people_see_the_caches_of_their_namespace_and_the_entries_in_eithe
         "expires": (NOW + timedelta(hours=2)).isoformat().replace("+00:00", "Z"),
     }
     shown = await desk.ask(SHOW_PATH, cache=CACHE, dataKey=data_key(LONG_KEY))
-    assert shown.body == {"store": kept_in, "entry": long}
+    assert shown.body == {"store": "postgresql", "entry": long}
     assert (await desk.ask(SHOW_PATH, cache=CACHE, dataKey="none")).body["entry"] is None
     assert desk.requests == [
         ("people-caches", 200),
@@ -149,10 +152,9 @@ async def test_people_see_the_caches_of_their_namespace_and_the_entries_in_eithe
     ]
 
 
+@IN_DATABASE
 @pytest.mark.contract
-async def test_people_remove_an_entry_for_good_in_either_store(
-    backing: Backing, store: Store, desk: Desk
-) -> None:
+async def test_people_remove_an_entry_for_good(backing: Backing, store: Store, desk: Desk) -> None:
     for key in "ab":
         await put(store, backing.namespace, key, text())
     assert (await desk.ask(REMOVE_PATH, cache=CACHE, dataKey="a")).body["removed"] is True
@@ -161,6 +163,7 @@ async def test_people_remove_an_entry_for_good_in_either_store(
         assert [await other.read(backing.namespace, CACHE, key) for key in "ab"] == ["", text()]
 
 
+@IN_DATABASE
 @pytest.mark.contract
 async def test_nobody_sees_or_removes_anything_of_another_namespace(
     backing: Backing, store: Store, desk: Desk
@@ -248,8 +251,9 @@ async def test_a_body_of_any_bytes_is_answered(cluster: Cluster, body: bytes) ->
         assert large.status == 413
 
 
+@IN_DATABASE
 @pytest.mark.parametrize("key", ["", "../x", "a/b", "a" * 300, "ü", "\0"])
-async def test_a_data_key_of_any_text_finds_nothing_in_either_store(desk: Desk, key: str) -> None:
+async def test_a_data_key_of_any_text_finds_nothing(desk: Desk, key: str) -> None:
     assert (await desk.ask(SHOW_PATH, cache=CACHE, dataKey=key)).body["entry"] is None
     assert (await desk.ask(REMOVE_PATH, cache=CACHE, dataKey=key)).body["removed"] is False
 
@@ -317,8 +321,58 @@ async def test_unknown_tokens_from_one_address_are_limited(
     store = Scripted(caches=Page([], ""))
     async with desk_of(cluster, cluster.namespace(), store) as desk:
         known = peoples_token(cluster, desk.namespace)
-        answers = [await desk.ask(CACHES_PATH, token) for token in (known, "a.b.c", "d.e.f", known)]
-    assert [answer.status for answer in answers] == [200, 401, 429, 200]
+        unknown = [f"a.b.{number}" for number in range(5)]  # a few more may be had in advance
+        answers = [await desk.ask(CACHES_PATH, token) for token in (known, *unknown, known)]
+    assert [answers[at].status for at in (0, 1, -2, -1)] == [200, 401, 429, 200]
+
+
+async def test_who_sends_many_unknown_tokens_by_the_api_server_leaves_others_who_come_by_it_theirs(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "REVIEW_BURST", 20)
+    monkeypatch.setattr(serving, "REVIEW_RATE", 0.001)
+    store = Scripted(caches=Page([], ""))
+
+    async def ask(token: str, said: str, added: str) -> int:
+        headers = {names.PEOPLES_TOKEN: token, "X-Forwarded-For": f"{said}, {added}"}
+        return (await desk.send(CACHES_PATH, headers)).status
+
+    async with desk_of(cluster, cluster.namespace(), store) as desk:
+        flood = [await ask(f"a.b.{number}", f"192.0.2.{number}", "192.0.2.1") for number in range(40)]
+        other = await ask(peoples_token(cluster, desk.namespace), "192.0.2.1", "192.0.2.2")
+    assert set(flood) == {401, 429}
+    assert other == 200
+
+
+@pytest.mark.parametrize("broken", ["no entry", "x" * serving.LONG])
+async def test_what_is_no_entry_is_not_removed(cluster: Cluster, broken: str) -> None:
+    store = Scripted(read=broken)
+    async with desk_of(cluster, cluster.namespace(), store) as desk:
+        refused = await desk.ask(REMOVE_PATH, cache=CACHE, dataKey="k")
+    assert (refused.status, refused.body["message"]) == (422, "it is not an entry, so it is left")
+    assert store.asked == [("read", desk.namespace, CACHE, "k")]
+
+
+async def test_a_request_whose_body_does_not_come_has_its_place_among_those_of_its_namespace(
+    cluster: Cluster,
+) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async def post(headers: dict[str, str]) -> None:
+        await desk.client.post(CACHES_PATH, data=never(), headers=headers)
+
+    async with desk_of(cluster, cluster.namespace(), Scripted(caches=Page([], ""))) as desk:
+        headers = {names.PEOPLES_TOKEN: peoples_token(cluster, desk.namespace)}
+        held = [asyncio.create_task(post(headers)) for _ in range(serving.MOST_OF_ONE)]
+        await until(lambda: desk.people._under_way.total() == serving.MOST_OF_ONE)
+        refused = await desk.send(CACHES_PATH, headers)
+        other = await desk.ask(CACHES_PATH, peoples_token(cluster, cluster.namespace()))
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+    assert (refused.status, other.status) == (429, 200)
 
 
 async def test_a_namespace_has_one_turn_at_a_time_and_a_short_line_beside_which_others_are_served(
@@ -388,16 +442,60 @@ async def test_who_kept_the_loop_busy_keeps_his_turn_for_much_longer(cluster: Cl
     async with desk_of(cluster, cluster.namespace(), store, sleep=sleep) as desk:
         await desk.ask(CACHES_PATH)
         assert (await desk.ask(SHOW_PATH, cache=CACHE, dataKey="k")).body["entry"] == large
+        await until(lambda: len(rests) == 2)
     small, big = rests
-    assert 0 < small < big, "a megabyte as JSON counts as well"
+    assert 0 < small < big <= serving.LONGEST_REST, "a megabyte as JSON counts as well"
     assert serving.AT_ONCE / serving.REST < 0.15
+
+
+async def test_the_answer_comes_first_and_the_next_one_of_the_namespace_waits_for_the_rest(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "SECONDS", 0.5)
+    monkeypatch.setattr(serving, "LONGEST_REST", 1e-9)
+    rested, rests, others = asyncio.Event(), list[float](), cluster.namespace()
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+        await rested.wait()
+
+    store = Scripted(caches=Page([], ""))
+    async with desk_of(cluster, cluster.namespace(), store, sleep=sleep) as desk:
+        token = peoples_token(cluster, desk.namespace)
+        assert (await desk.ask(CACHES_PATH, token)).status == 200
+        assert (await desk.ask(CACHES_PATH, token)).status == 503
+        assert (await desk.ask(CACHES_PATH, peoples_token(cluster, others))).status == 200
+        assert set(rests) == {1e-9, 0}, "who had no turn keeps none"
+        rested.set()
+        assert (await desk.ask(CACHES_PATH, token)).status == 200
+
+
+async def test_who_does_not_take_his_answer_has_his_turn_and_is_cut_off(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "SEND_SECONDS", 0.3)
+    store = Scripted(read="\0" * configmap.MOST_BYTES)
+    async with desk_of(cluster, cluster.namespace(), store) as desk:
+        headers = {names.PEOPLES_TOKEN: peoples_token(cluster, desk.namespace)}
+        body = json.dumps({"cache": CACHE, "dataKey": "k"}).encode()
+        head = f"POST {SHOW_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        _, writer = await asyncio.open_connection("127.0.0.1", desk.client.port, limit=1024)
+        writer.write(head.encode() + b"\r\n" + body)
+        await until(lambda: desk.people.in_flight.held > configmap.MOST_BYTES)
+        assert desk.people._slots.users(desk.namespace) == 1
+        await until(lambda: not desk.people.in_flight.held)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+    assert serving.AT_ONCE * 6 * configmap.MOST_BYTES < serving.MOST_BYTES
 
 
 async def test_the_log_says_who_asked_and_no_key_no_value_and_no_token(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    store = Scripted(read="s3cret", delete=True)
+    store = Scripted(read=text(key="s3cret"), delete=True)
     async with desk_of(cluster, cluster.namespace(), store) as desk:
         token = peoples_token(cluster, desk.namespace)
         for path in (SHOW_PATH, REMOVE_PATH):

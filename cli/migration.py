@@ -162,7 +162,7 @@ async def _listed(database: Any, cache: Cache) -> AsyncIterator[_Info]:
     after = ""
     while True:
         with _asked("list entries"):
-            page = await database.fetch(sql.ENTRIES, *cache, after, PAGE)
+            page = await database.fetch(sql.ENTRIES, *cache, after, PAGE, rows.LONG_AGO)
         for row in page:
             used = max(row["created"], row["last_hit"] or row["created"])
             yield _Info(used, row["digest"], row["data_key"], row["bytes"], row["created"])

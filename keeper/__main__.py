@@ -67,7 +67,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         # 1. What the keeper is made of.
         events = Events(api, metrics.event_dropped, "stepmemo-keeper", socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
-        store = _store(api, chosen, metrics, events, lambda: keeper.acts)
+        store = _store(api, chosen, lookups, metrics, events, lambda: keeper.acts)
         breaker = Breaker(api, metrics, events)
         keeper = Keeper(api, store, lookups, events, metrics, breaker, _keeper_settings(chosen), identity)
         metrics.show_view(lambda: store.kept_bytes, lambda: store.in_sync)
@@ -121,6 +121,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
 def _store(
     api: ApiClient,
     chosen: Settings,
+    lookups: Lookups,
     metrics: Metrics,
     events: Events,
     acts: Callable[[], bool],
@@ -138,6 +139,7 @@ def _store(
             view,
             PostgresHits(database, chosen.hit_interval, metrics.last_hit_updates),
             upkeep,
+            lookups.namespace_created,
             chosen.postgresql_connections,
             metrics.cache_writes,
             CacheGC(api, caches, acts) if unused_for else None,

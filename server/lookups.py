@@ -9,6 +9,8 @@ which a caller may have made up, have one share. Made-up names push nothing out 
 import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -108,6 +110,7 @@ class Lookups:
         self._absent = TtlCache[tuple[str, Hashable], bool](
             _ABSENT, clock, group=lambda key: key[0], most_of_one=MOST_OF_ONE
         )
+        self._created = TtlCache[str, datetime](MOST_NAMESPACES, clock)
         self._of_namespace = Limits(NAMESPACE_RATE, NAMESPACE_BURST, clock=clock)
         self._of_all = FairLimit(RATE, BURST, clock=clock)
         self._whole_of_namespace = Limits(WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST, clock=clock)
@@ -117,6 +120,14 @@ class Lookups:
         """The labels of a Namespace; None where it could not be read."""
         found = await self._namespaces.get(name, partial(self._read_namespace, name))
         return None if found is _LIMITED else found
+
+    async def namespace_created(self, name: str) -> datetime | None:
+        """When the Namespace was created; None where that is not known.
+
+        Where it cannot be read now, as it was when it last could, in the last day.
+        """
+        await self.namespace_labels(name)
+        return self._created.get(name)
 
     async def of_step(self, owner: Owner) -> OfStep:
         """What is looked up for a step, its Workflow and its Namespace read side by side."""
@@ -148,7 +159,12 @@ class Lookups:
     async def _read_namespace(self, name: str) -> Json | None:
         async def labels() -> Json | None:
             found = await self._read("namespaces", f"/api/v1/namespaces/{name}", client.METADATA_ONLY)
-            return None if found is None else mapping(found["metadata"].get("labels"))
+            if found is None:
+                return None
+            with suppress(TypeError, ValueError, KeyError):
+                created = datetime.fromisoformat(found["metadata"]["creationTimestamp"])
+                self._created.put(name, created, KNOWN_NAMESPACE)
+            return mapping(found["metadata"].get("labels"))
 
         if not _is_label(name):
             return None

@@ -7,6 +7,7 @@ sample.
 Whose clock: `created` is what the entry itself says, and is compared with `created` of others alone.
 `written`, `last_hit`, and what is due by them or by `expires`, go by the database's `now()`. Whether an entry
 is too old for a step is not asked here: the keeper asks, by its own clock, as it does of a ConfigMap's.
+Whether a row is an earlier Namespace's of the same name is asked by `written` and the API server's clock.
 
 Each statement is a transaction of its own, and may be run twice: the keeper may be killed between any two,
 and PgBouncer may have each run elsewhere. Lists are arrays of text: asyncpg knows these without asking the
@@ -154,7 +155,7 @@ AHEAD = "1 minute"
 
 READ = f"""
 SELECT text, created, revision, coalesce(expires <= now(), false) AS expired,
-       now() + interval '{AHEAD}' AS soon
+       now() + interval '{AHEAD}' AS soon, written
 FROM stepmemo.entries
 WHERE namespace = $1 AND cache = $2 AND digest = decode($3, 'hex')
 """
@@ -204,15 +205,21 @@ ENTRIES = """
 SELECT encode(e.digest, 'hex') AS digest, data_key, bytes, created, last_hit, expires
 FROM stepmemo.entries AS e
 WHERE namespace = $1 AND cache = $2 AND e.digest > decode($3, 'hex') AND text IS NOT NULL
+  AND written >= $5
 -- `digest` alone would be the column of the result, which no index has in order.
 ORDER BY e.digest LIMIT $4
 """
 
 CACHES = """
-SELECT namespace, cache, entries, bytes FROM stepmemo.usage
+SELECT namespace, cache, entries, bytes FROM stepmemo.usage AS u
 WHERE ($1 = '' OR namespace = $1) AND (namespace, cache) > ($2, $3) AND entries > 0
+  AND ($5::timestamptz IS NULL OR EXISTS (
+    SELECT FROM stepmemo.entries AS e
+    WHERE e.namespace = u.namespace AND e.cache = u.cache AND e.text IS NOT NULL AND e.written >= $5
+  ))
 ORDER BY namespace, cache LIMIT $4
 """
+"""With an entry that was written since, as a rule the first that is looked at; NULL: none is looked at."""
 
 DELETE = """
 DELETE FROM stepmemo.entries WHERE namespace = $1 AND cache = $2 AND digest = decode($3, 'hex')

@@ -4,13 +4,16 @@ A row decides. Where there is none, or it says that its entry is gone or too old
 name is asked too, and of two entries the newer counts: so a change of store loses nothing, and entries can be
 made with kubectl. ConfigMaps are never written.
 
+A row that was written before its Namespace was created is an earlier one's, which somebody else may have had:
+it answers nobody, as if it were not there, and stays until something takes its place or it has to go.
+
 Nothing is kept of rows, so memory does not grow with them; of ConfigMaps the view keeps what it always does.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -63,13 +66,14 @@ class _Row(NamedTuple):
     expired: bool
     soon: datetime
     """The database's clock, and as much as another one may be ahead of it."""
+    written: datetime
 
 
 class PostgresStore:
     """The caches of a database; `keeper.store.Store` says what it does.
 
-    `view` reads ConfigMaps, and says which Namespaces are looked after. `on_written` is told what became of
-    each entry.
+    `view` reads ConfigMaps, and says which Namespaces are looked after. `created` says when a Namespace was
+    created, None where that is not known. `on_written` is told what became of each entry.
     """
 
     def __init__(
@@ -78,13 +82,14 @@ class PostgresStore:
         view: View,
         hits: Hits,
         upkeep: Upkeep,
+        created: Callable[[str], Awaitable[datetime | None]],
         connections: int,
         on_written: Callable[[Reason], None] = lambda reason: None,
         collector: CacheGC | None = None,
     ) -> None:
         """With a `collector` what is not used is cleaned up."""
         self._database, self._view, self._upkeep = database, view, upkeep
-        self._on_written = on_written
+        self._created, self._on_written = created, on_written
         reads = max(1, (connections - OWN_CONNECTIONS) * 2 // 3)
         writes = max(1, connections - OWN_CONNECTIONS - reads)
         self._reads, self._writes = (Slots(most, -(-most // 2)) for most in (reads, writes))
@@ -182,7 +187,8 @@ class PostgresStore:
             return Page([], "")
         limit = min(max(limit, 1), MOST_LISTED)
         try:
-            rows = await self._rows(namespace, sql.ENTRIES, namespace, cache, after, limit + 1)
+            since = await self._since(namespace)
+            rows = await self._rows(namespace, sql.ENTRIES, namespace, cache, after, limit + 1, since)
         except DatabaseError as error:
             return error.outcome
         items = [
@@ -197,7 +203,8 @@ class PostgresStore:
             return Page([], "")
         limit = min(max(limit, 1), MOST_LISTED)
         try:
-            rows = await self._rows(namespace, sql.CACHES, namespace, *last, limit + 1)
+            since = await self._since(namespace) if namespace else None
+            rows = await self._rows(namespace, sql.CACHES, namespace, *last, limit + 1, since)
         except DatabaseError as error:
             return error.outcome
         items = [CacheInfo(*row.values()) for row in rows[:limit]]
@@ -247,8 +254,17 @@ class PostgresStore:
     async def _row(self, place: Place) -> _Row | None:
         rows = await self._rows(place.namespace, sql.READ, *place.row)
         row = _Row(*rows[0].values()) if rows else None
+        if row is not None and row.written < await self._since(place.namespace):
+            row = None
         cost.charge(requests=1, bytes=len(row.text or "") if row is not None else 0)
         return row
+
+    async def _since(self, namespace: str) -> datetime:
+        """When the Namespace was created; a DatabaseError where that is not known."""
+        created = await self._created(namespace)
+        if created is None:
+            raise DatabaseError("the Namespace could not be read", passes=True)
+        return created
 
     async def _rows(self, namespace: str, statement: str, *arguments: object) -> list[Any]:
         """What the statement finds, when it is the Namespace's turn."""

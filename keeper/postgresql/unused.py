@@ -61,7 +61,7 @@ class UnusedRows:
         for namespace in self._namespaces or ("",):
             last = "", ""
             try:
-                while rows := await self._database.fetch_aside(sql.CACHES, namespace, *last, _PAGE):
+                while rows := await self._database.fetch_aside(sql.CACHES, namespace, *last, _PAGE, None):
                     for row in rows:
                         yield row["namespace"], row["cache"]
                     last = rows[-1]["namespace"], rows[-1]["cache"]

@@ -319,22 +319,13 @@ async def test_a_keeper_that_has_too_much_to_do_is_asked_again(
     assert pauses == [asking.LONGEST_PAUSE] * (asking.ATTEMPTS - 1)
 
 
-async def test_configmaps_are_seen_through_the_keeper_too(
-    without_database: tuple[Installed, web.Application], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Limits, "take", lambda *_: 0)
-    installed, _ = without_database
-    make(installed.cluster, installed.namespace, "greetings", {"k": MOON.dump(), "notes": "x"})
-    code, out, err = await installed.run("caches")
-    assert (code, err) == (0, "")
-    assert [line.split()[1:4] for line in out.splitlines()[1:]] == [["greetings", "ConfigMap", "2"]]
-    code, out, err = await installed.run("entries", "greetings")
-    assert (code, err) == (0, "")
-    assert [line.split()[:2] for line in out.splitlines()[1:]] == [["k", "5h"], ["notes", "1"]]
+async def test_what_is_no_entry_is_left(installed: Installed) -> None:
+    await installed.put("k", MOON.dump())
+    await installed.put("notes", "x")
     code, out, err = await installed.run("rm", "greetings", "k", "notes")
     assert (code, out) == (1, "k: removed\n")
     assert err == "stepmemo rm: notes: not an entry, so it was left\n"
-    assert data(installed.cluster, installed.namespace, "greetings") == {"notes": "x"}
+    assert await installed.store.read(installed.namespace, "greetings", "notes") == "x"
 
 
 async def test_a_keeper_that_does_not_answer_as_one_is_told(
@@ -355,12 +346,22 @@ async def test_a_keeper_that_does_not_answer_as_one_is_told(
 
 
 @pytest.mark.contract
-def test_the_program_answers_people(cluster: Cluster, stepmemo: Stepmemo, tmp_path: Path) -> None:
+async def test_the_program_answers_people(
+    cluster: Cluster, stepmemo: Stepmemo, postgresql: Server, tmp_path: Path
+) -> None:
+    name, dsn_file = await postgresql.create_database(), tmp_path / "dsn"
+    dsn_file.write_text(postgresql.dsn(name))
+    await asyncio.to_thread(_answers_people, cluster, stepmemo, dsn_file, tmp_path)
+    await postgresql.drop_database(name)
+
+
+def _answers_people(cluster: Cluster, stepmemo: Stepmemo, dsn_file: Path, tmp_path: Path) -> None:
     namespace, address = cluster.namespace(), reachable_address(cluster)
     certify(tmp_path / "certs")
     make(cluster, namespace, "greetings", {"k": entry().dump()})
     environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": namespace}
     argv = ("--certs=files", f"--cert-dir={tmp_path / 'certs'}", f"--namespaces={namespace}")
+    argv += ("--store=postgresql", f"--dsn-file={dsn_file}")
     with running(tmp_path, environ, *argv, f"--listen={address}:0") as keeper:
 
         def port() -> int:
@@ -368,6 +369,7 @@ def test_the_program_answers_people(cluster: Cluster, stepmemo: Stepmemo, tmp_pa
             return int(found[1]) if found else 0
 
         wait_for(port)
+        wait_for(lambda: "\nstepmemo_keeper_ready 1.0" in keeper.metrics)
         tell(cluster, namespace, "stepmemo-keeper", address, port())
         where = ["-n", namespace, "--keeper", "--stepmemo-namespace", namespace]
         code, out, err = stepmemo("show", "greetings", "k", *where)
@@ -375,4 +377,5 @@ def test_the_program_answers_people(cluster: Cluster, stepmemo: Stepmemo, tmp_pa
         assert out.startswith("Key:            greet-world\n")
         assert stepmemo("rm", "greetings", "k", *where) == (0, "k: removed\n", "")
         # A real token, and what a real API server adds, are within what the program takes of headers.
-        assert data(cluster, namespace, "greetings") == {}
+        assert stepmemo("show", "greetings", "k", *where)[0] == 1
+        assert data(cluster, namespace, "greetings").keys() == {"k"}

@@ -1,4 +1,5 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from kubernetes_asyncio.client import ApiClient
@@ -9,6 +10,7 @@ from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.postgresql import hits
 from keeper.postgresql.database import Database
+from keeper.postgresql.rows import LONG_AGO
 from keeper.postgresql.store import PostgresStore
 from keeper.postgresql.upkeep import Upkeep
 from memoize.reasons import Reason
@@ -22,6 +24,11 @@ def config_maps(
     return ConfigMapStore(api, view, writer, Hits(writer, view))
 
 
+async def always(namespace: str) -> datetime:
+    """When Namespaces were created of which a test says nothing."""
+    return LONG_AGO
+
+
 def in_postgresql(
     api: ApiClient,
     dsn_file: Path,
@@ -31,14 +38,16 @@ def in_postgresql(
     most_bytes: int = 1 << 30,
     hit_interval: float = 600.0,
     on_written: Callable[[Reason], None] = lambda reason: None,
+    created: Callable[[str], Awaitable[datetime | None]] = always,
 ) -> PostgresStore:
-    """A store in the database that the file names, not running."""
+    """A store in the database that the file names, not running; by default of Namespaces of long ago."""
     database, view = Database(dsn_file, connections), View(api, namespaces)
     return PostgresStore(
         database,
         view,
         hits.Hits(database, hit_interval),
         Upkeep(database, view, most_bytes),
+        created,
         connections,
         on_written,
     )

@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -55,6 +56,41 @@ async def test_a_namespaces_labels_are_read(cluster: Cluster) -> None:
     assert labels is not None
     assert labels["stepmemo.dev/memoize"] == "true"
     assert failed == []
+
+
+@pytest.mark.contract
+async def test_it_is_read_when_a_namespace_was_created(cluster: Cluster) -> None:
+    name = cluster.namespace()
+    async with looking(cluster) as (lookups, _):
+        created = await lookups.namespace_created(name)
+        assert await lookups.namespace_created("not-there") is None
+    _, body = cluster.get("Namespace", "", name)
+    assert created is not None
+    assert created.strftime("%Y-%m-%dT%H:%M:%SZ") == body["metadata"]["creationTimestamp"]
+
+
+async def test_when_a_namespace_was_created_is_known_while_it_cannot_be_read_and_is_read_anew(
+    cluster: Cluster,
+) -> None:
+    answers: list[dict[str, Any] | None] = [
+        {"creationTimestamp": "2026-07-01T10:00:00Z"},
+        None,
+        {"creationTimestamp": "2026-07-02T10:00:00Z"},
+        {"creationTimestamp": "yesterday"},
+    ]
+    now, found = 100.0, list[datetime | None]()
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        metadata = answers.pop(0)
+        return web.json_response({"metadata": metadata}, status=500 if metadata is None else 200)
+
+    async with answering(answer) as url, api_client(cluster, url=url) as api:
+        lookups = Lookups(api, lambda resource: None, clock=lambda: now)
+        while answers:
+            found.append(await lookups.namespace_created("work"))
+            now += FRESH
+    first, second = (datetime(2026, 7, day, 10, tzinfo=UTC) for day in (1, 2))
+    assert found == [first, first, second, second]
 
 
 @pytest.mark.contract

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from keeper.api.people import CACHES_PATH
 from memoize import names
 from memoize.entry import Entry
 from memoize.key import data_key
@@ -184,6 +185,7 @@ async def test_the_program_connects_and_ends_by_a_signal_with_the_database_there
         own.dsn_file.write_text(right)
         await asyncio.to_thread(wait_for, lambda: "\nstepmemo_keeper_ready 1.0" in server.metrics)
         assert "\nstepmemo_view_in_sync 1.0" in server.metrics
+        assert (await asyncio.to_thread(server.get, CACHES_PATH))[0] == 405, "served, though not by a GET"
         server.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(server.process.wait, 20) == 0
     assert "Traceback" not in (tmp_path / "log").read_text()

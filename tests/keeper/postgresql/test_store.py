@@ -13,10 +13,10 @@ from keeper.cache.lru import Answer
 from keeper.cache.view import View
 from keeper.postgresql.database import Database
 from keeper.postgresql.hits import Hits
-from keeper.postgresql.rows import Place
+from keeper.postgresql.rows import LONG_AGO, Place
 from keeper.postgresql.store import PostgresStore
 from keeper.postgresql.upkeep import Upkeep
-from keeper.store import PATIENCE
+from keeper.store import NOT_NOW, PATIENCE, Page
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -56,11 +56,15 @@ class World:
 
     def __init__(self, own: Own, api: ApiClient) -> None:
         self.view = Caches(api)
+        self.created: datetime | None = LONG_AGO
         self.databases = [Database(own.dsn_file, 6) for _ in range(2)]
         self.store, self.other = (
-            PostgresStore(one, self.view, Hits(one, 600.0), Upkeep(one, self.view, 1 << 30), 6)
+            PostgresStore(one, self.view, Hits(one, 600.0), Upkeep(one, self.view, 1 << 30), self.since, 6)
             for one in self.databases
         )
+
+    async def since(self, namespace: str) -> datetime | None:
+        return self.created
 
     async def read(self) -> str | Outcome:
         return await self.store.read(*WHERE, "a")
@@ -154,3 +158,29 @@ async def test_who_looks_again_after_a_change_does_not_join_a_read_from_before(
     world.view.answers.set()
     assert (await before, await again) == ("", text(NOW))
     assert not world.store._tasks
+
+
+async def test_what_an_earlier_namespace_of_the_name_had_is_not_there_for_a_later_one(world: World) -> None:
+    await world.put(text(NOW))
+    world.created = datetime.now(UTC) + timedelta(hours=1)
+    assert await world.read() == ""
+    assert await world.store.delete(*WHERE, "a") is False
+    assert await world.store.entries(*WHERE) == Page([], "")
+    assert await world.store.caches(NAMESPACE) == Page([], "")
+    world.view.answer = {"a": text(NOW - YEARS)}
+    assert await world.read() == text(NOW - YEARS), "nor does it keep out what a ConfigMap has"
+    world.created = NOW - SECONDS
+    assert await world.read() == text(NOW)
+    assert [one.entries for one in (await world.store.caches(NAMESPACE)).items] == [1]
+
+
+async def test_where_it_is_not_known_when_the_namespace_was_created_that_is_said(world: World) -> None:
+    await world.put(text(NOW))
+    world.created = None
+    for answer in (
+        await world.read(),
+        await world.store.entries(*WHERE),
+        await world.store.caches(NAMESPACE),
+    ):
+        assert isinstance(answer, Outcome)
+        assert (answer.reason in NOT_NOW, answer.detail) == (True, "the Namespace could not be read")

@@ -16,6 +16,7 @@ from keeper.cache.lru import Answer
 from keeper.cache.view import View
 from keeper.postgresql import removal, sql, upkeep
 from keeper.postgresql.database import Database
+from keeper.postgresql.rows import LONG_AGO
 from keeper.postgresql.upkeep import Upkeep
 from keeper.store import PATIENCE
 from memoize.outcome import Outcome
@@ -242,7 +243,9 @@ async def test_what_goes_first_is_found_among_any_number_of_marks_by_a_bounded_l
 async def test_a_page_of_entries_is_read_without_those_behind_it(world: World) -> None:
     await fill(world, "work", 5_000)
     await world.own.run("ANALYZE stepmemo.entries")
-    plan = await world.own.run(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql.ENTRIES}", "work", "c-000", "", 100)
+    plan = await world.own.run(
+        f"EXPLAIN (ANALYZE, FORMAT JSON) {sql.ENTRIES}", "work", "c-000", "", 100, LONG_AGO
+    )
     read = list(_rows_read(json.loads(plan[0][0])[0]["Plan"]))
     assert 0 < sum(read) <= 101
 

@@ -12,6 +12,7 @@ from keeper.cache.store import ConfigMapStore
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.store import Cache, Store
+from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.keeper.stores import in_postgresql
 from tests.waiting import until
@@ -55,7 +56,10 @@ class Postgres:
     @asynccontextmanager
     async def keeper(self, *, in_sync: bool = True) -> AsyncIterator[Store]:
         async with api_client(self.cluster) as api:
-            store = in_postgresql(api, self._dsn_file, [self.namespace], hit_interval=HIT_INTERVAL)
+            created = Lookups(api, lambda resource: None).namespace_created
+            store = in_postgresql(
+                api, self._dsn_file, [self.namespace], hit_interval=HIT_INTERVAL, created=created
+            )
             async with running(store, in_sync=in_sync):
                 yield store
 

@@ -1,6 +1,5 @@
 """The keeper's way to the API server: each request with a time-out, and so many a second."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
@@ -32,19 +31,11 @@ class Requests:
         body: object = None,
         content_type: str = client.JSON,
         accept: str = client.METADATA_ONLY,
-        query: Sequence[tuple[str, str]] = (),
     ) -> Json:
         """Send one request; the object that it is answered with."""
         await self._take()
         return await client.request(
-            self._api,
-            method,
-            path,
-            seconds=TIMEOUT,
-            body=body,
-            accept=accept,
-            content_type=content_type,
-            query=query,
+            self._api, method, path, seconds=TIMEOUT, body=body, accept=accept, content_type=content_type
         )
 
     async def get(self, path: str) -> Json | None:

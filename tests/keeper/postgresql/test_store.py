@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from kubernetes_asyncio.client import ApiClient
@@ -184,3 +185,18 @@ async def test_where_it_is_not_known_when_the_namespace_was_created_that_is_said
     ):
         assert isinstance(answer, Outcome)
         assert (answer.reason in NOT_NOW, answer.detail) == (True, "the Namespace could not be read")
+
+
+async def test_a_database_that_is_only_busy_is_no_outage_to_those_who_wait_for_an_entry(
+    own: Own, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are let run in an outage, all at once: where a table is locked, or writes queue, they wait on."""
+    monkeypatch.setattr("keeper.postgresql.store.WRITE_SECONDS", 2.0)
+    connection = await asyncpg.connect(own.dsn_file.read_text())
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE stepmemo.entries")
+            assert (await world.store.put(*WHERE, "a", text(NOW), NOW)).reason is Reason.RATE_LIMITED
+    finally:
+        await connection.close()
+    await world.put(text(NOW))

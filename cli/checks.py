@@ -277,6 +277,9 @@ def requeue(container: Mapping[str, Any], namespace: str, controller: str) -> Fi
         f"{where} {text}: {_LOOKS_AGAIN}, so {HITS_IN_A_ROW} hits in a row take about "
         f"{brief(HITS_IN_A_ROW * seconds)}"
     )
+    runs = version.image_version(str(container.get("image")), version.CONTROLLER)
+    if version.TAKES_UPDATES_AT_ONCE.holds_in(runs):
+        said += ", but for those after which the keeper nudges it"
     if seconds <= SLOW_REQUEUE:
         return ok(check, said)
     cure = f"kubectl -n {namespace} set env deployment/{controller} {REQUEUE_VARIABLE}=1s"

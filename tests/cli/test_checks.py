@@ -49,6 +49,12 @@ def requeue(*values: str) -> Finding:
     return checks.requeue({"env": env}, "argo", "c")
 
 
+@pytest.mark.parametrize(("release", "nudged"), [("v3.7.18", True), ("v3.7.7", False), ("v4.1.2", False)])
+def test_doctor_says_where_the_requeue_time_is_not_all(release: str, nudged: bool) -> None:
+    found = checks.requeue({"image": f"x/workflow-controller:{release}"}, "argo", "c")
+    assert ("but for those after which the keeper nudges it" in found.said) is nudged
+
+
 POD, WORKFLOW = checks.HOOKS
 
 

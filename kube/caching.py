@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
+from kube import cost
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -108,7 +110,7 @@ class CachedReads(Generic[K, V]):
     def _read(self, key: K, read: Callable[[], Coroutine[Any, Any, V]]) -> asyncio.Task[V]:
         task = self._reads.get(key)
         if task is None:
-            task = self._reads[key] = asyncio.ensure_future(self._run(key, read))
+            task = self._reads[key] = cost.create_task(self._run(key, read))
         return task
 
     async def _run(self, key: K, read: Callable[[], Coroutine[Any, Any, V]]) -> V:

@@ -45,9 +45,19 @@ def charge(*, requests: int = 0, bytes: int = 0) -> None:
 
 
 def create_task(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-    """Begin the work in a task of its own, which may serve others too; charge it to whoever works here."""
+    """Begin the work in a task of its own, which may serve others too; charge it to whoever works here.
+
+    Its failure is told to all who wait for it; where none of them is left, nobody is to hear of it.
+    """
     current = _current.get()
-    return asyncio.create_task(work if current is None else metered(current, work))
+    task = asyncio.create_task(work if current is None else metered(current, work))
+    task.add_done_callback(_on_done)
+    return task
+
+
+def _on_done(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled():
+        task.exception()  # else asyncio logs a traceback when the task is collected
 
 
 async def metered(

@@ -29,7 +29,7 @@ from webhook.inject.containers import InjectSettings
 
 Json = dict[str, Any]
 
-WORKERS_A_CORE = 3
+WORKERS_A_CORE = 4
 """Most tests wait: for processes that start, for time-outs, for an API server."""
 _LONGEST_ID = 60
 _HERE = Path(__file__).parent

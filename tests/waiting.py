@@ -7,7 +7,7 @@ from inspect import isawaitable
 
 SHORTEST = 0.01
 """Seconds from one look to the next …"""
-RESTS = 5
+RESTS = 10
 """… and how many times as long as a look takes: one may be several requests, of which the whole suite once
 spent a fifth of its time."""
 

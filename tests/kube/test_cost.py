@@ -1,8 +1,10 @@
 import asyncio
+import gc
 
 import pytest
 
 from kube.cost import BYTES_OF_A_REQUEST, SECONDS_OF_A_REQUEST, Cost, charge, create_task, metered
+from kube.errors import Unavailable
 
 
 class Clock:
@@ -41,6 +43,34 @@ async def test_work_is_charged_for_its_requests_and_for_the_time_in_which_nobody
     assert cost == Cost(2, 10, 3)
     charge(requests=1)
     assert cost.requests == 2, "it is over"
+
+
+@pytest.mark.parametrize("charged", [True, False])
+async def test_a_failure_that_nobody_waits_for_any_more_is_no_line_of_the_log(charged: bool) -> None:
+    logged: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+    goes_on, ended = asyncio.Event(), asyncio.Event()
+
+    async def read() -> None:
+        await goes_on.wait()
+        ended.set()
+        raise Unavailable("gone")
+
+    async def wait() -> None:
+        await asyncio.shield(create_task(read()))
+
+    waiting = asyncio.create_task(metered(Cost(), wait()) if charged else wait())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    del waiting
+    goes_on.set()
+    await ended.wait()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert logged == []
 
 
 async def test_what_work_begins_is_charged_to_it() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -200,7 +201,7 @@ async def _burst(world: World, side: str, count: int) -> Mapping[str, float]:
     else:
         await stand.until(lambda: bool(stand.running))
         await asyncio.sleep(1)  # nobody else may start either
-        (leader,) = stand.running
+        (leader,) = await _only(stand, count)
     spent = world.spent(side)
     async with spent.counted():
         began = time.perf_counter()
@@ -213,8 +214,8 @@ async def _burst(world: World, side: str, count: int) -> Mapping[str, float]:
             await side_by_side(len(others), _AT_ONCE, answer)
         await stand.until(lambda: len(stand.over) >= count - 1, _BURST_PATIENCE)
     seconds = max(stand.over.values()) - began
-    if not alone and stand.running != {leader}:
-        raise RuntimeError(f"{len(stand.running)} of {count} equal Pods ran")
+    if not alone:
+        await _only(stand, count)
     await _look(stand, count, 0 if alone else 1)
     if not alone:
         await _forget(stand, "burst")
@@ -249,6 +250,16 @@ async def _created(stand: Stand, count: int, key: Callable[[int], str], cache: s
 
     await side_by_side(count, _AT_ONCE, create)
     return made
+
+
+async def _only(stand: Stand, count: int) -> set[str]:
+    """The one of so many equal Pods that nothing holds; RuntimeError, with the reasons, if there are others."""
+    if len(stand.running) != 1:
+        pods = (await stand.ask("GET", stand.cluster.path("Pod", stand.namespace)))["items"]
+        of = [pod["metadata"] for pod in pods if pod["metadata"]["name"] in stand.running]
+        reasons = Counter(metadata.get("annotations", {}).get(names.REASON, "") for metadata in of)
+        raise RuntimeError(f"{len(stand.running)} of {count} equal Pods run: {dict(reasons)}")
+    return set(stand.running)
 
 
 async def _look(stand: Stand, count: int, ran: int) -> None:

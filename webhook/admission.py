@@ -39,9 +39,10 @@ WORKFLOW_OPERATIONS: Mapping[str, frozenset[str]] = {
 The controller updates a Workflow at every step, so updates of these are none of our business.
 """
 
-GATED_RATE, GATED_BURST = 50.0, 500
+GATED_RATE, GATED_BURST = 50.0, 1000
 """Pods of one Namespace that a replica gates in a second, and at once. The Lease says a second or two late
-that a Namespace has too many, and it is not to fill its queue in that time."""
+that a Namespace has too many, and it is not to fill its queue in that time. A fan-out of a thousand equal
+steps is gated as a whole, however fast its controller makes it."""
 TRIAL_SECONDS = 10.0
 """Between two Pods that a replica injects into in a Namespace where the image could not be started. While it
 still cannot, each costs its step two minutes."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.cluster import CONTROLLER, Namespace, prepare
+from tests.e2e.cluster import CONTROLLER, DSN, Namespace, prepare
 from tests.e2e.kube import kubectl
 from tests.e2e.run import twice
 from tests.e2e.steps import answer, arguments, container, entry, in_a_row, memo, opted_in
@@ -68,6 +68,8 @@ def home() -> Iterator[Namespace]:
 @pytest.mark.parametrize("argo_first", [True, False], ids=["Argo's entry, our hit", "our entry, Argo's hit"])
 def test_entries_are_shared_with_argos_own_memoization(home: Namespace, argo_first: bool) -> None:
     """Entries are shared with Argo's own memoization."""
+    if DSN and not argo_first:
+        pytest.skip("Argo does not look into the database, where entries of ours are")
     block = memo(cache=home.cache, max_age="1h")  # full CRDs ask for one where Argo reads the block
     native = container(memoize=block, metadata={"annotations": {"stepmemo.dev/memoize": "false"}})
     ours = container(memoize=block, metadata=opted_in())

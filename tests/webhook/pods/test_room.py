@@ -59,14 +59,15 @@ def grown(pod: Json, free: int, *, by_key: bool) -> Json:
     return pod
 
 
-def made(pod: Json, status: KeeperStatus | None) -> list[tuple[list[Op], Json] | str]:
+def made(pod: Json, *statuses: KeeperStatus | None) -> list[tuple[list[Op], Json] | str]:
     """What admission makes of the Pod in every way there is: the operations and the Pod, or why none."""
     wanted = judged.classify(pod, "default", {}, {})
     assert isinstance(wanted, MemoizedStep), wanted
     results: list[list[Op] | str] = []
-    decision = gating.decide_gating(wanted, status, NOW)
-    if isinstance(decision, gating.Gate | gating.RunAndCapture):
-        results.append(room.fitted(pod, gating.ops(pod, decision), gating.written(decision)))
+    for status in statuses:
+        decision = gating.decide_gating(wanted, status, NOW)
+        if isinstance(decision, gating.Gate | gating.RunAndCapture):
+            results.append(room.fitted(pod, gating.ops(pod, decision), gating.written(decision)))
     for settings in SETTINGS:
         inside = plan_injection(wanted, settings.injection)
         if isinstance(inside, Skip):
@@ -75,7 +76,7 @@ def made(pod: Json, status: KeeperStatus | None) -> list[tuple[list[Op], Json] |
         else:
             results.append(room.fitted(pod, inject(pod, inside.plan, settings), {}))
     return [
-        ops if isinstance(ops, str) else (ops, jsonpatch.apply_patch(copy.deepcopy(pod), ops))
+        ops if isinstance(ops, str) else (ops, jsonpatch.apply_patch(pod, ops))
         for ops in results
     ]
 
@@ -88,20 +89,19 @@ def test_no_pod_has_more_annotations_than_it_may_have_for_what_is_ours(
 ) -> None:
     pod = grown(load(case), free, by_key=by_key)
     later = len(names.REASON) + names.LONGEST_REASON
-    for status in (READY, GONE):
-        for result in made(pod, status):
-            if isinstance(result, str):
-                assert not by_key, "a key gives way"
-                assert result == "its annotations leave none for ours"
-                continue
-            after = result[1]
-            held = names.PLAN in after["metadata"]["annotations"]
-            assert used(after) + (later if held else 0) <= FULL
-            if by_key and free < 0:
-                assert after["metadata"]["annotations"][names.KEY_DIGEST] == data_key(
-                    pod["metadata"]["annotations"][names.KEY]
-                )
-                assert names.KEY not in after["metadata"]["annotations"]
+    for result in made(pod, READY, GONE):
+        if isinstance(result, str):
+            assert not by_key, "a key gives way"
+            assert result == "its annotations leave none for ours"
+            continue
+        after = result[1]
+        held = names.PLAN in after["metadata"]["annotations"]
+        assert used(after) + (later if held else 0) <= FULL
+        if by_key and free < 0:
+            assert after["metadata"]["annotations"][names.KEY_DIGEST] == data_key(
+                pod["metadata"]["annotations"][names.KEY]
+            )
+            assert names.KEY not in after["metadata"]["annotations"]
 
 
 def test_the_keeper_knows_a_step_by_the_digest_that_took_its_keys_place(pod: Json) -> None:
@@ -139,7 +139,7 @@ def test_a_key_too_long_for_a_variable_is_handed_on_by_its_digest(
         assert decision.plan.step.data_key == data_key("x" * length)
         ops = room.fitted(pod, inject(pod, decision.plan, settings), {})
         assert isinstance(ops, list)
-        after = jsonpatch.apply_patch(copy.deepcopy(pod), ops)
+        after = jsonpatch.apply_patch(pod, ops)
         for container in (*after["spec"]["initContainers"], *after["spec"]["containers"]):
             if container["name"] in names.CONTAINERS:
                 for variable in container.get("env", ()):

@@ -42,7 +42,7 @@ def injected(pod: Json, chosen: InjectSettings) -> Json | None:
     decision = judged.decide(pod, "default", {}, {}, chosen.injection)
     if isinstance(decision, Skip):
         return None
-    after: Json = jsonpatch.apply_patch(copy.deepcopy(pod), inject(pod, decision.plan, chosen))
+    after: Json = jsonpatch.apply_patch(pod, inject(pod, decision.plan, chosen))
     return after
 
 
@@ -51,7 +51,7 @@ def held(pod: Json) -> Json:
     assert isinstance(wanted, MemoizedStep)
     decision = gating.decide_gating(wanted, READY, datetime.now(UTC))
     assert isinstance(decision, gating.Gate)
-    after: Json = jsonpatch.apply_patch(copy.deepcopy(pod), gating.ops(pod, decision))
+    after: Json = jsonpatch.apply_patch(pod, gating.ops(pod, decision))
     return after
 
 
@@ -60,7 +60,7 @@ def cleared(pod: Json) -> Json:
     before = copy.deepcopy(pod)
     changed, ops = traces.cleared(pod)
     assert pod == before
-    assert changed == jsonpatch.apply_patch(copy.deepcopy(pod), json.loads(json.dumps(ops)))
+    assert changed == jsonpatch.apply_patch(pod, json.loads(json.dumps(ops)))
     return dict(changed)
 
 

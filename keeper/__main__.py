@@ -80,6 +80,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         serving = ServingCertificate(
             chosen.cert_dir, meanwhile=bundle.provisional(), on_flaw=metrics.certificate_flawed
         )
+        serving.reload()  # nobody is to see the other one where there is a certificate
         metrics.show_certificate(lambda: serving.expiry)
 
         def problem() -> str:

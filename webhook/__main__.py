@@ -63,6 +63,7 @@ async def _serve(given: Settings) -> None:
         serving = ServingCertificate(
             chosen.cert_dir, meanwhile=bundle.provisional(), on_flaw=metrics.certificate_flawed
         )
+        serving.reload()  # nobody is to see the other one where there is a certificate
         authorities = Authorities(chosen.cert_dir, on_flaw=metrics.certificate_flawed)
         metrics.show_certificate(lambda: serving.expiry)
         service = chosen.access == "service"

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def serve() -> None:
         chosen = settings.parse(sys.argv[1:] if argv is None else argv, os.environ)
-        logs.setup(chosen.log_format)
+        logs.setup(chosen.log_format, level=chosen.log_level)
         starts = Starts(chosen.state_dir)
         asyncio.run(_serve(chosen, starts.begin()))
         starts.end()

@@ -92,6 +92,12 @@ class ServerSettings:
         "secret", values.SUBDOMAIN, "stepmemo-certs", "the Secret that holds the certificate"
     )
     log_format: str = setting("log-format", values.one_of("text", "json"), "text", "how log lines look")
+    log_level: str = setting(
+        "log-level",
+        values.one_of("info", "debug"),
+        "info",
+        "debug: a line for every review and every step too, where all is well",
+    )
 
 
 def declared(kind: type[Any]) -> Iterator[Setting]:

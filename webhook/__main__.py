@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def serve() -> None:
         chosen = settings.parse(sys.argv[1:] if argv is None else argv, os.environ)
-        logs.setup(chosen.log_format)
+        logs.setup(chosen.log_format, level=chosen.log_level)
         asyncio.run(_serve(chosen))
 
     return exit_code(serve)

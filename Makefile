@@ -21,7 +21,7 @@ help:
 	@echo 'make entrypoint  build the static binary for x86-64 and arm64'
 	@echo 'make clean   remove what was built, .venv included'
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml memoize/__init__.py
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.13 …")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'

@@ -1,13 +1,13 @@
 """The `stepmemo` command, which is `kubectl stepmemo` as well."""
 
 import argparse
-import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cli import caches, completion, doctor, inject, lint, migrate, release, restore, session, why
+from memoize import __version__
 
 _PLUGIN = "kubectl-stepmemo"
 """As kubectl finds it on the PATH."""
@@ -22,8 +22,7 @@ def make_parser(prog: str = "stepmemo") -> argparse.ArgumentParser:
         description="Step-level memoization for Argo Workflows. `lint`, `inject` and `restore` read files, "
         "all other commands the cluster that kubectl would use.",
     )
-    version = importlib.metadata.version("stepmemo")
-    parser.add_argument("--version", action="version", version=f"stepmemo {version}")
+    parser.add_argument("--version", action="version", version=f"stepmemo {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in (caches, migrate, why, doctor, release, lint, inject, restore, completion):
         command.add_parser(subparsers)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memoize import spec
+from memoize import __version__, spec
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import ApiClient
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE = 0, 1, 2
 """Exit codes of every command: 2 is wrong usage, or no cluster to talk to."""
 _INTERRUPTED = 130
-_USER_AGENT = "stepmemo-cli"
+_USER_AGENT = f"stepmemo-cli/{__version__}"
 SECONDS = 10.0
 """For one request."""
 

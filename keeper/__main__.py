@@ -42,7 +42,15 @@ from server.events import Events
 from server.listener import Listener, MetricsListener
 from server.lookups import Lookups
 from server.metrics import Metrics
-from server.program import again, exit_code, signals, spare_the_collector, until_first_ends
+from server.program import (
+    again,
+    announce,
+    exit_code,
+    signals,
+    spare_the_collector,
+    until_first_ends,
+    user_agent,
+)
 from server.tls import ServingCertificate
 
 
@@ -51,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def serve() -> None:
         chosen = settings.parse(sys.argv[1:] if argv is None else argv, os.environ)
-        logs.setup(chosen.log_format)
+        logs.setup(chosen.log_format, level=chosen.log_level)
+        announce("keeper")
         starts = Starts(chosen.state_dir)
         asyncio.run(_serve(chosen, starts.begin()))
         starts.end()
@@ -64,7 +73,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
     metrics = Metrics(chosen.metrics_namespaces)
     # Never that of the process before: a container that is started again is another holder of the Lease.
     identity = str(uuid.uuid4())
-    async with await client.connect("stepmemo-keeper", on_request=metrics.api_request) as api:
+    async with await client.connect(user_agent("keeper"), on_request=metrics.api_request) as api:
         # 1. What the keeper is made of.
         events = Events(api, metrics.event_dropped, "stepmemo-keeper", socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)

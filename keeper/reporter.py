@@ -14,6 +14,7 @@ from memoize.reasons import Reason
 from server.events import Events
 from server.logs import fields
 from server.metrics import Metrics
+from server.outcomes import ORDINARY
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class Reporter:
     def hit(self, pod: GatedStep, entry: Entry) -> None:
         """The Pod has succeeded with the outputs of this entry."""
         now = self._now()
+        _tell(pod, Outcome(Reason.HIT))
         self._metrics.step_outcome(pod.namespace, Reason.HIT)
         self._metrics.step_ended(pod.namespace, names.RESULT_HIT)
         self._metrics.completed_seconds((now - pod.created_at).total_seconds())
@@ -41,13 +43,7 @@ class Reporter:
         self._metrics.step_outcome(pod.namespace, outcome.reason)
         if result:
             self._metrics.step_ended(pod.namespace, result)
-        _log.info(
-            "%s",
-            pod.phase.value,
-            extra=fields(
-                reason=outcome.reason.value, namespace=pod.namespace, pod=pod.name, detail=outcome.detail
-            ),
-        )
+        _tell(pod, outcome)
         match pod:
             case GatedStep():
                 owner, node = pod.owner, pod.step.node_id
@@ -76,3 +72,9 @@ class Reporter:
                 error=outcome.detail,
             ),
         )
+
+
+def _tell(pod: ObservedPod, outcome: Outcome) -> None:
+    level = logging.DEBUG if outcome.reason in ORDINARY else logging.INFO
+    told = fields(reason=outcome.reason.value, namespace=pod.namespace, pod=pod.name, detail=outcome.detail)
+    _log.log(level, "%s", pod.phase.value, extra=told)

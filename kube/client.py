@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 
 async def connect(
-    user_agent: str = "stepmemo-webhook",
+    user_agent: str = "stepmemo",
     *,
     kubeconfig: str | None = None,
     context: str | None = None,
@@ -64,7 +64,8 @@ async def connect(
 ) -> ApiClient:
     """A client by kubectl's rules: $KUBECONFIG or ~/.kube/config, else the Pod's service account.
 
-    The API server takes `user_agent` for the field manager of what is written. `kubeconfig` is another file,
+    The API server takes what stands before the `/` of `user_agent` for the field manager of what is written
+    (prefixFromUserAgent in k8s.io/apiserver, endpoints/handlers/create.go). `kubeconfig` is another file,
     or several as in $KUBECONFIG, and `context` another one than the current of them. `on_request` is told the
     method of each request, and the HTTP status that it is answered with, 0 where no answer comes.
     Unavailable where there is neither, or it cannot be read. The caller closes it.

@@ -6,6 +6,7 @@ he says. docs/monitoring.md explains each metric; a test holds the two together.
 """
 
 import math
+import platform
 from collections import Counter as Count
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -17,6 +18,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Info,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -24,7 +26,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from memoize import names
+from memoize import __version__, names
 from memoize.reasons import Reason
 from server.events import Dropped
 from server.refusals import Refusal
@@ -78,6 +80,9 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._namespaces = _Namespaces(namespaces)
         ProcessCollector(registry=self._registry)
+        Info("stepmemo_build", "1; its labels say which release this is.", registry=self._registry).info(
+            {"version": __version__, "python": platform.python_version()}
+        )
         self._decisions = self._counter(
             "stepmemo_decisions", "Admission decisions by webhook and reason code.", ["webhook", "reason"]
         )

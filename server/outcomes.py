@@ -1,8 +1,34 @@
-"""What an error of the API server's is to a step: an outcome with a reason code."""
+"""Outcomes as both programs see them: which are ordinary, and which an error of the API server's is."""
 
 from kube.errors import ApiError, Forbidden
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
+
+ORDINARY = frozenset(
+    {
+        Reason.ACCEPTED,
+        Reason.NOT_MEMOIZED,
+        Reason.UNCHANGED,
+        Reason.INJECTED,
+        Reason.INJECTED_CAPTURE,
+        Reason.INJECTED_CHECK,
+        Reason.GATED,
+        Reason.NOT_GATED,
+        Reason.NOT_A_STEP,
+        Reason.NO_KEY,
+        Reason.OPTED_OUT,
+        Reason.MODE_OFF,
+        Reason.ALREADY_INJECTED,
+        Reason.HIT,
+        Reason.MISS,
+        Reason.EXPIRED,
+        Reason.SHARED_RUN_FAILED,
+        Reason.SHARED_RUN_TIMEOUT,
+        Reason.STORED,
+        Reason.STEP_FAILED,
+    }
+)
+"""Of what goes as it should, with each step: labels, Events and metrics tell it, a log at DEBUG."""
 
 
 def outcome_of(error: ApiError) -> Outcome:

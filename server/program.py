@@ -1,14 +1,17 @@
-"""What both programs do beside their own work: stop at SIGTERM or SIGINT, and say why they cannot serve."""
+"""What both programs do beside their own work: who they are, stop by a signal, and why one cannot serve."""
 
 import asyncio
 import gc
 import logging
+import platform
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from kube.errors import ApiError
+from memoize import __version__
+from server.logs import fields
 from server.settings import SettingsError
 
 _log = logging.getLogger(__name__)
@@ -32,6 +35,16 @@ def exit_code(serve: Callable[[], object]) -> int:
         print(f"error: cannot serve: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def user_agent(program: str) -> str:
+    """What this program calls itself in its requests to the API server."""
+    return f"stepmemo-{program}/{__version__}"
+
+
+def announce(program: str) -> None:
+    """Say in the log which release of it begins."""
+    _log.info("begins", extra=fields(program=program, version=__version__, python=platform.python_version()))
 
 
 def spare_the_collector() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from memoize import __version__
 from server import values
 from server.values import Reader
 
@@ -92,6 +93,12 @@ class ServerSettings:
         "secret", values.SUBDOMAIN, "stepmemo-certs", "the Secret that holds the certificate"
     )
     log_format: str = setting("log-format", values.one_of("text", "json"), "text", "how log lines look")
+    log_level: str = setting(
+        "log-level",
+        values.one_of("info", "debug"),
+        "info",
+        "debug: a line for every review and every step too, where all is well",
+    )
 
 
 def declared(kind: type[Any]) -> Iterator[Setting]:
@@ -115,7 +122,8 @@ def parse(
     """Settings from the command line, else the environment (where empty means unset), else the defaults.
 
     `conflicts` says what is wrong with values together; it gets those that could be read, by flag.
-    SettingsError with everything that is wrong. --help and an unknown flag end the program, as argparse does.
+    SettingsError with everything that is wrong. --help, --version and an unknown flag end the program, as
+    argparse does.
     """
     parser = argparse.ArgumentParser(
         prog=program,
@@ -124,6 +132,7 @@ def parse(
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"stepmemo {__version__}")
     for one in declared(kind):
         shown = f"{one.help} [{one.variable}; default {one.default or 'none'}]"
         parser.add_argument(f"--{one.flag}", dest=one.flag, metavar=one.reader.placeholder, help=shown)

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import closing
 
+from memoize import __version__
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from sidecar.cache import Cache
@@ -28,6 +29,9 @@ def main(arguments: list[str], age: float = 0) -> int:
 
     Raises nothing: whatever goes wrong is an outcome of its own.
     """
+    if arguments == ["--version"]:
+        print(f"stepmemo {__version__}", flush=True)
+        return 0
     if len(arguments) != 1 or arguments[0] not in _VERBS:
         print(f"usage: python3 -m sidecar {'|'.join(_VERBS)}", file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from memoize import __version__
 from sidecar.deadline import Deadline
 from sidecar.http1 import BrokenReplyError, Connection
 from sidecar.settings import Server
@@ -106,7 +107,7 @@ class Client:
                 token = file.read().strip()
         except (OSError, ValueError) as error:
             raise NoCredentialsError(f"no service account credentials: {type(error).__name__}") from None
-        self._headers = {"Authorization": f"Bearer {token}", "User-Agent": "stepmemo"}
+        self._headers = {"Authorization": f"Bearer {token}", "User-Agent": f"stepmemo/{__version__}"}
 
     def insist(
         self,

@@ -20,7 +20,7 @@ from server.listener import Listener, MetricsListener
 from server.lookups import Lookups
 from server.metrics import Metrics
 from server.own_image import own_image
-from server.program import exit_code, signals, spare_the_collector, until_first_ends
+from server.program import announce, exit_code, signals, spare_the_collector, until_first_ends, user_agent
 from server.tls import Authorities, ServingCertificate
 from webhook import in_child, settings
 from webhook.admission import Admission, LocalShares
@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def serve() -> None:
         chosen = settings.parse(sys.argv[1:] if argv is None else argv, os.environ)
-        logs.setup(chosen.log_format)
+        logs.setup(chosen.log_format, level=chosen.log_level)
+        announce("webhook")
         asyncio.run(_serve(chosen))
 
     return exit_code(serve)
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(given: Settings) -> None:
     stop, stop_now = signals()
     metrics = Metrics()
-    async with await client.connect(on_request=metrics.api_request) as api:
+    async with await client.connect(user_agent("webhook"), on_request=metrics.api_request) as api:
         chosen = await until_first_ends(_prepared(api, given), stop.wait())
         if not isinstance(chosen, Settings):
             return

@@ -11,6 +11,7 @@ from server.bodies import Bodies
 from server.listener import Listener
 from server.logs import fields
 from server.metrics import Metrics
+from server.outcomes import ORDINARY
 from server.refusals import Refusal, Refusals, RefusedError
 from webhook import reply, review
 from webhook.admission import Outcome
@@ -97,5 +98,6 @@ class Hooks:
                 _log.exception("cannot decide", extra=extra)
                 return web.Response(status=500, text="a bug of stepmemo's; its log has the traceback\n")
         self._metrics.decided(webhook, made.reason)
-        _log.info("decided", extra=made.told)
+        level = logging.DEBUG if made.reason in ORDINARY else logging.INFO
+        _log.log(level, "decided", extra=made.told)
         return web.Response(body=made.body, content_type="application/json")

@@ -117,7 +117,13 @@ class People:
         self._rests: set[asyncio.Task[None]] = set()
         self.in_flight = Bytes(MOST_BYTES, MOST_BYTES_OF_ONE)
         self._routes = Routes(
-            self._caller, self._claim, self.in_flight, BODY_LIMIT, on_request, send_seconds=SEND_SECONDS
+            self._caller,
+            self._claim,
+            self.in_flight,
+            BODY_LIMIT,
+            on_request,
+            level=logging.INFO,
+            send_seconds=SEND_SECONDS,
         )
 
     def add_to(self, app: web.Application) -> None:

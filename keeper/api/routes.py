@@ -53,7 +53,7 @@ class Routes(Generic[A, C]):
 
     `caller` says who asks, before anything is received; `claim` what he may ask for, and lasts until he has
     the answer. `body_limit` is in bytes. `on_request` is told route and status of each request, for the
-    metrics. `send_seconds`: for the answer to be taken.
+    metrics. `level`: of the log line of what is served. `send_seconds`: for the answer to be taken.
     """
 
     def __init__(
@@ -64,10 +64,12 @@ class Routes(Generic[A, C]):
         body_limit: int,
         on_request: Callable[[str, int], None],
         *,
+        level: int = logging.DEBUG,
         send_seconds: float = SEND_SECONDS,
     ) -> None:
         self._caller, self._claim, self._in_flight = caller, claim, in_flight
         self._body_limit, self._on_request, self._send_seconds = body_limit, on_request, send_seconds
+        self._level = level
 
     def route(
         self, route: str, answer: Callable[[C, bytes], Awaitable[Json | bytes | Refusal]]
@@ -148,7 +150,7 @@ class Routes(Generic[A, C]):
             level, status, told = logging.WARNING, result.code, result.outcome._asdict()
             response = web.json_response(result.status, status=status, headers=result.headers)
         else:
-            level, status = logging.INFO, int(HTTPStatus.OK)
+            level, status = self._level, int(HTTPStatus.OK)
             told = {} if isinstance(result, bytes) else {"reason": result.get("reason")}
             answer = result if isinstance(result, bytes) else json.dumps(result).encode()
             more(len(answer))

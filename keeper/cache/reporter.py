@@ -64,7 +64,9 @@ class CacheReporter:
             f"{entries.total()} entries of {size.total()} bytes {what}: {entries[Cause.EXPIRED]} had expired,"
             f" {entries[Cause.UNUSED]} were not used for the longest time"
         )
-        self._say(logging.INFO, cache, Reason.EVICTED, text)
+        # A full cache makes room with every entry.
+        level = logging.DEBUG if by == "write" else logging.INFO
+        self._say(level, cache, Reason.EVICTED, text)
         if self._is_new(cache, by, EVENT_EVERY):
             self._events.of_cache(cache, Reason.EVICTED, text, self._now())
 

@@ -14,6 +14,8 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from memoize import __version__
+
 ARCHITECTURES = ("x86_64", "aarch64")
 """As `uname -m` and Zig spell them; Kubernetes and OCI images say amd64 and arm64."""
 
@@ -33,6 +35,7 @@ FLAGS = (
     *("-std=c17", "-D_GNU_SOURCE", "-Os", *WARNINGS),
     *("-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables", "-fno-ident"),
     *("-static", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none"),
+    f'-DVERSION="{__version__}"',
 )
 
 

@@ -16,6 +16,9 @@
  *       (`entrypoint -r`); then runs `COMMAND… capture` for MS at most. Leaves early where there is nothing
  *       to store. Exits 0, always.
  *
+ *   entrypoint --version
+ *       Says which release of stepmemo it is of.
+ *
  *   entrypoint [-t MS] [-r NAME] -- COMMAND…
  *       In front of a command. Waits for a decision, for MS at most (not at all unless said); where none came
  *       it decides `run`, or waits for whoever is about to decide. The step was answered from the cache:
@@ -29,6 +32,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "capture.h"
 #include "check.h"
@@ -62,6 +66,10 @@ int main(int argc, char **argv)
         if (options_parse(&options, "ctmMws", argv + 2) && options.command)
             capture(&options);
         return 0;
+    }
+    if (!strcmp(verb, "--version")) {
+        static const char said[] = "stepmemo " VERSION "\n";
+        return write(STDOUT_FILENO, said, sizeof said - 1) < 0;
     }
     options.timeout_ms = 0;
     if (argc > 1 && options_parse(&options, "tr", argv + 1) && options.command)

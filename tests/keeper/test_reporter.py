@@ -1,6 +1,7 @@
-"""Which outcomes get an Event; docs/reasons.md is held to the same by tests/docs."""
+"""Which outcomes get an Event, and which a line; docs/reasons.md is held to the Events by tests/docs."""
 
 import asyncio
+import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -52,6 +53,23 @@ def test_every_outcome_of_a_step_but_those_that_need_none_is_told_once(pod: Obse
     assert sorted(told(pod, *outcomes)) == sorted(
         reason.value for reason in Reason if reason not in WITHOUT_EVENT
     )
+
+
+async def test_steps_that_go_as_they_should_are_not_in_the_log_and_others_are(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    events = Events(Server(0.01).api, lambda _: None, "stepmemo-keeper", "test")
+    reporter = Reporter(Metrics(), events, lambda: datetime.now(UTC))
+    for _ in range(50):
+        reporter.hit(STEP, Entry("node", {}, None, None))
+        reporter.outcome(replace(STEP, phase=Phase.GATED), Outcome(Reason.MISS))
+        reporter.outcome(STEP, Outcome(Reason.STORED), names.RESULT_STORED)
+    assert caplog.records == []
+    reporter.outcome(STEP, Outcome(Reason.CACHE_FULL, "no room"), names.RESULT_SKIPPED)
+    (line,) = caplog.records
+    told = {"reason": "CacheFull", "namespace": "work", "pod": STEP.name, "detail": "no room"}
+    assert line.fields == told  # type: ignore[attr-defined]
 
 
 def test_a_pod_that_no_workflow_controls_has_no_event() -> None:

@@ -51,6 +51,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "postgresql-connections": "20",
         "postgresql-max-bytes-per-namespace": "512Mi",
         "log-format": "json",
+        "log-level": "debug",
     }
     assert set(values) == set(DECLARED)
     by_flags = settings.parse([f"--{name}={value}" for name, value in values.items()], {})
@@ -83,6 +84,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         postgresql_connections=20,
         postgresql_max_bytes_per_namespace=512 << 20,
         log_format="json",
+        log_level="debug",
     )
 
 

@@ -103,6 +103,7 @@ def test_no_metric_is_left_out_but_by_intent() -> None:
     assert set(ours(everything())) - shown == {
         "stepmemo_body_bytes",
         "stepmemo_breaker_open",
+        "stepmemo_build_info",
         "stepmemo_cache_evicted_bytes_total",
         "stepmemo_certificate_flaws_total",
         "stepmemo_keeper_ready",

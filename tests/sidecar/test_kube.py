@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from memoize import __version__
 from sidecar.deadline import Deadline
 from sidecar.kube import Client, NoCredentialsError, NoReplyError, RequestResult
 from sidecar.settings import Server
@@ -45,7 +46,8 @@ def test_an_ipv6_address_goes_into_brackets_in_the_host_header(api: faults.Api, 
 def test_requests_share_one_connection_and_name_the_account(client: Client, api: faults.Api):
     for _ in range(3):
         assert client.call("GET", PATH, until=Deadline(10)).status == 404
-    assert {headers["Authorization"] for headers in api.headers} == {"Bearer token"}
+    said = {(headers["Authorization"], headers["User-Agent"]) for headers in api.headers}
+    assert said == {("Bearer token", f"stepmemo/{__version__}")}
 
 
 def test_an_answer_says_the_request_in_the_words_of_rbac(client: Client, api: faults.Api):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from argo import names as argo
-from memoize import names
+from memoize import __version__, names
 from memoize.reasons import Reason
 from sidecar.__main__ import main
 from tests.sidecar import faults
@@ -32,6 +32,12 @@ def start(pod: Pod, *arguments: str) -> "subprocess.Popen[str]":
 def test_anything_but_one_verb_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("usage: ")
+
+
+def test_the_version_is_said():
+    """By the process, which ends without a flush of its own."""
+    ended = subprocess.run([*COMMAND, "--version"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == (f"stepmemo {__version__}\n", "")
 
 
 @pytest.mark.parametrize("verb", ["check", "capture"])

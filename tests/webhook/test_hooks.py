@@ -482,10 +482,15 @@ async def test_one_line_is_logged_per_decision_and_no_value_is_in_it(
     assert "s3cr3t" not in str(values)
 
 
-async def test_decisions_and_latency_are_metrics(tmp_path: Path) -> None:
+async def test_a_decision_that_is_as_it_should_be_is_a_metric_and_a_line_at_debug(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "webhook")
     async with serving(nothing, nothing, tmp_path) as served:
         await served.review("/mutate/workflows", ask(workflow("work"), "work"))
         text = served.metrics
+    (line,) = [record for record in caplog.records if record.getMessage() == "decided"]
+    assert line.levelname == "DEBUG"
     assert 'stepmemo_decisions_total{reason="NotMemoized",webhook="workflows"} 1.0' in text
     assert 'stepmemo_admission_duration_seconds_count{code="200",webhook="workflows"} 1.0' in text
 

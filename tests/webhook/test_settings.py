@@ -54,6 +54,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "keeper-url": "https://127.0.0.1:9443",
         "validate": "warn",
         "log-format": "json",
+        "log-level": "debug",
     }
     assert set(values) == set(DECLARED)
     by_flags = settings.parse([f"--{name}={value}" for name, value in values.items()], {})
@@ -90,6 +91,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         store="postgresql",
         keeper_url="https://127.0.0.1:9443",
         log_format="json",
+        log_level="debug",
     )
 
 

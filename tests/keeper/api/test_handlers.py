@@ -588,7 +588,7 @@ async def test_a_bug_is_told_as_one(cluster: Cluster, caplog: pytest.LogCaptureF
 async def test_the_log_holds_no_key_no_value_and_no_token(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     secret = "s3cret"
     async with Serving(cluster) as setting:
         token = setting.step(annotations=annotations(key=f"{secret}-key"))

@@ -53,7 +53,7 @@ async def told(cluster: Cluster) -> AsyncIterator[Told]:
 async def test_what_went_is_counted_each_time_and_told_once_a_minute(
     told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     for told.seconds in (0, EVENT_EVERY - 1, EVENT_EVERY):
         told.reporter.on_evicted(told.cache, GONE)
     await until(lambda: len(told.events()) == 2)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from memoize import __version__
 from sidecar.entrypoint import build
 
 MACHINES = {"x86_64": 62, "aarch64": 183}
@@ -27,6 +28,11 @@ def test_each_binary_is_a_small_static_executable_of_its_architecture(architectu
     assert not program_headers(elf) & {PT_INTERP, PT_DYNAMIC}
     assert len(elf) < 64 * 1024
     assert str(Path.cwd()).encode() not in elf
+
+
+def test_the_binary_says_its_version() -> None:
+    said = subprocess.run([build.path_for_host(), "--version"], capture_output=True, text=True, check=True)
+    assert (said.stdout, said.stderr) == (f"stepmemo {__version__}\n", "")
 
 
 def test_a_second_build_does_nothing() -> None:

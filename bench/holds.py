@@ -253,7 +253,7 @@ async def _created(stand: Stand, count: int, key: Callable[[int], str], cache: s
 
 
 async def _only(stand: Stand, count: int) -> set[str]:
-    """The one of so many equal Pods that nothing holds; RuntimeError, with the reasons, if there are others."""
+    """The one of so many equal Pods that nothing holds; RuntimeError, with reasons, if there are others."""
     if len(stand.running) != 1:
         pods = (await stand.ask("GET", stand.cluster.path("Pod", stand.namespace)))["items"]
         of = [pod["metadata"] for pod in pods if pod["metadata"]["name"] in stand.running]

@@ -75,10 +75,7 @@ def made(pod: Json, *statuses: KeeperStatus | None) -> list[tuple[list[Op], Json
             results.append(inside.detail)
         else:
             results.append(room.fitted(pod, inject(pod, inside.plan, settings), {}))
-    return [
-        ops if isinstance(ops, str) else (ops, jsonpatch.apply_patch(pod, ops))
-        for ops in results
-    ]
+    return [ops if isinstance(ops, str) else (ops, jsonpatch.apply_patch(pod, ops)) for ops in results]
 
 
 @pytest.mark.parametrize("by_key", [True, False])

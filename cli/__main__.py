@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import caches, completion, doctor, inject, lint, migrate, release, restore, session, why
+from cli import caches, completion, doctor, inject, leave, lint, migrate, release, restore, session, why
 
 _PLUGIN = "kubectl-stepmemo"
 """As kubectl finds it on the PATH."""
@@ -25,7 +25,7 @@ def make_parser(prog: str = "stepmemo") -> argparse.ArgumentParser:
     version = importlib.metadata.version("stepmemo")
     parser.add_argument("--version", action="version", version=f"stepmemo {version}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (caches, migrate, why, doctor, release, lint, inject, restore, completion):
+    for command in (caches, migrate, why, doctor, release, leave, lint, inject, restore, completion):
         command.add_parser(subparsers)
     return parser
 

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from argo import names as argo
-from cli import gated
 from cli.__main__ import main
+from keeper import gated
 from kube import client
 from memoize import names
 from tests.cluster import Cluster

@@ -67,7 +67,7 @@ class Settings:
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
-    """The exit code: 0 when no Pod is gated and none will be, 1 where that is not so, 2 for wrong settings."""
+    """The exit code: 0 when no Pod is gated and none will be, 1 if that is not so, 2 for wrong settings."""
     try:
         chosen = settings.parse(
             Settings,

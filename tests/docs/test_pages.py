@@ -23,9 +23,13 @@ PATH = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|h|c|md|yaml|json)|\.?[\w-]+(?:/
 VARIABLE = re.compile(r"\bSTEPMEMO_[A-Z0-9_]+\b")
 OTHERS_FLAGS = {
     "--burst",
+    "--create-namespace",
     "--for",
+    "--force",
     "--group",
     "--ignore-not-found",
+    "--install",
+    "--logs",
     "--memoized",
     "--qps",
     "--replicas",
@@ -33,11 +37,12 @@ OTHERS_FLAGS = {
     "--resource-name",
     "--role",
     "--serviceaccount",
+    "--set",
     "--tail",
     "--timeout",
     "--verb",
 }
-"""Of kubectl and argo."""
+"""Of kubectl, helm and argo."""
 TOOLS = (ROOT / "Makefile", ROOT / "tools", ROOT / "tests", ROOT / "bench", ROOT / ".ci")
 """Who reads variables beside the server and the sidecar."""
 

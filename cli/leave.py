@@ -38,9 +38,7 @@ def run(args: argparse.Namespace) -> int:
         from keeper.leave import LeaveError, leave
 
         try:
-            await leave(
-                connected.api, lambda line: print(plain(line)), timeout=args.timeout.total_seconds()
-            )
+            await leave(connected.api, lambda line: print(plain(line)), timeout=args.timeout.total_seconds())
         except LeaveError as error:
             raise CommandError(str(error)) from None
         return DONE

@@ -115,7 +115,7 @@ async def leave(
     leaving = _Leaving(api, tell, configuration, namespaces or ("",))
     try:
         async with asyncio.timeout(timeout):
-            while not await leaving.is_done():
+            while not await leaving.is_done():  # noqa: ASYNC110
                 await asyncio.sleep(_PAUSE)
     except TimeoutError:
         shown, hidden = leaving.problems[:_SHOWN], len(leaving.problems[_SHOWN:])

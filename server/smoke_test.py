@@ -99,7 +99,7 @@ async def smoke_test(
     problem = "nothing was answered yet"
     try:
         async with asyncio.timeout(timeout):
-            while problem := await _problem(api, urls, authority):
+            while problem := await _problem(api, urls, authority):  # noqa: ASYNC110
                 await asyncio.sleep(_PAUSE)
     except TimeoutError:
         raise SmokeTestError(f"{problem} (for {timeout:g} s)") from None

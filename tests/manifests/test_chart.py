@@ -74,7 +74,9 @@ def hooks(values: Json, namespace: str = "stepmemo") -> list[Json]:
 
 @cache
 def template(values: str, namespace: str, chart: Path, *flags: str) -> str:
-    return helm("template", "memo", f"--namespace={namespace}", "--values=-", *flags, given=values, chart=chart)
+    return helm(
+        "template", "memo", f"--namespace={namespace}", "--values=-", *flags, given=values, chart=chart
+    )
 
 
 def documents_of(text: str) -> list[Json]:
@@ -322,7 +324,12 @@ def test_sources_and_labels_and_groups_are_those_of_the_values() -> None:
     webhook, keeper, metrics = ([{"ipBlock": {"cidr": f"10.{n}.0.0/16"}}] for n in range(3))
     documents = rendered(
         {
-            "networkPolicy": {**ENABLED, "webhookFrom": webhook, "keeperFrom": keeper, "metricsFrom": metrics},
+            "networkPolicy": {
+                **ENABLED,
+                "webhookFrom": webhook,
+                "keeperFrom": keeper,
+                "metricsFrom": metrics,
+            },
             "monitoring": {**ENABLED, "labels": {"release": "mine"}},
             "people": ["developers", "admins"],
         }
@@ -346,7 +353,10 @@ def test_sources_and_labels_and_groups_are_those_of_the_values() -> None:
         ({"namespaces": ["A_b"]}, "namespaces"),
         ({"image": {"digest": "sha256:1"}}, "digest"),
         ({"keeper": {"settings": {"gc-unused-for": 720}}}, "gc-unused-for"),
-        ({"access": "direct", "store": "postgresql"}, "`access: direct` does not go with `store: postgresql`"),
+        (
+            {"access": "direct", "store": "postgresql"},
+            "`access: direct` does not go with `store: postgresql`",
+        ),
         ({"access": "direct", "namespaces": ["one"]}, "`access: direct` does not go with `namespaces`"),
         ({"access": "direct", "people": ["us"]}, "`access: direct` does not go with `people`"),
         ({"directNamespaces": [{"namespace": "one"}]}, "`directNamespaces` goes with `access: direct` alone"),
@@ -403,7 +413,11 @@ def test_the_rights_of_a_hook_are_there_while_it_runs_and_no_longer(event: str) 
     for document in of_hook(hooks({"namespaces": ["one"]}), event):
         policy = document["metadata"]["annotations"]["helm.sh/hook-delete-policy"].split(",")
         kept = document["kind"] in ("Job", "Pod")  # one that failed has a log to be read
-        assert set(policy) == {"before-hook-creation", "hook-succeeded", *(["hook-failed"] if not kept else [])}
+        assert set(policy) == {
+            "before-hook-creation",
+            "hook-succeeded",
+            *(["hook-failed"] if not kept else []),
+        }
 
 
 @pytest.mark.contract
@@ -435,7 +449,9 @@ def test_the_smoke_test_asks_the_programs_that_there_are(access: str) -> None:
         description="",
     )
     documents = rendered(values)
-    services = {d["metadata"]["name"]: d["metadata"]["namespace"] for d in documents if d["kind"] == "Service"}
+    services = {
+        d["metadata"]["name"]: d["metadata"]["namespace"] for d in documents if d["kind"] == "Service"
+    }
     assert services == dict.fromkeys(chosen.services, chosen.namespace)
     (mount,), (volume,) = pod["containers"][0]["volumeMounts"], pod["volumes"]
     assert mount["mountPath"] == str(chosen.cert_dir)

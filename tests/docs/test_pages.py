@@ -37,7 +37,7 @@ OTHERS_FLAGS = {
     "--resource-name",
     "--role",
     "--serviceaccount",
-    "--set",
+    "--set-string",
     "--tail",
     "--timeout",
     "--verb",

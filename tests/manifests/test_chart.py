@@ -20,9 +20,11 @@ from tests.cluster import Cluster
 from tests.keeper.site import Site
 from tests.manifests.rendering import (
     ACCESS_DIRECT,
+    CERT_MANAGER,
     CLUSTER_WIDE,
     DIRECT,
     FLOW_SCHEMA,
+    HOST_NETWORK,
     IMAGE_VOLUME,
     KEEPER,
     KEPT_NAMESPACE,
@@ -33,6 +35,7 @@ from tests.manifests.rendering import (
     NO_NUDGE,
     OF_THE_BASE,
     PEOPLE,
+    PORT_10250,
     POSTGRESQL,
     PRIORITY_CLASS,
     PROGRAMS,
@@ -41,6 +44,7 @@ from tests.manifests.rendering import (
     container,
     environment,
     find,
+    installation,
     overlay,
     render,
 )
@@ -115,6 +119,12 @@ def with_variable(documents: list[Json], program: str, name: str, value: str) ->
     return documents
 
 
+def highly_available() -> list[Json]:
+    return [
+        document for document in installation(ROOT / "overlays" / "ha") if document["kind"] != "Namespace"
+    ]
+
+
 def kept() -> list[Json]:
     documents = with_variable(kustomized(NAMESPACES), KEEPER, "STEPMEMO_NAMESPACES", "one,two")
     return [*documents, *render(KEPT_NAMESPACE, "one"), *render(KEPT_NAMESPACE, "two")]
@@ -131,6 +141,7 @@ ENABLED = {"enabled": True}
 CHOICES: dict[str, tuple[Json, Callable[[], list[Json]]]] = {
     "nothing": ({}, kustomized),
     "access-direct": ({"access": "direct"}, lambda: kustomized(ACCESS_DIRECT)),
+    "cert-manager": ({"certManager": ENABLED}, lambda: kustomized(CERT_MANAGER)),
     "direct": (
         {
             "access": "direct",
@@ -139,6 +150,8 @@ CHOICES: dict[str, tuple[Json, Callable[[], list[Json]]]] = {
         direct,
     ),
     "flow-schema": ({"flowSchema": True}, lambda: kustomized(FLOW_SCHEMA)),
+    "ha": ({"highAvailability": True}, highly_available),
+    "host-network": ({"hostNetwork": True}, lambda: kustomized(HOST_NETWORK)),
     "image-volume": ({"injection": "image-volume"}, lambda: kustomized(IMAGE_VOLUME)),
     "kept-namespace": ({"namespaces": ["one", "two"]}, kept),
     "monitoring": ({"monitoring": ENABLED}, lambda: kustomized(MONITORING)),
@@ -146,11 +159,14 @@ CHOICES: dict[str, tuple[Json, Callable[[], list[Json]]]] = {
     "network-policy": ({"networkPolicy": ENABLED}, lambda: kustomized(NETWORK_POLICY)),
     "no-nudge": ({"nudge": False}, lambda: kustomized(NO_NUDGE)),
     "people": ({"people": ["stepmemo-people"]}, lambda: kustomized(PEOPLE)),
+    "port-10250": ({"port": 10250}, lambda: kustomized(PORT_10250)),
     "postgresql": ({"store": "postgresql"}, lambda: kustomized(POSTGRESQL)),
     "priority-class": ({"priorityClass": {"create": True}}, lambda: kustomized(PRIORITY_CLASS)),
     "many": (
         {
+            "certManager": ENABLED,
             "flowSchema": True,
+            "hostNetwork": True,
             "injection": "image-volume",
             "monitoring": ENABLED,
             "namespaceOptIn": True,
@@ -161,7 +177,9 @@ CHOICES: dict[str, tuple[Json, Callable[[], list[Json]]]] = {
             "priorityClass": {"create": True},
         },
         lambda: kustomized(
+            CERT_MANAGER,
             FLOW_SCHEMA,
+            HOST_NETWORK,
             IMAGE_VOLUME,
             MONITORING,
             NAMESPACE_OPT_IN,
@@ -241,6 +259,10 @@ def places(found: Any) -> Iterator[str]:
                 yield value
             elif name == "matchExpressions":
                 yield from (one for expression in value for one in expression.get("values", ()))
+            elif name == "dnsNames":
+                yield from (one.split(".")[1] for one in value)
+            elif name == "cert-manager.io/inject-ca-from":
+                yield value.partition("/")[0]
             else:
                 yield from places(value)
     elif isinstance(found, list):
@@ -325,8 +347,9 @@ def test_the_kept_namespaces_are_the_keepers_setting() -> None:
     assert settings.parse([], variables).namespaces == ("one", "two")
 
 
-def test_sources_and_labels_and_groups_are_those_of_the_values() -> None:
+def test_sources_and_labels_and_groups_and_issuer_are_those_of_the_values() -> None:
     webhook, keeper, metrics = ([{"ipBlock": {"cidr": f"10.{n}.0.0/16"}}] for n in range(3))
+    issuer = {"group": "cert-manager.io", "kind": "ClusterIssuer", "name": "mine"}
     documents = rendered(
         {
             "networkPolicy": {
@@ -337,11 +360,16 @@ def test_sources_and_labels_and_groups_are_those_of_the_values() -> None:
             },
             "monitoring": {**ENABLED, "labels": {"release": "mine"}},
             "people": ["developers", "admins"],
+            "certManager": {**ENABLED, "issuerRef": issuer},
         }
     )
     for program, sources in ((WEBHOOK, webhook), (KEEPER, keeper)):
         rules = find(documents, "NetworkPolicy", program)["spec"]["ingress"]
         assert [rule["from"] for rule in rules] == [sources, metrics]
+    names = {name for kind, _, name in by_name(documents) if kind == "Certificate"}
+    assert names == {"stepmemo-issuer", *PROGRAMS}
+    for program in PROGRAMS:
+        assert find(documents, "Certificate", program)["spec"]["issuerRef"] == issuer
     for kind in ("PodMonitor", "PrometheusRule"):
         assert find(documents, kind)["metadata"]["labels"]["release"] == "mine"
     subjects = find(documents, "RoleBinding", "stepmemo-people")["subjects"]
@@ -366,6 +394,9 @@ def test_sources_and_labels_and_groups_are_those_of_the_values() -> None:
         ({"access": "direct", "people": ["us"]}, "`access: direct` does not go with `people`"),
         ({"directNamespaces": [{"namespace": "one"}]}, "`directNamespaces` goes with `access: direct` alone"),
         ({"priorityClass": {"create": True, "name": "x"}}, "`priorityClass.name` names a class"),
+        ({"priorityClass": {"name": "x"}, "highAvailability": True}, "`priorityClass.name` names a class"),
+        ({"hostNetwork": True, "port": 10250}, "`hostNetwork` does not go with `port: 10250`"),
+        ({"port": 443}, "port"),
         ({"webhook": {"settings": {"access": "direct", "pod-name": "x"}}}, "`webhook.settings.pod-name`"),
         ({"store": "postgresql", "keeper": {"settings": {"store": "configmap"}}}, "`keeper.settings.store`"),
         ({"namespaces": ["a"], "keeper": {"settings": {"namespaces": "b"}}}, "`keeper.settings.namespaces`"),
@@ -437,9 +468,18 @@ async def test_they_are_enough_to_leave(cluster: Cluster, monkeypatch: pytest.Mo
     assert not site.held(name)
 
 
-@pytest.mark.parametrize("access", ["service", "direct"])
-def test_the_smoke_test_asks_the_programs_that_there_are(access: str) -> None:
-    values = {"access": access}
+@pytest.mark.parametrize(
+    ("values", "secret"),
+    [
+        ({}, "stepmemo-certs"),
+        ({"access": "direct"}, "stepmemo-certs"),
+        ({"certManager": ENABLED}, "stepmemo-webhook-tls"),
+    ],
+    ids=["service", "direct", "cert-manager"],
+)
+def test_the_smoke_test_asks_the_programs_that_there_are_by_the_ca_that_there_is(
+    values: Json, secret: str
+) -> None:
     (pod,) = (d["spec"] for d in of_hook(hooks(values), "test") if d["kind"] == "Pod")
     chosen = smoke_test.settings.parse(
         smoke_test.Settings,
@@ -456,7 +496,7 @@ def test_the_smoke_test_asks_the_programs_that_there_are(access: str) -> None:
     assert services == dict.fromkeys(chosen.services, chosen.namespace)
     (mount,), (volume,) = pod["containers"][0]["volumeMounts"], pod["volumes"]
     assert mount["mountPath"] == str(chosen.cert_dir)
-    assert volume["secret"]["secretName"] == webhook_settings.DECLARED["secret"].default
+    assert volume["secret"]["secretName"] == secret
     assert [item["path"] for item in volume["secret"]["items"]] == ["ca.crt"], "and no key"
 
 

@@ -1,5 +1,5 @@
 {{/*
-The chart has no manifests of its own: `base` and `components` are links to the directories that kustomize reads, and what
+The chart has no manifests of its own: `base`, `components` and `overlays` are links to the directories that kustomize reads, and what
 stands here reads them as kustomize does, as far as they use it. So each object, each right and each change that a
 component makes is written down once. tests/manifests/test_chart.py holds what comes out against kustomize.
 */}}
@@ -11,11 +11,14 @@ In: chart (the root context), path.
 {{- define "stepmemo.file" -}}
 {{- $text := .chart.Files.Get .path -}}
 {{- if not $text -}}
-  {{- fail (printf "%s is missing in this copy of the chart: `base` and `components` are links, and were not followed. Use what `helm package manifests/chart` makes" .path) -}}
+  {{- fail (printf "%s is missing in this copy of the chart: `base`, `components` and `overlays` are links, and were not followed. Use what `helm package manifests/chart` makes" .path) -}}
 {{- end -}}
 {{- $namespace := .chart.Release.Namespace -}}
 {{- $text = regexReplaceAll "(?m)namespace: stepmemo$" $text (printf "namespace: %s" $namespace) -}}
 {{- $text = regexReplaceAll "\\[stepmemo, kube-system\\]" $text (printf "[%s, kube-system]" $namespace) -}}
+{{- /* Of cert-manager: names of our Services, and whose CA it puts into the webhook configuration. */ -}}
+{{- $text = regexReplaceAll "(?m)(- stepmemo-(?:webhook|keeper))[.]stepmemo(?:(\\.)|$)" $text (printf "${1}.%s${2}" $namespace) -}}
+{{- $text = replace "inject-ca-from: stepmemo/" (printf "inject-ca-from: %s/" $namespace) $text -}}
 {{- $text -}}
 {{- end -}}
 
@@ -28,11 +31,15 @@ In: chart, into (a dict with the list `objects`, which is changed), directory. O
 {{- $into := .into -}}
 {{- $directory := .directory -}}
 {{- $kustomization := include "stepmemo.file" (dict "chart" $chart "path" (printf "%s/kustomization.yaml" $directory)) | fromYaml -}}
-{{- range $kustomization.resources -}}
-  {{- $text := include "stepmemo.file" (dict "chart" $chart "path" (printf "%s/%s" $directory .)) -}}
-  {{- range regexSplit "(?m)^---$" $text -1 -}}
-    {{- with fromYaml . -}}
-      {{- $_ := set $into "objects" (append $into.objects .) -}}
+{{- range concat ($kustomization.resources | default list) ($kustomization.components | default list) -}}
+  {{- $path := clean (printf "%s/%s" $directory .) -}}
+  {{- if not (hasSuffix ".yaml" .) -}}
+    {{- include "stepmemo.kustomization" (dict "chart" $chart "into" $into "directory" $path) -}}
+  {{- else -}}
+    {{- range regexSplit "(?m)^---$" (include "stepmemo.file" (dict "chart" $chart "path" $path)) -1 -}}
+      {{- with fromYaml . -}}
+        {{- $_ := set $into "objects" (append $into.objects .) -}}
+      {{- end -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}

@@ -6,7 +6,9 @@ The components that the values choose, each with what it is chosen by. Out: a YA
 {{- $kept := not (empty .Values.namespaces) -}}
 {{- range $component, $chosen := dict
   "access-direct" $direct
-  "flow-schema" .Values.flowSchema
+  "cert-manager" .Values.certManager.enabled
+  "flow-schema" (and .Values.flowSchema (not .Values.highAvailability))
+  "host-network" .Values.hostNetwork
   "image-volume" (eq .Values.injection "image-volume")
   "monitoring" .Values.monitoring.enabled
   "namespace-opt-in" .Values.namespaceOptIn
@@ -14,8 +16,9 @@ The components that the values choose, each with what it is chosen by. Out: a YA
   "network-policy" .Values.networkPolicy.enabled
   "no-nudge" (not (or .Values.nudge $direct $kept))
   "people" (not (empty .Values.people))
+  "port-10250" (eq (int .Values.port) 10250)
   "postgresql" (eq .Values.store "postgresql")
-  "priority-class" .Values.priorityClass.create
+  "priority-class" (and .Values.priorityClass.create (not .Values.highAvailability))
 }}
 {{- if $chosen }}
 - components/{{ $component }}
@@ -30,7 +33,8 @@ The Namespace is Helm's own to make (--create-namespace).
 {{- define "stepmemo.objects" -}}
 {{- include "stepmemo.checks" . -}}
 {{- $install := dict "objects" list -}}
-{{- range concat (list "base") (include "stepmemo.components" . | fromYamlArray) -}}
+{{- $root := ternary "overlays/ha" "base" .Values.highAvailability -}}
+{{- range concat (list $root) (include "stepmemo.components" . | fromYamlArray) -}}
   {{- include "stepmemo.kustomization" (dict "chart" $ "into" $install "directory" .) -}}
 {{- end -}}
 {{- $objects := list -}}
@@ -82,8 +86,11 @@ Values that do not go together.
 {{- else if .directNamespaces -}}
   {{- fail "`directNamespaces` goes with `access: direct` alone: else steps need no permission" -}}
 {{- end -}}
-{{- if and .priorityClass.create .priorityClass.name -}}
-  {{- fail "`priorityClass.name` names a class that is there already: it does not go with `priorityClass.create`" -}}
+{{- if and .hostNetwork (eq (int .port) 10250) -}}
+  {{- fail "`hostNetwork` does not go with `port: 10250`, which of a node is the kubelet's" -}}
+{{- end -}}
+{{- if and (or .priorityClass.create .highAvailability) .priorityClass.name -}}
+  {{- fail "`priorityClass.name` names a class that is there already: it does not go with `priorityClass.create`, nor with `highAvailability`, which makes one" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -119,6 +126,10 @@ Changes an object as the values say. In: chart (the root context), object. Out: 
     {{- $groups = append $groups (dict "apiGroup" "rbac.authorization.k8s.io" "kind" "Group" "name" .) -}}
   {{- end -}}
   {{- $_ := set .object "subjects" $groups -}}
+{{- else if and (eq .object.kind "Certificate") (ne $metadata.name "stepmemo-issuer") -}}
+  {{- with $values.certManager.issuerRef -}}
+    {{- $_ := set $.object.spec "issuerRef" . -}}
+  {{- end -}}
 {{- else if eq .object.kind "NetworkPolicy" -}}
   {{- $from := ternary $values.networkPolicy.webhookFrom $values.networkPolicy.keeperFrom (eq $metadata.name "stepmemo-webhook") -}}
   {{- range $rule := .object.spec.ingress -}}

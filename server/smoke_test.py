@@ -26,7 +26,8 @@ from kube.errors import ApiError, NotFound
 from memoize import names
 from server import settings, values
 from server.listener import READY_PATH
-from server.settings import SettingsError, setting
+from server.program import ProgramError, exit_code
+from server.settings import setting
 from server.tls import AUTHORITY_FILE
 
 _PAUSE = 1.0
@@ -37,7 +38,7 @@ _NAME = "stepmemo-smoke-test"
 Json = dict[str, Any]
 
 
-class SmokeTestError(Exception):
+class SmokeTestError(ProgramError):
     """What does not work, as one line."""
 
 
@@ -59,7 +60,8 @@ class Settings:
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """The exit code: 0 where all works, 1 where something does not, which is told, 2 for wrong settings."""
-    try:
+
+    def run() -> None:
         chosen = settings.parse(
             Settings,
             sys.argv[1:] if argv is None else argv,
@@ -69,14 +71,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
             description="Tries whether an installation of stepmemo works.",
         )
         asyncio.run(_run(chosen))
-    except SettingsError as error:
-        for line in error.errors:
-            print(f"error: {line}", file=sys.stderr)
-        return 2
-    except (ApiError, SmokeTestError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(run, "try it")
 
 
 async def _run(chosen: Settings) -> None:

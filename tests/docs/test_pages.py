@@ -31,6 +31,7 @@ OTHERS_FLAGS = {
     "--install",
     "--logs",
     "--memoized",
+    "--no-hooks",
     "--qps",
     "--replicas",
     "--resource",

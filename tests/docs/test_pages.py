@@ -29,7 +29,6 @@ OTHERS_FLAGS = {
     "--group",
     "--ignore-not-found",
     "--install",
-    "--logs",
     "--memoized",
     "--no-hooks",
     "--qps",

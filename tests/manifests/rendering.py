@@ -54,6 +54,8 @@ OF_A_NAMESPACE = (DIRECT, KEPT_NAMESPACE)
 WEBHOOK, KEEPER = "stepmemo-webhook", "stepmemo-keeper"
 NUDGE, CABUNDLE = "stepmemo-nudge", "stepmemo-cabundle"
 """Roles for Workflows and for the webhook configuration."""
+OF_THE_KEEPER = (KEEPER, f"{KEEPER}-certs", NUDGE)
+"""Names of what serves the keeper alone."""
 PROGRAMS = (WEBHOOK, KEEPER)
 
 Json = dict[str, Any]

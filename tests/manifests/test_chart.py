@@ -500,12 +500,20 @@ def test_the_smoke_test_asks_the_programs_that_there_are_by_the_ca_that_there_is
     assert [item["path"] for item in volume["secret"]["items"]] == ["ca.crt"], "and no key"
 
 
-def test_pods_of_hooks_satisfy_the_pod_security_of_the_base(kube_apiserver: Cluster) -> None:
+def test_the_api_server_takes_hooks_and_their_pods_where_the_bases_pod_security_is_enforced(
+    kube_apiserver: Cluster,
+) -> None:
     namespace = kube_apiserver.namespace({"pod-security.kubernetes.io/enforce": "restricted"})
-    for spec in pods(hooks({})):
-        spec["serviceAccountName"] = "default"
-        pod = {"kind": "Pod", "metadata": {"name": "hook", "namespace": namespace}, "spec": spec}
-        status, body = kube_apiserver.create(pod, dry_run=True)
+    documents = hooks({"namespaces": [namespace]}, namespace)
+    specs = [{**spec, "serviceAccountName": "default"} for spec in pods(documents)]
+    named = {"name": "hook", "namespace": namespace}
+    run = [{"apiVersion": "v1", "kind": "Pod", "metadata": named, "spec": spec} for spec in specs]
+    for document in [*(one for one in documents if one["kind"] != "Pod"), *run]:
+        version, plural = document["apiVersion"], f"{document['kind'].lower()}s"
+        inside = "" if document["kind"] in CLUSTER_WIDE else f"/namespaces/{namespace}"
+        path = f"/{'apis' if '/' in version else 'api'}/{version}{inside}/{plural}"
+        strict = {"dryRun": "All", "fieldValidation": "Strict"}
+        status, body, _ = kube_apiserver.request("POST", path, document, query=strict)
         assert status == 201, body
 
 

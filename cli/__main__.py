@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import caches, completion, doctor, inject, lint, migrate, release, restore, session, why
+from cli import caches, completion, doctor, inject, leave, lint, migrate, release, restore, session, why
 from memoize import __version__
 
 _PLUGIN = "kubectl-stepmemo"
@@ -24,7 +24,7 @@ def make_parser(prog: str = "stepmemo") -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"stepmemo {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (caches, migrate, why, doctor, release, lint, inject, restore, completion):
+    for command in (caches, migrate, why, doctor, release, leave, lint, inject, restore, completion):
         command.add_parser(subparsers)
     return parser
 

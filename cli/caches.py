@@ -1,12 +1,11 @@
 """`stepmemo caches`, `entries`, `show`, `rm`, `gc` and `import`: the caches, for people."""
 
 import argparse
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cli import completion, session
-from memoize import configmap, duration
+from memoize import configmap
 
 if TYPE_CHECKING:
     _Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -84,7 +83,7 @@ def add_parser(subparsers: "_Subparsers") -> None:
     collect.add_argument(
         "--unused-for",
         metavar="DURATION",
-        type=_duration,
+        type=session.duration,
         help="a Go duration, such as 720h (default: the keeper's --gc-unused-for, if it may be read)",
     )
     session.add_namespace(collect, all_namespaces=True)
@@ -127,16 +126,6 @@ def _add_cache(parser: argparse.ArgumentParser) -> None:
         "cache", metavar="CACHE", type=session.name, help="its name, which is the ConfigMap's"
     )
     cache.completer = completion.caches  # type: ignore[attr-defined]
-
-
-def _duration(text: str) -> timedelta:
-    try:
-        nanoseconds = duration.parse(text)
-    except duration.DurationError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
-    if nanoseconds <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not longer than 0s")
-    return timedelta(microseconds=nanoseconds / 1000)
 
 
 def _run(args: argparse.Namespace) -> int:

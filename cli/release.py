@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _release(connected: Session, namespace: str, names: list[str]) -> int:
-    from cli import gated
+    from keeper import gated
     from kube.errors import ApiError
 
     try:

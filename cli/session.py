@@ -9,11 +9,12 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memoize import __version__, spec
+from memoize import duration as durations
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import ApiClient
@@ -154,6 +155,17 @@ def label(text: str) -> str:
     if "." in name(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not the name of a Namespace")
     return text
+
+
+def duration(text: str) -> timedelta:
+    """A flag's value that is a Go duration, and longer than nothing; argparse tells who gives another one."""
+    try:
+        nanoseconds = durations.parse(text)
+    except durations.DurationError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+    if nanoseconds <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not longer than 0s")
+    return timedelta(microseconds=nanoseconds / 1000)
 
 
 def run(

@@ -21,6 +21,7 @@ from kubernetes_asyncio.client import ApiClient
 from argo.shape import mapping
 from argo.steppod import StepPod
 from keeper import identity, paths
+from keeper.gated import result_path
 from keeper.patches import WITHOUT_GATE
 from keeper.steppods import SELECTOR, UNSCHEDULED
 from kube import client
@@ -31,7 +32,6 @@ from kube.pages import pages
 from memoize import names, taskresult
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-from memoize.spec import is_dns1123_subdomain
 from server.events import Events
 from server.logs import fields
 from server.metrics import Metrics
@@ -140,7 +140,7 @@ async def _release(api: ApiClient, pod: Json, path: str) -> bool:
     # 1. An answer that was posted for it is taken back, if the Pod is still as it was listed: one that has
     #    succeeded meanwhile needs its answer. Whoever is about to finish it is refused from here on: the mark
     #    makes another version of the Pod, and says that it is to run.
-    result = _result_path(pod)
+    result = result_path(pod)
     if result and (posted := await _posted(api, result, pod)):
         mark = {"labels": {names.RESULT: names.RESULT_MISS}}
         marked = await _patch(api, path, {"metadata": {**seen, **mark}})
@@ -208,10 +208,3 @@ def _may_be_gated(pod: Json) -> bool:
 
 def _label(pod: Json) -> object:
     return mapping(pod["metadata"].get("labels")).get(names.RESULT)
-
-
-def _result_path(pod: Json) -> str:
-    """Where an answer for this Pod would lie; "" where its node can have none."""
-    namespace = pod["metadata"]["namespace"]
-    node = StepPod.parse(pod, namespace).node_id
-    return paths.task_result(namespace, node) if is_dns1123_subdomain(node) else ""

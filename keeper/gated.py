@@ -15,17 +15,19 @@ from typing import Any, NamedTuple
 
 from kubernetes_asyncio.client import ApiClient
 
-from argo import names as argo
 from argo.steppod import StepPod
+from keeper import paths
 from kube import client, jsonpatch
 from kube.errors import ApiError, Conflict, Invalid, NotFound
 from kube.jsonpatch import Op
+from kube.pages import pages
 from memoize import names, spec, taskresult
 from memoize.reasons import Reason
 
 SELECTOR = ("fieldSelector", "status.phase=Pending")
 """Where gated Pods are, whatever became of their labels: a keeper finds one that lost ours minutes later."""
 PAGE = 100
+"""Pods of a page at most; fewer where they are large (kube.pages)."""
 SECONDS = 10.0
 """For one request."""
 ATTEMPTS = 5
@@ -48,7 +50,7 @@ class Pod(NamedTuple):
     @property
     def path(self) -> str:
         """Where the API server keeps it."""
-        return f"{_pods(self.namespace)}/{self.name}"
+        return paths.pod(self.namespace, self.name)
 
 
 class Ending(Enum):
@@ -70,18 +72,14 @@ class Result(NamedTuple):
 
 async def find(api: ApiClient, namespace: str) -> list[Pod]:
     """Gated Pods of a Namespace, of all for ""; raises a kube.ApiError."""
-    found: list[Pod] = []
-    following = ""
-    while True:
-        query = [SELECTOR, ("limit", str(PAGE))]
-        query += [("continue", following)] if following else []
-        page = await client.request(api, "GET", _pods(namespace), seconds=SECONDS, query=query)
-        for pod in page["items"]:
-            if _gate(pod) is not None:
-                found.append(Pod(pod["metadata"]["namespace"], pod["metadata"]["name"]))
-        following = page["metadata"].get("continue") or ""
-        if not following:
-            return found
+    path = paths.pods(namespace)
+    listed = pages(api, path, [SELECTOR], name=path, most=PAGE, seconds=SECONDS)
+    return [
+        Pod(pod["metadata"]["namespace"], pod["metadata"]["name"])
+        async for page in listed
+        for pod in page.get("items") or ()
+        if _gate(pod) is not None
+    ]
 
 
 async def release(api: ApiClient, wanted: Sequence[Pod]) -> AsyncIterator[Result]:
@@ -124,7 +122,7 @@ async def _release(api: ApiClient, pod: Pod) -> Result:
 
 async def _free(api: ApiClient, pod: Pod, found: Mapping[str, Any]) -> None:
     """Release a Pod that is as it was found; Conflict or Invalid where it is not."""
-    uid, result = found["metadata"]["uid"], _result_path(found)
+    uid, result = found["metadata"]["uid"], result_path(found)
     await _posted(api, result, uid)  # who has no right to see it does not begin
     take, reason = _take(found)
     try:
@@ -161,16 +159,11 @@ async def _posted(api: ApiClient, path: str, uid: str) -> dict[str, Any] | None:
     return {"preconditions": {name: result["metadata"][name] for name in ("uid", "resourceVersion")}}
 
 
-def _pods(namespace: str) -> str:
-    return f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
-
-
-def _result_path(pod: Mapping[str, Any]) -> str:
+def result_path(pod: Mapping[str, Any]) -> str:
     """Where an answer for this Pod would lie; "" where its node can have none."""
-    metadata = pod["metadata"]
-    node = StepPod.parse(pod, metadata["namespace"]).node_id
-    within = f"/apis/{argo.API_VERSION}/namespaces/{metadata['namespace']}/workflowtaskresults"
-    return f"{within}/{node}" if spec.is_dns1123_subdomain(node) else ""
+    namespace = pod["metadata"]["namespace"]
+    node = StepPod.parse(pod, namespace).node_id
+    return paths.task_result(namespace, node) if spec.is_dns1123_subdomain(node) else ""
 
 
 def _gate(pod: Mapping[str, Any]) -> int | None:
@@ -178,7 +171,7 @@ def _gate(pod: Mapping[str, Any]) -> int | None:
     over = (pod.get("status") or {}).get("phase") not in (None, "Pending")
     if over or pod["metadata"].get("deletionTimestamp"):
         return None
-    gates = [gate.get("name") for gate in pod["spec"].get("schedulingGates") or ()]
+    gates = [gate.get("name") for gate in (pod.get("spec") or {}).get("schedulingGates") or ()]
     return gates.index(names.SCHEDULING_GATE) if names.SCHEDULING_GATE in gates else None
 
 

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from devcluster.api import certificates
 from memoize import names
 from tests.cluster import Cluster
@@ -52,6 +50,7 @@ KUBERNETES = {
     ),
 }
 """Each text that the page says is of Kubernetes, and where it comes from."""
+LOGGED = re.compile(r'_log\.(?:warning|exception|error)\(\s*"((?:[^"\\]|\\.)*)"')
 SHORT = 12
 """A text of fewer characters is to be one of ours as a whole."""
 
@@ -107,24 +106,16 @@ def problems() -> Iterator[tuple[str, str]]:
     """What the programs log of something that is not as it should be, and where."""
     for room in ("webhook", "keeper", "server", "certs", "kube"):
         for file in (ROOT / room).rglob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                match node:
-                    case ast.Call(
-                        func=ast.Attribute(value=ast.Name(id="_log"), attr="warning" | "exception" | "error"),
-                        args=[text, *_],
-                    ):
-                        yield literal(text), str(file.relative_to(ROOT))
+            for text in LOGGED.findall(file.read_text(encoding="utf-8")):
+                yield re.sub("%[sdr]", "…", text), str(file.relative_to(ROOT))
 
 
 OURS = list(dict.fromkeys(quoted("text|label|reason of the Event")))
 
 
-@pytest.mark.parametrize("message", OURS, ids=range(len(OURS)))
-def test_a_text_that_is_quoted_is_one_of_ours(message: str) -> None:
-    assert is_ours(message)
-
-
-def test_a_text_that_nobody_writes_is_found_out() -> None:
+def test_a_text_that_is_quoted_is_one_of_ours() -> None:
+    """One test for all: to read our programs takes a second."""
+    assert [message for message in OURS if not is_ours(message)] == []
     assert not is_ours("the flux capacitor is … again")
     assert not is_ours("decidedly")
     assert is_ours("decided")

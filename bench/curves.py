@@ -43,8 +43,8 @@ class _Scale:
 
     @classmethod
     def of_decades(cls, values: Iterable[float], begin: float, end: float) -> "_Scale":
-        """One of whole decades that has room for these values, all above 0."""
-        logs = [math.log10(value) for value in values]
+        """One of whole decades that has room for these values; what is not above 0 is at its begin."""
+        logs = [math.log10(value) for value in values if value > 0] or [0.0]
         lowest = math.floor(min(logs))
         return cls(lowest, max(math.ceil(max(logs)), lowest + 1), begin, end)
 
@@ -55,7 +55,8 @@ class _Scale:
 
     def at(self, value: float) -> float:
         """Where a value lies."""
-        part = (math.log10(value) - self.lowest) / (self.highest - self.lowest)
+        log = math.log10(value) if value > 0 else self.lowest
+        part = (log - self.lowest) / ((self.highest - self.lowest) or 1)
         return round(self.begin + part * (self.end - self.begin), 1)
 
 

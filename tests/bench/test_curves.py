@@ -103,3 +103,9 @@ def test_a_report_of_another_benchmark_or_without_such_figures_has_no_picture() 
     reports = [made("check"), made("written-else"), made("requeue-v4"), made("tenants")]
     assert curves.drawn(reports) == {}
     assert "![" not in report.render([replace(reports[0], name="requeued")])
+
+
+def test_a_single_size_and_a_time_of_nothing_are_drawn_too() -> None:
+    """A benchmark that took ten minutes is not to end by its picture."""
+    assert len(dots(picture("written", written(40, 14, 41)), "a")) == 1
+    assert len(dots(picture("tenants", load("none", 0, 0)), "a")) == 2

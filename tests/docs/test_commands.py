@@ -1,11 +1,12 @@
 """Every command in the docs is one that works: its flags are there, and so are the objects that it names.
 
 What `stepmemo` is told is parsed by its own parser. kubectl's commands are held to the manifests: the kinds,
-names, labels and containers in them; those that read are run on a real API server where there is a kubectl.
+names, labels and containers in them; many of them are run on a real API server where there is a kubectl.
 (What commands print in docs/cli.md: tests/cli/test_page.py; leaving: tests/keeper/test_leave.py.)
 """
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ from keeper import settings as keeper_settings
 from memoize import names
 from tests.cluster import Cluster
 from tests.docs.commands import ROOT, Command, commands
-from tests.manifests.rendering import BASE, COMPONENTS, OF_THE_BASE, overlay, render
+from tests.manifests.rendering import BASE, COMPONENTS, OF_THE_BASE, PROGRAMS, overlay, render
 from webhook import settings as webhook_settings
 
 COMMANDS = commands()
@@ -83,6 +84,7 @@ OTHERS = {
     "pip": {"install"},
 }
 """Programs that are not ours, and what we have people do with them."""
+NAMESPACES = {"NAMESPACE", "NS", "argo", "stepmemo", "work"}
 SHELL = {"mkdir", "cat", "export", "eval", "source", "grep", "pytest", "psql", "pg_dump", "pg_restore"}
 
 
@@ -159,7 +161,7 @@ def test_kubectl_is_told_of_what_there_is(
     for selector in command.values("-l"):
         assert set(map(tuple, (one.split("=") for one in selector.split(",")))) <= labels
     for namespace in command.values("-n"):
-        assert stands_for(namespace) or namespace in ("stepmemo", "argo", "work")
+        assert namespace in NAMESPACES
     for container in command.values("-c"):
         assert container in names.CONTAINERS
     for word in [*command.values("-L"), *(one.partition("=")[0] for one in rest if "=" in one)]:
@@ -248,36 +250,55 @@ def test_every_component_is_in_the_table_of_the_page() -> None:
     assert {path.name for path in COMPONENTS.iterdir()} <= set(listed)
 
 
-READS = [
+DRY_RUN = {
+    **{"create": True, "delete": True, "get": False, "describe": False},
+    **{"label": False, "annotate": False, "scale": False, "set env": False},
+}
+"""What an API server without controllers can serve; some as a dry run, so that nothing is made or goes."""
+RUN = [
     command
     for command in of("kubectl")
-    if verb_of(command)[0] in ("get", "describe", "label", "annotate") and len(command.plain) > 1
+    if (verb := verb_of(command)[0]) in DRY_RUN
+    and (verb != "delete" or ("--ignore-not-found", "") in command.flags or "secret" in command.plain)
+    and len({*command.plain, *command.values("-f", "-k")}) > 1
 ]
-"""What an API server without controllers can serve."""
+
+
+def named_by_commands() -> list[dict[str, Any]]:
+    """The objects that these commands name, as small as they can be."""
+    pod = {"containers": [{"name": "main", "image": "x"}]}
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": pod}
+    deployment = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+    secrets = [("Secret", name, {}) for kind, name in sorted(MADE) if kind == "Secret"]
+    caches = [("ConfigMap", name, {}) for name in ("greetings", "my-cache", "name")]
+    deployments = [("Deployment", name, {"spec": deployment}) for name in (*PROGRAMS, CONTROLLER)]
+    others = [
+        ("Pod", "name", {"spec": pod}),
+        ("Workflow", "name", {"spec": {}}),
+        ("Lease", "stepmemo-keeper", {"spec": {}}),
+    ]
+    versions = {"Deployment": "apps/v1", "Lease": "coordination.k8s.io/v1", "Workflow": argo.API_VERSION}
+    return [
+        {"apiVersion": versions.get(kind, "v1"), "kind": kind, "metadata": {"name": name}, **rest}
+        for kind, name, rest in [*secrets, *caches, *deployments, *others]
+    ]
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here to run")
-def test_what_kubectl_is_to_read_and_to_label_works(kube_apiserver: Cluster, tmp_path: Path) -> None:
+def test_what_kubectl_is_told_works(kube_apiserver: Cluster, tmp_path: Path) -> None:
     space = kube_apiserver.namespace()
-    made: list[dict[str, Any]] = [
-        {"kind": "Pod", "metadata": {"name": "name", "labels": {names.RESULT: names.RESULT_GATED}}},
-        {"apiVersion": argo.API_VERSION, "kind": "Workflow", "metadata": {"name": "name"}, "spec": {}},
-        {"kind": "ConfigMap", "metadata": {"name": "greetings"}},
-        {"kind": "ConfigMap", "metadata": {"name": "name"}},
-        {"kind": "ConfigMap", "metadata": {"name": "my-cache"}},
-        {"kind": "Lease", "metadata": {"name": "stepmemo-keeper"}, "spec": {}},
-    ]
-    made[0]["spec"] = {"containers": [{"name": "main", "image": "x"}]}
-    for one in made:
-        one["metadata"]["namespace"] = space
-        status, body = kube_apiserver.create(one)
-        assert status == 201, body["message"]
-    kubectl = ["kubectl", f"--kubeconfig={kube_apiserver.kubeconfig}", f"--cache-dir={tmp_path}"]
-    assert READS
-    for command in dict.fromkeys(command.arguments for command in READS):
-        words = [space if word in ("NS", "NAMESPACE", "stepmemo", "work") else word for word in command]
-        words = ["name" if stands_for(word) else word for word in words]
-        if "-n" not in words and "-A" not in words:
-            words += ["-n", space]
-        done = subprocess.run([*kubectl, *words], capture_output=True, text=True, check=False)
+
+    def kubectl(*words: str, **options: Any) -> None:
+        connected = ["kubectl", f"--kubeconfig={kube_apiserver.kubeconfig}", f"--cache-dir={tmp_path}"]
+        done = subprocess.run([*connected, *words], cwd=ROOT, capture_output=True, text=True, **options)
         assert done.returncode == 0, (words, done.stderr)
+
+    there = {"apiVersion": "v1", "kind": "List", "items": named_by_commands()}
+    kubectl("create", "-n", space, "-f", "-", input=json.dumps(there))
+    assert RUN
+    for command in {command.words: command for command in RUN}.values():
+        words = [space if word in NAMESPACES else word for word in command.arguments]
+        words = ["name" if stands_for(word) else word for word in words]
+        if not {"-n", "-A", "-k"} & set(words):
+            words += ["-n", space]
+        kubectl(*words, *(["--dry-run=server"] if DRY_RUN[verb_of(command)[0]] else []))

@@ -32,6 +32,9 @@ from webhook import settings as webhook_settings
 
 COMMANDS = commands()
 KINDS = {
+    "certificate": "Certificate",
+    "clusterrole": "ClusterRole",
+    "clusterrolebinding": "ClusterRoleBinding",
     "clusterworkflowtemplate": "ClusterWorkflowTemplate",
     "configmap": "ConfigMap",
     "deployment": "Deployment",
@@ -261,6 +264,7 @@ RUN = [
     if (verb := verb_of(command)[0]) in DRY_RUN
     and (verb != "delete" or ("--ignore-not-found", "") in command.flags or "secret" in command.plain)
     and len({*command.plain, *command.values("-f", "-k")}) > 1
+    and not {"certificate", "certificates"} & set(command.plain)  # cert-manager has these
 ]
 
 

@@ -28,17 +28,18 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 lint: $(STAMP)
-	$(BIN)/ruff check . tools/control-plane tools/mutations tools/promtool
-	$(BIN)/ruff format --check . tools/control-plane tools/mutations tools/promtool
+	$(BIN)/ruff check . tools/control-plane tools/helm tools/mutations tools/promtool
+	$(BIN)/ruff format --check . tools/control-plane tools/helm tools/mutations tools/promtool
 	$(BIN)/mypy
 	MYPYPATH=tools $(BIN)/mypy tools/control-plane
 	$(BIN)/mypy tools/mutations
 	MYPYPATH=tools $(BIN)/mypy tools/promtool
+	MYPYPATH=tools $(BIN)/mypy tools/helm
 	$(BIN)/lint-imports
 
 format: $(STAMP)
-	$(BIN)/ruff check --fix . tools/control-plane tools/mutations tools/promtool
-	$(BIN)/ruff format . tools/control-plane tools/mutations tools/promtool
+	$(BIN)/ruff check --fix . tools/control-plane tools/helm tools/mutations tools/promtool
+	$(BIN)/ruff format . tools/control-plane tools/helm tools/mutations tools/promtool
 
 entrypoint: $(STAMP)
 	$(BIN)/python -m sidecar.entrypoint.build

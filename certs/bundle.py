@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography import x509
 
 from certs import pki
-from server.tls import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE, validity_flaw
+from server.tls import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE, utc_now, validity_flaw
 
 CA_KEY = "ca.key"
 """Key of the Secret that only the webhook reads: the CAs' private keys. Beside it, their certificates."""
@@ -106,6 +106,12 @@ def signers_from_data(data: Mapping[str, str] | None) -> tuple[pki.Pair, ...]:
 def new(names: Sequence[str], now: datetime) -> Bundle:
     """A new authority and a certificate by it."""
     return renewed(NOTHING, names, now)[0]
+
+
+def provisional() -> tuple[bytes, bytes]:
+    """A certificate and its key that nobody trusts: a server answers probes with it until it has another."""
+    server = new(["stepmemo"], utc_now()).server
+    return server.certificate, server.key
 
 
 def renewed(bundle: Bundle, names: Sequence[str], now: datetime) -> tuple[Bundle, str]:

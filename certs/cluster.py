@@ -78,8 +78,6 @@ class Certificates(Follower):
         self._served: Bundle | None = None
         """What the files hold, once it has been in the Secret."""
         self._trust = Trust()
-        # Nobody trusts this one: it is there for probes, until the API server has answered.
-        bundles.write(bundles.new(names, now()), directory)
 
     async def _sync(self) -> float:
         for what, watched in (

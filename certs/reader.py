@@ -1,8 +1,6 @@
 """The certificate as the keeper has it: read from the Secret that the webhook keeps, and never written."""
 
 import logging
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
 from kubernetes_asyncio.client import ApiClient
@@ -10,7 +8,6 @@ from kubernetes_asyncio.client import ApiClient
 from certs import bundle as bundles
 from certs.bundle import BrokenBundleError, Bundle
 from certs.watched import LOOK_SECONDS, Follower
-from server.tls import utc_now
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +25,6 @@ class CertificateReader(Follower):
         namespace: str,
         secret: str,
         directory: Path,
-        now: Callable[[], datetime] = utc_now,
         retry_seconds: float = 1.0,
     ) -> None:
         super().__init__(api, retry_seconds)
@@ -36,8 +32,6 @@ class CertificateReader(Follower):
         self._secret = self._watch(f"/api/v1/namespaces/{namespace}/secrets", secret)
         self._good: Bundle | None = None
         self._lacking = f"Secret {self._where} has not been read yet"
-        # Nobody trusts this one: it is there for probes, until the API server has answered.
-        bundles.write(bundles.new([secret], now()), directory)
 
     async def _sync(self) -> float:
         if self._secret.known and (flaw := self._take_over()):

@@ -109,8 +109,9 @@ def configuration(found: Mapping[str, Any] | None, name: str) -> Iterator[Findin
     bare = [one for one, hook in hooks.items() if not mapping(hook.get("clientConfig")).get("caBundle")]
     if bare:
         said = f"{', '.join(bare)} has no caBundle: the API server cannot trust the webhook"
-        cure = "the webhook writes it itself: see why it does not in its log (kubectl -n stepmemo logs -l "
-        yield Finding(Level.FAIL, check, said, cure + "app.kubernetes.io/component=webhook)")
+        log = "kubectl -n stepmemo logs -l app.kubernetes.io/component=webhook"
+        cure = f"the webhook writes it itself, or cert-manager does: see why not in its log ({log})"
+        yield Finding(Level.FAIL, check, said, cure)
     if not (missing or wrong or bare):
         yield ok(check, f"{name} is complete, failurePolicy Ignore")
 

@@ -13,11 +13,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "leave",
         help="before stepmemo is deleted: gate nothing any more, and let gated Pods run",
-        description="Deletes stepmemo's MutatingWebhookConfiguration, and then takes its scheduling gate from "
-        "Pods, until none is gated and none can be any more: ten seconds at least. After it both programs can "
-        "be deleted, and no Pod waits for them for ever. It may be run again at any time. Needs the rights to "
-        "delete mutatingwebhookconfigurations, to list and patch Pods of all Namespaces, and to get and delete "
-        "WorkflowTaskResults. Exit code 0: nothing is gated; 1: something is in the way, and is told; 2: wrong "
+        description="Deletes stepmemo's MutatingWebhookConfiguration, then takes its gate from gated Pods, "
+        "until none is gated and none can be any more: ten seconds at least. After it both programs can be "
+        "deleted, and no Pod waits for them for ever. It may be run again at any time. Needs the rights to "
+        "delete mutatingwebhookconfigurations, to get, list and patch Pods everywhere, and to get and delete "
+        "WorkflowTaskResults. Exit code 0: nothing is gated; 1: something is in the way, and told; 2: wrong "
         "usage, or no cluster.",
     )
     parser.add_argument(
@@ -38,9 +38,7 @@ def run(args: argparse.Namespace) -> int:
         from keeper.leave import LeaveError, leave
 
         try:
-            await leave(
-                connected.api, lambda line: print(plain(line)), timeout=args.timeout.total_seconds()
-            )
+            await leave(connected.api, lambda line: print(plain(line)), timeout=args.timeout.total_seconds())
         except LeaveError as error:
             raise CommandError(str(error)) from None
         return DONE

@@ -54,6 +54,8 @@ _LEFT_OUT = {
     "PriorityLevelConfiguration": "the same",
     "PodMonitor": "no Prometheus",
     "PrometheusRule": "the same",
+    "Issuer": "no cert-manager",
+    "Certificate": "the same",
     "ValidatingAdmissionPolicy": "no CEL: what a policy forbids goes through here",
     "ValidatingAdmissionPolicyBinding": "the same",
 }
@@ -157,7 +159,7 @@ def rules(documents: Sequence[Object], account: str, kind: str) -> list[Any]:
 def _patched(documents: list[Object], patch: Object) -> list[Object]:
     """The documents with one entry of `patches` applied; ValueError if it fits none of them."""
     change = yaml.safe_load(patch["patch"])
-    target = patch["target"] if isinstance(change, list) else {**change, **change["metadata"]}
+    target = patch.get("target") or {"kind": change["kind"], "name": change["metadata"]["name"]}
     found = [each for each in documents if _is_target(each, target)]
     if not found:
         raise ValueError(f"nothing to patch for {target}")
@@ -169,9 +171,9 @@ def _patched(documents: list[Object], patch: Object) -> list[Object]:
 
 
 def _is_target(document: Object, target: Object) -> bool:
-    """Whether the document is of the target's kind and name; a name is a regular expression to kustomize."""
-    named = re.fullmatch(target["name"], document["metadata"]["name"]) is not None
-    return named and document["kind"] == target["kind"]
+    """Whether the document is of the target's kind and name, which are regular expressions to kustomize."""
+    named = re.fullmatch(target["name"], document["metadata"]["name"])
+    return bool(named and re.fullmatch(target.get("kind", ".*"), document["kind"]))
 
 
 def _documents(directory: Path) -> Iterator[Object]:

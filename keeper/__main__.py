@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from kubernetes_asyncio.client import ApiClient
 
+from certs import bundle
 from certs.reader import CertificateReader
 from keeper import settings
 from keeper.api.handlers import Service
@@ -76,7 +77,9 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
 
         # 2. What it serves. Ready means that sidecars are served, and who stands by does that as well.
         certificates = _certificates(api, chosen)
-        serving = ServingCertificate(chosen.cert_dir)
+        serving = ServingCertificate(
+            chosen.cert_dir, meanwhile=bundle.provisional(), on_flaw=metrics.certificate_flawed
+        )
         metrics.show_certificate(lambda: serving.expiry)
 
         def problem() -> str:
@@ -85,7 +88,10 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
                 return certificates.problem
             return serving.unready
 
-        listener = Listener(metrics, problem, lambda: breaker.notice)
+        def notice() -> str:
+            return "\n".join(filter(None, [breaker.notice, serving.notice]))
+
+        listener = Listener(metrics, problem, notice)
         in_flight = Bytes()
         service = Service(
             api, store, metrics.service_requests, in_flight=in_flight, namespaces=chosen.namespaces

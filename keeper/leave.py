@@ -23,7 +23,8 @@ from keeper import gated
 from kube import client
 from kube.errors import ApiError, Forbidden, NotFound
 from server import settings, values
-from server.settings import SettingsError, setting
+from server.program import ProgramError, exit_code
+from server.settings import setting
 
 CONFIGURATION = "stepmemo"
 """The MutatingWebhookConfiguration of manifests/base."""
@@ -41,7 +42,7 @@ _CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigur
 Tell = Callable[[str], object]
 
 
-class LeaveError(Exception):
+class LeaveError(ProgramError):
     """Why it is not done, as one line: Pods may be gated still, and both programs are needed."""
 
 
@@ -67,8 +68,9 @@ class Settings:
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
-    """The exit code: 0 when no Pod is gated and none will be, 1 where that is not so, 2 for wrong settings."""
-    try:
+    """The exit code: 0 when no Pod is gated and none will be, 1 if that is not so, 2 for wrong settings."""
+
+    def run() -> None:
         chosen = settings.parse(
             Settings,
             sys.argv[1:] if argv is None else argv,
@@ -78,14 +80,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
             description="Deletes the webhook configuration of stepmemo and lets gated Pods run.",
         )
         asyncio.run(_leave(chosen))
-    except SettingsError as error:
-        for line in error.errors:
-            print(f"error: {line}", file=sys.stderr)
-        return 2
-    except (ApiError, LeaveError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code(run, "leave")
 
 
 async def _leave(chosen: Settings) -> None:
@@ -115,7 +111,7 @@ async def leave(
     leaving = _Leaving(api, tell, configuration, namespaces or ("",))
     try:
         async with asyncio.timeout(timeout):
-            while not await leaving.is_done():
+            while not await leaving.is_done():  # noqa: ASYNC110
                 await asyncio.sleep(_PAUSE)
     except TimeoutError:
         shown, hidden = leaving.problems[:_SHOWN], len(leaving.problems[_SHOWN:])

@@ -162,6 +162,10 @@ class Metrics:
         self._bugs = self._counter(
             "stepmemo_internal_errors", "Bugs of ours that were met: the log has a traceback of each."
         )
+        self._certificate_flaws = self._counter(
+            "stepmemo_certificate_flaws",
+            "Times that a certificate or a CA was found in files that cannot be used; the last good one is.",
+        )
         self._breaker_deleted = self._counter(
             "stepmemo_breaker_deleted_pods", "Step Pods deleted since a container of ours could not start."
         )
@@ -180,6 +184,10 @@ class Metrics:
     def refused(self, refusal: Refusal) -> None:
         """Count one connection or request that was not served."""
         self._refused.labels(refusal.value).inc()
+
+    def certificate_flawed(self) -> None:
+        """Count one certificate or CA that was found in files and cannot be used."""
+        self._certificate_flaws.inc()
 
     def api_request(self, method: str, status: int) -> None:
         """Count one request to the API server; status 0: no answer came."""

@@ -17,19 +17,26 @@ _PAUSE = 1.0
 """Seconds until a part that ended by a bug is begun anew."""
 
 
-def exit_code(serve: Callable[[], object]) -> int:
-    """0 once `serve` returns, 1 where it cannot serve (ApiError, OSError), 2 for settings that are wrong.
+class ProgramError(Exception):
+    """Why a program cannot do what it is for, as one line."""
 
-    What is wrong is said on standard error.
+
+def exit_code(run: Callable[[], object], what: str = "serve") -> int:
+    """0 once `run` returns, 1 where it cannot (ProgramError, ApiError, OSError), 2 for wrong settings.
+
+    What is wrong is said on standard error; `what` is a verb for what it does.
     """
     try:
-        serve()
+        run()
     except SettingsError as error:
         for line in error.errors:
             print(f"error: {line}", file=sys.stderr)
         return 2
+    except ProgramError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except (ApiError, OSError) as error:
-        print(f"error: cannot serve: {error}", file=sys.stderr)
+        print(f"error: cannot {what}: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -34,6 +34,7 @@ def everything(namespaces: int = 2) -> Metrics:
     metrics.evicted("write", "unused", 1, 500)
     metrics.last_hit_updates(Reason.STORED, 12)
     metrics.breaker_deleted()
+    metrics.certificate_flawed()
     metrics.nudged("sent")
     metrics.show_connections(lambda: 1)
     metrics.show_body_bytes(lambda: 1)

@@ -3,6 +3,7 @@
 The binaries lie in ${STEPMEMO_CACHE:-~/.cache/stepmemo}, by version.
 """
 
+import argparse
 import contextlib
 import os
 import shutil
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 CACHE = Path(os.environ.get("STEPMEMO_CACHE") or Path.home() / ".cache" / "stepmemo")
 
@@ -57,3 +59,44 @@ def go(module: Path, *arguments: str) -> str:
     if done.returncode != 0:
         sys.exit(f"{Path(sys.argv[0]).name}: go {' '.join(arguments)}\n{done.stderr}")
     return done.stdout
+
+
+class Program(NamedTuple):
+    """A program that one Go package is."""
+
+    name: str
+    module: str
+    version: str
+    """Of the module, without its `v`."""
+    package: str
+    """Within the module."""
+    tags: str = ""
+
+    @property
+    def binary(self) -> Path:
+        """Where it is, or will be."""
+        return Path(os.environ.get(f"STEPMEMO_{self.name.upper()}") or CACHE / f"{self.name}-{self.version}")
+
+    def build(self) -> None:
+        """Build it if it is not there. The Go module proxy is the only thing that is downloaded from."""
+        if not self.binary.is_file():
+            prepare()
+            with go_module({self.module: f"v{self.version}"}) as module:
+                go_build(module, f"{self.module}/{self.package}", self.binary, tags=self.tags)
+
+
+def main(program: Program, description: str) -> int:
+    """The command line of such a program's tool: build, built, run. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build")
+    commands.add_parser("built")
+    commands.add_parser("run").add_argument("arguments", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        os.execv(program.binary, [str(program.binary), *arguments.arguments])
+    if arguments.command == "build":
+        program.build()
+    return 0 if program.binary.is_file() else 1

@@ -10,7 +10,7 @@ from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
-from certs import pki
+from certs import bundle, pki
 from certs.cluster import Certificates
 from kube import client
 from server import logs
@@ -21,7 +21,7 @@ from server.lookups import Lookups
 from server.metrics import Metrics
 from server.own_image import own_image
 from server.program import exit_code, signals, spare_the_collector, until_first_ends
-from server.tls import AUTHORITY_FILE, ServingCertificate
+from server.tls import Authorities, ServingCertificate
 from webhook import in_child, settings
 from webhook.admission import Admission, LocalShares
 from webhook.big_reviews import UNKNOWN, BigReviews
@@ -60,28 +60,34 @@ async def _serve(given: Settings) -> None:
             api, metrics.event_dropped, "stepmemo-webhook", socket.gethostname(), workflows=lookups
         )
         certificates = _certificates(api, chosen) if chosen.certs == "cluster" else None
-        serving = ServingCertificate(chosen.cert_dir)
-        serving.reload()
+        serving = ServingCertificate(
+            chosen.cert_dir, meanwhile=bundle.provisional(), on_flaw=metrics.certificate_flawed
+        )
+        authorities = Authorities(chosen.cert_dir, on_flaw=metrics.certificate_flawed)
         metrics.show_certificate(lambda: serving.expiry)
         service = chosen.access == "service"
         keeper = KeeperWatch(api, chosen.namespace) if service else None
 
         def problem() -> str:
             serving.reload()  # ready means: with what the Secret holds now, not a second later
-            if serving.unready:
-                return serving.unready
-            if service and not serving.authority:
-                return f"no {AUTHORITY_FILE} in {chosen.cert_dir}, and steps could not trust the keeper"
             if certificates and certificates.problem:
                 return certificates.problem
+            if serving.unready:
+                return serving.unready
+            if service and not authorities.pem:
+                return f"{authorities.problem}, and steps could not trust the keeper"
             # Admission goes on without a keeper, so that is no problem of ours; but whoever is still asked in
             # our place knows how it is.
             return "the keeper's Lease was not seen renewed yet" if keeper and keeper.settling else ""
 
+        def notice() -> str:
+            state = f"keeper: {keeper.state}" if keeper else ""
+            return "\n".join(filter(None, [state, serving.notice, authorities.notice]))
+
         def injected() -> InjectSettings:
             if not service:
                 return chosen.inject
-            return replace(chosen.inject, service=Service(chosen.cache_service_url, serving.authority))
+            return replace(chosen.inject, service=Service(chosen.cache_service_url, authorities.pem))
 
         status = (lambda: keeper.status) if keeper else None
         shares, child = LocalShares(), Child(in_child.__name__, anybody=UNKNOWN)
@@ -90,7 +96,7 @@ async def _serve(given: Settings) -> None:
         def round_of(webhook: str, facts: Mapping[Hashable, Any]) -> Given:
             return Given(webhook, chosen.validate, injected(), (status(),) if status else None, facts)
 
-        listener = Listener(metrics, problem, (lambda: f"keeper: {keeper.state}") if keeper else str)
+        listener = Listener(metrics, problem, notice)
         big = BigReviews(child, lookups, events, shares, round_of)
         Hooks(admission.workflow, admission.pod, metrics, listener, big)
         if keeper:

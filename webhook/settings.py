@@ -18,7 +18,8 @@ class Settings(ServerSettings):
         "certs",
         values.one_of("cluster", "files"),
         "cluster",
-        "cluster: keep a certificate in a Secret, and write the caBundle; files: use what is in --cert-dir",
+        "cluster: keep a certificate in a Secret, and write the caBundle; files: use what is in --cert-dir, "
+        "where ca.crt is what steps trust",
     )
     pod_name: str = setting(
         "pod-name",

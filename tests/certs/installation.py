@@ -48,9 +48,9 @@ class Installation:
         return tuple(name for service in services for name in pki.service_names(service, self.namespace))
 
     def rules(self, kind: str) -> list[Json]:
-        """The rules of the manifests' Role or ClusterRole, about our own configuration instead of theirs."""
+        """The rules of the manifests' Roles or ClusterRoles, about our own configuration, not theirs."""
         documents = yaml.safe_load_all(RBAC.read_text(encoding="utf-8"))
-        rules: list[Json] = next(d for d in documents if d["kind"] == kind)["rules"]
+        rules: list[Json] = [rule for d in documents if d["kind"] == kind for rule in d["rules"]]
         for rule in rules:
             if rule["resources"] == ["mutatingwebhookconfigurations"]:
                 rule["resourceNames"] = [self.configuration]
@@ -189,7 +189,9 @@ class Replica:
 
     @property
     def served(self) -> bytes:
-        return (self.directory / "tls.crt").read_bytes()
+        """The certificate in the files, b"" while there is none."""
+        file = self.directory / "tls.crt"
+        return file.read_bytes() if file.exists() else b""
 
     @property
     def ca(self) -> bytes:

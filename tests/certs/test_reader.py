@@ -34,13 +34,10 @@ def serves(replica: Replica, bundle: Bundle) -> bool:
     return (replica.served, replica.ca) == (bundle.server.certificate, bundle.ca_pem)
 
 
-async def test_it_waits_for_the_secret_and_has_something_for_probes_meanwhile(
-    bare: Installation, token: str
-) -> None:
+async def test_it_waits_for_the_secret(bare: Installation, token: str) -> None:
     async with bare.keeper(token) as keeper:
         missing = f"there is no Secret {bare.namespace}/{SECRET} yet, which the webhook makes"
         await until(lambda: keeper.certificates.problem == missing)
-        assert keeper.served
         bundle = fresh(bare)
         put(bare, bundle.to_data())
         await keeper.becomes_ready()

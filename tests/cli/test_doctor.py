@@ -146,6 +146,17 @@ def test_with_access_direct_the_accounts_of_steps_need_their_caches(
     assert account()["said"].endswith("workflowtaskresults, and get, create and patch configmaps")
 
 
+def test_of_a_certificate_in_files_it_says_where_to_look(
+    kube_apiserver: Cluster, installation: Installation, stepmemo: Stepmemo
+) -> None:
+    home, configured = kube_apiserver.namespace(), installation.label["test.stepmemo.dev/installation"]
+    argv = ("--certs=files", f"--webhook-configuration={configured}")
+    deploy(kube_apiserver, home, "stepmemo-webhook", *argv, image="stepmemo:golden")
+    _, out, _ = stepmemo("doctor", "--stepmemo-namespace", home, "-n", installation.namespace(), "-o", "json")
+    (found,) = [item for item in json.loads(out)["items"] if item["check"] == "certificate"]
+    assert (found["level"], "it is in files (--certs files)" in found["said"]) == ("unknown", True)
+
+
 def test_a_limit_range_that_refuses_our_containers(
     kube_apiserver: Cluster, installation: Installation, doctor: Any
 ) -> None:

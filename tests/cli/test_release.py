@@ -6,7 +6,7 @@ import pytest
 from argo import names as argo
 from cli.__main__ import main
 from keeper import gated
-from kube import client
+from kube import client, pages
 from memoize import names
 from tests.cluster import Cluster
 from tests.webhook.serving import api_client
@@ -213,6 +213,20 @@ async def test_more_pods_than_a_page_and_than_are_released_at_once(
         words = [result.ending async for result in gated.release(api, found)]
         assert await gated.find(api, namespace) == []
     assert words == [gated.Ending.RELEASED] * 23
+
+
+async def test_pods_that_together_are_more_than_is_read_at_once_are_found(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "MOST_BYTES", 64 << 10)
+    monkeypatch.setattr(pages, "MOST_PAGE_BYTES", 16 << 10)
+    namespace = cluster.namespace()
+    large = {"metadata": {"annotations": {"a": "x" * (8 << 10)}}}
+    for number in range(12):
+        gate(cluster, namespace, f"p-{number}")
+        assert cluster.patch("Pod", namespace, f"p-{number}", large)[0] == 200
+    async with api_client(cluster) as api:
+        assert len(await gated.find(api, namespace)) == 12
 
 
 async def test_a_completion_that_comes_between_is_not_undone(

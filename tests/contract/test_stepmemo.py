@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,11 @@ from argo import names as argo
 from devcluster.installation import ACCESS_DIRECT
 from memoize import names
 from memoize.key import data_key
+from server.smoke_test import smoke_test
 from tests.cluster import Answer, Cluster, Object, wait_for
 from tests.contract.stepmemo import Stepmemo, installed
 from tests.recordedpods import PODS
+from tests.webhook.serving import api_client
 
 pytestmark = pytest.mark.contract
 
@@ -69,6 +72,13 @@ def test_an_opted_in_template_is_taken_over(cluster: Cluster, stepmemo: Stepmemo
     assert annotations[names.KEY] == "{{inputs.parameters.n}}"
     assert (annotations[names.CACHE], annotations[names.MAX_AGE]) == ("memo", "1h")
     assert cluster.get("Workflow", namespace, "w")[1]["spec"] == created["spec"]
+
+
+async def test_a_smoke_test_sees_that_the_webhook_is_asked(
+    cluster: Cluster, stepmemo: Stepmemo, tmp_path: Path
+) -> None:
+    async with api_client(cluster) as api:
+        await smoke_test(api, [], tmp_path / "unused", 60)
 
 
 def test_what_is_doubtful_is_warned_of(cluster: Cluster, stepmemo: Stepmemo) -> None:

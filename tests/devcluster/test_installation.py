@@ -7,7 +7,7 @@ import pytest
 from devcluster import installation
 from devcluster.client import Object
 from devcluster.installation import KEEPER, WEBHOOK
-from tests.manifests.rendering import NUDGE, OF_THE_BASE
+from tests.manifests.rendering import OF_THE_BASE, OF_THE_KEEPER
 
 
 def by_name(documents: list[Object], name: str) -> dict[str, Object]:
@@ -41,7 +41,7 @@ def test_a_component_takes_away_what_it_deletes_and_nothing_else() -> None:
     direct = installation.rendered([installation.ACCESS_DIRECT])
 
     assert by_name(direct, KEEPER) == {}
-    left = [each for each in installation.rendered([]) if each["metadata"]["name"] not in (KEEPER, NUDGE)]
+    left = [each for each in installation.rendered([]) if each["metadata"]["name"] not in OF_THE_KEEPER]
     assert [each["metadata"]["name"] for each in direct] == [each["metadata"]["name"] for each in left]
     assert installation.workloads(direct)[WEBHOOK].variables["STEPMEMO_ACCESS"] == "direct"
 

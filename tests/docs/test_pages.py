@@ -24,21 +24,26 @@ PATH = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|h|c|md|yaml|json)|\.?[\w-]+(?:/
 VARIABLE = re.compile(r"\bSTEPMEMO_[A-Z0-9_]+\b")
 OTHERS_FLAGS = {
     "--burst",
+    "--create-namespace",
     "--for",
+    "--force",
     "--group",
     "--ignore-not-found",
+    "--install",
     "--memoized",
+    "--no-hooks",
     "--qps",
     "--replicas",
     "--resource",
     "--resource-name",
     "--role",
     "--serviceaccount",
+    "--set-string",
     "--tail",
     "--timeout",
     "--verb",
 }
-"""Of kubectl and argo."""
+"""Of kubectl, helm and argo."""
 TOOLS = (ROOT / "Makefile", ROOT / "tools", ROOT / "tests", ROOT / "bench", ROOT / ".ci")
 """Who reads variables beside the server and the sidecar."""
 

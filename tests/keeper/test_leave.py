@@ -15,7 +15,6 @@ from tests.keeper.site import Site
 from tests.webhook.serving import api_client
 
 
-
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaving, "SETTLE_SECONDS", 0.3)
@@ -150,7 +149,7 @@ async def test_a_permission_that_is_missing_is_told_at_once_and_nothing_is_done(
     configure(site)
     name = site.pod()
     token = await asyncio.to_thread(site.cluster.service_account, site.namespace, "person", [])
-    with pytest.raises(LeaveError, match="^cannot delete MutatingWebhookConfiguration .*: 403 Forbidden"):
+    with pytest.raises(LeaveError, match=r"^cannot delete MutatingWebhookConfiguration .*: 403 Forbidden"):
         await run(site, token=token)
     assert is_configured(site)
     assert site.held(name)
@@ -161,7 +160,7 @@ async def test_a_permission_that_is_missing_is_told_at_once_and_nothing_is_done(
     [
         (["--timeout=soon"], {}, 2, "--timeout (STEPMEMO_TIMEOUT)"),
         ([], {"STEPMEMO_NAMESPACES": "A"}, 2, "--namespaces (STEPMEMO_NAMESPACES)"),
-        ([], {}, 1, "error: ConfigException"),
+        ([], {}, 1, "error: cannot leave: ConfigException"),
     ],
 )
 def test_wrong_settings_and_no_cluster_are_told(

@@ -13,6 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[2] / "manifests"
 BASE = ROOT / "base"
 COMPONENTS = ROOT / "components"
+OVERLAYS = tuple(sorted((ROOT / "overlays").iterdir()))
 DIRECT = COMPONENTS / "direct"
 KEPT_NAMESPACE = COMPONENTS / "kept-namespace"
 IMAGE_VOLUME = COMPONENTS / "image-volume"
@@ -26,6 +27,9 @@ POSTGRESQL = COMPONENTS / "postgresql"
 PEOPLE = COMPONENTS / "people"
 NO_NUDGE = COMPONENTS / "no-nudge"
 MONITORING = COMPONENTS / "monitoring"
+CERT_MANAGER = COMPONENTS / "cert-manager"
+PORT_10250 = COMPONENTS / "port-10250"
+HOST_NETWORK = COMPONENTS / "host-network"
 
 OF_THE_BASE = (
     IMAGE_VOLUME,
@@ -39,14 +43,19 @@ OF_THE_BASE = (
     PEOPLE,
     NO_NUDGE,
     MONITORING,
+    CERT_MANAGER,
+    PORT_10250,
+    HOST_NETWORK,
 )
 """Components of the installation itself."""
 OF_A_NAMESPACE = (DIRECT, KEPT_NAMESPACE)
 """Components of one namespace of workflows."""
 
 WEBHOOK, KEEPER = "stepmemo-webhook", "stepmemo-keeper"
-NUDGE = "stepmemo-nudge"
-"""The role for Workflows."""
+NUDGE, CABUNDLE = "stepmemo-nudge", "stepmemo-cabundle"
+"""Roles for Workflows and for the webhook configuration."""
+OF_THE_KEEPER = (KEEPER, f"{KEEPER}-certs", NUDGE)
+"""Names of what serves the keeper alone."""
 PROGRAMS = (WEBHOOK, KEEPER)
 
 Json = dict[str, Any]
@@ -65,7 +74,7 @@ CLUSTER_WIDE = (
 
 def render(directory: Path, namespace: str = "") -> list[Json]:
     """The objects of a kustomization with its images and its namespace applied."""
-    kustomization = yaml.safe_load((directory / "kustomization.yaml").read_text(encoding="utf-8"))
+    kustomization = _kustomization(directory)
     known = {"apiVersion", "kind", "namespace", "images", "resources"}
     assert set(kustomization) <= known, "this reader does not know all of it"
     documents = list(_documents(directory, kustomization))
@@ -116,19 +125,26 @@ def overlay(*components: Path) -> list[Json]:
     """The objects of a kustomization that consists of the base and of these components."""
     documents = render(BASE)
     for component in components:
-        kustomization = yaml.safe_load((component / "kustomization.yaml").read_text(encoding="utf-8"))
+        kustomization = _kustomization(component)
         assert set(kustomization) <= {"apiVersion", "kind", "patches", "resources", "configMapGenerator"}
         documents += _documents(component, kustomization)
         documents += _generated(component, kustomization)
-        for patch in kustomization.get("patches", ()):
-            change = yaml.safe_load(patch["patch"])
-            if "target" in patch:
-                for document in _named(documents, **patch["target"]):
-                    jsonpatch.apply_patch(document, change, in_place=True)
-            else:
-                assert change["$patch"] == "delete", "this reader does not know all of it"
-                (gone,) = _named(documents, change["kind"], change["metadata"]["name"])
-                documents.remove(gone)
+        _patch(documents, kustomization)
+    return documents
+
+
+def installation(directory: Path) -> list[Json]:
+    """The objects of one of OVERLAYS: the base with components and patches, and namespaces of workflows."""
+    kustomization = _kustomization(directory)
+    assert set(kustomization) <= {"apiVersion", "kind", "patches", "resources", "components"}
+    base, *namespaces = [(directory / name).resolve() for name in kustomization["resources"]]
+    assert base == BASE.resolve()
+    documents = overlay(*((directory / name).resolve() for name in kustomization["components"]))
+    for one in namespaces:
+        of_it = _kustomization(one)
+        for component in of_it["components"]:
+            documents += render((one / component).resolve(), of_it["namespace"])
+    _patch(documents, kustomization)
     return documents
 
 
@@ -157,6 +173,24 @@ def permissions(documents: list[Json], kind: str, name: str) -> dict[str, list[s
     }
 
 
+def _kustomization(directory: Path) -> Json:
+    found: Json = yaml.safe_load((directory / "kustomization.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def _patch(documents: list[Json], kustomization: Json) -> None:
+    for patch in kustomization.get("patches", ()):
+        change = yaml.safe_load(patch["patch"])
+        deletes = isinstance(change, dict)
+        assert not deletes or change["$patch"] == "delete", "this reader does not know all of it"
+        target = patch.get("target") or {"kind": change["kind"], "name": change["metadata"]["name"]}
+        for document in _named(documents, **target):
+            if deletes:
+                documents.remove(document)
+            else:
+                jsonpatch.apply_patch(document, change, in_place=True)
+
+
 def _documents(directory: Path, kustomization: Json) -> Iterator[Json]:
     for name in kustomization.get("resources", ()):
         yield from json.loads(_read(directory / name))
@@ -178,8 +212,10 @@ def _read(path: Path) -> str:
     return json.dumps(list(yaml.safe_load_all(path.read_text(encoding="utf-8"))))
 
 
-def _named(documents: list[Json], kind: str, name: str) -> list[Json]:
-    """Those that a patch is for: a name is a regular expression to kustomize."""
-    found = [d for d in documents if d["kind"] == kind and re.fullmatch(name, d["metadata"]["name"])]
+def _named(documents: list[Json], name: str, kind: str = ".*") -> list[Json]:
+    """Those that a patch is for: both are regular expressions to kustomize."""
+    found = [
+        d for d in documents if re.fullmatch(kind, d["kind"]) and re.fullmatch(name, d["metadata"]["name"])
+    ]
     assert found, f"nothing to patch for {kind} {name}"
     return found

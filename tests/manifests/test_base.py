@@ -15,6 +15,7 @@ from memoize import names
 from server import listener
 from tests.manifests.rendering import (
     BASE,
+    CABUNDLE,
     CLUSTER_WIDE,
     KEEPER,
     PROGRAMS,
@@ -242,12 +243,16 @@ def test_the_webhook_has_the_rights_that_it_uses_and_no_others() -> None:
         "/namespaces": ["get"],
         "argoproj.io/workflows/workflowtemplates/clusterworkflowtemplates": ["get"],
         "/events": ["create"],
-        "admissionregistration.k8s.io/mutatingwebhookconfigurations/stepmemo": ["list", "watch", "patch"],
+    }
+    assert permissions(render(BASE), "ClusterRole", CABUNDLE) == {
+        "admissionregistration.k8s.io/mutatingwebhookconfigurations/stepmemo": ["list", "watch", "patch"]
     }
     certs = f"/secrets/{defaults(WEBHOOK)['secret']}/{defaults(WEBHOOK)['ca-secret']}"
-    assert permissions(render(BASE), "Role", WEBHOOK) == {
+    assert permissions(render(BASE), "Role", f"{WEBHOOK}-certs") == {
         certs: ["list", "watch", "update"],
         "/secrets": ["create"],
+    }
+    assert permissions(render(BASE), "Role", WEBHOOK) == {
         f"coordination.k8s.io/leases/{KEEPER}": ["list", "watch"],
         "/pods": ["get"],
     }
@@ -267,7 +272,9 @@ def test_the_keeper_has_the_rights_that_it_uses_and_no_others() -> None:
     assert permissions(render(BASE), "Role", KEEPER) == {
         f"coordination.k8s.io/leases/{KEEPER}": ["get", "update"],
         "coordination.k8s.io/leases": ["create"],
-        f"/secrets/{defaults(KEEPER)['secret']}": ["list", "watch"],
+    }
+    assert permissions(render(BASE), "Role", f"{KEEPER}-certs") == {
+        f"/secrets/{defaults(KEEPER)['secret']}": ["list", "watch"]
     }
 
 
@@ -276,8 +283,9 @@ def test_the_bindings_bind_each_account_to_its_own_roles(program: str) -> None:
     account = {"kind": "ServiceAccount", "name": program, "namespace": NAMESPACE}
     assert find(render(BASE), "ServiceAccount", program)
     assert pod(program)["serviceAccountName"] == program
-    for kind in ("Role", "ClusterRole"):
-        binding = find(render(BASE), f"{kind}Binding", program)
+    roles = [("Role", program), ("ClusterRole", program), ("Role", f"{program}-certs")]
+    for kind, name in [*roles, *([("ClusterRole", CABUNDLE)] if program == WEBHOOK else [])]:
+        binding = find(render(BASE), f"{kind}Binding", name)
         assert binding["subjects"] == [account]
-        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == (kind, program)
-        assert find(render(BASE), kind, program)
+        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == (kind, name)
+        assert find(render(BASE), kind, name)

@@ -12,6 +12,7 @@ from tests.manifests.rendering import (
     ACCESS_DIRECT,
     BASE,
     FLOW_SCHEMA,
+    HOST_NETWORK,
     KEEPER,
     KEPT_NAMESPACE,
     NAMESPACE_OPT_IN,
@@ -21,11 +22,13 @@ from tests.manifests.rendering import (
     NUDGE,
     OF_THE_BASE,
     PEOPLE,
+    PORT_10250,
     POSTGRESQL,
     PRIORITY_CLASS,
     PROGRAMS,
     WEBHOOK,
     Json,
+    container,
     environment,
     find,
     overlay,
@@ -62,7 +65,9 @@ def test_roles_of_the_namespaces_give_what_the_cluster_role_gave(program: str) -
 
 
 def test_without_cluster_wide_rights_only_objects_of_no_namespace_are_reached_everywhere() -> None:
-    left = chain.from_iterable(rights(overlay(NAMESPACES), "ClusterRole", program) for program in PROGRAMS)
+    documents = overlay(NAMESPACES)
+    roles = [d["metadata"]["name"] for d in documents if d["kind"] == "ClusterRole"]
+    left = chain.from_iterable(rights(documents, "ClusterRole", name) for name in roles)
     assert {resource for _, resource, _, _ in left} == {
         "clusterworkflowtemplates",
         "mutatingwebhookconfigurations",
@@ -177,3 +182,32 @@ def test_components_that_take_it_away_switch_it_off(component: Path) -> None:
     assert NUDGE not in {document["metadata"]["name"] for document in documents}
     if component != ACCESS_DIRECT:  # which has no keeper
         assert settings.parse([], environment(documents, KEEPER)).nudge == "off"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_on_port_10250_both_programs_listen_where_their_services_lead(program: str) -> None:
+    documents = overlay(PORT_10250)
+    declared = settings if program == KEEPER else webhook_settings
+    https, metrics = container(documents, program)["ports"]
+    assert (https["name"], https["containerPort"]) == ("https", 10250)
+    assert declared.parse([], environment(documents, program)).listen == ("", 10250)
+    assert metrics == container(render(BASE), program)["ports"][1]
+    assert find(documents, "Service", program)["spec"]["ports"][0]["targetPort"] == "https"
+
+
+def test_in_the_nodes_network_the_webhook_has_ports_that_nobody_else_has() -> None:
+    documents = overlay(HOST_NETWORK)
+    deployment = find(documents, "Deployment", WEBHOOK)["spec"]
+    pod, chosen = deployment["template"]["spec"], webhook_settings.parse([], environment(documents, WEBHOOK))
+    https, metrics = container(documents, WEBHOOK)["ports"]
+    assert (pod["hostNetwork"], pod["dnsPolicy"]) == (True, "ClusterFirstWithHostNet")
+    assert chosen.listen == ("", https["containerPort"])
+    assert chosen.metrics_listen == ("", metrics["containerPort"])
+    scraped = deployment["template"]["metadata"]["annotations"]["prometheus.io/port"]
+    assert scraped == str(metrics["containerPort"])
+    assert {https["containerPort"], metrics["containerPort"]} & {8080, 8443, 10250} == set()
+    rolling = deployment["strategy"]["rollingUpdate"]
+    assert rolling == {"maxUnavailable": 1, "maxSurge": 0}, "a second one finds no node with the port free"
+    labels = find(documents, "Namespace")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "privileged"
+    assert find(documents, "Deployment", KEEPER) == find(render(BASE), "Deployment", KEEPER)

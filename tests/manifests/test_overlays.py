@@ -9,11 +9,17 @@ import pytest
 import yaml
 
 from tests.manifests.rendering import (
+    ACCESS_DIRECT,
     BASE,
+    CERT_MANAGER,
+    NAMESPACES,
+    NETWORK_POLICY,
     OF_A_NAMESPACE,
     OF_THE_BASE,
+    OVERLAYS,
     PROGRAMS,
     container,
+    installation,
     kustomized,
     overlay,
     render,
@@ -65,3 +71,29 @@ def test_the_overlay_of_the_readme_names_the_image_of_both_programs(tmp_path: Pa
     documents = kustomized(done.stdout)
     for program in PROGRAMS:
         assert container(documents, program)["image"] == "registry.example/stepmemo:1"
+
+
+@needs_kubectl
+@pytest.mark.parametrize("directory", OVERLAYS, ids=lambda path: path.name)
+def test_kustomize_makes_the_same_of_an_overlay(directory: Path) -> None:
+    done = subprocess.run(["kubectl", "kustomize", directory], capture_output=True, check=True)
+    assert identified(kustomized(done.stdout)) == identified(installation(directory))
+
+
+@needs_kubectl
+@pytest.mark.parametrize("second", [ACCESS_DIRECT, NAMESPACES, NETWORK_POLICY], ids=lambda path: path.name)
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
+def test_cert_manager_goes_with_others_whichever_comes_first(
+    tmp_path: Path, second: Path, is_first: bool
+) -> None:
+    components = [CERT_MANAGER, second] if is_first else [second, CERT_MANAGER]
+    base, *folders = (os.path.relpath(path, tmp_path.resolve()) for path in (BASE, *components))
+    made(tmp_path, {"resources": [base], "components": folders})
+    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, check=True)
+    rules = [rule for one in kustomized(done.stdout) for rule in one.get("rules", ())]
+    resources = {resource for rule in rules for resource in rule["resources"]}
+    assert resources & {"secrets", "mutatingwebhookconfigurations"} == set()
+
+
+def identified(documents: list[Json]) -> dict[tuple[str, str, str], Json]:
+    return {(d["kind"], d["metadata"].get("namespace", ""), d["metadata"]["name"]): d for d in documents}

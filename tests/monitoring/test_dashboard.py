@@ -104,6 +104,7 @@ def test_no_metric_is_left_out_but_by_intent() -> None:
         "stepmemo_body_bytes",
         "stepmemo_breaker_open",
         "stepmemo_cache_evicted_bytes_total",
+        "stepmemo_certificate_flaws_total",
         "stepmemo_keeper_ready",
         "stepmemo_last_hit_updates_total",
         "stepmemo_nudges_total",

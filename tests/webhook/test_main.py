@@ -19,7 +19,7 @@ from devcluster.api.server import write_kubeconfig
 from tests.cluster import Cluster, wait_for
 from tests.processes import MEASURED
 from tests.webhook.keeperstatus import lease
-from tests.webhook.serving import api_client, certify
+from tests.webhook.serving import api_client, certify, files_of, mount
 from webhook import settings
 from webhook.__main__ import _prepared
 from webhook.keeper_watch import LEASE
@@ -267,13 +267,29 @@ def test_steps_that_reach_their_config_maps_themselves_need_no_keeper(
     assert "Lease" not in server.log
 
 
-def test_files_that_come_later_are_served(cluster: Cluster, tmp_path: Path) -> None:
-    with running(
-        tmp_path, {"KUBECONFIG": str(cluster.kubeconfig)}, "--certs=files", f"--cert-dir={tmp_path / 'certs'}"
-    ) as server:
-        wait_for(lambda: "cannot serve" in server.log)
-        certify(tmp_path / "certs")
+def test_files_that_come_later_are_served_and_a_flaw_of_newer_ones_is_said_and_counted(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    namespace, certs = cluster.namespace(), tmp_path / "certs"
+    kubeconfig = tmp_path / "kubeconfig"
+    powerless = cluster.service_account(namespace, "powerless", [])
+    write_kubeconfig(kubeconfig, cluster.url, cluster.ca_file, powerless)
+    environ = {"KUBECONFIG": str(kubeconfig), "STEPMEMO_NAMESPACE": namespace}
+    with running(tmp_path, environ, "--certs=files", f"--cert-dir={certs}") as server:
+        waits = f"no certificate in {certs} yet: there is no tls.crt\nkeeper: gone\n"
+        wait_for(lambda: server.get("/readyz") == (503, waits))
+        assert server.get("/healthz") == (200, "ok\n"), "the kubelet has no reason to start it anew"
+        issued = files_of(certify(tmp_path / "aside"))
+        mount(certs, {"tls.crt": issued["tls.crt"], "tls.key": issued["tls.key"]})
+        untrusted = f"no ca.crt in {certs} yet: there is no ca.crt, and steps could not trust the keeper\n"
+        wait_for(lambda: server.get("/readyz") == (503, f"{untrusted}keeper: gone\n"))
+        mount(certs, issued)
         wait_for(lambda: server.get("/readyz") == (200, "ok\nkeeper: gone\n"))
+        assert "\nstepmemo_certificate_flaws_total 0.0" in server.metrics
+        mount(certs, {**issued, "tls.key": files_of(certify(tmp_path / "other"))["tls.key"]})
+        wait_for(lambda: f"cannot serve {certs / 'tls.crt'}" in server.get("/readyz")[1])
+        assert server.get("/readyz")[0] == 200
+        wait_for(lambda: "\nstepmemo_certificate_flaws_total 1.0" in server.metrics)
 
 
 def test_it_makes_its_own_certificate_and_waits_for_its_configuration(

@@ -81,11 +81,15 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         )
         asyncio.run(_leave(chosen))
 
-    return exit_code(run, "leave")
+    return exit_code(run)
 
 
 async def _leave(chosen: Settings) -> None:
-    async with await client.connect("stepmemo-leave") as api:
+    try:
+        connected = await client.connect("stepmemo-leave")
+    except ApiError as error:
+        raise LeaveError(f"no cluster to talk to: {error}") from None
+    async with connected as api:
         await leave(
             api,
             lambda line: print(line, flush=True),

@@ -21,10 +21,10 @@ class ProgramError(Exception):
     """Why a program cannot do what it is for, as one line."""
 
 
-def exit_code(run: Callable[[], object], what: str = "serve") -> int:
+def exit_code(run: Callable[[], object]) -> int:
     """0 once `run` returns, 1 where it cannot (ProgramError, ApiError, OSError), 2 for wrong settings.
 
-    What is wrong is said on standard error; `what` is a verb for what it does.
+    What is wrong is said on standard error.
     """
     try:
         run()
@@ -36,7 +36,7 @@ def exit_code(run: Callable[[], object], what: str = "serve") -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except (ApiError, OSError) as error:
-        print(f"error: cannot {what}: {error}", file=sys.stderr)
+        print(f"error: cannot serve: {error}", file=sys.stderr)
         return 1
     return 0
 

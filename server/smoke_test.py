@@ -72,11 +72,15 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         )
         asyncio.run(_run(chosen))
 
-    return exit_code(run, "try it")
+    return exit_code(run)
 
 
 async def _run(chosen: Settings) -> None:
-    async with await client.connect("stepmemo-smoke-test") as api:
+    try:
+        connected = await client.connect("stepmemo-smoke-test")
+    except ApiError as error:
+        raise SmokeTestError(f"no cluster to talk to: {error}") from None
+    async with connected as api:
         await smoke_test(
             api,
             [f"https://{service}.{chosen.namespace}.svc" for service in chosen.services],

@@ -160,7 +160,7 @@ async def test_a_permission_that_is_missing_is_told_at_once_and_nothing_is_done(
     [
         (["--timeout=soon"], {}, 2, "--timeout (STEPMEMO_TIMEOUT)"),
         ([], {"STEPMEMO_NAMESPACES": "A"}, 2, "--namespaces (STEPMEMO_NAMESPACES)"),
-        ([], {}, 1, "error: cannot leave: ConfigException"),
+        ([], {}, 1, "error: no cluster to talk to: ConfigException"),
     ],
 )
 def test_wrong_settings_and_no_cluster_are_told(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from bench import curves
 from bench.figures import Figure, Report
 from bench.machine import Machine
 from bench.measure import Summary
@@ -38,8 +39,10 @@ def load(names: Iterable[str], directory: Path = RESULTS) -> list[Report]:
 
 
 def render(reports: Sequence[Report]) -> str:
-    """The reports as Markdown."""
-    return "\n".join([_HEAD, _machines(reports), *map(_section, reports)])
+    """The reports as Markdown, each with its picture if there is one."""
+    pictures = curves.drawn(reports)
+    sections = (_section(report, has_picture=report.name in pictures) for report in reports)
+    return "\n".join([_HEAD, _machines(reports), *sections])
 
 
 def _machines(reports: Sequence[Report]) -> str:
@@ -55,17 +58,19 @@ def _machine(machine: Machine) -> str:
     )
 
 
-def _section(report: Report) -> str:
+def _section(report: Report, *, has_picture: bool) -> str:
     facts = {
         **report.facts,
         "date": report.machine.date,
         "load average at the start": f"{report.machine.load:g}",
     }
+    picture = [f"![{report.title}](results/{report.name}.svg)\n"] if has_picture else []
     return "\n".join(
         [
             f"## {report.title}\n",
             f"{report.method}\n",
             "; ".join(f"{name}: {value}" for name, value in facts.items()) + ".\n",
+            *picture,
             _row(_COLUMNS),
             _row(["---"] * len(_COLUMNS)),
             *(_row(_cells(figure)) for figure in report.figures),
@@ -128,5 +133,8 @@ def as_text(report: Report) -> str:
 
 
 def write(names: Iterable[str], directory: Path = RESULTS, document: Path = DOCUMENT) -> None:
-    """Make RESULTS.md of all reports that are there."""
-    document.write_text(render(load(names, directory)), encoding="utf-8")
+    """Make RESULTS.md, and the pictures in it, of all reports that are there."""
+    reports = load(names, directory)
+    for name, picture in curves.drawn(reports).items():
+        (directory / f"{name}.svg").write_text(picture, encoding="utf-8")
+    document.write_text(render(reports), encoding="utf-8")

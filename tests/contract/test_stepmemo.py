@@ -236,3 +236,26 @@ def test_a_broken_cron_workflow_from_before_runs_on_until_its_workflow_is_edited
     wait_for(lambda: cluster.patch("CronWorkflow", namespace, "c", next(edits))[0] == 422)
     scheduled = {"status": {"lastScheduledTime": "2026-01-01T00:00:00Z"}, "metadata": {"labels": {"x": "y"}}}
     assert cluster.patch("CronWorkflow", namespace, "c", scheduled)[0] == 200
+
+
+def test_a_template_that_is_applied_again_as_it_was_written_is_no_change(
+    cluster: Cluster, stepmemo: Stepmemo
+) -> None:
+    """As Flux compares, and Argo CD where it is told to: by a server-side apply that webhooks see."""
+    if cluster.services is not None:
+        pytest.skip("the devcluster knows no server-side apply")
+    namespace = stepmemo.namespace({names.MEMOIZE: "true"})
+    template = {**workflow(namespace, memoized()), "kind": "WorkflowTemplate"}
+    path = f"{cluster.path('WorkflowTemplate', namespace, 'w')}?fieldManager=flux"
+
+    def apply(dry_run: str = "") -> Object:
+        body = json.dumps(template).encode()
+        answer = cluster.request("PATCH", path + dry_run, body, content_type="application/apply-patch+yaml")
+        assert answer.status in (200, 201), answer.body
+        return answer.body
+
+    made = apply()
+    assert "memoize" not in made["spec"]["templates"][0]
+    for again in (apply("&dryRun=All"), apply()):  # what only the API server writes is not compared
+        assert again["spec"] == made["spec"]
+        assert again["metadata"].get("annotations") == made["metadata"].get("annotations")

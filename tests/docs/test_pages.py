@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def flags_of_the_command() -> Iterator[str]:
             yield from action.option_strings
 
 
+@cache
 def variables_of_the_tools() -> set[str]:
     files = [file for tool in TOOLS for file in ([tool] if tool.is_file() else tool.rglob("*"))]
     return {

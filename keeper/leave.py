@@ -22,8 +22,8 @@ from kubernetes_asyncio.client import ApiClient
 from keeper import gated
 from kube import client
 from kube.errors import ApiError, Forbidden, NotFound
-from server import settings, values
-from server.program import ProgramError, exit_code, user_agent
+from server import values
+from server.program import ProgramError, run_once
 from server.settings import setting
 
 CONFIGURATION = "stepmemo"
@@ -70,26 +70,7 @@ class Settings:
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """The exit code: 0 when no Pod is gated and none will be, 1 if that is not so, 2 for wrong settings."""
 
-    def run() -> None:
-        chosen = settings.parse(
-            Settings,
-            sys.argv[1:] if argv is None else argv,
-            environ,
-            lambda _: (),
-            program="python -m keeper.leave",
-            description="Deletes the webhook configuration of stepmemo and lets gated Pods run.",
-        )
-        asyncio.run(_leave(chosen))
-
-    return exit_code(run)
-
-
-async def _leave(chosen: Settings) -> None:
-    try:
-        connected = await client.connect(user_agent("leave"))
-    except ApiError as error:
-        raise LeaveError(f"no cluster to talk to: {error}") from None
-    async with connected as api:
+    async def work(api: ApiClient, chosen: Settings) -> None:
         await leave(
             api,
             lambda line: print(line, flush=True),
@@ -97,6 +78,16 @@ async def _leave(chosen: Settings) -> None:
             namespaces=chosen.namespaces,
             timeout=chosen.timeout,
         )
+
+    return run_once(
+        Settings,
+        work,
+        argv,
+        environ,
+        name="leave",
+        program="python -m keeper.leave",
+        description="Deletes the webhook configuration of stepmemo and lets gated Pods run.",
+    )
 
 
 async def leave(

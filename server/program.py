@@ -6,15 +6,21 @@ import logging
 import platform
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
+from kubernetes_asyncio.client import ApiClient
+
+from kube import client
 from kube.errors import ApiError
 from memoize import __version__
+from server import settings
 from server.logs import fields
 from server.settings import SettingsError
 
 _log = logging.getLogger(__name__)
+
+S = TypeVar("S")
 
 _PAUSE = 1.0
 """Seconds until a part that ended by a bug is begun anew."""
@@ -42,6 +48,39 @@ def exit_code(run: Callable[[], object]) -> int:
         print(f"error: cannot serve: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def run_once(
+    declared: type[S],
+    work: Callable[[ApiClient, S], Awaitable[object]],
+    argv: Sequence[str] | None,
+    environ: Mapping[str, str],
+    *,
+    name: str,
+    program: str,
+    description: str,
+) -> int:
+    """Parse the settings, do the work with a connection to the API server, and end: see `exit_code`.
+
+    `argv`: None for that of the process. `name` is for the API server, the two others for --help.
+    """
+
+    async def connected(chosen: S) -> None:
+        try:
+            api = await client.connect(user_agent(name))
+        except ApiError as error:
+            raise ProgramError(f"no cluster to talk to: {error}") from None
+        async with api:
+            await work(api, chosen)
+
+    def run() -> None:
+        words = sys.argv[1:] if argv is None else argv
+        chosen = settings.parse(
+            declared, words, environ, lambda _: (), program=program, description=description
+        )
+        asyncio.run(connected(chosen))
+
+    return exit_code(run)
 
 
 def user_agent(program: str) -> str:

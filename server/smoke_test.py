@@ -24,9 +24,9 @@ from argo.shape import mapping
 from kube import client
 from kube.errors import ApiError, NotFound
 from memoize import names
-from server import settings, values
+from server import values
 from server.listener import READY_PATH
-from server.program import ProgramError, exit_code, user_agent
+from server.program import ProgramError, run_once
 from server.settings import setting
 from server.tls import AUTHORITY_FILE
 
@@ -61,32 +61,23 @@ class Settings:
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """The exit code: 0 where all works, 1 where something does not, which is told, 2 for wrong settings."""
 
-    def run() -> None:
-        chosen = settings.parse(
-            Settings,
-            sys.argv[1:] if argv is None else argv,
-            environ,
-            lambda _: (),
-            program="python -m server.smoke_test",
-            description="Tries whether an installation of stepmemo works.",
-        )
-        asyncio.run(_run(chosen))
-
-    return exit_code(run)
-
-
-async def _run(chosen: Settings) -> None:
-    try:
-        connected = await client.connect(user_agent("smoke-test"))
-    except ApiError as error:
-        raise SmokeTestError(f"no cluster to talk to: {error}") from None
-    async with connected as api:
+    async def work(api: ApiClient, chosen: Settings) -> None:
         await smoke_test(
             api,
             [f"https://{service}.{chosen.namespace}.svc" for service in chosen.services],
             chosen.cert_dir / AUTHORITY_FILE,
             chosen.timeout,
         )
+
+    return run_once(
+        Settings,
+        work,
+        argv,
+        environ,
+        name="smoke-test",
+        program="python -m server.smoke_test",
+        description="Tries whether an installation of stepmemo works.",
+    )
 
 
 async def smoke_test(

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from keeper import leave, settings
+from server import settings as server_settings
 from server import smoke_test
 from tests import built
 from tests.cluster import Cluster
@@ -423,7 +424,7 @@ def arguments(pod: Json, module: str) -> list[str]:
 
 def test_before_anything_is_deleted_gated_pods_are_let_run_within_the_time_that_helm_waits() -> None:
     job = find(of_hook(hooks({}), "pre-delete"), "Job", "stepmemo-leave")
-    chosen = leave.settings.parse(
+    chosen = server_settings.parse(
         leave.Settings,
         arguments(job["spec"]["template"]["spec"], "keeper.leave"),
         {},
@@ -481,7 +482,7 @@ def test_the_smoke_test_asks_the_programs_that_there_are_by_the_ca_that_there_is
     values: Json, secret: str
 ) -> None:
     (pod,) = (d["spec"] for d in of_hook(hooks(values), "test") if d["kind"] == "Pod")
-    chosen = smoke_test.settings.parse(
+    chosen = server_settings.parse(
         smoke_test.Settings,
         arguments(pod, "server.smoke_test"),
         {},

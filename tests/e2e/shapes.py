@@ -35,6 +35,7 @@ class Shape:
 
     `apart`: a pattern for the names of nodes that are not compared.
     `runs`: names of memoized templates that run in every run.
+    `equal_at_once`: equal steps are under way side by side; they wait for one another by the keeper alone.
     """
 
     spec: dict[str, Any]
@@ -43,6 +44,7 @@ class Shape:
     runs: frozenset[str] = frozenset()
     phase: str = "Succeeded"
     metadata: dict[str, Any] = field(default_factory=dict)
+    equal_at_once: bool = False
 
 
 def _x(**more: Any) -> dict[str, Any]:
@@ -231,7 +233,7 @@ BOTH: dict[str, Row] = {
         call("look", x=f"{OUT} {{{{OF.b.outputs.result}}}}", depends="a && b"),
     ),
     "the same key side by side": row(
-        *(call("make", beside=True) for _ in "ab"), call("look", x=OUT, depends="a && b")
+        *(call("make", beside=True) for _ in "ab"), call("look", x=OUT, depends="a && b"), equal_at_once=True
     ),
     "an expression": row(call("make"), call("look", x="{{=OF.a.outputs.parameters.out}}")),
     "an expression with an index": row(
@@ -359,6 +361,7 @@ BOTH: dict[str, Row] = {
         # In a DAG, Argo makes one of these in a look, and none once the loop is over: in either run some are
         # missing (executeDAGTask and assessDAGPhase, workflow/controller/dag.go).
         apart=r"\(\d:\d\)\.onExit$",
+        equal_at_once=True,
     ),
     # retries
     "a retry strategy": row(

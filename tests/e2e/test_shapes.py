@@ -7,6 +7,7 @@ import pytest
 
 from argo import names as argo_names
 from memoize import names
+from tests.e2e import server
 from tests.e2e.argo import COMPLETED
 from tests.e2e.cluster import Namespace, fresh_namespace, grant
 from tests.e2e.compare import differences, unresolved
@@ -113,6 +114,8 @@ def test_a_run_of_hits_is_the_run_it_stands_for(pairs: dict[str, Pair], name: st
     """A run of hits has the nodes, phases, inputs and outputs of the run it stands for."""
     assert name in pairs, "not begun in time"
     shape, (first, second) = SHAPES[name], pairs[name]
+    if shape.equal_at_once:
+        server.needs(server.SERVICE)
     said = first.run.said() + second.run.said()
     assert [one.run.workflow["status"].get("phase") for one in (first, second)] == [shape.phase] * 2, said
     runs_again = [pod for pod in second.not_hit() if any(f"-{again}-" in pod for again in shape.runs)]

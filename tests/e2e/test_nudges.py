@@ -2,6 +2,7 @@
 
 import pytest
 
+from argo import names as argo_names
 from argo.version import TAKES_UPDATES_AT_ONCE, Version
 from memoize import names
 from tests.e2e import server
@@ -30,8 +31,8 @@ def takes_updates(setting: Setting) -> bool:
 
 def test_hits_in_a_row_are_nudged_for_where_argo_takes_it(ns: Namespace, setting: Setting) -> None:
     """Hits in a row end right, each with its output; some versions' controller is had look at once."""
-    for number in range(CHAIN):
-        ns.put(f"k-{number}", answer(f"by hand {number}"))
+    entries = {f"k-{number}": answer(f"by hand {number}") for number in range(CHAIN)}
+    ns.config_map(ns.cache, entries, {argo_names.CONFIGMAP_TYPE: argo_names.CONFIGMAP_TYPE_CACHE})
     template = container(inputs={"parameters": [{"name": "x"}]}, memoize=memo("k-{{inputs.parameters.x}}"))
     chain = in_a_row(*(STEP | {"arguments": arguments(x=str(number))} for number in range(CHAIN)))
     run = ns.run(chain, template, entrypoint="main")

@@ -52,12 +52,17 @@ def test_the_page_is_what_was_recorded() -> None:
 
 
 def test_every_recorded_row_is_one_that_the_suite_still_has() -> None:
-    assert set(recorded()["rows"]) <= set(ROWS)
+    assert set(recorded()["rows"]) == set(ROWS)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_row_was_run_on_each_argo(row: str) -> None:
+    assert set(recorded()["rows"][row]) == set(recorded()["columns"])
 
 
 @pytest.mark.parametrize("row", ROWS)
 def test_nothing_was_wrong_with_stepmemo_but_what_its_limits_name(row: str) -> None:
-    for found in recorded()["rows"].get(row, {}).values():
+    for found in recorded()["rows"][row].values():
         assert found[STEPMEMO][FIRST]["faults"] == []
         kinds = [kind for kind, _ in found[STEPMEMO][AGAIN]["faults"]]
         assert set(kinds) <= ({HOOK} if ROWS[row].lacks != "$^" else set())
@@ -67,7 +72,7 @@ def test_nothing_was_wrong_with_stepmemo_but_what_its_limits_name(row: str) -> N
 def test_a_row_that_breaks_says_why(row: str) -> None:
     wrong = [
         run
-        for found in recorded()["rows"].get(row, {}).values()
+        for found in recorded()["rows"][row].values()
         for run in found[ARGO].values()
         if run["faults"]
     ]

@@ -14,15 +14,18 @@ Left out: artifact stores (artifacts are files below /argo/artifacts), archives 
 artifacts, progress, deadlines, retries of API calls, plugins, containerSet, sidecars.
 """
 
-import contextlib
+from __future__ import annotations
+
 import json
 import os
-import shutil
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # three containers of each Pod start with this, and wait for every import
+    from typing import Any
 
 ROOT = os.environ.get("DEVCLUSTER_ROOT", "")
 """Set where containers have no mount namespace: the directory that stands in for `/`."""
@@ -56,6 +59,8 @@ def main(arguments: list[str]) -> int:
 
 def init(template: dict[str, Any]) -> int:
     """Prepare the Pod's shared directories before any other container starts."""
+    import shutil
+
     own = Path(sys.argv[0]).resolve()
     for program in (own, own.with_suffix("")):
         shutil.copy(program, ARGO / program.name)
@@ -111,8 +116,10 @@ def run(command: list[str], stdout: Path) -> int:
 
 def pass_on(child: int, number: int) -> None:
     """Signal the whole process group of the container's command."""
-    with contextlib.suppress(ProcessLookupError):
+    try:
         os.killpg(child, number)
+    except ProcessLookupError:
+        pass
 
 
 def save_outputs(template: dict[str, Any]) -> None:
@@ -132,6 +139,8 @@ def kept(kind: str, name: str) -> Path:
 
 def copy(source: Path, target: Path) -> None:
     """A file or directory, if it is there."""
+    import shutil
+
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.copytree(source, target)
@@ -156,8 +165,10 @@ def wait(template: dict[str, Any]) -> int:
     results.patch({"metadata": {"labels": {"workflows.argoproj.io/report-outputs-completed": "true"}}})
     if errors:
         print("argoexec:", "; ".join(errors), file=sys.stderr)
-        with contextlib.suppress(OSError):
+        try:
             TERMINATION_LOG.write_text("; ".join(errors), encoding="utf-8")
+        except OSError:
+            pass
     return EXECUTOR_ERROR if errors else 0
 
 
@@ -171,9 +182,11 @@ def with_own_paths(outputs: dict[str, Any]) -> dict[str, Any]:
 def ended(exit_code: Path, terminated: list[int]) -> bool:
     """Whether main's exit code came; the controller's SIGTERM, sent when main is gone, ends the wait."""
     while not terminated:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             if exit_code.read_text(encoding="ascii"):
                 return True
+        except FileNotFoundError:
+            pass
         time.sleep(_TICK_SECONDS)
     return False
 

@@ -116,7 +116,7 @@ class Kubelet:
         plan = containers.plan(container, pod, self._images.of(container["image"]), place)
         metadata = pod["metadata"]
         log = self.log_file(metadata["namespace"], metadata["name"], container["name"])
-        return await ContainerProcess.start(plan, place.directory / f"{container['name']}.json", log)
+        return await ContainerProcess.start(plan, place.directory / f"{container['name']}.plan", log)
 
 
 class PodWorker:

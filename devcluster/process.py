@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import json
+import marshal
 import os
 import signal
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ class ContainerProcess:
 
 
 def _prepared(plan: Mapping[str, Any], plan_file: Path, log: Path) -> BinaryIO:
-    plan_file.write_text(json.dumps(plan), encoding="utf-8")
+    plan_file.write_bytes(marshal.dumps(dict(plan)))
     log.parent.mkdir(parents=True, exist_ok=True)
     return log.open("ab")
 
@@ -90,7 +90,7 @@ async def strongest_isolation(directory: Path) -> str:
             "cwd": "/",
             "pidFile": str(place / "pid"),
         }
-        trial = await ContainerProcess.start(plan, place / "plan.json", place / "log")
+        trial = await ContainerProcess.start(plan, place / "plan", place / "log")
         if await trial.wait() == 0:
             return kind
     return sandbox.NO_NAMESPACE

@@ -80,7 +80,7 @@ class Program:
         }
         server.services[NAMESPACE, workload.name] = ("127.0.0.1", port)
         log = directory / "log"
-        process = await ContainerProcess.start(plan, directory / "plan.json", log)
+        process = await ContainerProcess.start(plan, directory / "plan", log)
         return cls(workload.name, process, port, log)
 
     async def run(self) -> None:

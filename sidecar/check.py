@@ -25,6 +25,8 @@ from sidecar.settings import Settings
 _LOOKED_UP = 0.4
 _POSTED = 0.65
 """Shares of the time by which each part ends; what is left is for a retraction."""
+_BETWEEN_CONFLICTS = 0.02
+"""Seconds; who wrote in between has finished."""
 _REFUSED_OUTPUTS = (400, 413, 422)
 _CREATED = 201
 _NOT_FOUND = 404
@@ -87,7 +89,7 @@ def _retract(settings: Settings, result: TaskResult, until: Deadline) -> Request
             return seen
         else:
             reply = result.take_back(seen, until)
-        if reply.status != _CONFLICT:
+        if reply.status != _CONFLICT or not until.pause(_BETWEEN_CONFLICTS):
             return reply
 
 

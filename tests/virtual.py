@@ -59,6 +59,14 @@ def run(work: Coroutine[Any, Any, T], per_callback: float) -> T:
         return runner.run(work)
 
 
+def client_of(server: object) -> ApiClient:
+    """A client without connections: `server.request` answers, with a Response."""
+    api = ApiClient.__new__(ApiClient)  # which would make connections
+    api.configuration, api.default_headers = Configuration(host=""), {}
+    api.rest_client = cast("Any", server)
+    return api
+
+
 class Server:
     """The devcluster's API, without connections. `api` is a client's, answered after `seconds`."""
 
@@ -67,9 +75,7 @@ class Server:
         webhooks = cast("Webhooks", _NoWebhooks())
         self._handlers = Handlers(self._store, Tokens(self._store), webhooks, "")
         self.cluster = InProcess(DEVCLUSTER, "", Path(), Path(), "", server=self)
-        self.api = ApiClient.__new__(ApiClient)  # which would make connections
-        self.api.configuration, self.api.default_headers = Configuration(host=""), {}
-        self.api.rest_client = cast("Any", self)
+        self.api = client_of(self)
         self.calls: list[tuple[str, str]] = []
         """Method and path of the client's requests, but for watches."""
 
@@ -105,18 +111,18 @@ class Server:
         headers: Mapping[str, str],
         body: object = None,
         **_: object,
-    ) -> "_Response":
+    ) -> "Response":
         """As the RESTClientObject's of an ApiClient."""
         query = dict(query_params)
         if "watch" in query:
-            return _Response(200, self._watch(url, query))
+            return Response(200, self._watch(url, query))
         self.calls.append((method, url))
         await asyncio.sleep(self._seconds)
         content = b"" if body is None else json.dumps(body).encode()
         status, answer = await self.answer(method, url, query, headers["Content-Type"], content)
         if "as=PartialObjectMetadata;" in headers["Accept"] and status < 300:
             answer = {"metadata": answer["metadata"]}
-        return _Response(status, _once(json.dumps(answer).encode()))
+        return Response.of(status, answer)
 
     async def _watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         info = parse("GET", path, query)
@@ -175,13 +181,18 @@ class _NoWebhooks:
         return Admitted(new, [])
 
 
-class _Response:
+class Response:
     """As much of aiohttp's ClientResponse as a client looks at."""
 
     connection, headers = None, dict[str, str]()
 
     def __init__(self, status: int, chunks: AsyncIterator[bytes]) -> None:
         self.status, self.reason, self.content, self._chunks = status, HTTPStatus(status).phrase, self, chunks
+
+    @classmethod
+    def of(cls, status: int, body: object) -> "Response":
+        """With this body as JSON."""
+        return cls(status, _once(json.dumps(body).encode()))
 
     def iter_any(self) -> AsyncIterator[bytes]:
         return self._chunks

@@ -20,6 +20,7 @@ from server.lookups import (
 )
 from tests.cluster import Cluster
 from tests.keeper.troubled import Answer, answering, broken, gibberish, hang, overloaded
+from tests.virtual import Response, client_of
 from tests.webhook.serving import api_client
 
 
@@ -269,84 +270,81 @@ class Asked:
     def clock(self) -> float:
         return self.now
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.paths.append(request.path)
-        if "/workflows/" not in request.path and "/made-up" not in request.path:
-            return web.json_response({"metadata": {"labels": {"a": "b"}}})
-        if uid := self.there.get(request.path.rpartition("/")[2]):
-            return web.json_response({"metadata": {"uid": uid}, "spec": {}})
-        return web.json_response({"message": "not found"}, status=404)
+    async def request(self, _: str, path: str, **__: object) -> Response:
+        self.paths.append(path)
+        await asyncio.sleep(0)
+        if "/workflows/" not in path and "/made-up" not in path:
+            return Response.of(200, {"metadata": {"labels": {"a": "b"}}})
+        if uid := self.there.get(path.rpartition("/")[2]):
+            return Response.of(200, {"metadata": {"uid": uid}, "spec": {}})
+        return Response.of(404, {"message": "not found"})
 
     def count(self, part: str = "/workflows/") -> int:
         return sum(part in path for path in self.paths)
 
 
-@asynccontextmanager
-async def flooded(cluster: Cluster) -> AsyncIterator[tuple[Asked, Lookups]]:
+def flooded() -> tuple[Asked, Lookups]:
     asked = Asked()
-    async with answering(asked.answer) as url, api_client(cluster, url=url) as api:
-        yield asked, Lookups(api, lambda _: None, seconds=30, clock=asked.clock)
+    return asked, Lookups(client_of(asked), lambda _: None, seconds=30, clock=asked.clock)
 
 
 def forged(number: int, namespace: str = "work") -> Owner:
     return Owner(namespace, f"forged-{number}", "u")
 
 
-async def test_three_thousand_forged_names_of_one_namespace_are_a_bounded_number_of_requests(
-    cluster: Cluster,
-) -> None:
-    async with flooded(cluster) as (asked, lookups):
-        found = [await lookups.of_step(forged(number)) for number in range(3_000)]
-        assert asked.count() == NAMESPACE_BURST
-        assert found[-1] == (None, {"a": "b"}, True)
-        assert not found[0].limited
-        for number in range(3_000, 6_000):
-            asked.now += 0.01
-            await lookups.of_step(forged(number))
-        assert asked.count() <= NAMESPACE_BURST + 30 * NAMESPACE_RATE
-        asked.there["hello"] = "u"
-        assert await lookups.workflow_metadata(Owner("quiet", "hello", "u")) is not None
+async def test_three_thousand_forged_names_of_one_namespace_are_a_bounded_number_of_requests() -> None:
+    asked, lookups = flooded()
+    found = [await lookups.of_step(forged(number)) for number in range(3_000)]
+    assert asked.count() == NAMESPACE_BURST
+    assert found[-1] == (None, {"a": "b"}, True)
+    assert not found[0].limited
+    for number in range(3_000, 6_000):
+        asked.now += 0.01
+        await lookups.of_step(forged(number))
+    assert asked.count() <= NAMESPACE_BURST + 30 * NAMESPACE_RATE
+    asked.there["hello"] = "u"
+    assert await lookups.workflow_metadata(Owner("quiet", "hello", "u")) is not None
 
 
-async def test_workflows_that_are_there_have_a_bound_of_their_own(cluster: Cluster) -> None:
-    async with flooded(cluster) as (asked, lookups):
-        asked.there = {f"real-{number}": "u" for number in range(300)}
-        found = [await lookups.of_step(Owner("work", name, "u")) for name in asked.there]
-        assert asked.count() == NAMESPACE_BURST
-        assert not found[0].limited
-        assert found[-1].limited
-        asked.now += 1
-        await lookups.of_step(Owner("work", "real-299", "u"))
-        assert asked.count() == NAMESPACE_BURST + 1
+async def test_workflows_that_are_there_have_a_bound_of_their_own() -> None:
+    asked, lookups = flooded()
+    asked.there = {f"real-{number}": "u" for number in range(300)}
+    found = [await lookups.of_step(Owner("work", name, "u")) for name in asked.there]
+    assert asked.count() == NAMESPACE_BURST
+    assert not found[0].limited
+    assert found[-1].limited
+    asked.now += 1
+    await lookups.of_step(Owner("work", "real-299", "u"))
+    assert asked.count() == NAMESPACE_BURST + 1
 
 
-async def test_forged_names_hide_no_labels_of_their_namespace(cluster: Cluster) -> None:
-    async with flooded(cluster) as (_, lookups):
-        for number in range(NAMESPACE_BURST + 10):
-            await lookups.workflow_metadata(forged(number))
-        assert await lookups.namespace_labels("work") == {"a": "b"}
+async def test_forged_names_hide_no_labels_of_their_namespace() -> None:
+    _, lookups = flooded()
+    for number in range(NAMESPACE_BURST + 10):
+        await lookups.workflow_metadata(forged(number))
+    assert await lookups.namespace_labels("work") == {"a": "b"}
 
 
-async def test_beside_forged_names_within_the_rate_each_new_workflow_is_read(cluster: Cluster) -> None:
+async def test_beside_forged_names_within_the_rate_each_new_workflow_is_read() -> None:
     owners = [Owner("work", f"real-{number}", "u") for number in range(200)]
-    async with flooded(cluster) as (asked, lookups):
-        asked.there = {owner.name: "u" for owner in owners}
-        for number in range(NAMESPACE_BURST):
-            await lookups.of_step(forged(number))
-        found = []
-        for number, owner in enumerate(owners, start=NAMESPACE_BURST):
-            asked.now += 2.5 / NAMESPACE_RATE
-            await lookups.of_step(forged(number))
-            found.append(await lookups.of_step(owner))
+    asked, lookups = flooded()
+    asked.there = {owner.name: "u" for owner in owners}
+    for number in range(NAMESPACE_BURST):
+        await lookups.of_step(forged(number))
+    found = []
+    for number, owner in enumerate(owners, start=NAMESPACE_BURST):
+        asked.now += 2.5 / NAMESPACE_RATE
+        await lookups.of_step(forged(number))
+        found.append(await lookups.of_step(owner))
     assert all(one.metadata is not None for one in found)
 
 
-async def test_forged_names_of_many_namespaces_are_a_bounded_number_of_requests_too(cluster: Cluster) -> None:
-    async with flooded(cluster) as (asked, lookups):
-        for number in range(3_000):
-            await lookups.of_step(forged(number, f"made-up-{number}"))
-            await lookups.namespace_labels(f"made-up-too-{number}")
-        assert BURST / 2 < len(asked.paths) <= BURST
+async def test_forged_names_of_many_namespaces_are_a_bounded_number_of_requests_too() -> None:
+    asked, lookups = flooded()
+    for number in range(3_000):
+        await lookups.of_step(forged(number, f"made-up-{number}"))
+        await lookups.namespace_labels(f"made-up-too-{number}")
+    assert BURST / 2 < len(asked.paths) <= BURST
 
 
 @pytest.mark.parametrize(
@@ -359,78 +357,78 @@ async def test_forged_names_of_many_namespaces_are_a_bounded_number_of_requests_
     ids=["Namespaces that are made up", "Namespaces that are there", "both"],
 )
 async def test_beside_forged_names_of_other_namespaces_each_new_workflow_of_a_known_one_is_read(
-    cluster: Cluster, forge: Callable[[int], Owner]
+    forge: Callable[[int], Owner],
 ) -> None:
     owners = [Owner("work", f"real-{number}", "u") for number in range(15)]
-    async with flooded(cluster) as (asked, lookups):
-        asked.there = {owner.name: "u" for owner in owners}
-        for name in ("work", *(f"there-{number}" for number in range(50))):
-            await lookups.namespace_labels(name)
-        asked.now += 600
-        found = []
-        for number, owner in enumerate(owners):
-            for each in range(300):
-                asked.now += 1 / 600
-                await lookups.of_step(forge(300 * number + each))
-            found.append(await lookups.of_step(owner))
+    asked, lookups = flooded()
+    asked.there = {owner.name: "u" for owner in owners}
+    for name in ("work", *(f"there-{number}" for number in range(50))):
+        await lookups.namespace_labels(name)
+    asked.now += 600
+    found = []
+    for number, owner in enumerate(owners):
+        for each in range(300):
+            asked.now += 1 / 600
+            await lookups.of_step(forge(300 * number + each))
+        found.append(await lookups.of_step(owner))
     assert all(one.metadata is not None and one.labels == {"a": "b"} for one in found)
 
 
-async def test_a_namespace_whose_labels_cannot_be_read_is_known_by_its_workflows(cluster: Cluster) -> None:
-    async with flooded(cluster) as (asked, lookups):
-        asked.there = {"first": "u", "second": "u"}
-        await lookups.of_step(Owner("made-up", "first", "u"))
-        for number in range(3_000):
-            await lookups.of_step(forged(number, f"made-up-{number}"))
-        assert (await lookups.of_step(Owner("made-up", "second", "u"))).metadata is not None
+async def test_a_namespace_whose_labels_cannot_be_read_is_known_by_its_workflows() -> None:
+    asked, lookups = flooded()
+    asked.there = {"first": "u", "second": "u"}
+    await lookups.of_step(Owner("made-up", "first", "u"))
+    for number in range(3_000):
+        await lookups.of_step(forged(number, f"made-up-{number}"))
+    assert (await lookups.of_step(Owner("made-up", "second", "u"))).metadata is not None
 
 
-async def test_a_workflow_that_was_there_is_read_again_in_the_midst_of_a_flood(cluster: Cluster) -> None:
+async def test_a_workflow_that_was_there_is_read_again_in_the_midst_of_a_flood() -> None:
     owner = Owner("work", "hello", "u")
-    async with flooded(cluster) as (asked, lookups):
-        asked.there["hello"] = "u"
-        assert await lookups.workflow_metadata(owner) is not None
-        for number in range(NAMESPACE_BURST + 10):
-            await lookups.of_step(forged(number))
-        asked.now += FRESH + 1
-        for number in range(3_000):
-            await lookups.of_step(forged(number, f"work-{number % 100}"))
-        before = asked.count("/hello")
-        found = await lookups.of_step(owner)
-        assert found.metadata is not None
-        assert found.labels == {"a": "b"}
-        assert asked.count("/hello") == before + 1
+    asked, lookups = flooded()
+    asked.there["hello"] = "u"
+    assert await lookups.workflow_metadata(owner) is not None
+    for number in range(NAMESPACE_BURST + 10):
+        await lookups.of_step(forged(number))
+    asked.now += FRESH + 1
+    for number in range(3_000):
+        await lookups.of_step(forged(number, f"work-{number % 100}"))
+    before = asked.count("/hello")
+    found = await lookups.of_step(owner)
+    assert found.metadata is not None
+    assert found.labels == {"a": "b"}
+    assert asked.count("/hello") == before + 1
 
 
-async def test_forged_names_push_nothing_out_of_what_is_remembered(cluster: Cluster) -> None:
+async def test_forged_names_push_nothing_out_of_what_is_remembered() -> None:
     owner = Owner("work", "hello", "u")
-    async with flooded(cluster) as (asked, lookups):
-        asked.there["hello"] = "u"
-        await lookups.of_step(owner)
-        for number in range(MOST + 10):
-            await lookups.of_step(forged(number, f"work-{number % 7}" if number % 2 else "work"))
-        before = len(asked.paths)
-        assert (await lookups.of_step(owner)).metadata is not None
-        assert len(asked.paths) == before
+    asked, lookups = flooded()
+    asked.there["hello"] = "u"
+    await lookups.of_step(owner)
+    for number in range(MOST + 10):
+        await lookups.of_step(forged(number, f"work-{number % 7}" if number % 2 else "work"))
+    before = len(asked.paths)
+    assert (await lookups.of_step(owner)).metadata is not None
+    assert len(asked.paths) == before
 
 
-async def test_the_workflows_of_one_namespace_push_out_their_own(cluster: Cluster) -> None:
-    async with flooded(cluster) as (asked, lookups):
-        asked.there = {f"real-{number}": "u" for number in range(MOST_OF_ONE + 1)}
-        await lookups.workflow_metadata(Owner("quiet", "real-0", "u"))
-        for name in asked.there:
-            asked.now += 1 / NAMESPACE_RATE
-            await lookups.workflow_metadata(Owner("work", name, "u"))
-        assert not lookups.has_read(Owner("work", "real-0", "u"))
-        assert lookups.has_read(Owner("quiet", "real-0", "u"))
+async def test_the_workflows_of_one_namespace_push_out_their_own() -> None:
+    asked, lookups = flooded()
+    asked.there = {f"real-{number}": "u" for number in range(MOST_OF_ONE + 1)}
+    await lookups.workflow_metadata(Owner("quiet", "real-0", "u"))
+    for name in asked.there:
+        asked.now += 1 / NAMESPACE_RATE
+        await lookups.workflow_metadata(Owner("work", name, "u"))
+    assert not lookups.has_read(Owner("work", "real-0", "u"))
+    assert lookups.has_read(Owner("quiet", "real-0", "u"))
 
 
-async def test_whole_objects_are_read_more_seldom(cluster: Cluster) -> None:
-    async with flooded(cluster) as (asked, lookups):
-        asked.there = {f"real-{number}": "u" for number in range(100)}
-        known = [await lookups.deletes_artifacts(Owner("work", name, "u")) for name in asked.there]
-        assert asked.count() == WHOLE_NAMESPACE_BURST
-        assert (known[0], known[-1]) == (False, None)
+async def test_whole_objects_are_read_more_seldom() -> None:
+    asked, lookups = flooded()
+    asked.there = {f"real-{number}": "u" for number in range(100)}
+    known = [await lookups.deletes_artifacts(Owner("work", name, "u")) for name in asked.there]
+    assert asked.count() == WHOLE_NAMESPACE_BURST
+    assert (known[0], known[-1]) == (False, None)
 
 
 async def test_of_a_workflows_metadata_little_is_kept(cluster: Cluster) -> None:
@@ -446,8 +444,8 @@ async def test_of_a_workflows_metadata_little_is_kept(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("namespace", ["..", "../../v1/secrets", "a/b", "a.b", "UPPER", "", "x" * 64])
-async def test_a_namespace_that_is_none_is_not_asked_for(cluster: Cluster, namespace: str) -> None:
-    async with flooded(cluster) as (asked, lookups):
-        found = await lookups.of_step(Owner(namespace, "hello", "u"))
+async def test_a_namespace_that_is_none_is_not_asked_for(namespace: str) -> None:
+    asked, lookups = flooded()
+    found = await lookups.of_step(Owner(namespace, "hello", "u"))
     assert found == (None, None, False)
     assert asked.paths == []

@@ -12,6 +12,7 @@ from argo import names as argo
 from memoize import names
 from memoize.reasons import Reason
 from memoize.taskresult import posted_by_us
+from sidecar import check
 from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, EVENTS, RESULTS, Call, Fault
 from tests.sidecar.steppod import CACHE_LABELS, POD_UID, Ended, Pod, cached, entry, have_entry, have_result
@@ -228,6 +229,18 @@ def test_a_retraction_that_does_not_succeed_leaves_the_word_to_the_entrypoint(
     assert pod.decision == ""
     assert ended.reason is Reason.UNDECIDED
     holds(pod, api, ended)
+
+
+@pytest.mark.parametrize("call", [Call.TAKE_BACK, Call.KEEP_OUT])
+def test_a_retraction_that_meets_conflict_after_conflict_asks_at_intervals(
+    pod: Pod, api: faults.Api, call: Call
+):
+    pod.timeout_ms = SHORT
+    if call is Call.TAKE_BACK:
+        have_result(api, annotations={names.POSTED_FOR: POD_UID})
+    api.on(call, Fault(409))
+    pod.run("retract")
+    assert 2 <= api.calls.count(call) <= SHORT / 1000 / check._BETWEEN_CONFLICTS
 
 
 @pytest.mark.parametrize("fault", BRIEFLY, ids=name)

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from argo.shape import mapping
 from argo.templates import items
 from kube.jsonpatch import Op, add, remove
@@ -107,7 +109,11 @@ def _bytes(annotations: Mapping[str, Any]) -> int:
 
 def _json(value: object) -> int:
     """Bytes of a value as JSON, which is more than what protobuf makes of it."""
-    return len(_encoder.encode(value).encode("utf-8", "surrogatepass"))
+    try:
+        return len(msgspec.json.encode(value))
+    except (TypeError, ValueError, RecursionError):
+        # What no API server writes, such as half of a surrogate pair.
+        return len(_encoder.encode(value).encode("utf-8", "surrogatepass"))
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
@@ -119,7 +125,7 @@ def _managed(value: object) -> int:
     while rest:
         value = rest.pop()
         if isinstance(value, Mapping):
-            size += sum(len(json.dumps(name)) + len('"f:":{".":{}},') for name in value)
+            size += len(json.dumps(list(value))) + len(value) * len('"f:":{".":{}},')
             rest += value.values()
         elif isinstance(value, list):
             for inner in value:

@@ -35,18 +35,35 @@ _FOREIGN = st.fixed_dictionaries(
     },
 )
 _KEYS = st.text(min_size=1, max_size=20).filter(lambda t: t.strip() and "{{" not in t and "}}" not in t)
+# Made once: hypothesis checks each strategy that it first meets, which takes longer than to draw.
+_LAYOUTS = st.sampled_from(["3.5", "3.6", "init-less"])
+_KINDS = st.sampled_from(["container", "script", "containerSet", "resource", "data"])
+_MAINS = st.sampled_from([["main"], ["a", "main"], ["a", "b"]])
+_SIDECARS = st.sampled_from([[], ["db"]])
+_INITS = st.sampled_from([[], ["prep"], ["prep", "fetch"]])
+_PLUGINS = st.sampled_from([[], ["x"]])
+_RESOURCES_OF_ALL = st.none() | RESOURCES
+_SOME_FOREIGN = st.lists(_FOREIGN, max_size=2, unique_by=lambda c: str(c["name"]))
+_OF_THE_POD = st.fixed_dictionaries(
+    {},
+    optional={
+        "imagePullSecrets": st.lists(st.sampled_from([{"name": "ours"}, {"name": "theirs"}]), max_size=2),
+        "securityContext": st.sampled_from([{}, {"runAsUser": 0}, {"runAsUser": 7, "fsGroup": 7}]),
+        "resources": RESOURCES,
+    },
+)
+_MODES = st.sampled_from(["use", "refresh", "readonly"])
+_CHANGES = st.sampled_from([{"lifecycle": HOOKS}, {"restartPolicy": "Always"}, {"command": None}])
 
 
 @st.composite
 def step_pods(draw: st.DrawFn) -> Json:
     """Any step Pod that check or capture fit into."""
-    layout = draw(st.sampled_from(["3.5", "3.6", "init-less"]))
-    kind = draw(st.sampled_from(["container", "script", "containerSet", "resource", "data"]))
-    mains = (
-        draw(st.sampled_from([["main"], ["a", "main"], ["a", "b"]])) if kind == "containerSet" else ["main"]
-    )
-    sidecars = draw(st.sampled_from([[], ["db"]]))
-    inits = draw(st.sampled_from([[], ["prep"], ["prep", "fetch"]]))
+    layout = draw(_LAYOUTS)
+    kind = draw(_KINDS)
+    mains = draw(_MAINS) if kind == "containerSet" else ["main"]
+    sidecars = draw(_SIDECARS)
+    inits = draw(_INITS)
     alone = kind == "data" or (kind == "resource" and draw(st.booleans()))
     auxiliary = [] if alone else ["supervisor" if layout == "init-less" else "wait"]
     bodies = {"containerSet": {"containers": [{"name": name, "image": "x"} for name in mains]}}
@@ -58,7 +75,7 @@ def step_pods(draw: st.DrawFn) -> Json:
     }
     offloaded = draw(st.booleans())
     argos_inits = [] if layout == "init-less" else ["init"]
-    plugins = draw(st.sampled_from([[], ["x"]]))
+    plugins = draw(_PLUGINS)
     holder = (argos_inits or auxiliary or mains)[0]
 
     def container(name: str) -> Json:
@@ -72,7 +89,7 @@ def step_pods(draw: st.DrawFn) -> Json:
         made = {"name": name, "image": "x", "command": draw(_COMMANDS), "env": env, "volumeMounts": mounts}
         return made | {"resources": draw(RESOURCES) if same is None else same}
 
-    same = draw(st.none() | RESOURCES)
+    same = draw(_RESOURCES_OF_ALL)
     regular = [*auxiliary, *mains, *sidecars, *(f"artifact-plugin-{name}" for name in plugins)]
     before = [*argos_inits, *(f"init-artifact-{name}" for name in plugins), *inits]
     spec: Json = {
@@ -83,23 +100,12 @@ def step_pods(draw: st.DrawFn) -> Json:
     }
     _spoil(draw, spec, may_lose_command=[*before], may_have_hooks=[*before, *mains, *sidecars])
     for place in ("containers", "initContainers"):
-        for foreign in draw(st.lists(_FOREIGN, max_size=2, unique_by=lambda c: str(c["name"]))):
+        for foreign in draw(_SOME_FOREIGN):
             at = draw(st.integers(0, len(spec[place])))
             spec[place].insert(at, foreign | {"name": f"{foreign['name']}-{place}"})
     if not spec["initContainers"] and draw(st.booleans()):
         del spec["initContainers"]
-    spec |= draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "imagePullSecrets": st.lists(
-                    st.sampled_from([{"name": "ours"}, {"name": "theirs"}]), max_size=2
-                ),
-                "securityContext": st.sampled_from([{}, {"runAsUser": 0}, {"runAsUser": 7, "fsGroup": 7}]),
-                "resources": RESOURCES,
-            },
-        )
-    )
+    spec |= draw(_OF_THE_POD)
     owner = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "name": "w", "uid": "u"}
     return {
         "apiVersion": "v1",
@@ -112,7 +118,7 @@ def step_pods(draw: st.DrawFn) -> Json:
                 argo.NODE_ID: "w-1",
                 names.KEY: draw(_KEYS),
                 names.CACHE: "memo",
-                names.MODE: draw(st.sampled_from(["use", "refresh", "readonly"])),
+                names.MODE: draw(_MODES),
             },
         },
         "spec": spec,
@@ -123,7 +129,7 @@ def _spoil(draw: st.DrawFn, spec: Json, may_lose_command: list[str], may_have_ho
     """Now and then a container that nothing may go before."""
     if draw(st.integers(0, 3)):
         return
-    change = draw(st.sampled_from([{"lifecycle": HOOKS}, {"restartPolicy": "Always"}, {"command": None}]))
+    change = draw(_CHANGES)
     wanted = may_lose_command if "command" in change else may_have_hooks
     if wanted:
         name = draw(st.sampled_from(wanted))

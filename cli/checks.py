@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from argo import version
 from argo.shape import mapping
 from certs import pki
+from keeper.limits import Said
 from memoize import duration, names, plan
 from memoize.event import brief
 from memoize.keeper_status import KeeperStatus
@@ -299,6 +300,22 @@ def namespace_labels(labels: Mapping[str, Any] | None, namespace: str) -> Findin
     }.get(str(word), f"{namespace}: workflows and templates opt in themselves")
     level = labels.get("pod-security.kubernetes.io/enforce")
     return ok(check, f"{said}; Pod Security: {level or 'not enforced'}")
+
+
+def limits(said: Said, namespace: str, *, direct: bool) -> Iterator[Finding]:
+    """What the Namespace's annotations say of its limits; `direct`: no keeper is there to read them."""
+    check = "limits"
+    if said.texts and direct:
+        unread = f"{_listed(said.texts)}: with --access direct nobody reads the Namespace's limits"
+        yield Finding(Level.WARN, check, unread, "take these annotations away")
+    elif said.texts:
+        yield ok(check, f"{_listed(said.texts)}; what else there is, the keeper's flags say")
+    for problem in said.problems:
+        yield Finding(Level.WARN, check, problem, f"kubectl edit namespace {namespace}")
+
+
+def _listed(texts: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 def account(found: Account, namespace: str) -> Iterator[Finding]:

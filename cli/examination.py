@@ -17,6 +17,7 @@ from cli.checks import Account, Finding, Level
 from cli.installation import KEEPER, WEBHOOK
 from cli.output import Field
 from cli.session import DONE, FAILED, CommandError, Session
+from keeper import limits
 from kube import pages
 from kube.errors import ApiError
 from memoize import names
@@ -231,10 +232,14 @@ async def _namespace(connected: Session, settings: webhook.settings.Settings) ->
     if isinstance(found, Finding):
         yield found
     else:
-        labels = None if found is None else mapping(mapping(found.get("metadata")).get("labels"))
+        metadata = mapping(mapping(found).get("metadata"))
+        labels = None if found is None else mapping(metadata.get("labels"))
         yield checks.namespace_labels(labels, namespace)
         if found is None:
             return
+        said = limits.read(mapping(metadata.get("annotations")))
+        for finding in checks.limits(said, namespace, direct=settings.access == "direct"):
+            yield finding
     async for finding in _accounts(connected, direct=settings.access == "direct"):
         yield finding
     through_service = None if settings.access == "direct" else Service("https://stepmemo-keeper", "")

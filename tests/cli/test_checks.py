@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from certs import pki
 from cli import checks
 from cli.checks import Account, Finding, Level
+from keeper.limits import read
 from memoize import plan
 from memoize.keeper_status import EVERY, KeeperStatus, Namespaces
 from tests.manifests.rendering import BASE
@@ -41,6 +42,11 @@ def deployed(ready: int | None) -> Json:
         "spec": {"replicas": 2},
         "status": {"readyReplicas": ready},
     }
+
+
+def limits(*, direct: bool = False, **annotations: str) -> Iterator[Finding]:
+    said = read({f"stepmemo.dev/{name.replace('_', '-')}": text for name, text in annotations.items()})
+    return checks.limits(said, "work", direct=direct)
 
 
 def requeue(*values: str) -> Finding:
@@ -137,6 +143,22 @@ POD, WORKFLOW = checks.HOOKS
         (
             checks.namespace_labels({"stepmemo.dev/memoize": "true"}, "work"),
             ["ok: work: all templates with a memoize block are opted in; Pod Security: not enforced"],
+        ),
+        (limits(), []),
+        (
+            limits(weight="50", max_bytes="8Ki"),
+            ["ok: weight 50, max-bytes 8Ki; what else there is, the keeper's flags say"],
+        ),
+        (
+            limits(weight="50", max_bytes="8"),
+            [
+                "ok: weight 50; what else there is",
+                'warn: annotation stepmemo.dev/max-bytes: "8" must be at least "4Ki"; it is ignored',
+            ],
+        ),
+        (
+            limits(direct=True, weight="50"),
+            ["warn: weight 50: with --access direct nobody reads the Namespace's limits"],
         ),
         (
             checks.account(Account(name="default", lacks=()), "work"),

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from argo import names as argo
 from argo import version
 from argo.shape import mapping
 from certs import pki
@@ -316,6 +317,17 @@ def limits(said: Said, namespace: str, *, direct: bool) -> Iterator[Finding]:
 
 def _listed(texts: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {text}" for name, text in texts.items())
+
+
+def reporting_account(pod_spec: Mapping[str, Any]) -> str:
+    """The account that reports the outputs of a step's Pod; "" where that cannot be told from it."""
+    for volume in map(mapping, pod_spec.get("volumes") or ()):
+        if volume.get("name") == argo.EXECUTOR_TOKEN_VOLUME:
+            name, suffix, _ = str(mapping(volume.get("secret")).get("secretName")).rpartition(
+                argo.TOKEN_SECRET_SUFFIX
+            )
+            return name if suffix else ""
+    return str(pod_spec.get("serviceAccountName") or "")
 
 
 def account(found: Account, namespace: str) -> Iterator[Finding]:

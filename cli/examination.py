@@ -251,14 +251,14 @@ async def _namespace(connected: Session, settings: webhook.settings.Settings) ->
 
 
 async def _accounts(connected: Session, *, direct: bool) -> AsyncIterator[Finding]:
-    """The service accounts of the steps whose Pods are there, and `default`."""
+    """The service accounts that report for the steps whose Pods are there, or `default`."""
     accounts = set[str]()
     query = [("labelSelector", argo.WORKFLOW_LABEL)]
     path = f"/api/v1/namespaces/{connected.namespace}/pods"
     try:
         async for page in pages.pages(connected.api, path, query, name="pods", most=PAGE):
-            steps = [mapping(one.get("spec")).get("serviceAccountName") for one in page.get("items") or ()]
-            accounts |= {str(one) for one in steps if one}
+            steps = (mapping(one.get("spec")) for one in page.get("items") or ())
+            accounts |= {name for step in steps if (name := checks.reporting_account(step))}
             if len(accounts) >= MOST_ACCOUNTS:
                 break
     except ApiError as error:

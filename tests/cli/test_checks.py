@@ -44,6 +44,11 @@ def deployed(ready: int | None) -> Json:
     }
 
 
+def token(volume: str, secret: str) -> Json:
+    """The spec of a Pod of the account `runner` with such a volume."""
+    return {"serviceAccountName": "runner", "volumes": [{"name": volume, "secret": {"secretName": secret}}]}
+
+
 def limits(*, direct: bool = False, **annotations: str) -> Iterator[Finding]:
     said = read({f"stepmemo.dev/{name.replace('_', '-')}": text for name, text in annotations.items()})
     return checks.limits(said, "work", direct=direct)
@@ -204,6 +209,21 @@ def test_what_was_read_is_judged(found: Finding | Iterable[Finding], said: list[
 )
 def test_argos_controller_is_known_by_its_name_image_or_command(container: Json, is_one: bool) -> None:
     assert checks.is_controller(container) is is_one
+
+
+@pytest.mark.parametrize(
+    ("spec", "account"),
+    [
+        ({"serviceAccountName": "runner"}, "runner"),
+        ({}, ""),
+        (token("other", "x.service-account-token"), "runner"),
+        (token("exec-sa-token", "a.b.service-account-token"), "a.b"),
+        (token("exec-sa-token", "mine"), ""),
+        ({"serviceAccountName": "runner", "volumes": [{"name": "exec-sa-token", "emptyDir": {}}]}, ""),
+    ],
+)
+def test_the_account_that_reports_is_that_of_the_executor_where_it_has_one(spec: Json, account: str) -> None:
+    assert checks.reporting_account(spec) == account
 
 
 def test_the_policies_are_those_of_the_manifests() -> None:

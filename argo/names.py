@@ -70,3 +70,8 @@ CONFIG_DIR = "/argo/config"
 """Mount of the offloaded template's ConfigMap in Argo's `init` or `supervisor`."""
 SERVICEACCOUNT_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where Kubernetes mounts the token with which Argo's executor reports a result."""
+EXECUTOR_TOKEN_VOLUME = "exec-sa-token"
+"""What Argo mounts there, where the executor has an account of its own (`executor.serviceAccountName`): a
+Secret with its token (ServiceAccountTokenVolumeName in workflow/common) …"""
+TOKEN_SECRET_SUFFIX = ".service-account-token"
+"""… whose name is the account's and this, unless the account says another (util/secrets)."""

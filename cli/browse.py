@@ -6,11 +6,13 @@ from typing import Any
 from urllib.parse import quote
 
 from argo import names as argo
+from argo.shape import mapping
 from cli import inventory, output, session
 from cli.inventory import Cache, Item
 from cli.output import Field
 from cli.plain import plain
 from cli.session import DONE, FAILED, SECONDS, CommandError, Session
+from keeper import limits
 from kube import client, pages
 from kube.errors import ApiError, Conflict, Invalid, NotFound
 from memoize import configmap
@@ -50,11 +52,17 @@ _CACHES = [("labelSelector", f"{argo.CONFIGMAP_TYPE}={argo.CONFIGMAP_TYPE_CACHE}
 
 
 async def caches(connected: Session, args: argparse.Namespace, limit: int, hint: str) -> int:
-    """List the caches, of `limit` bytes each; where there is none, the `hint` says what else may be.
+    """List the caches, of `limit` bytes each, if their Namespace says nothing else.
 
+    Where there is none, the `hint` says what else may be.
     Of each only what is shown is kept, so memory is bounded by a page and the rows.
     """
-    found = [Cache.of(one, limit) async for one in listed(connected, connected.namespace)]
+    of_namespace, found = dict[str, int](), list[Cache]()
+    async for one in listed(connected, connected.namespace):
+        namespace = one["metadata"]["namespace"]
+        if namespace not in of_namespace:
+            of_namespace[namespace] = await most_bytes(connected, namespace, limit)
+        found.append(Cache.of(one, of_namespace[namespace]))
     return print_caches(connected, args, found, hint)
 
 
@@ -190,6 +198,16 @@ async def listed(connected: Session, namespace: str) -> AsyncIterator[Mapping[st
                 yield {"kind": kind, **config_map}
     except ApiError as error:
         raise session.failure("list ConfigMaps", error) from None
+
+
+async def most_bytes(connected: Session, namespace: str, most: int) -> int:
+    """What each cache of a Namespace may hold: `most` where its annotations do not say, or are not read."""
+    try:
+        found = await connected.find("get namespaces", f"/api/v1/namespaces/{namespace}")
+    except CommandError:
+        return most
+    annotations = mapping(mapping(mapping(found).get("metadata")).get("annotations"))
+    return limits.read(annotations).limits.get("max_bytes", most)
 
 
 async def names(connected: Session) -> AsyncIterator[str]:

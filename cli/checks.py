@@ -7,9 +7,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from argo import names as argo
 from argo import version
 from argo.shape import mapping
 from certs import pki
+from keeper.limits import Said
 from memoize import duration, names, plan
 from memoize.event import brief
 from memoize.keeper_status import KeeperStatus
@@ -299,6 +301,33 @@ def namespace_labels(labels: Mapping[str, Any] | None, namespace: str) -> Findin
     }.get(str(word), f"{namespace}: workflows and templates opt in themselves")
     level = labels.get("pod-security.kubernetes.io/enforce")
     return ok(check, f"{said}; Pod Security: {level or 'not enforced'}")
+
+
+def limits(said: Said, namespace: str, *, direct: bool) -> Iterator[Finding]:
+    """What the Namespace's annotations say of its limits; `direct`: no keeper is there to read them."""
+    check = "limits"
+    if said.texts and direct:
+        unread = f"{_listed(said.texts)}: with --access direct nobody reads the Namespace's limits"
+        yield Finding(Level.WARN, check, unread, "take these annotations away")
+    elif said.texts:
+        yield ok(check, f"{_listed(said.texts)}; what else there is, the keeper's flags say")
+    for problem in said.problems:
+        yield Finding(Level.WARN, check, problem, f"kubectl edit namespace {namespace}")
+
+
+def _listed(texts: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
+
+
+def reporting_account(pod_spec: Mapping[str, Any]) -> str:
+    """The account that reports the outputs of a step's Pod; "" where that cannot be told from it."""
+    for volume in map(mapping, pod_spec.get("volumes") or ()):
+        if volume.get("name") == argo.EXECUTOR_TOKEN_VOLUME:
+            name, suffix, _ = str(mapping(volume.get("secret")).get("secretName")).rpartition(
+                argo.TOKEN_SECRET_SUFFIX
+            )
+            return name if suffix else ""
+    return str(pod_spec.get("serviceAccountName") or "")
 
 
 def account(found: Account, namespace: str) -> Iterator[Finding]:

@@ -40,7 +40,8 @@ class Going(NamedTuple):
 async def collect(connected: Session, args: argparse.Namespace) -> int:
     """Show what goes; without `--dry-run` ask, and remove it, and nothing that was not shown."""
     policy = await _policy(connected, args)
-    found = [going async for going in _going(connected, args, policy)]
+    policies = dict[str, Policy]()
+    found = [going async for going in _going(connected, args, policy, policies)]
     if not found and args.output not in ("json", "yaml"):
         return session.say("gc", "there is nothing to remove")
     now = session.now()
@@ -68,7 +69,7 @@ async def collect(connected: Session, args: argparse.Namespace) -> int:
     for namespace, cache in caches:
         shown = {one.eviction.data_key for one in found if (one.namespace, one.cache) == (namespace, cache)}
         try:
-            removed = await _remove(connected, namespace, cache, shown, policy)
+            removed = await _remove(connected, namespace, cache, shown, policies[namespace])
         except CommandError as error:
             code = session.say("gc", str(error), FAILED)
         else:
@@ -76,8 +77,13 @@ async def collect(connected: Session, args: argparse.Namespace) -> int:
     return code
 
 
-async def _going(connected: Session, args: argparse.Namespace, policy: Policy) -> AsyncIterator[Going]:
-    """What goes, one cache in memory after another; without names only of those that the keeper cleans."""
+async def _going(
+    connected: Session, args: argparse.Namespace, policy: Policy, policies: dict[str, Policy]
+) -> AsyncIterator[Going]:
+    """What goes, one cache in memory after another; without names only of those that the keeper cleans.
+
+    `policies` are filled with what the policy comes to in each Namespace.
+    """
     labels: dict[str, Mapping[str, str]] = {}
     async for config_map in _caches(connected, args.caches):
         namespace, name = config_map["metadata"]["namespace"], config_map["metadata"]["name"]
@@ -86,8 +92,11 @@ async def _going(connected: Session, args: argparse.Namespace, policy: Policy) -
                 labels[namespace] = await _labels(connected, namespace)
             if not is_collected(config_map, labels[namespace]):
                 continue
+        if namespace not in policies:
+            limit = await browse.most_bytes(connected, namespace, policy.limit)
+            policies[namespace] = policy._replace(limit=limit)
         data = configmap.data(config_map)
-        for eviction in decide(config_map, policy):
+        for eviction in decide(config_map, policies[namespace]):
             entry = inventory.read(data[eviction.data_key])
             # Without its outputs, which are not shown: a run may be about thousands of large entries.
             light = entry._replace(outputs=None) if isinstance(entry, Entry) else entry

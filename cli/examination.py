@@ -17,6 +17,7 @@ from cli.checks import Account, Finding, Level
 from cli.installation import KEEPER, WEBHOOK
 from cli.output import Field
 from cli.session import DONE, FAILED, CommandError, Session
+from keeper import limits
 from kube import pages
 from kube.errors import ApiError
 from memoize import names
@@ -231,10 +232,14 @@ async def _namespace(connected: Session, settings: webhook.settings.Settings) ->
     if isinstance(found, Finding):
         yield found
     else:
-        labels = None if found is None else mapping(mapping(found.get("metadata")).get("labels"))
+        metadata = mapping(mapping(found).get("metadata"))
+        labels = None if found is None else mapping(metadata.get("labels"))
         yield checks.namespace_labels(labels, namespace)
         if found is None:
             return
+        said = limits.read(mapping(metadata.get("annotations")))
+        for finding in checks.limits(said, namespace, direct=settings.access == "direct"):
+            yield finding
     async for finding in _accounts(connected, direct=settings.access == "direct"):
         yield finding
     through_service = None if settings.access == "direct" else Service("https://stepmemo-keeper", "")
@@ -246,14 +251,14 @@ async def _namespace(connected: Session, settings: webhook.settings.Settings) ->
 
 
 async def _accounts(connected: Session, *, direct: bool) -> AsyncIterator[Finding]:
-    """The service accounts of the steps whose Pods are there, and `default`."""
+    """The service accounts that report for the steps whose Pods are there, or `default`."""
     accounts = set[str]()
     query = [("labelSelector", argo.WORKFLOW_LABEL)]
     path = f"/api/v1/namespaces/{connected.namespace}/pods"
     try:
         async for page in pages.pages(connected.api, path, query, name="pods", most=PAGE):
-            steps = [mapping(one.get("spec")).get("serviceAccountName") for one in page.get("items") or ()]
-            accounts |= {str(one) for one in steps if one}
+            steps = (mapping(one.get("spec")) for one in page.get("items") or ())
+            accounts |= {name for step in steps if (name := checks.reporting_account(step))}
             if len(accounts) >= MOST_ACCOUNTS:
                 break
     except ApiError as error:

@@ -232,8 +232,10 @@ TEXTS: Mapping[Reason, Text] = {
         "allow for a larger one.",
     ),
     Reason.INVALID_LIMIT: Text(
-        "The annotation stepmemo.dev/max-bytes of a cache is not a number of bytes, so it is ignored.",
-        'Write a number such as "512Ki", of "4Ki" at least.',
+        "The annotation stepmemo.dev/max-bytes of a cache is not a number of bytes, or an annotation of the "
+        "Namespace is not a limit, so it is ignored.",
+        'Write a number such as "512Ki", of "4Ki" at least. `stepmemo doctor` says what is wrong with those '
+        "of a Namespace.",
     ),
     Reason.CACHE_FULL: Text(
         "The step ran, but its entry is larger than its cache may be, or too little could be removed to "

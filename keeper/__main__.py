@@ -25,6 +25,7 @@ from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from keeper.controller import LEASE, Keeper, KeeperSettings
 from keeper.gc import CacheGC, Caches, ConfigMaps
+from keeper.limits import Limits, NamespaceLimits, OfNamespace
 from keeper.postgresql.database import Database
 from keeper.postgresql.hits import Hits as PostgresHits
 from keeper.postgresql.store import PostgresStore
@@ -77,9 +78,20 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         # 1. What the keeper is made of.
         events = Events(api, metrics.event_dropped, "stepmemo-keeper", socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
-        store = _store(api, chosen, lookups, metrics, events, lambda: keeper.acts)
+        limits = NamespaceLimits(api, _limits(chosen), metrics.lookup_failed)
+        store = _store(api, chosen, limits.of, lookups, metrics, events, lambda: keeper.acts)
         breaker = Breaker(api, metrics, events)
-        keeper = Keeper(api, store, lookups, events, metrics, breaker, _keeper_settings(chosen), identity)
+        keeper = Keeper(
+            api,
+            store,
+            lookups,
+            events,
+            metrics,
+            breaker,
+            _keeper_settings(chosen),
+            identity,
+            limits=limits.of,
+        )
         metrics.show_view(lambda: store.kept_bytes, lambda: store.in_sync)
         metrics.show_caches(store.fills)
         metrics.show_keeper(lambda: keeper.acts, lambda: keeper.ready)
@@ -122,7 +134,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
                     api, chosen.namespace, LEASE, identity, annotation=names.KEEPER_STATUS, says=str
                 )
                 await release_first(api, lease, chosen.namespaces, metrics, events)
-            await until_first_ends(*(again(part.run) for part in (store, breaker, keeper)))
+            await until_first_ends(*(again(part.run) for part in (store, breaker, keeper, limits)))
 
         certified = [certificates.run()] if certificates else []
         scraped = MetricsListener(metrics).run(chosen.metrics_listen)
@@ -137,18 +149,19 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
 def _store(
     api: ApiClient,
     chosen: Settings,
+    limits: OfNamespace,
     lookups: Lookups,
     metrics: Metrics,
     events: Events,
     acts: Callable[[], bool],
 ) -> Store:
-    view = View(api, chosen.namespaces, most_bytes=chosen.cache_max_bytes)
+    view = View(api, chosen.namespaces, most_bytes=lambda namespace: limits(namespace).max_bytes)
     unused_for = chosen.gc_unused_for
     caches: Caches
     if chosen.store == "postgresql":
         database = Database(chosen.dsn_file, chosen.postgresql_connections)
         metrics.show_database(lambda: database.is_well)
-        upkeep = Upkeep(database, view, chosen.postgresql_max_bytes_per_namespace, metrics.evicted)
+        upkeep = Upkeep(database, view, lambda namespace: limits(namespace).max_total_bytes, metrics.evicted)
         caches = UnusedRows(api, database, upkeep, chosen.namespaces, unused_for)
         return PostgresStore(
             database,
@@ -160,11 +173,25 @@ def _store(
             metrics.cache_writes,
             CacheGC(api, caches, acts) if unused_for else None,
         )
-    rules = Rules(chosen.cache_max_bytes, timedelta(seconds=gathered(chosen.hit_interval)))
-    writer = Writer(api, metrics.cache_writes, rules=rules, on_cache=CacheReporter(metrics, events))
+    settled = timedelta(seconds=gathered(chosen.hit_interval))
+    writer = Writer(
+        api,
+        metrics.cache_writes,
+        rules=lambda namespace: Rules(limits(namespace).max_bytes, settled),
+        on_cache=CacheReporter(metrics, events),
+    )
     hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
     caches = ConfigMaps(api, chosen.namespaces, writer, unused_for)
     return ConfigMapStore(api, view, writer, hits, CacheGC(api, caches, acts) if unused_for else None)
+
+
+def _limits(chosen: Settings) -> Limits:
+    """Those of a Namespace that says none."""
+    return Limits(
+        single_flight_waiters=chosen.single_flight_waiters,
+        max_bytes=chosen.cache_max_bytes,
+        max_total_bytes=chosen.postgresql_max_bytes_per_namespace,
+    )
 
 
 def _keeper_settings(chosen: Settings) -> KeeperSettings:
@@ -173,7 +200,6 @@ def _keeper_settings(chosen: Settings) -> KeeperSettings:
         namespaces=chosen.namespaces,
         gate_timeout=chosen.gate_timeout,
         single_flight_timeout=chosen.single_flight_timeout,
-        single_flight_waiters=chosen.single_flight_waiters,
         requests_per_second=chosen.requests_per_second,
         controllers=chosen.controllers if chosen.nudge == "on" else None,
     )

@@ -26,6 +26,7 @@ from keeper import pod_watch, steppods
 from keeper.actions import Actions
 from keeper.breaker import Breaker
 from keeper.capture import Capture
+from keeper.limits import LIMITS, OfNamespace
 from keeper.lookup import CacheLookup
 from keeper.nudges import Nudges
 from keeper.reconcile import Reconciler, as_outcome
@@ -111,19 +112,19 @@ class KeeperSettings:
     """How long a Pod that cannot be decided stays gated."""
     single_flight_timeout: float = 600.0
     """How long a Pod waits for an equal step."""
-    single_flight_waiters: int = 1000
-    """How many of one Namespace may wait for equal steps."""
     requests_per_second: float = 200.0
     """Requests to the API server that are sent at most; more at once after a rest (BURST)."""
     controllers: tuple[tuple[str, str], ...] | None = None
     """The ConfigMaps of Argo's controllers, by Namespace and name; None: no Workflow is nudged."""
     workers: int = 32
-    """Pods that are reconciled side by side; half as many of one Namespace. Each waits for
+    """Pods that are reconciled side by side; half as many of one Namespace, by its weight. Each waits for
     one request at a time: 16 of them send 160 a second to an API server that takes 100 ms for each."""
 
 
 class Keeper:
     """One replica's keeper; those of all replicas may run, and the one that holds the Lease acts.
+
+    `limits` gives those of a Namespace, and must not block.
 
     `identity` is of this process alone. `clock` counts seconds, `now` is aware.
     """
@@ -139,13 +140,16 @@ class Keeper:
         settings: KeeperSettings,
         identity: str,
         *,
+        limits: OfNamespace = lambda namespace: LIMITS,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store, self._metrics, self._breaker = store, metrics, breaker
         self._settings, self._clock, self._now = settings, clock, now
         self._records = Records()
-        self._queue = FairQueue(max(1, settings.workers // 2), clock)
+        self._queue = FairQueue(
+            max(1, settings.workers // 2), clock, weight=lambda namespace: limits(namespace).weight
+        )
         self._orphans = Orphans()
         self._last_progress = clock()
         self._acted = False
@@ -164,7 +168,7 @@ class Keeper:
         self._single_flight = SingleFlight(
             gate_timeout=timedelta(seconds=settings.gate_timeout),
             timeout=timedelta(seconds=settings.single_flight_timeout),
-            max_waiters=settings.single_flight_waiters,
+            max_waiters=lambda namespace: limits(namespace).single_flight_waiters,
         )
         self._nudges = None
         if settings.controllers is not None:

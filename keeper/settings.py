@@ -50,7 +50,7 @@ class Settings(ServerSettings):
         "single-flight-waiters",
         values.count(1, 100_000),
         "1000",
-        "how many steps of a Namespace may wait for equal steps at the same time",
+        "how many steps of a Namespace may wait for equal steps at the same time, if it says nothing else",
     )
     requests_per_second: int = setting(
         "requests-per-second",
@@ -87,7 +87,8 @@ class Settings(ServerSettings):
         "cache-max-bytes",
         values.CACHE_BYTES,
         "1Mi",
-        "how many bytes a cache may hold before entries make room for others; a ConfigMap may say less",
+        "how many bytes a cache may hold before entries make room for others, if its Namespace says nothing "
+        "else; a ConfigMap may say less",
     )
     gc_unused_for: float = setting(
         "gc-unused-for",
@@ -117,7 +118,8 @@ class Settings(ServerSettings):
         "postgresql-max-bytes-per-namespace",
         values.BYTES,
         "1Gi",
-        "how much of the database a Namespace's entries may take before those used longest ago go",
+        "how much of the database a Namespace's entries may take before those used longest ago go, if it "
+        "says nothing else",
     )
 
 

@@ -11,7 +11,7 @@ thousand steps one after the other.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
@@ -129,11 +129,11 @@ class SingleFlight:
         *,
         gate_timeout: timedelta = timedelta(seconds=30),
         timeout: timedelta = timedelta(minutes=10),
-        max_waiters: int = 1000,
+        max_waiters: Callable[[str], int] = lambda namespace: 1000,
     ) -> None:
         """A Pod waits for its look-up up to `gate_timeout`, for an equal step up to `timeout`.
 
-        `max_waiters` is how many of one Namespace may wait for equal steps.
+        `max_waiters` says how many of a Namespace may wait for equal steps.
         """
         self._gate_timeout, self._timeout = gate_timeout, timeout
         self._max_waiters = max_waiters
@@ -265,7 +265,7 @@ class SingleFlight:
             return Release(Outcome(Reason.SHARED_RUN_TIMEOUT))
         if not waiter.waited:
             namespace = waiter.pod.namespace
-            if self._waiters[namespace] >= self._max_waiters:
+            if self._waiters[namespace] >= self._max_waiters(namespace):
                 return Release(run.outcome._replace(detail="too many steps of its Namespace wait already"))
             waiter.waited = True
             self._waiters[namespace] += 1

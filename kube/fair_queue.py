@@ -7,7 +7,8 @@
 What a turn costs is known when it is over. It may cost ALLOWANCE; a lane that owes more sits out a round for
 each ALLOWANCE of it. (Deficit round robin, paid afterwards; Shreedhar and Varghese, SIGCOMM 1995.) So a name
 that comes into an empty lane waits for one turn of each other lane at most, and lanes that always have names
-get the same cost, whatever a turn of theirs comes to.
+get the same cost, whatever a turn of theirs comes to; or as their weights say: a lane of twice the weight has
+two names a round, owes for half as many, and has more workers.
 
 A debt is forgiven with the lane's last name, unless it is to be `remembered`: then who had a dear turn waits
 for those who had none, also for those who come back in a moment.
@@ -24,6 +25,9 @@ ALLOWANCE = 3.0
 """What one turn may cost, in requests: about what it takes to answer a Pod or to let it run."""
 URGENT_IN_A_ROW = 4
 """Urgent names of a lane before one that waits: urgent is never for ever."""
+EVEN = 100
+"""The weight of a lane that has as much as any other."""
+_TURN = ALLOWANCE * EVEN
 BACKLOGGED_AFTER = 2.0
 """Seconds that the oldest untried name of a lane waits for its first turn when the lane is backlogged …"""
 NOT_BACKLOGGED_BELOW = 0.5
@@ -42,6 +46,7 @@ class _Lane:
     """Urgent names since the last one that waited."""
     in_flight: int = 0
     debt: float = 0.0
+    """In parts of a request, EVEN of each; below 0: what it may have of its round before it owes."""
     charged: float = 0.0
     """When the debt last grew …"""
     left: float = 0.0
@@ -49,6 +54,11 @@ class _Lane:
 
     def __len__(self) -> int:
         return len(self.urgent) + len(self.waiting)
+
+    @property
+    def owes(self) -> float:
+        """In requests."""
+        return max(0.0, self.debt / EVEN)
 
     def add(self, name: str, urgent: bool) -> None:
         if urgent and name not in self.urgent:
@@ -76,8 +86,10 @@ class _Lane:
 class FairQueue:
     """Names to be worked on, each by one worker at a time; a name that is added meanwhile comes again after.
 
-    Each stands in its lane once. `share` is how many of one lane may be worked on at once. `clock` counts
-    seconds. Only `take` waits.
+    Each stands in its lane once. `share` is how many of one lane may be worked on at once, half of all; of
+    one of another weight so many as it has beside an EVEN one. `clock` counts seconds. Only `take` waits.
+
+    `weight` says what a lane's is at that moment, above 0; it must not block.
 
     `remembered`: seconds for which a debt is kept, names or none. A lane that owes then has its turn beside
     lanes that do not as ever, and else only once all who owe less have been away for `quiet` seconds; it goes
@@ -93,12 +105,14 @@ class FairQueue:
         share: int,
         clock: Callable[[], float] = time.monotonic,
         *,
+        weight: Callable[[str], int] = lambda lane: EVEN,
         remembered: float = 0.0,
         quiet: float = 0.0,
         overdue: float = math.inf,
         anybody: str | None = None,
     ) -> None:
-        self._share, self._clock, self._remembered, self._quiet = share, clock, remembered, quiet
+        self._share, self._clock, self._weight = share, clock, weight
+        self._remembered, self._quiet = remembered, quiet
         self._overdue, self._anybody = overdue, anybody
         self._exception: str | None = None
         """The name that last had a turn because it was overdue …"""
@@ -108,6 +122,8 @@ class FairQueue:
         """Those that hold a name, or of which one is worked on, or that are remembered."""
         self._ring: deque[str] = deque()
         """The lanes that hold a name; the first one's turn is next."""
+        self._begun: str | None = None
+        """The first one, where it had a turn of this round, and may have another."""
         self._working: dict[str, str] = {}
         """The lane of each name that is worked on."""
         self._again: dict[str, tuple[bool, bool]] = {}
@@ -173,14 +189,16 @@ class FairQueue:
         full = 0
         while full < len(self._ring):
             lane = self._ring[0]
-            found = self._lanes[lane]
-            if found.in_flight >= self._share:
+            found, weight = self._lanes[lane], self._weight(lane)
+            if found.in_flight >= max(1, 2 * self._share * weight // (weight + EVEN)):
                 full += 1
-            elif found.debt > 0:
-                full = 0
-                found.debt = max(0.0, found.debt - ALLOWANCE)
             else:
-                return self._begin(lane)
+                full = 0
+                if found.debt > -_TURN and lane != self._begun:
+                    found.debt -= ALLOWANCE * weight
+                if found.debt <= -_TURN:
+                    return self._next_of(lane, found)
+            self._begun = None
             self._ring.rotate(-1)
         return None
 
@@ -213,8 +231,8 @@ class FairQueue:
     def owed(self, lane: str) -> float:
         """What the lane owes, in requests; `anybody` as much as who owes most."""
         if lane == self._anybody:
-            return max((found.debt for found in self._lanes.values()), default=0.0)
-        return self._lanes[lane].debt if lane in self._lanes else 0.0
+            return max((found.owes for found in self._lanes.values()), default=0.0)
+        return self._lanes[lane].owes if lane in self._lanes else 0.0
 
     def oldest(self) -> float:
         """Seconds that the oldest untried name waits for its first turn, 0 where none does."""
@@ -235,6 +253,15 @@ class FairQueue:
             if found.untried:
                 yield lane, now - next(iter(found.untried.values()))
 
+    def _next_of(self, lane: str, found: _Lane) -> str:
+        """The next name of the lane, which stays the first one while it has something of its round left."""
+        found.debt += _TURN
+        name, self._begun = self._begin(lane), None
+        if found and found.debt <= -_TURN:
+            self._begun = lane
+            self._ring.rotate(1)
+        return name
+
     def _begin(self, lane: str) -> str:
         found = self._lanes[lane]
         name = found.pop()
@@ -251,7 +278,7 @@ class FairQueue:
         if lane is None:
             return None
         owed, since = self.owed(lane), self._clock() - self._quiet
-        others = (found for name, found in self._lanes.items() if name != self._anybody and found.debt < owed)
+        others = (found for name, found in self._lanes.items() if name != self._anybody and found.owes < owed)
         if any(found or found.in_flight or found.left > since for found in others):
             return None
         return self._begin(lane)
@@ -279,7 +306,7 @@ class FairQueue:
 
     def _charge(self, found: _Lane, cost: float) -> None:
         if cost:
-            found.debt += cost
+            found.debt += cost * EVEN
             found.charged = self._clock()
 
     def _tidy(self, lane: str) -> None:

@@ -37,7 +37,12 @@ VALIDATE = f"{DOMAIN}/validate"
 
 MAX_BYTES = f"{DOMAIN}/max-bytes"
 """Annotation of a cache's ConfigMap: how many bytes of values it may hold (`512Ki`), where that is less than
-the programs' own limit."""
+the programs' own limit. Of a Namespace: it takes the place of the keeper's own limit there."""
+
+MAX_TOTAL_BYTES = f"{DOMAIN}/max-total-bytes"
+WEIGHT = f"{DOMAIN}/weight"
+SINGLE_FLIGHT_WAITERS = f"{DOMAIN}/single-flight-waiters"
+"""Annotations of a Namespace, as MAX_BYTES may be for each of its caches: see keeper/limits.py."""
 
 GC = f"{DOMAIN}/gc"
 """`"true"` or `"false"`: whether the keeper cleans caches up, if it does that at all. Label of a Namespace;

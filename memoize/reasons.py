@@ -106,7 +106,7 @@ class Reason(StrEnum):
     EVICTED = "Evicted"
     """Entries went from a cache: expired, or not used for the longest time. (Of a cache, not of a step.)"""
     INVALID_LIMIT = "InvalidLimit"
-    """What the ConfigMap says in `stepmemo.dev/max-bytes` is no limit; it is ignored."""
+    """What the ConfigMap says in `stepmemo.dev/max-bytes`, or its Namespace, is no limit; it is ignored."""
     NOT_A_CACHE = "NotACache"
     """The ConfigMap exists without the label `workflows.argoproj.io/configmap-type: Cache`."""
     CONFLICT = "Conflict"

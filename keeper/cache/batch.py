@@ -24,7 +24,7 @@ from memoize.write import Write, write
 
 
 class Rules(NamedTuple):
-    """What is so for all caches."""
+    """What is so for all caches of a Namespace."""
 
     most_bytes: int = MOST_BYTES
     """Bytes of values that a cache may hold, if it does not say less itself."""

@@ -50,7 +50,7 @@ Told = Callable[[str, str, Data], None]
 class View:
     """A watched view of the caches of `namespaces`; of all where none is named. `clock` counts seconds.
 
-    `most_bytes` is what a cache may hold that does not say less itself.
+    `most_bytes` says what a cache of a Namespace may hold that does not say less itself.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class View:
         namespaces: Sequence[str] = (),
         *,
         kept_bytes: int = KEPT_BYTES,
-        most_bytes: int = configmap.MOST_BYTES,
+        most_bytes: Callable[[str], int] = lambda namespace: configmap.MOST_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
@@ -149,13 +149,13 @@ class View:
         try:
             found = await client.request(self._api, "GET", path, seconds=READ_SECONDS)
         except NotFound:
-            self._fills.put(key, CacheFill(namespace, 0, self._most_bytes), _FILL_SECONDS)
+            self._fills.put(key, CacheFill(namespace, 0, self._most_bytes(namespace)), _FILL_SECONDS)
             return "", {}
         except ApiError as error:
             return "", outcome_of(error)
         if refused := configmap.not_a_cache(found):
             return "", refused  # should it get the label, that is heard of
-        used, limit = configmap.used(found), capacity.limit(found, self._most_bytes).bytes
+        used, limit = configmap.used(found), capacity.limit(found, self._most_bytes(namespace)).bytes
         self._fills.put(key, CacheFill(namespace, used, limit), _FILL_SECONDS)
         return str(found["metadata"].get("resourceVersion", "")), configmap.data(found)
 

@@ -101,7 +101,7 @@ class _CacheQueue:
 class Writer:
     """Writes entries. `on_written` is told what became of each. Close it, or its tasks outlive it.
 
-    `rules` are those by which entries make room for others.
+    `rules` says by which of them entries make room for others in a Namespace's caches.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Writer:
         api: ApiClient,
         on_written: Callable[[Reason], None] = lambda reason: None,
         *,
-        rules: Rules = RULES,
+        rules: Callable[[str], Rules] = lambda namespace: RULES,
         on_cache: OnCache | None = None,
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
@@ -166,7 +166,7 @@ class Writer:
         """Clean a cache up (keeper.cache.collect), in a `turn`, and say what went; CacheError."""
         uid, removed, problem = await collect(
             ConfigMap(self._api, namespace, cache),
-            policy._replace(limit=self._rules.most_bytes),
+            policy._replace(limit=self._rules(namespace).most_bytes),
             namespace_labels,
             now,
             lambda: self._awaited(namespace, cache),
@@ -184,7 +184,7 @@ class Writer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _put(self, key: tuple[str, str], data_key: str, text: str, now: datetime) -> Outcome:
-        if refused := configmap.too_large_for(text, self._rules.most_bytes):
+        if refused := configmap.too_large_for(text, self._rules(key[0]).most_bytes):
             return refused
         size, namespace = _weight(text), key[0]
         if self._bytes[namespace] + size > BYTES_WAITING_OF_ONE:
@@ -234,7 +234,7 @@ class Writer:
                 entries,
                 max(put.now for put in batch),
                 fill,
-                rules=self._rules,
+                rules=self._rules(queue.namespace),
                 keep=lambda: self._awaited(*key),
             )
             if result.fill is not None and result.fill is not fill:

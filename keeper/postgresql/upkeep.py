@@ -70,7 +70,7 @@ class _Due(NamedTuple):
 class Upkeep:
     """Takes away what has expired, and of a Namespace above its limit what was of use longest ago.
 
-    `most_bytes` is the limit of each Namespace, in bytes of texts and sql.OVERHEAD for each row.
+    `most_bytes` says the limit of a Namespace, in bytes of texts and sql.OVERHEAD for each row.
     `on_evicted` is told by what ("gc"), why, how many, and their bytes. `clock` counts seconds.
     """
 
@@ -78,7 +78,7 @@ class Upkeep:
         self,
         database: Database,
         view: View,
-        most_bytes: int,
+        most_bytes: Callable[[str], int],
         on_evicted: Callable[[str, str, int, int], None] = lambda by, reason, entries, size: None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -100,11 +100,11 @@ class Upkeep:
 
     def fills(self) -> list[CacheFill]:
         """How full the Namespaces were when they were last measured."""
-        return [CacheFill(name, size, self._most_bytes) for name, size in self._used.items()]
+        return [CacheFill(name, size, self._most_bytes(name)) for name, size in self._used.items()]
 
     def is_full(self, namespace: str) -> bool:
         """Whether nothing more is to be stored for the Namespace, as far as it is known."""
-        return self._size(namespace) > self._most_bytes * FULL_AT
+        return self._size(namespace) > self._most_bytes(namespace) * FULL_AT
 
     def on_put(self, namespace: str, size: int, replaced: int | None) -> None:
         """An entry of so many bytes was stored, in place of one of `replaced` bytes, None for no entry."""
@@ -151,7 +151,9 @@ class Upkeep:
         grown = self._grown.copy()
         rows = await self._database.fetch_aside(sql.NAMESPACES)
         self._used = {row["namespace"]: row["bytes"] for row in rows}
-        self._large = {name: size for name, size in self._used.items() if size > self._most_bytes * STOP_AT}
+        self._large = {
+            name: size for name, size in self._used.items() if size > self._most_bytes(name) * STOP_AT
+        }
         self._grown -= grown  # what was put meanwhile may not have been counted
 
     async def round(self) -> None:
@@ -233,11 +235,12 @@ class Upkeep:
 
     def _size(self, namespace: str) -> int:
         """Bytes of the Namespace at most, as far as that is known."""
-        return self._large.get(namespace, int(self._most_bytes * STOP_AT)) + self._grown[namespace]
+        most = int(self._most_bytes(namespace) * STOP_AT)
+        return self._large.get(namespace, most) + self._grown[namespace]
 
     def _is_over(self, namespace: str, share: float = 1.0) -> bool:
         """Whether it is known to have more than this share of its limit."""
-        return namespace in self._large and self._size(namespace) > self._most_bytes * share
+        return namespace in self._large and self._size(namespace) > self._most_bytes(namespace) * share
 
 
 def _shuffled(names: Collection[str]) -> list[str]:

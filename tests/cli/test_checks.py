@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from certs import pki
 from cli import checks
 from cli.checks import Account, Finding, Level
+from keeper.limits import read
 from memoize import plan
 from memoize.keeper_status import EVERY, KeeperStatus, Namespaces
 from tests.manifests.rendering import BASE
@@ -41,6 +42,16 @@ def deployed(ready: int | None) -> Json:
         "spec": {"replicas": 2},
         "status": {"readyReplicas": ready},
     }
+
+
+def token(volume: str, secret: str) -> Json:
+    """The spec of a Pod of the account `runner` with such a volume."""
+    return {"serviceAccountName": "runner", "volumes": [{"name": volume, "secret": {"secretName": secret}}]}
+
+
+def limits(*, direct: bool = False, **annotations: str) -> Iterator[Finding]:
+    said = read({f"stepmemo.dev/{name.replace('_', '-')}": text for name, text in annotations.items()})
+    return checks.limits(said, "work", direct=direct)
 
 
 def requeue(*values: str) -> Finding:
@@ -138,6 +149,22 @@ POD, WORKFLOW = checks.HOOKS
             checks.namespace_labels({"stepmemo.dev/memoize": "true"}, "work"),
             ["ok: work: all templates with a memoize block are opted in; Pod Security: not enforced"],
         ),
+        (limits(), []),
+        (
+            limits(weight="50", max_bytes="8Ki"),
+            ["ok: weight 50, max-bytes 8Ki; what else there is, the keeper's flags say"],
+        ),
+        (
+            limits(weight="50", max_bytes="8"),
+            [
+                "ok: weight 50; what else there is",
+                'warn: annotation stepmemo.dev/max-bytes: "8" must be at least "4Ki"; it is ignored',
+            ],
+        ),
+        (
+            limits(direct=True, weight="50"),
+            ["warn: weight 50: with --access direct nobody reads the Namespace's limits"],
+        ),
         (
             checks.account(Account(name="default", lacks=()), "work"),
             ["ok: may create and patch workflowtaskresults"],
@@ -182,6 +209,21 @@ def test_what_was_read_is_judged(found: Finding | Iterable[Finding], said: list[
 )
 def test_argos_controller_is_known_by_its_name_image_or_command(container: Json, is_one: bool) -> None:
     assert checks.is_controller(container) is is_one
+
+
+@pytest.mark.parametrize(
+    ("spec", "account"),
+    [
+        ({"serviceAccountName": "runner"}, "runner"),
+        ({}, ""),
+        (token("other", "x.service-account-token"), "runner"),
+        (token("exec-sa-token", "a.b.service-account-token"), "a.b"),
+        (token("exec-sa-token", "mine"), ""),
+        ({"serviceAccountName": "runner", "volumes": [{"name": "exec-sa-token", "emptyDir": {}}]}, ""),
+    ],
+)
+def test_the_account_that_reports_is_that_of_the_executor_where_it_has_one(spec: Json, account: str) -> None:
+    assert checks.reporting_account(spec) == account
 
 
 def test_the_policies_are_those_of_the_manifests() -> None:

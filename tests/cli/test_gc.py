@@ -85,12 +85,24 @@ def test_a_cache_beyond_its_own_limit_gives_up_what_was_used_the_longest_ago(
         for number in range(4)
     }
     make(cluster, namespace, "small", {key: one.dump() for key, one in entries.items()})
-    annotated = {"metadata": {"annotations": {names.MAX_BYTES: "10Ki"}}}
-    assert cluster.patch("ConfigMap", namespace, "small", annotated)[0] == 200
+
+    def annotate(kind: str, name: str, limit: str | None) -> None:
+        change = {"metadata": {"annotations": {names.MAX_BYTES: limit}}}
+        assert cluster.patch(kind, namespace if kind == "ConfigMap" else "", name, change)[0] == 200
+
+    annotate("ConfigMap", "small", "10Ki")
     items = json.loads(stepmemo("gc", "small", "--dry-run", "-n", namespace, "-o", "json")[1])["items"]
     assert [item["key"] for item in items] == ["e3"]
     caches = json.loads(stepmemo("caches", "-n", namespace, "-o", "json")[1])["items"]
     assert {item["cache"]: item["limitBytes"] for item in caches}["small"] == 10 << 10
+    annotate("ConfigMap", "small", None)
+    annotate("Namespace", namespace, "7Ki")
+    items = json.loads(stepmemo("gc", "small", "--dry-run", "-n", namespace, "-o", "json")[1])["items"]
+    assert [item["key"] for item in items] == ["e3"], "a quarter at most"
+    caches = json.loads(stepmemo("caches", "-n", namespace, "-o", "json")[1])["items"]
+    assert {item["limitBytes"] for item in caches} == {7 << 10}
+    assert stepmemo("gc", "small", "--yes", "-n", namespace)[0] == 0
+    assert data(cluster, namespace, "small").keys() == {"e0", "e1", "e2"}
 
 
 @pytest.mark.contract

@@ -46,7 +46,7 @@ def in_postgresql(
         database,
         view,
         hits.Hits(database, hit_interval),
-        Upkeep(database, view, most_bytes),
+        Upkeep(database, view, lambda namespace: most_bytes),
         created,
         connections,
         on_written,

@@ -63,7 +63,7 @@ class Keeper(RuleBasedStateMachine):
         self.flights = self.table()
 
     def table(self) -> SingleFlight:
-        return SingleFlight(gate_timeout=HOLD, timeout=timedelta(minutes=10), max_waiters=MOST)
+        return SingleFlight(gate_timeout=HOLD, timeout=timedelta(minutes=10), max_waiters=lambda _: MOST)
 
     # --- the world ---------------------------------------------------------------------------------
 

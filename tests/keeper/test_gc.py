@@ -15,7 +15,6 @@ from kubernetes_asyncio.client import ApiClient
 from argo import names as argo
 from argo.steppod import Owner
 from keeper import gc
-from keeper.cache.batch import Rules
 from keeper.cache.writer import REQUESTS_OF_ONE, Writer
 from keeper.gc import CacheGC, ConfigMaps
 from memoize import names
@@ -48,7 +47,7 @@ class Setting:
         self.namespace, self.acts, self.slept = namespaces[0], True, list[float]()
         self.clock: Callable[[], float] = time.monotonic
         self.removed: dict[str, set[str]] = {}
-        self.writer = Writer(api, rules=Rules(), on_cache=self)
+        self.writer = Writer(api, on_cache=self)
         self.gc = CacheGC(
             api,
             ConfigMaps(api, namespaces, self.writer, UNUSED_FOR),

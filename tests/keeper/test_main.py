@@ -8,9 +8,11 @@ from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH
 from keeper.api.people import CACHES_PATH
 from keeper.controller import LEASE
 from keeper.starts import FILE
+from memoize import names
 from server.tls import AUTHORITY_FILE
 from tests.cluster import Cluster, wait_for
 from tests.keeper.program import run, running
+from tests.keeper.site import Site
 from tests.webhook.serving import certify
 
 pytestmark = pytest.mark.slow
@@ -56,6 +58,26 @@ def test_on_a_first_install_it_acts_and_waits_for_the_secret_to_serve(
         wait_for(lambda: server.get("/readyz") == (200, "ok\n"))
         served, its = (tmp_path / name / AUTHORITY_FILE for name in ("served", "made"))
         assert served.read_bytes() == its.read_bytes()
+
+
+def test_what_its_namespace_says_of_its_limits_is_read_once_a_pod_is_there(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    site = Site.new(cluster)
+    certify(tmp_path / "certs")
+    change = {"metadata": {"annotations": {names.WEIGHT: "heavy", names.SINGLE_FLIGHT_WAITERS: "0"}}}
+    assert cluster.patch("Namespace", "", site.namespace, change)[0] == 200
+    environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": site.namespace}
+    argv = ("--certs=files", f"--cert-dir={tmp_path / 'certs'}", f"--namespaces={site.namespace}")
+    with running(tmp_path, environ, *argv) as server:
+        runner = site.pod(0)
+        wait_for(lambda: site.label(runner) == names.RESULT_MISS)
+        told = f'annotation {names.WEIGHT}: "heavy" must be a number'
+        wait_for(lambda: told in (tmp_path / "log").read_text().replace("\\", ""))
+        beside = site.pod(1)
+        wait_for(lambda: site.label(beside) == names.RESULT_MISS)
+        assert server.process.poll() is None
+    assert site.reason(beside) == "Miss"
 
 
 def test_one_that_stands_by_is_ready_too_and_takes_over_from_one_that_is_told_to_stop(

@@ -36,7 +36,7 @@ SECOND = timedelta(seconds=1)
 
 
 def flights(*pods: GatedStep, max_waiters: int = 1000) -> SingleFlight:
-    table = SingleFlight(max_waiters=max_waiters)
+    table = SingleFlight(max_waiters=lambda namespace: max_waiters)
     for pod in pods:
         table.on_pod(pod, START)
     return table
@@ -326,6 +326,20 @@ def test_only_so_many_of_a_namespace_follow() -> None:
     table.on_deleted("a", START)
     table.on_pod(gated_step("e"), START)
     assert isinstance(table.decide(gated_step("e"), MISS, START), Wait)
+
+
+@pytest.mark.parametrize(("most", "waits"), [(0, [False, False]), (1, [True, False]), (2, [True, True])])
+def test_so_many_of_a_namespace_follow_as_it_may_have_at_that_moment(most: int, waits: list[bool]) -> None:
+    limits = {"default": 0, "other": 9}
+    table = SingleFlight(max_waiters=limits.__getitem__)
+    for pod in (running("z"), A, B):
+        table.on_pod(pod, START)
+    limits["default"] = most
+    assert [isinstance(table.decide(pod, MISS, START), Wait) for pod in (A, B)] == waits
+    limits["default"] = 0
+    assert [isinstance(table.decide(pod, MISS, START), Wait) for pod in (A, B)] == waits, (
+        "who waits may go on"
+    )
 
 
 def test_a_pod_that_was_told_to_run_is_not_answered_any_more() -> None:

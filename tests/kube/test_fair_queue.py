@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from kube.fair_queue import (
     ALLOWANCE,
     BACKLOGGED_AFTER,
+    EVEN,
     NOT_BACKLOGGED_BELOW,
     URGENT_IN_A_ROW,
     FairQueue,
@@ -107,6 +108,65 @@ def test_lanes_that_always_have_names_get_the_same_whatever_a_turn_costs(workers
                 queue.done(name, costs[lane])
     assert spent.total() == 24_000
     assert min(spent.values()) > 7000
+
+
+@pytest.mark.parametrize(
+    ("workers", "cost", "about"),
+    # Many workers can only be divided into whole ones.
+    [(1, 1.0, 0.02), (1, 1.5 * ALLOWANCE, 0.02), (1, 10 * ALLOWANCE, 0.02), (32, ALLOWANCE, 0.35)],
+)
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"half": EVEN // 2, "even": EVEN, "twice": 2 * EVEN},
+        {"even": EVEN, "more": 5 * EVEN // 4},
+        {"even": EVEN, "least": EVEN // 10, "also": EVEN},
+        {"even": EVEN, "most": 10 * EVEN},
+    ],
+)
+def test_lanes_that_always_have_names_get_what_their_weights_say(
+    workers: int, cost: float, about: float, weights: dict[str, int]
+) -> None:
+    queue = FairQueue(max(1, workers // 2), weight=weights.__getitem__)
+    turns, working = Counter[str](), list[str]()
+    for lane in weights:
+        for number in range(3000):
+            queue.add(lane, f"{lane}-{number}")
+    while turns.total() < 2500:
+        while len(working) < workers and (name := queue.pop()) is not None:
+            working.append(name)
+        assert working
+        queue.done(name := working.pop(0), cost)
+        turns[name.partition("-")[0]] += 1
+    for lane, weight in weights.items():
+        part = weight / sum(weights.values())
+        assert turns[lane] / turns.total() == pytest.approx(part, rel=about)
+
+
+def test_a_weight_counts_beside_others_alone_and_as_it_is_at_that_moment() -> None:
+    weights = {"ns": EVEN // 10, "other": EVEN}
+    queue = FairQueue(SHARE, weight=weights.__getitem__)
+    for number in range(30):
+        queue.add("ns", f"a{number}")
+    assert popped(queue, 12) == [f"a{number}" for number in range(12)], "nobody else waits"
+    for number in range(40):
+        queue.add("other", f"b{number}")
+    assert Counter(name[0] for name in popped(queue, 22)) == {"a": 2, "b": 20}
+    weights["ns"] = 2 * EVEN
+    assert Counter(name[0] for name in popped(queue, 9)) == {"a": 6, "b": 3}
+
+
+@pytest.mark.parametrize(("weight", "at_once"), [(10, 2), (50, 10), (EVEN, 16), (200, 21), (1000, 29)])
+def test_a_lane_has_as_many_workers_as_its_weight_gives_it_beside_an_even_one(
+    weight: int, at_once: int
+) -> None:
+    queue = FairQueue(16, weight=lambda lane: weight)
+    for number in range(40):
+        queue.add("ns", f"a{number}")
+    begun = [name for _ in range(40) if (name := queue.pop()) is not None]
+    assert len(begun) == at_once
+    queue.add("other", "b")
+    assert queue.pop() == "b"
 
 
 def test_a_debt_is_kept_while_the_lane_has_names_or_somebody_works_on_one() -> None:

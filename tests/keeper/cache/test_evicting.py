@@ -60,10 +60,16 @@ class Setting:
         self.cluster, self._api, self.asked, self.told = cluster, api, asked, Told()
         self.namespace, self._writers = cluster.namespace(), list[Writer]()
         self.clock = 0.0
+        self.limits: dict[str, int] = {}
+        """Of single Namespaces."""
 
     def writer(self, most_bytes: int = MIB) -> Writer:
         made = Writer(
-            self._api, rules=Rules(most_bytes), on_cache=self.told, seconds=120, clock=lambda: self.clock
+            self._api,
+            rules=lambda namespace: Rules(self.limits.get(namespace, most_bytes)),
+            on_cache=self.told,
+            seconds=120,
+            clock=lambda: self.clock,
         )
         self._writers.append(made)
         return made
@@ -193,13 +199,20 @@ async def test_what_is_larger_than_a_lower_limit_is_told_with_its_size(
 
 
 @pytest.mark.contract
-async def test_an_annotation_that_is_raised_or_comes_later_counts_soon(setting: Setting) -> None:
-    setting.make({names.MAX_BYTES: "20k"}, data=entries(20_000))
+@pytest.mark.parametrize("of_namespace", [False, True])
+async def test_a_limit_that_is_raised_or_comes_later_counts_soon(
+    setting: Setting, of_namespace: bool
+) -> None:
+    setting.limits = {setting.namespace: 20_000} if of_namespace else {}
+    setting.make({} if of_namespace else {names.MAX_BYTES: "20k"}, data=entries(20_000))
     writer = setting.writer()
     await setting.put(writer, "a", entry(0))
     for value, most in (("40k", 40_000), ("10k", 10_000)):
         metadata = {"metadata": {"annotations": {names.MAX_BYTES: value}}}
-        assert setting.cluster.patch("ConfigMap", setting.namespace, "my-cache", metadata)[0] == 200
+        if of_namespace:
+            setting.limits = {setting.namespace: most, "other": MIB}
+        else:
+            assert setting.cluster.patch("ConfigMap", setting.namespace, "my-cache", metadata)[0] == 200
         setting.clock += 60
         new = {f"{value}-{number}": entry(0) for number in range(50)}
         for item in new.items():

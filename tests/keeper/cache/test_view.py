@@ -522,7 +522,7 @@ async def test_how_full_the_caches_are_that_were_read_is_known_without_a_request
     patch(cluster, namespace, "limited", own)
     async with (
         api_client(cluster) as api,
-        running(View(api, [namespace], most_bytes=8 << 10)) as view,
+        running(View(api, [namespace], most_bytes=lambda _: 8 << 10)) as view,
     ):
         assert view.fills() == []
         for name in ("small", "limited", "absent"):

@@ -60,8 +60,9 @@ class World:
         self.created: datetime | None = LONG_AGO
         self.databases = [Database(own.dsn_file, 6) for _ in range(2)]
         self.store, self.other = (
-            PostgresStore(one, self.view, Hits(one, 600.0), Upkeep(one, self.view, 1 << 30), self.since, 6)
+            PostgresStore(one, self.view, Hits(one, 600.0), upkeep, self.since, 6)
             for one in self.databases
+            for upkeep in [Upkeep(one, self.view, lambda namespace: 1 << 30)]
         )
 
     async def since(self, namespace: str) -> datetime | None:

@@ -36,7 +36,7 @@ class World:
         self.acts, self.start, self.slept = True, "00" * 32, list[float]()
         self.clock: Callable[[], float] = lambda: 0.0
         self.upkeep = Upkeep(
-            store._database, store._view, 1 << 30, clock=lambda: self.clock(), sleep=self._sleep
+            store._database, store._view, lambda _: 1 << 30, clock=lambda: self.clock(), sleep=self._sleep
         )
 
     def gc(self, *namespaces: str) -> CacheGC:

@@ -64,14 +64,17 @@ class Evicted:
         self.told.append((by, reason, entries, size))
 
 
-def keeping(store: PostgresStore, most_bytes: int = 1 << 30) -> tuple[Upkeep, Evicted]:
-    """An upkeep without its pauses, of the store's database."""
+def keeping(store: PostgresStore, most_bytes: int = 1 << 30, **of_one: int) -> tuple[Upkeep, Evicted]:
+    """An upkeep without its pauses, of the store's database; `of_one` are limits of single Namespaces."""
     evicted = Evicted()
 
     async def sleep(seconds: float) -> None:
         await asyncio.sleep(0)
 
-    work = Upkeep(store._database, store._view, most_bytes, evicted, clock=lambda: 0.0, sleep=sleep)
+    def limit(namespace: str) -> int:
+        return of_one.get(namespace, most_bytes)
+
+    work = Upkeep(store._database, store._view, limit, evicted, clock=lambda: 0.0, sleep=sleep)
     return work, evicted
 
 
@@ -202,6 +205,23 @@ async def test_a_namespace_above_its_limit_loses_what_was_of_use_longest_ago_and
     before = len(evicted.told)
     await rounds(work)
     assert len(evicted.told) == before
+
+
+@pytest.mark.parametrize(("flag", "own_limit"), [(1000, 60), (60, 1000)])
+async def test_a_namespaces_own_limit_takes_the_place_of_that_of_the_others(
+    own: Own, store: PostgresStore, flag: int, own_limit: int
+) -> None:
+    each = 1000 + sql.OVERHEAD
+    for namespace in ("one", "other"):
+        await fill(own, namespace, CACHE, 100, 1000)
+    work, _ = keeping(store, flag * each, one=own_limit * each)
+    await rounds(work)
+    left = {namespace: len(await keys(store, namespace)) for namespace in ("one", "other")}
+    small = "one" if own_limit < flag else "other"
+    assert left.pop(small) <= 60
+    assert list(left.values()) == [100]
+    limits = {fill.namespace: fill.limit for fill in work.fills()}
+    assert limits == {"one": own_limit * each, "other": flag * each}
 
 
 async def test_what_was_written_or_hit_a_moment_ago_is_not_evicted_and_a_full_namespace_stores_nothing(

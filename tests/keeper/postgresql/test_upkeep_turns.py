@@ -64,7 +64,9 @@ class World:
         self.own, self.view, self.database = own, view, database
 
     def upkeep(self, most_bytes: int = 1 << 30) -> Upkeep:
-        return Upkeep(self.database, self.view, most_bytes, clock=self.view.clock, sleep=self.view.sleep)
+        return Upkeep(
+            self.database, self.view, lambda _: most_bytes, clock=self.view.clock, sleep=self.view.sleep
+        )
 
     async def expired(self, namespace: str, caches: int, *, each: int = 1, ago: int = 60) -> None:
         """Rows that have expired, those of one cache one second after those of the one before it."""
@@ -320,7 +322,11 @@ async def test_how_much_there_is_is_learned_while_a_round_hangs(world: World) ->
     await world.expired("work", 1)
     most = 5 * (1000 + sql.OVERHEAD)
     work = Upkeep(
-        world.database, world.view, most, clock=lambda: 0.0, sleep=lambda seconds: asyncio.sleep(0.01)
+        world.database,
+        world.view,
+        lambda namespace: most,
+        clock=lambda: 0.0,
+        sleep=lambda seconds: asyncio.sleep(0.01),
     )
     task = asyncio.create_task(work.run())
     await until(lambda: world.view.asked)

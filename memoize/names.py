@@ -15,6 +15,12 @@ or ClusterWorkflowTemplate; annotation of a template. The nearest to the templat
 KEY = f"{DOMAIN}/key"
 """The memoize key. On a template (with Argo's `{{…}}` tags), and on the Pod (tags resolved by Argo)."""
 
+KEY_IGNORE = f"{DOMAIN}/key-ignore"
+"""On a template with `key: auto`: what its key leaves out, as `env/NAME, artifact/NAME`."""
+
+SALT = f"{DOMAIN}/salt"
+"""On a template with `key: auto`: any text, which is a part of the key. Another one disowns old entries."""
+
 GATED = f"{DOMAIN}/gate"
 """`"false"` on a template: its Pods are never gated, so that each has a node; a hit is then answered inside
 the Pod."""
@@ -86,6 +92,8 @@ RESULT_SKIPPED = "skipped"
 
 KEY_DIGEST = f"{DOMAIN}/key-digest"
 """Pod annotation in the place of KEY, where the Pod has no room for that: the data key that it has."""
+KEY_PARTS = f"{DOMAIN}/key-parts"
+"""Pod annotation beside a KEY that the Pod webhook computed: JSON of short digests of its parts, by name."""
 KEEPER_STATUS = f"{DOMAIN}/keeper-status"
 """On the keeper's Lease: see keeper_status.py."""
 PLAN = f"{DOMAIN}/plan"

@@ -358,6 +358,28 @@ def test_what_other_webhooks_add_to_run_beside_the_step_does_not_count():
     assert _key(pod).parts == _key(pod_of(WHOLE)).parts
 
 
+@pytest.mark.parametrize(
+    "name", ["input-artifacts", "argo-staging", "argoexec-bin", "stepmemo", "stepmemo-bin"]
+)
+def test_a_volume_that_bears_a_name_of_argos_or_ours_is_its_authors(name: str):
+    def claiming(claim: str) -> Json:
+        container = {"image": "x", "volumeMounts": [{"name": name, "mountPath": "/data"}]}
+        volume = {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+        pod = pod_of({"container": container, "volumes": [volume]})
+        kept = [one for one in pod["spec"]["volumes"] if one["name"] != name]
+        pod["spec"]["volumes"] = [*kept, volume]
+        return pod
+
+    assert keyparts.changed(_key(claiming("a")).short, _key(claiming("b")).short) == [f"volumes/{name}"]
+
+
+def test_init_containers_run_in_their_order():
+    prep, fetch = ({"name": name, "image": "x", "command": [name]} for name in ("prep", "fetch"))
+    orders = ([prep, fetch], [fetch, prep])
+    first, second = (_key(pod_of(SCRIPT | {"initContainers": order})) for order in orders)
+    assert keyparts.changed(first.short, second.short) == ["initOrder"]
+
+
 def test_salt_is_a_part():
     keys = {_key(pod_of(WHOLE, **salt)).digest for salt in ({}, {"salt": "1"}, {"salt": "2"})}
     assert len(keys) == 3

@@ -47,6 +47,11 @@ TEMPLATE_IN_ONE_CONTAINER = Since(
     (Version(3, 6, 0),),
     "createWorkflowPod in workflow/controller/workflowpod.go",
 )
+WITHOUT_INPUT_PARAMETERS = Since(
+    "The template in a Pod has no input parameters: whatever uses them holds their values already.",
+    (Version(3, 6, 0),),
+    "createWorkflowPod in workflow/controller/workflowpod.go",
+)
 GUARDS_DECLARED_OUTPUTS = Since(
     "A node whose Pod succeeded stays as it is while its declared parameters, or artifacts that are not "
     "optional, have not been seen; where a container `main` has ended, and for nothing else.",
@@ -82,6 +87,7 @@ TAKES_UPDATES_AT_ONCE = Since(
 FACTS = (
     REPORTS_COMPLETION,
     TEMPLATE_IN_ONE_CONTAINER,
+    WITHOUT_INPUT_PARAMETERS,
     GUARDS_DECLARED_OUTPUTS,
     GIVES_INCOMPLETE_RESULTS_UP,
     HAS_A_SUPERVISOR,

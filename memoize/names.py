@@ -15,6 +15,15 @@ or ClusterWorkflowTemplate; annotation of a template. The nearest to the templat
 KEY = f"{DOMAIN}/key"
 """The memoize key. On a template (with Argo's `{{…}}` tags), and on the Pod (tags resolved by Argo)."""
 
+AUTO_KEY = "auto"
+"""The value of KEY for which the Pod webhook computes one, from what the step would run (autokey.py)."""
+
+KEY_IGNORE = f"{DOMAIN}/key-ignore"
+"""On a template with `key: auto`: what its key leaves out, as `env/NAME, artifact/NAME`."""
+
+SALT = f"{DOMAIN}/salt"
+"""On a template with `key: auto`: any text, which is a part of the key. Another one disowns old entries."""
+
 GATED = f"{DOMAIN}/gate"
 """`"false"` on a template: its Pods are never gated, so that each has a node; a hit is then answered inside
 the Pod."""
@@ -91,6 +100,8 @@ RESULT_SKIPPED = "skipped"
 
 KEY_DIGEST = f"{DOMAIN}/key-digest"
 """Pod annotation in the place of KEY, where the Pod has no room for that: the data key that it has."""
+KEY_PARTS = f"{DOMAIN}/key-parts"
+"""Pod annotation beside a KEY that the Pod webhook computed: JSON of short digests of its parts, by name."""
 KEEPER_STATUS = f"{DOMAIN}/keeper-status"
 """On the keeper's Lease: see keeper_status.py."""
 PLAN = f"{DOMAIN}/plan"
@@ -131,6 +142,8 @@ PEOPLES_TOKEN = "Stepmemo-Token"
 on. It is for the same audience, and bound to no Pod."""
 VOLUMES = (VOLUME, BIN_VOLUME, IMAGE_VOLUME, TOKEN_VOLUME)
 """Every volume of ours."""
+MOUNTS = {SHARED_DIR: VOLUME, BIN_DIR: BIN_VOLUME, IMAGE_DIR: IMAGE_VOLUME}
+"""Where the containers that Argo manages have which of them."""
 TERMINATION_LOG = "/dev/termination-log"
 """Where the kubelet looks for a container's last word."""
 

@@ -84,6 +84,9 @@ def from_annotations(annotations: Mapping[str, object], path: str) -> tuple[Memo
 
 def from_pod(annotations: Mapping[str, object], path: str) -> tuple[Memo | None, list[FieldError]]:
     """The same for a Pod's annotations, where names.KEY_DIGEST may stand in the place of names.KEY."""
+    if annotations.get(names.KEY) == names.AUTO_KEY:
+        detail = "is computed when the Pod is created, and was not"
+        return None, [FieldError(annotation(path, names.KEY), Kind.INVALID, detail, names.AUTO_KEY)]
     digest = annotations.get(names.KEY_DIGEST)
     if names.KEY in annotations or digest is None:
         return from_annotations(annotations, path)
@@ -92,6 +95,12 @@ def from_pod(annotations: Mapping[str, object], path: str) -> tuple[Memo | None,
         detail = "is written by the Pod webhook alone: write the key itself"
         return None, [*errors, FieldError(annotation(path, names.KEY_DIGEST), Kind.INVALID, detail, digest)]
     return (replace(memo, key="", digest=digest) if memo is not None else None), errors
+
+
+def text_errors(value: object, path: str) -> list[FieldError]:
+    """What is wrong with a text, found at `path`, that may hold tags."""
+    text, errors = _text(_Value(path, value), "")
+    return [*errors, *_tag_errors(path, text)]
 
 
 _KEY = "the key under which the result is kept"

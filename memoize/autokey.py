@@ -1,0 +1,332 @@
+"""The key that writes itself: what a step would execute, and with what, as its Pod and its template show it.
+
+Pure. `docs/keys.md` is the manual of the form. A step is taken apart into named parts; the key is a digest
+over the digests of all of them. What belongs to one run, to scheduling, or to Argo itself is no part. What is
+not known to be harmless is one: a part too many costs a run, one too few gives a step the outputs of another.
+
+Input parameters are no part: Argo has filled them into whatever uses them, and leaves them out of the Pod
+(version.WITHOUT_INPUT_PARAMETERS).
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from argo import additions, artifacts
+from argo import names as argo
+from argo.layout import ContainerRef, Layout
+from argo.shape import DRIVERS, mapping
+from argo.steppod import StepPod
+from argo.templates import objects
+from memoize import keyparts, names
+
+FORM = "v1"
+"""The form of what is digested. Another form is another key: never the same text for two forms."""
+_KEY = f"{names.AUTO_KEY}-{FORM}-"
+_COMPUTED = re.compile(rf"{names.AUTO_KEY}-v[0-9]+-[0-9a-f]{{64}}")
+
+IGNORABLE = ("env", "artifact")
+"""What names.KEY_IGNORE can leave out: `env/NAME`, and `artifact/NAME`."""
+
+
+@dataclass(frozen=True)
+class AutoKey:
+    """The parts of one step by name, in their order, and what is made of them.
+
+    A value may hold what is secret (an argument, a variable's value): only digests are stored or logged.
+    """
+
+    parts: Mapping[str, Any]
+
+    @cached_property
+    def digests(self) -> Mapping[str, str]:
+        """The SHA-256 of each part, in hex."""
+        return {name: keyparts.digest(value) for name, value in self.parts.items()}
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 over all of them, in hex."""
+        return keyparts.digest([FORM, sorted(self.digests.items())])
+
+    @property
+    def key(self) -> str:
+        """The memoize key: `auto-v1-` and the digest. Argo allows it, so it is its own data key."""
+        return _KEY + self.digest
+
+    @cached_property
+    def short(self) -> Mapping[str, str]:
+        """The short digests of the parts."""
+        return keyparts.short(self.digests)
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What is written on the Pod: the key in the place of names.AUTO_KEY, and the parts it is made of."""
+        return {names.KEY: self.key, names.KEY_PARTS: keyparts.encode(self.short)}
+
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """The parts for people: the values of variables, which may be secret, are digests."""
+        return {name: _shown(name, value) for name, value in self.parts.items()}
+
+
+def is_computed(key: object) -> bool:
+    """Whether a key looks like one that was computed, of whatever form."""
+    return isinstance(key, str) and _COMPUTED.fullmatch(key) is not None
+
+
+def ignored(text: object) -> list[str]:
+    """The names in a value of names.KEY_IGNORE: separated by commas or white space."""
+    return [name for name in re.split(r"[\s,]+", text) if name] if isinstance(text, str) else []
+
+
+def of_pod(pod: StepPod) -> AutoKey | str:
+    """The key of the step that a Pod stands for, or why it cannot be known.
+
+    It is the same before and after containers of ours came into the Pod.
+    """
+    shape = pod.layout
+    template = shape.template
+    if shape.offloaded:
+        return "its template takes more than 128 KiB and is not in the Pod"
+    if template is None:
+        return "it has no readable template"
+    try:
+        leave_out = frozenset(ignored(pod.annotations.get(names.KEY_IGNORE)))
+        found: dict[str, Any] = {}
+        for name, value in _parts(pod, shape, template, leave_out):
+            # Neither Kubernetes nor Argo lets a name be there twice.
+            found[name] = [found[name], value] if name in found else value
+        if salt := pod.annotations.get(names.SALT):
+            found["salt"] = salt
+        key = AutoKey(found)
+        key.digest  # noqa: B018 - here a value that cannot be written shows
+    except _UnknownError as error:
+        return str(error)
+    except RecursionError:
+        return "its template is nested too deeply"
+    return key
+
+
+def parts_of(annotations: Mapping[str, Any]) -> Mapping[str, str]:
+    """The short digests beside a computed key on a Pod (names.KEY_PARTS); none for anything else there."""
+    if not is_computed(annotations.get(names.KEY)):
+        return {}
+    return keyparts.parsed(annotations.get(names.KEY_PARTS))
+
+
+class _UnknownError(Exception):
+    """Something that counts is not in the Pod; the text says what."""
+
+
+def _parts(
+    pod: StepPod, shape: Layout, template: Mapping[str, Any], leave_out: frozenset[str]
+) -> Iterator[tuple[str, Any]]:
+    volumes = {str(volume.get("name")): volume for volume in objects(pod.spec.get("volumes"))}
+    mounted: dict[str, Any] = {}
+    for at, ref, declared in _containers(shape, template):
+        if additions.has_offloaded_arguments(ref):
+            raise _UnknownError(f"the arguments of container {ref.name} take more than 128 KiB")
+        executors = at == "" and any(template.get(kind) is not None for kind in ("resource", "data"))
+        own = _variables(ref, declared, leave_out) if executors else _own(ref, declared, leave_out, volumes)
+        for name, value in own:
+            yield f"{at}{name}", value
+        if at.startswith("containers/") and declared.get("dependencies"):
+            yield f"{at}dependencies", declared["dependencies"]
+        for mount in () if executors else _mounts(ref, volumes):
+            name = str(mount.get("name"))
+            mounted[name] = _volume(volumes.get(name, {}))
+    for name in sorted(mounted):
+        yield f"volumes/{name}", mounted[name]
+    if len(shape.template_inits) > 1:  # they run one after the other
+        yield "initOrder", [ref.name for ref in shape.template_inits]
+    repository = artifacts.repository(template.get("archiveLocation"))
+    if script := mapping(template.get("script")).get("source"):
+        yield "script", script
+    for kind in ("resource", "data"):
+        if template.get(kind) is not None:
+            yield kind, _located_within(template[kind], repository)
+    for artifact in objects(mapping(template.get("inputs")).get("artifacts")):
+        name = str(artifact.get("name"))
+        if f"artifact/{name}" not in leave_out:
+            yield f"artifact/{keyparts.flat(name)}", _artifact(_located(artifact, repository))
+    outputs = mapping(template.get("outputs"))
+    for parameter in objects(outputs.get("parameters")):
+        yield (
+            f"output/parameter/{keyparts.flat(parameter.get('name'))}",
+            _without(parameter, _BESIDE_A_PARAMETER),
+        )
+    for artifact in objects(outputs.get("artifacts")):
+        name = str(artifact.get("name"))
+        unplaced = DRIVERS if f"artifact/{name}" in leave_out else frozenset[str]()
+        yield f"output/artifact/{keyparts.flat(name)}", _artifact(_without(artifact, unplaced))
+
+
+def _containers(
+    shape: Layout, template: Mapping[str, Any]
+) -> Iterator[tuple[str, ContainerRef, Mapping[str, Any]]]:
+    """The containers that do the step's work: a prefix for their parts, where they are, what is declared."""
+    of_set = {str(c.get("name")): c for c in objects(mapping(template.get("containerSet")).get("containers"))}
+    sidecars = {str(c.get("name")): c for c in objects(template.get("sidecars"))}
+    inits = {str(c.get("name")): c for c in objects(template.get("initContainers"))}
+    workers = set(shape.workers)
+    for ref in shape.recorded:
+        if ref.name not in workers:
+            continue
+        if ref.name in of_set:
+            yield f"containers/{ref.name}/", ref, of_set[ref.name]
+        elif ref.name == argo.MAIN_CONTAINER:
+            yield "", ref, mapping(template.get("container") or template.get("script"))
+        else:
+            yield f"sidecars/{ref.name}/", ref, mapping(sidecars.get(ref.name))
+    for ref in shape.template_inits:
+        yield f"initContainers/{ref.name}/", ref, mapping(inits.get(ref.name))
+
+
+def _own(
+    ref: ContainerRef, declared: Mapping[str, Any], leave_out: frozenset[str], volumes: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """What a container executes, and in what surroundings: as the Pod has it, since it may be patched."""
+    container = ref.container
+    yield "image", _image(str(container.get("image", "")))
+    if command := additions.own_command(_without_ours(container.get("command") or ())):
+        yield "command", command
+    for field in ("args", "workingDir", "lifecycle"):
+        if container.get(field):
+            yield field, container[field]
+    yield from _variables(ref, declared, leave_out)
+    if mounts := _mounts(ref, volumes):
+        yield "mounts", [_without(mount, _BESIDE_A_MOUNT) for mount in mounts]
+    if devices := objects(container.get("volumeDevices")):
+        yield (
+            "devices",
+            [[d.get("devicePath"), _volume(volumes.get(str(d.get("name")), {}))] for d in devices],
+        )
+
+
+def _variables(
+    ref: ContainerRef, declared: Mapping[str, Any], leave_out: frozenset[str]
+) -> Iterator[tuple[str, Any]]:
+    """One part for each variable; one for all where their order counts.
+
+    That is where a value may refer to another variable, `$(NAME)`: it must stand before it.
+    """
+    of_template = {str(entry.get("name")) for entry in objects(declared.get("env"))}
+    entries = [
+        (name, entry.get("valueFrom") or str(entry.get("value") or ""))
+        for entry in ref.container.get("env") or ()
+        if not additions.is_argos_variable(name := str(entry.get("name", "")), of_template)
+        and f"env/{name}" not in leave_out
+    ]
+    if any(isinstance(value, str) and "$(" in value for _, value in entries):
+        yield "env", entries
+    else:
+        yield from ((f"env/{keyparts.flat(name)}", value) for name, value in sorted(dict(entries).items()))
+    if ref.container.get("envFrom"):
+        yield "envFrom", ref.container["envFrom"]
+
+
+def _mounts(ref: ContainerRef, volumes: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those that are neither Argo's nor ours, nor of a token; in the order of their paths."""
+    found = []
+    for path, mount in sorted(ref.mounts.items()):
+        volume = volumes.get(str(mount.get("name")), {})
+        ours = mount.get("name") == names.MOUNTS.get(path)
+        if not ours and not additions.is_argos_mount(mount, volume) and _volume(volume) is not None:
+            found.append(mount)
+    return found
+
+
+_BESIDE_A_MOUNT = frozenset({"mountPropagation", "recursiveReadOnly"})
+_BESIDE_A_PARAMETER = frozenset({"name", "globalName", "description", "enum"})
+_BESIDE_AN_ARTIFACT = frozenset(
+    {"name", "globalName", "description", "artifactGC", "archiveLogs", "deleted", "from", "fromExpression"}
+)
+_BESIDE_A_LOCATION = frozenset(
+    {"auth", "createBucketIfNotPresent", "encryptionOptions", "lifecycleRule", "connectionTimeoutSeconds"}
+    | {"useSDKCreds", "roleARN", "securityToken"}
+)
+"""How an object is got at, or put there, and not which one it is; what names a Secret is left out as well."""
+
+
+def _volume(volume: Mapping[str, Any]) -> Any:
+    """Where a volume's content is from; None for one that holds nothing but a token for the Pod."""
+    if "emptyDir" in volume:
+        return {"emptyDir": {}}
+    if "image" in volume:
+        return {"image": _image(str(mapping(volume["image"]).get("reference", "")))}
+    if "projected" in volume:
+        sources = objects(mapping(volume["projected"]).get("sources"))
+        kept = [source for source in sources if "serviceAccountToken" not in source]
+        return {"projected": kept} if kept else None
+    return _without(volume, {"name"})
+
+
+def _image(reference: str) -> str:
+    """The image without a tag beside a digest: such a tag is a comment."""
+    tagged, at, digest = reference.partition("@")
+    where, slash, name = tagged.rpartition("/")
+    return f"{where}{slash}{name.partition(':')[0]}@{digest}" if at else reference
+
+
+def _without_ours(command: Iterable[Any]) -> list[Any]:
+    """A command without the entrypoint that we put before it."""
+    words = list(command)
+    if words[:1] in ([names.ENTRYPOINT], [names.VOLUME_ENTRYPOINT]) and "--" in words:
+        return words[words.index("--") + 1 :]
+    return words
+
+
+def _located_within(value: Any, repository: Mapping[str, Any] | None) -> Any:
+    """What a `resource` or `data` template says, the artifact that it reads with its whole location."""
+    for outer, inner in (("source", "artifactPaths"), ("manifestFrom", "artifact")):
+        holder = mapping(mapping(value).get(outer))
+        if inner in holder:
+            artifact = _artifact(_located(mapping(holder[inner]), repository))
+            value = {**value, outer: {**holder, inner: artifact}}
+    return value
+
+
+def _located(artifact: Mapping[str, Any], repository: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The artifact with the bucket that its key is in, as far as the Pod says it."""
+    try:
+        return artifacts.located(artifact, repository)
+    except artifacts.NoLocationError:
+        return artifact
+
+
+def _artifact(artifact: Mapping[str, Any]) -> dict[str, Any]:
+    """What an artifact is to a step: its place in the container, and which object it is."""
+    return {
+        field: _location(mapping(value)) if field in DRIVERS else value
+        for field, value in _without(artifact, _BESIDE_AN_ARTIFACT).items()
+    }
+
+
+def _location(location: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        field: value
+        for field, value in _without(location, _BESIDE_A_LOCATION).items()
+        if not field.endswith("Secret")
+    }
+
+
+def _without(value: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
+    """The object without these fields, and without what is empty: absent and empty are the same to Go."""
+    left_out = frozenset(fields)
+    return {
+        k: v for k, v in value.items() if k not in left_out and not (v is None or v is False or v in _EMPTY)
+    }
+
+
+_EMPTY: tuple[Any, ...] = ("", [], {})
+
+
+def _shown(name: str, value: Any) -> Any:
+    kind = name.rpartition("/")[0].rpartition("/")[2] or name
+    if kind != "env":
+        return value
+    if isinstance(value, str):
+        return f"sha256:{keyparts.digest(value)[: keyparts.LENGTH]}"
+    return [[one, _shown("env", text)] for one, text in value] if isinstance(value, list) else value

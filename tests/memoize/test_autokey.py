@@ -1,0 +1,641 @@
+"""Keys that write themselves: what is another step, and what is not."""
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from argo import names as argo
+from argo.steppod import StepPod
+from memoize import autokey, keyparts, names
+from memoize.autokey import AutoKey
+from memoize.key import data_key
+from tests.argopods import LAYOUTS, pod_of
+from tests.recordedpods import PODS
+from tests.work import grows
+
+Json = dict[str, Any]
+
+
+def _key(pod: Json) -> AutoKey:
+    step = StepPod.parse(pod, "n")
+    assert isinstance(step, StepPod)
+    key = autokey.of_pod(step)
+    assert isinstance(key, AutoKey), key
+    return key
+
+
+def _recorded(path: Path) -> Json:
+    pod: Json = json.loads(path.read_text())
+    pod["metadata"]["annotations"][names.KEY] = "auto"
+    return pod
+
+
+CASES = sorted({path.stem for path in PODS.glob("*/*.json") if "." not in path.stem})
+OFFLOADED = "large-template"
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != OFFLOADED])
+def test_every_version_and_layout_of_argo_comes_to_the_same_key(case: str):
+    keys = {path.parent.name: _key(_recorded(path)).digest for path in PODS.glob(f"*/{case}.json")}
+    assert len(set(keys.values())) == 1, keys
+
+
+def test_recorded_steps_have_keys_of_their_own_but_where_only_what_does_not_count_differs():
+    # One command with the same output, beside other resources, accounts, users and hooks.
+    same = {"executor-service-account", "gc-ttl-hooks", "non-root", "pod-spec-patch", "special-characters"}
+    cases: dict[str, set[str]] = {}
+    for case in (case for case in CASES if case != OFFLOADED):
+        cases.setdefault(_key(_recorded(PODS / "v4.1.2-legacy" / f"{case}.json")).digest, set()).add(case)
+    assert [found for found in cases.values() if len(found) > 1] == [same]
+
+
+@pytest.mark.parametrize(
+    "twin", sorted(PODS.glob("*/*.golden.json")), ids=lambda p: f"{p.parent.name}/{p.stem}"
+)
+def test_containers_of_ours_change_no_key(twin: Path):
+    original = twin.with_name(f"{twin.name.partition('.')[0]}.json")
+    if original.stem != OFFLOADED:
+        assert _key(_recorded(twin)).parts == _key(_recorded(original)).parts
+
+
+def test_a_template_that_is_not_in_the_pod_has_no_key():
+    step = StepPod.parse(_recorded(PODS / "v4.1.2-legacy" / f"{OFFLOADED}.json"), "n")
+    assert isinstance(step, StepPod)
+    assert autokey.of_pod(step) == "its template takes more than 128 KiB and is not in the Pod"
+
+
+WHOLE: Json = {
+    "name": "step",
+    "inputs": {
+        "parameters": [{"name": "n", "value": "1"}],
+        "artifacts": [
+            {"name": "in", "path": "/in", "s3": {"key": "w-0/w-0-step/in.tgz"}},
+            {"name": "text", "path": "/text", "raw": {"data": "hello"}},
+        ],
+    },
+    "container": {
+        "image": "busybox:1.36",
+        "command": ["sh", "-c"],
+        "args": ["run --n 1"],
+        "workingDir": "/work",
+        "env": [
+            {"name": "MODE", "value": "fast"},
+            {"name": "SEED", "value": "7"},
+            {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "token"}}},
+        ],
+        "envFrom": [{"configMapRef": {"name": "settings"}}],
+        "resources": {"requests": {"cpu": "1"}},
+        "volumeMounts": [
+            {"name": "models", "mountPath": "/models", "readOnly": True},
+            {"name": "conf", "mountPath": "/conf"},
+            {"name": "tmp", "mountPath": "/scratch"},
+        ],
+    },
+    "sidecars": [
+        {"name": "db", "image": "postgres:16", "command": ["postgres"], "args": ["-c", "fsync=off"]}
+    ],
+    "initContainers": [{"name": "prep", "image": "busybox:1.36", "command": ["sh", "-c", "echo prep"]}],
+    "volumes": [
+        {"name": "models", "persistentVolumeClaim": {"claimName": "models"}},
+        {"name": "conf", "configMap": {"name": "conf"}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+    ],
+    "outputs": {
+        "parameters": [{"name": "out", "valueFrom": {"path": "/out"}, "globalName": "g"}],
+        "artifacts": [{"name": "res", "path": "/res", "s3": {"key": "results/res.tgz"}}],
+    },
+    "metadata": {"labels": {"team": "a"}},
+    "retryStrategy": {"limit": 3},
+    "nodeSelector": {"zone": "a"},
+}
+SCRIPT: Json = {"script": {"image": "python:3.13", "command": ["python"], "source": "print(1)"}}
+SET: Json = {
+    "containerSet": {
+        "containers": [
+            {"name": "a", "image": "busybox:1.36", "command": ["sh", "-c", "echo a > /ws/a"]},
+            {
+                "name": "main",
+                "image": "busybox:1.36",
+                "command": ["cat"],
+                "args": ["/ws/a"],
+                "dependencies": ["a"],
+            },
+        ]
+    }
+}
+RESOURCE: Json = {
+    "resource": {"action": "create", "manifest": "kind: ConfigMap", "successCondition": "a == b"}
+}
+DATA: Json = {
+    "data": {
+        "source": {"artifactPaths": {"name": "t", "s3": {"key": "in"}}},
+        "transformation": [{"expression": "filter(data, true)"}],
+    }
+}
+TEMPLATES = {"container": WHOLE, "script": SCRIPT, "containerSet": SET, "resource": RESOURCE, "data": DATA}
+
+
+def _at(template: Json, *path: str | int) -> Any:
+    found: Any = template
+    for step in path:
+        found = found[step]
+    return found
+
+
+def _set(value: Any, *path: str | int) -> Callable[[Json], None]:
+    def change(template: Json) -> None:
+        _at(template, *path[:-1])[path[-1]] = value
+
+    return change
+
+
+def _gone(*path: str | int) -> Callable[[Json], None]:
+    def change(template: Json) -> None:
+        del _at(template, *path[:-1])[path[-1]]
+
+    return change
+
+
+def _reversed(*path: str | int) -> Callable[[Json], None]:
+    def change(template: Json) -> None:
+        _at(template, *path).reverse()
+
+    return change
+
+
+ANOTHER_STEP = [
+    ("container", _set("busybox:1.37", "container", "image"), ["image"]),
+    ("container", _set("mirror/busybox:1.36", "container", "image"), ["image"]),
+    ("container", _set(["bash", "-c"], "container", "command"), ["command"]),
+    ("container", _set(["run --n 2"], "container", "args"), ["args"]),
+    ("container", _set(["run", "--n 1"], "container", "args"), ["args"]),
+    ("container", _gone("container", "args"), ["args"]),
+    ("container", _set("/", "container", "workingDir"), ["workingDir"]),
+    ("container", _set("slow", "container", "env", 0, "value"), ["env/MODE"]),
+    ("container", _set("DEPTH", "container", "env", 0, "name"), ["env/DEPTH", "env/MODE"]),
+    ("container", _gone("container", "env", 1), ["env/SEED"]),
+    ("container", _set("$(SEED)", "container", "env", 0, "value"), ["env"]),
+    (
+        "container",
+        _set("other", "container", "env", 2, "valueFrom", "secretKeyRef", "name"),
+        ["env/TOKEN"],
+    ),
+    (
+        "container",
+        _set({"name": "ARGO_MINE", "value": "1"}, "container", "env", 1),
+        ["env/ARGO_MINE", "env/SEED"],
+    ),
+    ("container", _set("others", "container", "envFrom", 0, "configMapRef", "name"), ["envFrom"]),
+    ("container", _set({"postStart": {"exec": {"command": ["x"]}}}, "container", "lifecycle"), ["lifecycle"]),
+    ("container", _set("/m", "container", "volumeMounts", 0, "mountPath"), ["mounts"]),
+    ("container", _set("sub", "container", "volumeMounts", 0, "subPath"), ["mounts"]),
+    ("container", _gone("container", "volumeMounts", 0), ["mounts", "volumes/models"]),
+    ("container", _set("m2", "volumes", 0, "persistentVolumeClaim", "claimName"), ["volumes/models"]),
+    ("container", _set("conf2", "volumes", 1, "configMap", "name"), ["volumes/conf"]),
+    ("container", _set("w-1/w-1-step/in.tgz", "inputs", "artifacts", 0, "s3", "key"), ["artifact/in"]),
+    (
+        "container",
+        _set(
+            {"endpoint": "minio:9000", "bucket": "c", "key": "w-0/w-0-step/in.tgz"},
+            "inputs",
+            "artifacts",
+            0,
+            "s3",
+        ),
+        ["artifact/in"],
+    ),
+    ("container", _set("/in2", "inputs", "artifacts", 0, "path"), ["artifact/in"]),
+    ("container", _set(0, "inputs", "artifacts", 0, "mode"), ["artifact/in"]),
+    ("container", _set("bye", "inputs", "artifacts", 1, "raw", "data"), ["artifact/text"]),
+    ("container", _gone("inputs", "artifacts", 1), ["artifact/text"]),
+    ("container", _set("/o", "outputs", "parameters", 0, "valueFrom", "path"), ["output/parameter/out"]),
+    ("container", _set("results/2.tgz", "outputs", "artifacts", 0, "s3", "key"), ["output/artifact/res"]),
+    ("container", _set({"none": {}}, "outputs", "artifacts", 0, "archive"), ["output/artifact/res"]),
+    ("container", _gone("outputs", "artifacts", 0), ["output/artifact/res"]),
+    ("container", _set("postgres:17", "sidecars", 0, "image"), ["sidecars/db/image"]),
+    ("container", _set(["-c"], "sidecars", 0, "args"), ["sidecars/db/args"]),
+    ("container", _set(["x"], "initContainers", 0, "command"), ["initContainers/prep/command"]),
+    ("script", _set("print(2)", "script", "source"), ["script"]),
+    ("script", _set("print(1)\n", "script", "source"), ["script"]),
+    ("script", _set("python:3.14", "script", "image"), ["image"]),
+    ("script", _set(["pypy"], "script", "command"), ["command"]),
+    ("containerSet", _set("x:2", "containerSet", "containers", 0, "image"), ["containers/a/image"]),
+    ("containerSet", _set(["/ws/b"], "containerSet", "containers", 1, "args"), ["containers/main/args"]),
+    (
+        "containerSet",
+        _gone("containerSet", "containers", 1, "dependencies"),
+        ["containers/main/dependencies"],
+    ),
+    ("resource", _set("kind: Secret", "resource", "manifest"), ["resource"]),
+    ("resource", _set("apply", "resource", "action"), ["resource"]),
+    ("data", _set("other", "data", "source", "artifactPaths", "s3", "key"), ["data"]),
+    ("data", _set("map(data, true)", "data", "transformation", 0, "expression"), ["data"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "parts"), ANOTHER_STEP, ids=[f"{i}-{p[0]}" for i, (_, _, p) in enumerate(ANOTHER_STEP)]
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_another_step_has_another_key_and_the_part_says_why(
+    layout: str, kind: str, change: Callable[[Json], None], parts: list[str]
+):
+    template = copy.deepcopy(TEMPLATES[kind])
+    change(template)
+    before, after = (_key(pod_of(t, layout=layout)) for t in (TEMPLATES[kind], template))
+    assert before.digest != after.digest
+    told = keyparts.changed(before.digests, after.digests)
+    assert told == parts
+    assert keyparts.changed(before.short, after.short) == told
+
+
+DEFAULTED = {"accessKeySecret": {"name": "s", "key": "k"}, "endpoint": "minio:9000", "bucket": "b"}
+THE_SAME = [
+    ("container", _set("other", "name")),
+    ("container", _set({"requests": {"cpu": "4"}}, "container", "resources")),
+    ("container", _set({"zone": "b"}, "nodeSelector")),
+    ("container", _set([{"operator": "Exists"}], "tolerations")),
+    ("container", _set({"labels": {"team": "b"}}, "metadata")),
+    ("container", _gone("retryStrategy")),
+    ("container", _set("10m", "timeout")),
+    ("container", _set(60, "activeDeadlineSeconds")),
+    ("container", _set({"runAsUser": 1}, "securityContext")),
+    ("container", _set("builder", "serviceAccountName")),
+    ("container", _set("Always", "container", "imagePullPolicy")),
+    ("container", _set({"runAsUser": 1}, "container", "securityContext")),
+    ("container", _set({"httpGet": {"port": 80}}, "container", "readinessProbe")),
+    ("container", _reversed("container", "env")),
+    ("container", _reversed("container", "volumeMounts")),
+    ("container", _reversed("volumes")),
+    ("container", _reversed("inputs", "artifacts")),
+    ("container", _set("2Gi", "volumes", 2, "emptyDir", "sizeLimit")),
+    ("container", _set("h", "outputs", "parameters", 0, "globalName")),
+    ("container", _set({"strategy": "Never"}, "outputs", "artifacts", 0, "artifactGC")),
+    ("container", _set({"key": "w-0/w-0-step/in.tgz"} | DEFAULTED, "inputs", "artifacts", 0, "s3")),
+    ("container", _set([{"name": "n", "value": "2"}], "inputs", "parameters")),
+    ("container", _set({"archiveLogs": True, "s3": DEFAULTED | {"key": "x"}}, "archiveLocation")),
+    (
+        "container",
+        _set("c", "inputs", "artifacts", 0, "s3", "bucket"),
+    ),  # without an endpoint Argo takes its own
+    ("container", _set({"limits": 1}, "synchronization")),
+]
+
+
+@pytest.mark.parametrize(("kind", "change"), THE_SAME, ids=map(str, range(len(THE_SAME))))
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_same_step_has_the_same_key(layout: str, kind: str, change: Callable[[Json], None]):
+    template = copy.deepcopy(TEMPLATES[kind])
+    change(template)
+    assert _key(pod_of(template, layout=layout, run="z")).parts == _key(pod_of(TEMPLATES[kind])).parts
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_a_step_has_one_key_in_every_run_and_layout(kind: str):
+    keys = {_key(pod_of(TEMPLATES[kind], layout=layout, run=run)).key for layout in LAYOUTS for run in "abc"}
+    assert len(keys) == 1
+
+
+def test_another_repository_is_another_place_for_an_input_by_key_alone():
+    moved = WHOLE | {"archiveLocation": {"s3": {"endpoint": "minio:9000", "bucket": "new", "key": "k"}}}
+    assert keyparts.changed(_key(pod_of(WHOLE)).short, _key(pod_of(moved)).short) == ["artifact/in"]
+
+
+@pytest.mark.parametrize(
+    ("patch", "part"),
+    [
+        ({"image": "evil:1"}, "image"),
+        ({"args": ["x"]}, "args"),
+        ({"command": ["x"]}, "command"),
+        ({"env": [{"name": "MODE", "value": "x"}]}, "env/MODE"),
+        ({"workingDir": "/x"}, "workingDir"),
+    ],
+)
+def test_what_a_pod_spec_patch_changes_counts(patch: Json, part: str):
+    template = {"container": {"image": "busybox", "command": ["sh"]}}
+    assert keyparts.changed(_key(pod_of(template)).short, _key(pod_of(template, patch=patch)).short) == [part]
+
+
+@pytest.mark.parametrize(
+    ("image", "other", "same"),
+    [
+        ("app@sha256:ab", "app:v1@sha256:ab", True),
+        ("app:v1@sha256:ab", "app:v2@sha256:ab", True),
+        ("r:5000/app:v1@sha256:ab", "r:5000/app@sha256:ab", True),
+        ("app:v1@sha256:ab", "app:v1@sha256:cd", False),
+        ("app:v1", "app:v2", False),
+        ("r:5000/app", "r:5001/app", False),
+    ],
+)
+def test_an_image_by_digest_counts_by_its_digest(image: str, other: str, same: bool):
+    first, second = (_key(pod_of({"container": {"image": i, "command": ["x"]}})) for i in (image, other))
+    assert (first.digest == second.digest) is same
+
+
+def test_the_order_of_variables_counts_where_they_refer_to_each_other():
+    env = [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)2"}]
+    first, second = (
+        _key(pod_of({"container": {"image": "x", "command": ["x"], "env": e}})) for e in (env, env[::-1])
+    )
+    assert first.digest != second.digest
+
+
+def test_what_other_webhooks_add_to_run_beside_the_step_does_not_count():
+    pod = pod_of(WHOLE)
+    pod["spec"]["containers"].append({"name": "istio-proxy", "image": "istio", "args": ["proxy"]})
+    pod["spec"]["initContainers"].insert(0, {"name": "istio-init", "image": "istio"})
+    token = {"name": "aws-iam-token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
+    pod["spec"]["volumes"].append(token)
+    main = next(c for c in pod["spec"]["containers"] if c["name"] == "main")
+    main["volumeMounts"].append({"name": "aws-iam-token", "mountPath": "/var/run/secrets/eks"})
+    assert _key(pod).parts == _key(pod_of(WHOLE)).parts
+
+
+@pytest.mark.parametrize(
+    "name", ["input-artifacts", "argo-staging", "argoexec-bin", "stepmemo", "stepmemo-bin"]
+)
+def test_a_volume_that_bears_a_name_of_argos_or_ours_is_its_authors(name: str):
+    def claiming(claim: str) -> Json:
+        container = {"image": "x", "volumeMounts": [{"name": name, "mountPath": "/data"}]}
+        volume = {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+        pod = pod_of({"container": container, "volumes": [volume]})
+        kept = [one for one in pod["spec"]["volumes"] if one["name"] != name]
+        pod["spec"]["volumes"] = [*kept, volume]
+        return pod
+
+    assert keyparts.changed(_key(claiming("a")).short, _key(claiming("b")).short) == [f"volumes/{name}"]
+
+
+def test_init_containers_run_in_their_order():
+    prep, fetch = ({"name": name, "image": "x", "command": [name]} for name in ("prep", "fetch"))
+    orders = ([prep, fetch], [fetch, prep])
+    first, second = (_key(pod_of(SCRIPT | {"initContainers": order})) for order in orders)
+    assert keyparts.changed(first.short, second.short) == ["initOrder"]
+
+
+def test_salt_is_a_part():
+    keys = {_key(pod_of(WHOLE, **salt)).digest for salt in ({}, {"salt": "1"}, {"salt": "2"})}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(
+    ("names_left_out", "change"),
+    [
+        ("env/MODE", _set("slow", "container", "env", 0, "value")),
+        ("env/SEED, env/MODE", _gone("container", "env", 0)),
+        ("env/SEED env/MODE\n", _set("slow", "container", "env", 0, "value")),
+        ("artifact/in", _set("other/key", "inputs", "artifacts", 0, "s3", "key")),
+        ("artifact/res", _set("other/key", "outputs", "artifacts", 0, "s3", "key")),
+    ],
+)
+def test_what_is_left_out_does_not_count(names_left_out: str, change: Callable[[Json], None]):
+    template = copy.deepcopy(WHOLE)
+    change(template)
+    first, second = (_key(pod_of(t, key_ignore=names_left_out)) for t in (WHOLE, template))
+    assert first.digest == second.digest
+    assert _key(pod_of(WHOLE)).digest != _key(pod_of(template)).digest
+
+
+def test_an_output_whose_place_is_left_out_is_still_declared():
+    template = copy.deepcopy(WHOLE)
+    del template["outputs"]["artifacts"][0]
+    first, second = (_key(pod_of(t, key_ignore="artifact/res")) for t in (WHOLE, template))
+    assert first.digest != second.digest
+
+
+def test_a_key_names_its_form_and_is_one_that_argo_takes():
+    key = _key(pod_of(WHOLE)).key
+    assert re.fullmatch("auto-v1-[0-9a-f]{64}", key)
+    assert argo.CACHE_KEY.fullmatch(key)
+    assert data_key(key) == key
+
+
+def test_a_key_of_this_form_never_changes():
+    """Whoever has to change these digests makes another form: two programs of different releases may run."""
+    digests = {kind: _key(pod_of(template)).digest[:16] for kind, template in TEMPLATES.items()}
+    assert digests == {
+        "container": "c1f53b8b223be9af",
+        "script": "e929609fb9b0e0d7",
+        "containerSet": "c3e8b7e04b646046",
+        "resource": "01270e53e5c582da",
+        "data": "2617ce9b85bb4263",
+    }
+
+
+def test_arguments_that_are_not_in_the_pod_make_no_key():
+    pod = pod_of(WHOLE)
+    main = next(c for c in pod["spec"]["containers"] if c["name"] == "main")
+    main["env"].append({"name": "ARGO_CONTAINER_ARGS_FILE", "value": "/argo/config/ARGO_CONTAINER_ARGS_FILE"})
+    step = StepPod.parse(pod, "n")
+    assert isinstance(step, StepPod)
+    assert autokey.of_pod(step) == "the arguments of container main take more than 128 KiB"
+
+
+def test_what_is_shown_holds_no_value_of_a_variable():
+    template = {"container": {"image": "x", "command": ["x"], "env": [{"name": "P", "value": "s3cret"}]}}
+    nested = {
+        "container": {"image": "x", "env": [*template["container"]["env"], {"name": "Q", "value": "$(P)"}]}
+    }
+    inits = template | {"initContainers": [{"name": "prep", **template["container"]}]}
+    for one in (template, nested, inits):
+        key = _key(pod_of(one))
+        assert "s3cret" in json.dumps(key.parts)
+        assert "s3cret" not in json.dumps([key.shown, key.short])
+
+
+DIGESTS = st.sampled_from(["00000000", "11111111"])
+SHORT = st.dictionaries(
+    st.one_of(
+        st.sampled_from(["image", "args", "script", "salt"]),
+        st.builds("env/{}".format, st.text("ab", min_size=1, max_size=2)),
+        st.builds("containers/{}/env/{}".format, st.sampled_from("xy"), st.sampled_from("abc")),
+        st.builds("containers/{}/image".format, st.sampled_from("xy")),
+    ),
+    DIGESTS,
+    max_size=12,
+)
+GROUPS = st.sampled_from(["env", "containers", "containers/x", "containers/x/env", "containers/y"])
+
+
+@given(SHORT, SHORT, st.lists(GROUPS, max_size=3), st.lists(GROUPS, max_size=3))
+def test_groups_tell_whether_anything_in_them_changed(
+    before: dict[str, str], after: dict[str, str], first: list[str], second: list[str]
+):
+    def grouped(short: dict[str, str], groups: list[str]) -> dict[str, str]:
+        for group in groups:
+            short = keyparts.collapsed(short, group)
+        return short
+
+    told = keyparts.changed(grouped(before, first), grouped(after, second))
+    assert bool(told) == (before != after)
+
+
+def test_a_name_with_slashes_makes_no_groups():
+    env = [{"name": "a/b/c", "value": "1"}, {"name": "a", "value": "2"}]
+    assert "env/a%2Fb%2Fc" in _key(pod_of({"container": {"image": "x", "env": env}})).parts
+
+
+@pytest.mark.parametrize("count", [0, 10, 60, 3000])
+def test_short_digests_stay_short(count: int):
+    env = [{"name": f"VARIABLE_{i}", "value": str(i)} for i in range(count)]
+    parts = _key(pod_of(WHOLE | {"container": {"image": "x", "env": env}}))
+    assert len(json.dumps(dict(parts.short), separators=(",", ":"))) <= keyparts.LONGEST
+    assert ("env/VARIABLE_0" in parts.short) == (0 < count <= 20)
+
+
+def test_short_digests_stay_short_whatever_the_containers():
+    sidecars = [{"name": f"s{i}", "image": "x", "command": [str(i)]} for i in range(300)]
+    short = _key(pod_of(WHOLE | {"sidecars": sidecars})).short
+    assert len(json.dumps(dict(short), separators=(",", ":"))) <= keyparts.LONGEST
+
+
+def _few(*texts: str) -> st.SearchStrategy[str]:
+    """Few enough that two draws are often equal, and often differ in one place alone."""
+    return st.sampled_from(texts)
+
+
+_ENV = st.lists(
+    st.fixed_dictionaries({"name": _few("A", "B", "ARGO_A")}, optional={"value": _few("", "1", "$(A)")})
+    | st.fixed_dictionaries(
+        {"name": _few("S", "T"), "valueFrom": st.just({"secretKeyRef": {"name": "s", "key": "k"}})}
+    ),
+    max_size=3,
+    unique_by=lambda entry: str(entry["name"]),
+)
+_VOLUMES = {
+    "none": {"emptyDir": {}},
+    "claim": {"persistentVolumeClaim": {"claimName": "c"}},
+    "conf": {"configMap": {"name": "c"}},
+}
+_MOUNTS = st.lists(
+    st.builds(
+        lambda volume, path: {"name": volume, "mountPath": path}, _few(*_VOLUMES), _few("/a", "/b", "/c")
+    ),
+    max_size=2,
+    unique_by=lambda mount: mount["mountPath"],
+)
+_CONTAINER = st.fixed_dictionaries(
+    {"image": _few("x:1", "x:2", "x:1@sha256:a", "x:2@sha256:a", "x@sha256:b"), "command": st.just(["sh"])},
+    optional={
+        "args": st.lists(_few("a", "b", "a b"), max_size=2),
+        "workingDir": _few("", "/w"),
+        "env": _ENV,
+        "volumeMounts": _MOUNTS,
+        "resources": st.sampled_from([{}, {"limits": {"cpu": "1"}}]),
+        "imagePullPolicy": _few("Always", "Never"),
+    },
+)
+_ARTIFACTS = st.lists(
+    st.builds(
+        lambda name, where: {"name": name, "path": f"/{name}", **where},
+        _few("p", "q"),
+        st.sampled_from([{"raw": {"data": "d"}}, {"s3": {"key": "k"}}, {"s3": {"key": "l"}}]),
+    ),
+    max_size=2,
+    unique_by=lambda artifact: str(artifact["name"]),
+)
+
+
+@st.composite
+def templates(draw: st.DrawFn) -> Json:
+    """A template with a container or a script."""
+    kind = draw(_few("container", "script"))
+    body = draw(_CONTAINER)
+    if kind == "script":
+        body = {**body, "source": draw(_few("one", "two", "one\n"))}
+        body.pop("args", None)
+    paths = draw(st.lists(_few("/x", "/y"), max_size=1))
+    return {
+        "name": draw(_few("step", "another")),
+        kind: body,
+        "inputs": {"artifacts": draw(_ARTIFACTS)},
+        "outputs": {"parameters": [{"name": "o", "valueFrom": {"path": path}} for path in paths]},
+        "volumes": [{"name": name, **source} for name, source in _VOLUMES.items()],
+        "retryStrategy": {"limit": draw(st.integers(0, 2))},
+        "nodeSelector": {"zone": draw(_few("a", "b"))},
+    }
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Json, Json]:
+    """Two templates that have much in common, in other orders."""
+    one, other = draw(templates()), draw(templates())
+    kind = "script" if "script" in one else "container"
+    taken = draw(st.sets(_few("name", "inputs", "outputs", "retryStrategy", "nodeSelector"), max_size=2))
+    mixed = copy.deepcopy(one) | {field: other[field] for field in taken}
+    theirs = other.get(kind, {})
+    if theirs:
+        field = draw(st.sampled_from(sorted(theirs)))
+        mixed[kind][field] = theirs[field]
+    for values in (
+        mixed["inputs"]["artifacts"],
+        mixed[kind].get("env", []),
+        mixed[kind].get("volumeMounts", []),
+    ):
+        values[:] = draw(st.permutations(values))
+    return one, mixed
+
+
+def _meaning(template: Json) -> object:
+    """What a person would say makes the step, in another way than the product does."""
+    kind = "script" if "script" in template else "container"
+    body = template[kind]
+    image, at, digest = body["image"].partition("@")
+    env = [(e["name"], e.get("value") or str(e.get("valueFrom", ""))) for e in body.get("env", ())]
+    refers = any("$(" in value for _, value in env)
+    return (
+        kind,
+        (image.split(":")[0], digest) if at else image,
+        tuple(body.get("args", ())),
+        body.get("source"),
+        body.get("workingDir", ""),
+        tuple(env) if refers else frozenset(env),
+        frozenset((m["name"], m["mountPath"]) for m in body.get("volumeMounts", ())),
+        frozenset(json.dumps(a, sort_keys=True) for a in template["inputs"]["artifacts"]),
+        tuple(p["valueFrom"]["path"] for p in template["outputs"]["parameters"]),
+    )
+
+
+@given(pairs(), st.sampled_from(LAYOUTS), st.sampled_from(LAYOUTS))
+def test_two_steps_have_one_key_if_and_only_if_they_are_the_same_step(
+    pair: tuple[Json, Json], layout: str, another: str
+):
+    one, other = pair
+    first, second = _key(pod_of(one, layout=layout)), _key(pod_of(other, layout=another, run="z"))
+    assert (first.digest == second.digest) == (_meaning(one) == _meaning(other))
+    assert (first.short == second.short) == (first.digest == second.digest)
+
+
+@given(templates(), st.data(), st.sampled_from(LAYOUTS))
+def test_one_change_is_told_by_the_part_that_it_is_in(template: Json, data: st.DataObject, layout: str):
+    changed = copy.deepcopy(template)
+    kind = "script" if "script" in template else "container"
+    changed[kind][data.draw(_few("image", "workingDir"))] = "/other"
+    before, after = (_key(pod_of(t, layout=layout)).short for t in (template, changed))
+    told = keyparts.changed(before, after)
+    assert len(told) == 1
+    assert told[0] in ("image", "workingDir")
+
+
+def test_the_work_grows_with_what_is_in_the_pod():
+    def made(count: int) -> Json:
+        env = [{"name": f"V{i}", "value": str(i)} for i in range(count)]
+        mounts = [{"name": f"v{i}", "mountPath": f"/m{i}"} for i in range(count)]
+        volumes = [{"name": f"v{i}", "emptyDir": {}} for i in range(count)]
+        artifacts = [{"name": f"a{i}", "path": f"/a{i}", "s3": {"key": str(i)}} for i in range(count)]
+        sidecars = [{"name": f"s{i}", "image": "x", "command": ["x"], "env": env[:2]} for i in range(count)]
+        container = {"image": "x", "args": ["x"] * count, "env": env, "volumeMounts": mounts}
+        inputs = {"artifacts": artifacts}
+        return pod_of(
+            {"container": container, "inputs": inputs, "volumes": volumes, "sidecars": sidecars},
+            key_ignore=" ".join(f"env/V{i}" for i in range(0, count, 2)),
+        )
+
+    assert grows(lambda pod: _key(pod).annotations, made, 40) <= 2.3

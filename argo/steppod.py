@@ -1,7 +1,7 @@
 """A step Pod of Argo's, as its metadata and its containers show it: parsed once, and passed on as a value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -73,6 +73,14 @@ class StepPod:
     def component(self) -> str | None:
         """The part of Argo that the Pod runs beside the steps (names.COMPONENT); None for a step."""
         return self.labels.get(names.COMPONENT)
+
+    def with_annotations(self, changed: Mapping[str, str]) -> "StepPod":
+        """The same Pod with these annotations beside, or in the place of, its own."""
+        annotations = {**self.annotations, **changed}
+        metadata = {**mapping(self.pod.get("metadata")), "annotations": annotations}
+        other = replace(self, pod={**self.pod, "metadata": metadata}, annotations=annotations)
+        other.__dict__["layout"] = self.layout  # it is of the containers, and took long to read
+        return other
 
     @cached_property
     def layout(self) -> Layout:

@@ -8,8 +8,6 @@ Input parameters are no part: Argo has filled them into whatever uses them, and 
 (version.WITHOUT_INPUT_PARAMETERS).
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,19 +20,12 @@ from argo.layout import ContainerRef, Layout
 from argo.shape import DRIVERS, mapping
 from argo.steppod import StepPod
 from argo.templates import objects
-from memoize import names
+from memoize import keyparts, names
 
-AUTO = "auto"
-"""The value of names.KEY that asks for such a key."""
 FORM = "v1"
 """The form of what is digested. Another form is another key: never the same text for two forms."""
-_KEY = f"{AUTO}-{FORM}-"
-_DIGESTS = 8
-"""Hex digits of a part's short digest: enough to see that a part changed, and none of its value."""
-LONGEST_PARTS = 1024
-"""Bytes of AutoKey.short as JSON at most."""
-
-_IMAGE_DIGEST = re.compile(r"(?P<name>[^@]+?)(:[^:/@]*)?@(?P<digest>[^@]+)")
+_KEY = f"{names.AUTO_KEY}-{FORM}-"
+_COMPUTED = re.compile(rf"{names.AUTO_KEY}-v[0-9]+-[0-9a-f]{{64}}")
 
 IGNORABLE = ("env", "artifact")
 """What names.KEY_IGNORE can leave out: `env/NAME`, and `artifact/NAME`."""
@@ -52,12 +43,12 @@ class AutoKey:
     @cached_property
     def digests(self) -> Mapping[str, str]:
         """The SHA-256 of each part, in hex."""
-        return {name: _digest(value) for name, value in self.parts.items()}
+        return {name: keyparts.digest(value) for name, value in self.parts.items()}
 
     @cached_property
     def digest(self) -> str:
         """The SHA-256 over all of them, in hex."""
-        return _digest([FORM, sorted(self.digests.items())])
+        return keyparts.digest([FORM, sorted(self.digests.items())])
 
     @property
     def key(self) -> str:
@@ -66,8 +57,13 @@ class AutoKey:
 
     @cached_property
     def short(self) -> Mapping[str, str]:
-        """The beginning of each part's digest, of groups of parts where there are many; see LONGEST_PARTS."""
-        return _fitted({name: digest[:_DIGESTS] for name, digest in self.digests.items()})
+        """The short digests of the parts."""
+        return keyparts.short(self.digests)
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What is written on the Pod: the key in the place of names.AUTO_KEY, and the parts it is made of."""
+        return {names.KEY: self.key, names.KEY_PARTS: keyparts.encode(self.short)}
 
     @property
     def shown(self) -> Mapping[str, Any]:
@@ -75,9 +71,9 @@ class AutoKey:
         return {name: _shown(name, value) for name, value in self.parts.items()}
 
 
-def is_auto(key: object) -> bool:
-    """Whether a key asks to be computed."""
-    return key == AUTO
+def is_computed(key: object) -> bool:
+    """Whether a key looks like one that was computed, of whatever form."""
+    return isinstance(key, str) and _COMPUTED.fullmatch(key) is not None
 
 
 def form_of(key: object) -> str:
@@ -105,9 +101,8 @@ def of_pod(pod: StepPod) -> AutoKey | str:
     try:
         leave_out = frozenset(ignored(pod.annotations.get(names.KEY_IGNORE)))
         found: dict[str, Any] = {}
-        for name, value in _parts(
-            pod, shape, template, leave_out
-        ):  # Kubernetes and Argo let no name be twice
+        for name, value in _parts(pod, shape, template, leave_out):
+            # Neither Kubernetes nor Argo lets a name be there twice.
             found[name] = [found[name], value] if name in found else value
         if salt := pod.annotations.get(names.SALT):
             found["salt"] = salt
@@ -118,6 +113,13 @@ def of_pod(pod: StepPod) -> AutoKey | str:
     except RecursionError:
         return "its template is nested too deeply"
     return key
+
+
+def parts_of(annotations: Mapping[str, Any]) -> Mapping[str, str]:
+    """The short digests beside a computed key on a Pod (names.KEY_PARTS); none for anything else there."""
+    if not is_computed(annotations.get(names.KEY)):
+        return {}
+    return keyparts.parsed(annotations.get(names.KEY_PARTS))
 
 
 class _UnknownError(Exception):
@@ -151,14 +153,17 @@ def _parts(
     for artifact in objects(mapping(template.get("inputs")).get("artifacts")):
         name = str(artifact.get("name"))
         if f"artifact/{name}" not in leave_out:
-            yield f"artifact/{_flat(name)}", _artifact(_located(artifact, repository))
+            yield f"artifact/{keyparts.flat(name)}", _artifact(_located(artifact, repository))
     outputs = mapping(template.get("outputs"))
     for parameter in objects(outputs.get("parameters")):
-        yield f"output/parameter/{_flat(parameter.get('name'))}", _without(parameter, _BESIDE_A_PARAMETER)
+        yield (
+            f"output/parameter/{keyparts.flat(parameter.get('name'))}",
+            _without(parameter, _BESIDE_A_PARAMETER),
+        )
     for artifact in objects(outputs.get("artifacts")):
         name = str(artifact.get("name"))
         unplaced = DRIVERS if f"artifact/{name}" in leave_out else frozenset[str]()
-        yield f"output/artifact/{_flat(name)}", _artifact(_without(artifact, unplaced))
+        yield f"output/artifact/{keyparts.flat(name)}", _artifact(_without(artifact, unplaced))
 
 
 def _containers(
@@ -217,7 +222,7 @@ def _variables(
     if any(isinstance(value, str) and "$(" in value for _, value in entries):
         yield "env", entries
     else:
-        yield from ((f"env/{_flat(name)}", value) for name, value in sorted(dict(entries).items()))
+        yield from ((f"env/{keyparts.flat(name)}", value) for name, value in sorted(dict(entries).items()))
     if ref.container.get("envFrom"):
         yield "envFrom", ref.container["envFrom"]
 
@@ -261,8 +266,9 @@ def _volume(volume: Mapping[str, Any]) -> Any:
 
 def _image(reference: str) -> str:
     """The image without a tag beside a digest: such a tag is a comment."""
-    found = _IMAGE_DIGEST.fullmatch(reference)
-    return f"{found['name']}@{found['digest']}" if found is not None else reference
+    tagged, at, digest = reference.partition("@")
+    where, slash, name = tagged.rpartition("/")
+    return f"{where}{slash}{name.partition(':')[0]}@{digest}" if at else reference
 
 
 def _without_ours(command: Iterable[Any]) -> list[Any]:
@@ -318,84 +324,10 @@ def _without(value: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
 _EMPTY: tuple[Any, ...] = ("", [], {})
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(_encoder.encode(value).encode()).hexdigest()
-
-
-_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
-"""The canonical form: members by their names, no white space, ASCII."""
-
-
 def _shown(name: str, value: Any) -> Any:
     kind = name.rpartition("/")[0].rpartition("/")[2] or name
     if kind != "env":
         return value
     if isinstance(value, str):
-        return f"sha256:{_digest(value)[:_DIGESTS]}"
+        return f"sha256:{keyparts.digest(value)[: keyparts.LENGTH]}"
     return [[one, _shown("env", text)] for one, text in value] if isinstance(value, list) else value
-
-
-_GROUPS = 32
-"""Groups that are made one by one, all names being looked at for each; then all there are."""
-
-
-def _flat(name: object) -> str:
-    """A name as the last one of a part: slashes separate groups."""
-    return str(name).replace("/", "%2F")
-
-
-def _group(name: str) -> str:
-    """The group that a part is in, "" for none."""
-    return name.rpartition("/")[0]
-
-
-def _fitted(short: Mapping[str, str]) -> dict[str, str]:
-    """The digests, groups of them made one until all take no more than LONGEST_PARTS, the longest first."""
-    found = dict(short)
-    for _ in range(_GROUPS):
-        if _bytes(found) <= LONGEST_PARTS:
-            return found
-        lengths: dict[str, int] = {}
-        for name in found:
-            if group := _group(name):
-                lengths[group] = lengths.get(group, 0) + len(name) + _DIGESTS
-        if not lengths:
-            return found
-        found = collapsed(found, max(sorted(lengths), key=lengths.__getitem__))
-    for head in sorted({name.partition("/")[0] for name in found}):
-        found = collapsed(found, head)
-    return found
-
-
-def collapsed(short: Mapping[str, str], group: str) -> dict[str, str]:
-    """The same short digests with one for all parts of the group (`env` for `env/A` and `env/B`).
-
-    It is made of its own groups' digests: whether those were made one before makes no difference.
-    """
-    kept = {name: digest for name, digest in short.items() if not name.startswith(f"{group}/")}
-    inside = {name: digest for name, digest in short.items() if name not in kept}
-    for depth in range(max((name.count("/") for name in inside), default=0), group.count("/"), -1):
-        groups: dict[str, dict[str, str]] = {}
-        for name, digest in inside.items():
-            at = _group(name) if name.count("/") == depth else name
-            groups.setdefault(at, {})[name] = digest
-        inside = {
-            at: one[at] if one.keys() == {at} else _digest(sorted(one.items()))[:_DIGESTS]
-            for at, one in groups.items()
-        }
-    return {**kept, **inside}
-
-
-def changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """The names of the parts that two AutoKey.short differ in, in the order of names.
-
-    Where one of them has a digest for a group alone, so is the other taken.
-    """
-    for group in sorted(before.keys() | after.keys()):
-        if any(name.startswith(f"{group}/") for name in (*before, *after)):
-            before, after = collapsed(before, group), collapsed(after, group)
-    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-
-
-def _bytes(value: Mapping[str, str]) -> int:
-    return len(_encoder.encode(value))

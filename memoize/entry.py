@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from memoize import duration, strictjson
+from memoize import duration, keyparts, strictjson
 from memoize.key import belongs
 from memoize.outputs import BrokenOutputsError, Declared, Outputs, missing, sound
 from memoize.reasons import Reason
@@ -47,7 +47,9 @@ class Entry(NamedTuple):
 
     `key` (see memoize.key.belongs) and `max_age` are what the writing step said, `pod` and `workflow` who it
     was; empty where the entry does not say. `took` are the seconds that the step ran, 0 where the entry does
-    not say. `extra` and `own_extra` hold fields we do not know, of the entry and of its `stepmemo`.
+    not say. `template` is the name of its template and `parts` are short digests of what its key was computed
+    from (memoize.keyparts), where it was computed. `extra` and `own_extra` hold fields we do not know, of the
+    entry and of its `stepmemo`.
     """
 
     node_id: str
@@ -59,6 +61,8 @@ class Entry(NamedTuple):
     pod: str = ""
     workflow: str = ""
     took: float = 0
+    template: str = ""
+    parts: Mapping[str, str] = _NOTHING
     extra: Mapping[str, Any] = _NOTHING
     own_extra: Mapping[str, Any] = _NOTHING
 
@@ -86,6 +90,8 @@ class Entry(NamedTuple):
             pod=_text(own, "pod"),
             workflow=_text(own, "workflow"),
             took=_seconds(own, "tookSeconds"),
+            template=_text(own, "template"),
+            parts=_parts(own),
             extra=fields,
             own_extra=own,
         )
@@ -119,6 +125,8 @@ class Entry(NamedTuple):
             "pod": self.pod,
             "workflow": self.workflow,
             "tookSeconds": self.took,
+            "template": self.template,
+            "parts": dict(self.parts),
         }
         own = {**{name: value for name, value in own.items() if value}, **self.own_extra}
         fields: dict[str, Any] = {
@@ -221,6 +229,14 @@ def _text(fields: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise BrokenEntry(f"{name} is not a string")
     return value
+
+
+def _parts(fields: dict[str, Any]) -> Mapping[str, str]:
+    """Take the digests of a computed key out of `fields`; what is in another form stays, and is none."""
+    parts = keyparts.checked(fields.get("parts"))
+    if parts:
+        del fields["parts"]
+    return parts
 
 
 def _seconds(fields: dict[str, Any], name: str) -> float:

@@ -21,6 +21,7 @@ _SKIPPED = "MemoizationSkipped"
 EVENT_AT_ADMISSION = frozenset(
     {
         Reason.UNRESOLVED_TAG,
+        Reason.NO_AUTO_KEY,
         Reason.INVALID_ANNOTATIONS,
         Reason.MODE_UNKNOWN,
         Reason.UNSUPPORTED_TEMPLATE,

@@ -15,6 +15,9 @@ or ClusterWorkflowTemplate; annotation of a template. The nearest to the templat
 KEY = f"{DOMAIN}/key"
 """The memoize key. On a template (with Argo's `{{…}}` tags), and on the Pod (tags resolved by Argo)."""
 
+AUTO_KEY = "auto"
+"""The value of KEY for which the Pod webhook computes one, from what the step would run (autokey.py)."""
+
 KEY_IGNORE = f"{DOMAIN}/key-ignore"
 """On a template with `key: auto`: what its key leaves out, as `env/NAME, artifact/NAME`."""
 

@@ -3,12 +3,31 @@
 from argo import names as argo
 from argo.layout import Layout
 from argo.steppod import StepPod
-from memoize import eligibility, names, outputs, spec
+from memoize import autokey, eligibility, names, outputs, spec
 from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.reasons import Reason
 from memoize.spec import Memo
 from memoize.step import Step
+
+_LONGEST_TEMPLATE = 128
+"""Characters of a template's name (workflowFieldMaxLength in Argo's workflow/validate/validate.go)."""
+
+
+def with_key(pod: StepPod) -> StepPod | Outcome:
+    """The Pod with its key computed, if it asks for that; or why it has none. Only admission asks this.
+
+    Later the Pod may be another one, since other webhooks change it; so the key is computed once, and kept.
+    """
+    if pod.annotations.get(names.KEY) != names.AUTO_KEY:
+        return pod
+    for name in (names.SALT, names.KEY_IGNORE):
+        if "{{" in str(pod.annotations.get(name)):
+            return Outcome(Reason.UNRESOLVED_TAG, name)
+    key = autokey.of_pod(pod)
+    if isinstance(key, str):
+        return Outcome(Reason.NO_AUTO_KEY, key)
+    return pod.with_annotations(key.annotations)
 
 
 def step_of(pod: StepPod, *, gc: bool) -> Step | Outcome:
@@ -31,6 +50,7 @@ def step_of(pod: StepPod, *, gc: bool) -> Step | Outcome:
     mains = mains_of(declared, shape)
     if not mains or not set(mains) <= set(shape.workers):
         return Outcome(Reason.NOT_A_STEP, "a main container of the template is not in the Pod")
+    parts = autokey.parts_of(pod.annotations)
     return Step(
         key=memo.key,
         cache=memo.cache,
@@ -44,7 +64,14 @@ def step_of(pod: StepPod, *, gc: bool) -> Step | Outcome:
         declared=declared,
         deadline=shape.deadline,
         digest=memo.digest,
+        template=_template_name(shape) if parts else "",
+        parts=parts,
     )
+
+
+def _template_name(shape: Layout) -> str:
+    name = (shape.template or {}).get("name")
+    return name if isinstance(name, str) and len(name) <= _LONGEST_TEMPLATE else ""
 
 
 def mains_of(declared: Declared | None, shape: Layout) -> tuple[str, ...]:
@@ -61,6 +88,8 @@ def _memo(pod: StepPod) -> Memo | Outcome:
     for name in (names.KEY, names.CACHE, names.MAX_AGE):
         if "{{" in str(pod.annotations.get(name)):
             return Outcome(Reason.UNRESOLVED_TAG, name)
+    if pod.annotations.get(names.KEY) == names.AUTO_KEY:
+        return Outcome(Reason.NO_AUTO_KEY, "admission did not compute it")
     memo, errors = spec.from_pod(pod.annotations, "metadata")
     if memo is None or errors:
         return Outcome(Reason.INVALID_ANNOTATIONS, "; ".join(f"{e.field}: {e.kind.text}" for e in errors))

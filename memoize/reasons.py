@@ -39,6 +39,8 @@ class Reason(StrEnum):
     """The nearest `stepmemo.dev/memoize` says false."""
     UNRESOLVED_TAG = "UnresolvedTag"
     """Key, cache or max-age still hold `{{`: every such run would share one key."""
+    NO_AUTO_KEY = "NoAutoKey"
+    """`stepmemo.dev/key: auto`, and something that its key is computed from is not in the Pod."""
     INVALID_ANNOTATIONS = "InvalidAnnotations"
     """The annotations do not make a memoize spec."""
     MODE_OFF = "ModeOff"

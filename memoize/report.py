@@ -70,4 +70,6 @@ def new_entry(
         pod=pod,
         workflow=step.workflow,
         took=round(min(max(took, 0), LONGEST_TOOK), 3),
+        template=step.template,
+        parts=step.parts,
     )

@@ -84,6 +84,9 @@ def from_annotations(annotations: Mapping[str, object], path: str) -> tuple[Memo
 
 def from_pod(annotations: Mapping[str, object], path: str) -> tuple[Memo | None, list[FieldError]]:
     """The same for a Pod's annotations, where names.KEY_DIGEST may stand in the place of names.KEY."""
+    if annotations.get(names.KEY) == names.AUTO_KEY:
+        detail = "is computed when the Pod is created, and was not"
+        return None, [FieldError(annotation(path, names.KEY), Kind.INVALID, detail, names.AUTO_KEY)]
     digest = annotations.get(names.KEY_DIGEST)
     if names.KEY in annotations or digest is None:
         return from_annotations(annotations, path)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from argo import artifact_gc
@@ -16,6 +17,8 @@ class Step(NamedTuple):
     `deadline` is when Argo ends the step (RFC 3339), "" without such a time.
     `gc` says that Argo may delete artifacts of this workflow that do not say `Never` themselves.
     `digest` is the data key where the key itself is too long to be handed on, and empty then.
+    `parts` are the short digests of what the key was computed from (memoize.keyparts), and `template` is its
+    template's name; empty for a key that somebody wrote.
     """
 
     key: str
@@ -30,6 +33,8 @@ class Step(NamedTuple):
     declared: Declared | None
     deadline: str = ""
     digest: str = ""
+    template: str = ""
+    parts: Mapping[str, str] = MappingProxyType({})
 
     @property
     def data_key(self) -> str:
@@ -75,8 +80,8 @@ class Step(NamedTuple):
             "declared": self.declared.to_dict() if self.declared is not None else None,
             "deadline": self.deadline,
         }
-        if self.digest:
-            fields["digest"] = self.digest
+        optional = {"digest": self.digest, "template": self.template, "parts": dict(self.parts)}
+        fields |= {name: value for name, value in optional.items() if value}
         return json.dumps(fields, separators=(",", ":"), sort_keys=True).replace("$", "\\u0024")
 
     @classmethod
@@ -97,4 +102,6 @@ class Step(NamedTuple):
             declared=Declared.from_dict(declared) if declared is not None else None,
             deadline=fields["deadline"],
             digest=fields.get("digest", ""),
+            template=fields.get("template", ""),
+            parts=fields.get("parts", {}),
         )

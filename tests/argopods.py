@@ -90,7 +90,7 @@ def pod_of(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": f"w-{run}-step",
+            "name": f"w-{run}",
             "namespace": "n",
             "labels": {argo.WORKFLOW_LABEL: f"w-{run}"},
             "ownerReferences": [owner | {"controller": True}],

@@ -201,8 +201,9 @@ class Admission:
             return Outcome(injection.reason, injection.detail)
         if status and (refused := self._refused(status, step, request.dry_run)):
             return Outcome(Reason.IMAGE_BROKEN, refused)
-        ops = inject(step.pod, injection.plan, settings)
-        return _fitted(step.pod, Outcome(injection.reason, injection.detail, ops=ops), {}, request)
+        pod = memoized.pod.pod
+        ops = [*memoized.ops, *inject(pod, injection.plan, settings)]
+        return _fitted(pod, Outcome(injection.reason, injection.detail, ops=ops), {}, request)
 
     def _gate(self, memoized: MemoizedStep, gate: gating.Gate, request: Request) -> Outcome:
         """Gate the Pod, if that is not one more than its Namespace may have gated now."""
@@ -210,7 +211,7 @@ class Admission:
             detail = f"the Namespace has more than {GATED_RATE:.0f} Pods gated in a second"
             return _run_and_capture(memoized, gating.RunAndCapture(gate.plan, detail), request)
         pod = memoized.pod.pod
-        outcome = Outcome(Reason.GATED, gate.detail, ops=gating.ops(pod, gate))
+        outcome = Outcome(Reason.GATED, gate.detail, ops=[*memoized.ops, *gating.ops(pod, gate)])
         return _fitted(pod, outcome, gating.written(gate), request)
 
     def _refused(self, status: KeeperStatus, step: StepPod, dry_run: bool) -> str:
@@ -241,7 +242,7 @@ class Admission:
 
 def _run_and_capture(memoized: MemoizedStep, run: gating.RunAndCapture, request: Request) -> Outcome:
     pod = memoized.pod.pod
-    outcome = Outcome(Reason.NOT_GATED, run.detail, ops=gating.ops(pod, run))
+    outcome = Outcome(Reason.NOT_GATED, run.detail, ops=[*memoized.ops, *gating.ops(pod, run)])
     return _fitted(pod, outcome, gating.written(run), request)
 
 

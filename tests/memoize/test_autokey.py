@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from argo import names as argo
 from argo.steppod import StepPod
-from memoize import autokey, names
+from memoize import autokey, keyparts, names
 from memoize.autokey import AutoKey
 from memoize.key import data_key
 from tests.argopods import LAYOUTS, pod_of
@@ -250,9 +250,9 @@ def test_another_step_has_another_key_and_the_part_says_why(
     change(template)
     before, after = (_key(pod_of(t, layout=layout)) for t in (TEMPLATES[kind], template))
     assert before.digest != after.digest
-    told = autokey.changed(before.digests, after.digests)
+    told = keyparts.changed(before.digests, after.digests)
     assert told == parts
-    assert autokey.changed(before.short, after.short) == told
+    assert keyparts.changed(before.short, after.short) == told
 
 
 DEFAULTED = {"accessKeySecret": {"name": "s", "key": "k"}, "endpoint": "minio:9000", "bucket": "b"}
@@ -304,7 +304,7 @@ def test_a_step_has_one_key_in_every_run_and_layout(kind: str):
 
 def test_another_repository_is_another_place_for_an_input_by_key_alone():
     moved = WHOLE | {"archiveLocation": {"s3": {"endpoint": "minio:9000", "bucket": "new", "key": "k"}}}
-    assert autokey.changed(_key(pod_of(WHOLE)).short, _key(pod_of(moved)).short) == ["artifact/in"]
+    assert keyparts.changed(_key(pod_of(WHOLE)).short, _key(pod_of(moved)).short) == ["artifact/in"]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_another_repository_is_another_place_for_an_input_by_key_alone():
 )
 def test_what_a_pod_spec_patch_changes_counts(patch: Json, part: str):
     template = {"container": {"image": "busybox", "command": ["sh"]}}
-    assert autokey.changed(_key(pod_of(template)).short, _key(pod_of(template, patch=patch)).short) == [part]
+    assert keyparts.changed(_key(pod_of(template)).short, _key(pod_of(template, patch=patch)).short) == [part]
 
 
 @pytest.mark.parametrize(
@@ -447,10 +447,10 @@ def test_groups_tell_whether_anything_in_them_changed(
 ):
     def grouped(short: dict[str, str], groups: list[str]) -> dict[str, str]:
         for group in groups:
-            short = autokey.collapsed(short, group)
+            short = keyparts.collapsed(short, group)
         return short
 
-    told = autokey.changed(grouped(before, first), grouped(after, second))
+    told = keyparts.changed(grouped(before, first), grouped(after, second))
     assert bool(told) == (before != after)
 
 
@@ -463,11 +463,11 @@ def test_a_name_with_slashes_makes_no_groups():
 def test_short_digests_stay_short(count: int):
     env = [{"name": f"VARIABLE_{i}", "value": str(i)} for i in range(count)]
     parts = _key(pod_of(WHOLE | {"container": {"image": "x", "env": env}}))
-    assert len(json.dumps(dict(parts.short), separators=(",", ":"))) <= autokey.LONGEST_PARTS
+    assert len(json.dumps(dict(parts.short), separators=(",", ":"))) <= keyparts.LONGEST
     assert ("env/VARIABLE_0" in parts.short) == (0 < count <= 20)
 
 
 def test_short_digests_stay_short_whatever_the_containers():
     sidecars = [{"name": f"s{i}", "image": "x", "command": [str(i)]} for i in range(300)]
     short = _key(pod_of(WHOLE | {"sidecars": sidecars})).short
-    assert len(json.dumps(dict(short), separators=(",", ":"))) <= autokey.LONGEST_PARTS
+    assert len(json.dumps(dict(short), separators=(",", ":"))) <= keyparts.LONGEST

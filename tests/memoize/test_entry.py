@@ -125,6 +125,19 @@ class TestForm:
             "stepmemo": {"key": "k", "maxAge": "1h", "pod": "p", "workflow": "w", "tookSeconds": 312.5},
         }
 
+    def test_an_entry_under_a_computed_key_says_what_that_was_computed_from(self):
+        text = Entry("n", None, NOW, NOW, template="train", parts={"image": "0123abcd"}).dump()
+        assert json.loads(text)["stepmemo"] == {"template": "train", "parts": {"image": "0123abcd"}}
+
+    @pytest.mark.parametrize(
+        "parts", [{"image": 1}, {"image": "x"}, ["image"], {"a": {"b": "0123abcd"}}, "x"]
+    )
+    def test_parts_of_another_form_survive_and_break_nothing(self, parts: object):
+        """A later version may keep more of them."""
+        text = entry(stepmemo={"key": "k", "parts": parts})
+        assert Entry.parse(text).parts == {}
+        assert json.loads(Entry.parse(text).dump()) == json.loads(text)
+
     def test_what_says_nothing_of_ours_is_written_as_argo_writes_it(self):
         assert json.loads(Entry.parse(ARGO_WROTE).dump()) == json.loads(ARGO_WROTE)
 
@@ -145,6 +158,8 @@ class TestForm:
             pod=st.text(),
             workflow=st.text(),
             took=st.floats(0, LONGEST_TOOK) | st.integers(0, LONGEST_TOOK),
+            template=st.text(),
+            parts=st.dictionaries(st.text("env/A", max_size=3), st.from_regex("[0-9a-f]{8}", fullmatch=True)),
             extra=st.just({}),
             own_extra=st.just({}),
         )

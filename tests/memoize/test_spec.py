@@ -161,6 +161,14 @@ def test_a_key_that_is_there_counts_whatever_stands_beside_it():
     assert spec.from_pod(annotations, "metadata") == (Memo("k", "results"), [])
 
 
+def test_a_key_that_was_to_be_computed_is_none():
+    """On a Pod: for a template it is what its author asks for."""
+    memo, errors = spec.from_pod({names.KEY: "auto", names.CACHE: "results"}, "metadata")
+    assert memo is None
+    assert told(errors) == [("metadata.annotations[stepmemo.dev/key]", Kind.INVALID)]
+    assert spec.from_annotations({names.KEY: "auto", names.CACHE: "results"}, "metadata")[1] == []
+
+
 @pytest.mark.parametrize("digest", ["", "k", DIGEST + "0", DIGEST.upper(), 7, None])
 def test_anything_else_is_no_digest(digest):
     memo, errors = spec.from_pod({names.KEY_DIGEST: digest, names.CACHE: "results"}, "metadata")

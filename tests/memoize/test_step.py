@@ -22,7 +22,8 @@ DECLARED = st.builds(
     archives_logs=st.booleans(),
     resource=st.booleans(),
 )
-STEPS = st.builds(Step, *[TEXT] * 7, st.booleans(), st.booleans(), st.none() | DECLARED, TEXT, TEXT)
+PARTS = st.dictionaries(TEXT, TEXT, max_size=2)
+STEPS = st.builds(Step, *[TEXT] * 7, st.booleans(), st.booleans(), st.none() | DECLARED, *[TEXT] * 3, PARTS)
 
 
 @given(STEPS)

@@ -1,5 +1,6 @@
 """Where a step is decided: outside of its Pod or inside it."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from copy import deepcopy
@@ -10,7 +11,9 @@ import jsonpatch
 import pytest
 
 from argo import names as argo
-from memoize import names
+from argo.steppod import StepPod
+from memoize import autokey, names
+from memoize.autokey import AutoKey
 from memoize.event import EVENT_AT_ADMISSION
 from memoize.keeper_status import KeeperStatus, Namespaces, digest
 from memoize.key import data_key
@@ -125,6 +128,32 @@ async def test_a_step_is_left_alone_in_a_namespace_that_the_keeper_does_not_keep
     async with installed.deciding() as decide:
         outcome = await decide()
     assert (outcome.reason, list(outcome.ops)) == (Reason.NAMESPACE_NOT_KEPT, [])
+
+
+@pytest.mark.parametrize("status", [READY, replace(READY, ready=False), GONE], ids=["gate", "inject", "run"])
+async def test_a_computed_key_is_written_on_the_pod_whatever_becomes_of_it(
+    installed: Installed, status: KeeperStatus | None
+) -> None:
+    installed.status = status
+    annotations = installed.pod["metadata"]["annotations"]
+    annotations[names.KEY] = "auto"
+    async with installed.deciding() as decide:
+        outcome = await decide()
+    assert outcome.reason in (Reason.GATED, Reason.INJECTED, Reason.NOT_GATED)
+    written = installed.after(outcome)["metadata"]["annotations"]
+    step = StepPod.parse(installed.pod, installed.namespace)
+    assert isinstance(step, StepPod)
+    key = autokey.of_pod(step)
+    assert isinstance(key, AutoKey)
+    assert written[names.KEY] == key.key
+    assert json.loads(written[names.KEY_PARTS]) == key.short
+
+
+async def test_a_pod_that_is_left_alone_keeps_what_its_author_wrote(installed: Installed) -> None:
+    installed.status = replace(READY, keeps=Namespaces.of(["another"]))
+    installed.pod["metadata"]["annotations"][names.KEY] = "auto"
+    async with installed.deciding() as decide:
+        assert list((await decide()).ops) == []
 
 
 @pytest.mark.parametrize("spec", [{}, {"nodeName": "here"}], ids=["could be gated", "could not"])

@@ -14,9 +14,11 @@ from argo import artifact_gc
 from argo import names as argo
 from argo.layout import ContainerRef, Layout
 from argo.steppod import NotAStep, StepPod
+from kube.jsonpatch import Op, add
 from memoize import names, opt_in
 from memoize.opt_in import Mode
-from memoize.podstep import mains_of, step_of
+from memoize.outcome import Outcome
+from memoize.podstep import mains_of, step_of, with_key
 from memoize.reasons import Reason
 from memoize.step import Step
 from webhook.pods import delivery, eligibility, room, traces
@@ -42,6 +44,8 @@ class MemoizedStep:
     pod: StepPod
     mode: Mode
     """How its author wants it done; never OFF."""
+    ops: tuple[Op, ...] = ()
+    """They write its key on the API server's Pod, where it was computed; `pod` has that already."""
 
     @property
     def mains(self) -> tuple[str, ...]:
@@ -128,8 +132,19 @@ def classify_pod(
         return Skip(Reason.MODE_UNKNOWN, f"{names.MODE} must be one of {', '.join(Mode)}")
     if mode is Mode.OFF:
         return Skip(Reason.MODE_OFF)
-    step = step_of(pod, gc=artifact_gc.told_by(workflow_metadata) is True)
-    return MemoizedStep(step, pod, mode) if isinstance(step, Step) else Skip(*step)
+    keyed = with_key(pod)
+    if isinstance(keyed, Outcome):
+        return Skip(*keyed)
+    step = step_of(keyed, gc=artifact_gc.told_by(workflow_metadata) is True)
+    return MemoizedStep(step, keyed, mode, _written(pod, keyed)) if isinstance(step, Step) else Skip(*step)
+
+
+def _written(pod: StepPod, keyed: StepPod) -> tuple[Op, ...]:
+    return tuple(
+        add(("metadata", "annotations", name), value)
+        for name, value in keyed.annotations.items()
+        if pod.annotations.get(name) != value
+    )
 
 
 def plan_injection(step: MemoizedStep, injection: Delivery = Delivery.INIT_CONTAINER) -> Skip | Inject:

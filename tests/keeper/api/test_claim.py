@@ -46,6 +46,7 @@ def test_a_claim_is_what_the_pod_carries() -> None:
         {"annotations": {}},
         {"annotations": annotations(key=" ")},
         {"annotations": annotations(key="{{x}}")},
+        {"annotations": annotations(key="auto")},
         {"annotations": annotations(cache="../x")},
         {"annotations": annotations(max_age="soon")},
     ],

@@ -76,12 +76,6 @@ def is_computed(key: object) -> bool:
     return isinstance(key, str) and _COMPUTED.fullmatch(key) is not None
 
 
-def form_of(key: object) -> str:
-    """The form of a key that was computed, "" for one that its author wrote."""
-    found = re.fullmatch(rf"{AUTO}-(v[0-9]+)-[0-9a-f]{{64}}", key) if isinstance(key, str) else None
-    return found[1] if found is not None else ""
-
-
 def ignored(text: object) -> list[str]:
     """The names in a value of names.KEY_IGNORE: separated by commas or white space."""
     return [name for name in re.split(r"[\s,]+", text) if name] if isinstance(text, str) else []

@@ -89,6 +89,12 @@ TEXTS: Mapping[Reason, Text] = {
         "Look for a misspelt tag in the template's key. Braces that are meant literally can be hashed: "
         "{{=sprig.sha256sum(inputs.parameters.x)}}.",
     ),
+    Reason.NO_AUTO_KEY: Text(
+        "Its key is to be computed (stepmemo.dev/key: auto), and something that it is made of is not in the "
+        "Pod: the template, or a container's arguments, take more than 128 KiB. No lookup was made, and "
+        "nothing is stored.",
+        "Hand large values over as artifacts, or write a key by hand for this template.",
+    ),
     Reason.INVALID_ANNOTATIONS: Text(
         "The Pod's stepmemo.dev annotations cannot be used: an empty key, a cache name that no ConfigMap "
         "can have, or a max-age that is not a duration.",

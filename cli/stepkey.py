@@ -10,6 +10,7 @@ from argo import templates
 from argo.shape import mapping
 from argo.steppod import NotAStep, StepPod
 from argo.templates import TemplateRef
+from cli.keychange import form_of
 from memoize import autokey, names, spec
 from memoize.autokey import AutoKey
 from memoize.spec import Memo
@@ -91,22 +92,22 @@ def of_pod(pod: Mapping[str, Any], namespace: str) -> StepKey | str:
         return f"its Pod has no annotation {names.KEY}, so it is not memoized by stepmemo"
     template = str(mapping(step.layout.template).get("name") or "")
     subject = _subject(step)
-    if not autokey.is_auto(said) and names.KEY_PARTS not in step.annotations:
+    if said != names.AUTO_KEY and names.KEY_PARTS not in step.annotations:
         memo, errors = spec.from_pod(step.annotations, "metadata")
         if memo is None:
             return "; ".join(map(str, errors))
         return StepKey(subject=subject, template=template, key=memo.key, data_key=memo.data_key)
     found = autokey.of_pod(step)
     if isinstance(found, str):
-        return f"its key is {autokey.AUTO}, and cannot be told: {found}"
-    note = "" if said in (autokey.AUTO, found.key) else _another(str(said))
+        return f"its key is {names.AUTO_KEY}, and cannot be told: {found}"
+    note = "" if said in (names.AUTO_KEY, found.key) else _another(str(said))
     return StepKey(
         subject=subject, template=template, key=found.key, data_key=found.key, auto=found, note=note
     )
 
 
 def _another(said: str) -> str:
-    if (form := autokey.form_of(said)) == autokey.FORM:
+    if (form := form_of(said)) == autokey.FORM:
         return f"the Pod says {said}: it was changed after that was computed"
     return f"the Pod says {said}, of the form {form or 'none'}: another release of stepmemo computed that"
 
@@ -138,11 +139,11 @@ def _of_template(ref: TemplateRef, holder: str, volumes: list[Mapping[str, Any]]
         return None
     name = str(ref.template.get("name") or "")
     subject = f"{name or ref.path} of {holder}"
-    if not autokey.is_auto(memo.key):
+    if memo.key != names.AUTO_KEY:
         return StepKey(subject=subject, template=name, key=memo.key)
     found = autokey.of_pod(_as_pod(ref, volumes))
     if isinstance(found, str):
-        return f"{ref.path}: its key is {autokey.AUTO}, and cannot be told: {found}"
+        return f"{ref.path}: its key is {names.AUTO_KEY}, and cannot be told: {found}"
     return StepKey(
         subject=subject,
         template=name,

@@ -52,6 +52,10 @@ def folder(tmp_path):
     return write
 
 
+AUTO = SOUND.replace("key: k,", "key: auto,")
+"""Its image has no tag."""
+
+
 UNHEARD = """\
 apiVersion: argoproj.io/v1alpha1
 kind: Workflow

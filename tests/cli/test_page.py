@@ -72,7 +72,13 @@ def shown(
     caches = {
         "greetings": {
             "greet-world": entry().dump(),
-            "greet-moon": entry(key="greet-moon", last_hit=NOW - DAY, took=63, workflow="greet-a7c1q").dump(),
+            "greet-moon": entry(
+                key="greet-moon",
+                last_hit=NOW - DAY,
+                took=63,
+                workflow="greet-a7c1q",
+                pod="greet-a7c1q-say-3141592653",
+            ).dump(),
             "old": argos(),
         },
         "reports": {

@@ -38,7 +38,7 @@ def test_the_parts_of_an_auto_key_are_shown_with_no_value_of_a_variable() -> Non
     assert rows["env/TOKEN"][1].startswith("sha256:")
     assert "secret" not in json.dumps(key.item())
     facts = dict(key.facts())
-    assert facts["Step"] == "w-a of workflow w-a (Pod w-a-step)"
+    assert facts["Step"] == "w-a of workflow w-a (Pod w-a)"
     assert facts["Key"] == key.auto.key == key.item()["key"] == key.item()["dataKey"]
     assert {part["name"]: part["digest"] for part in key.item()["parts"]} == key.auto.digests
 

@@ -78,6 +78,22 @@ def distinct(found: Sequence[Tag]) -> Iterable[Tag]:
     return found if len(found) < 2 else dict.fromkeys(found)
 
 
+_VARYING = re.compile(
+    r"workflow\.(uid|name|duration|scheduledTime|creationTimestamp(\.(RFC3339|s|S|L))?)|pod\.name|node\.name"
+    r"|retries|lastRetry(\..+)?|cronworkflow\.lastScheduledTime|now|sprig\.(now|uuidv4|rand\w+)"
+    r"|(steps|tasks)\.[^.]+\.(id|ip|startedAt|finishedAt|hostNodeName)"
+)
+
+
+def varying(found: Sequence[Tag]) -> Iterator[str]:
+    """The variables and functions in the tags that have another value in every run, or in every attempt."""
+    for tag in distinct(found):
+        for name in tag.names:
+            dotted = ".".join(name)
+            if (tag.expression or name[0] in ROOTS) and _VARYING.fullmatch(dotted):
+                yield dotted
+
+
 def filled(text: str, value: str) -> str:
     """The text with `value` where its tags were."""
     *spans, _ = _spans(text)

@@ -19,6 +19,8 @@ BY_A_PERSON = (
     names.KEY,
     names.CACHE,
     names.MAX_AGE,
+    names.KEY_IGNORE,
+    names.SALT,
     names.MEMOIZE,
     names.MODE,
     names.SINGLE_FLIGHT,

@@ -97,6 +97,12 @@ def from_pod(annotations: Mapping[str, object], path: str) -> tuple[Memo | None,
     return (replace(memo, key="", digest=digest) if memo is not None else None), errors
 
 
+def text_errors(value: object, path: str) -> list[FieldError]:
+    """What is wrong with a text, found at `path`, that may hold tags."""
+    text, errors = _text(_Value(path, value), "")
+    return [*errors, *_tag_errors(path, text)]
+
+
 _KEY = "the key under which the result is kept"
 _CACHE = "the ConfigMap that holds the results"
 

@@ -12,6 +12,7 @@ from argo.shape import mapping
 from argo.templates import TemplateRef, defaults_ref, template_refs
 from kube.jsonpatch import Op
 from memoize import names
+from webhook.submit import autokeys
 from webhook.submit.findings import Remark
 
 TEMPLATES = 10_000
@@ -67,13 +68,17 @@ def _texts(
 ) -> Sequence[object]:
     """The texts that the template's review reads."""
     block = template.get("memoize")
+    found: list[object] = []
     if block is not None:
         fields = mapping(block)
         config_map = mapping(mapping(fields.get("cache")).get("configMap"))
-        return [fields.get("key"), config_map.get("name"), fields.get("maxAge")]
-    if any(name in annotations for name in _FLAT):
-        return [annotations.get(name, defaults.get(name)) for name in _FLAT]
-    return ()
+        found = [fields.get("key"), config_map.get("name"), fields.get("maxAge")]
+    elif any(name in annotations for name in _FLAT):
+        found = [annotations.get(name, defaults.get(name)) for name in _FLAT]
+    found += [annotations[name] for name in autokeys.BESIDE if name in annotations]
+    if names.AUTO_KEY in (annotations.get(names.KEY, defaults.get(names.KEY)), *found[:1]):
+        found += (text for _, text in autokeys.texts(template))
+    return found
 
 
 def too_large(obj: Mapping[str, Any], ops: Sequence[Op], most: int) -> bool:

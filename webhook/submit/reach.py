@@ -20,7 +20,7 @@ from webhook.submit.findings import Remark
 
 _UNKNOWN = "is not known here: "
 
-_ON_POD = frozenset({names.MODE, names.SINGLE_FLIGHT, names.GATED})
+_ON_POD = frozenset({names.MODE, names.SINGLE_FLIGHT, names.GATED, names.KEY_IGNORE, names.SALT})
 _NONE = frozenset[str]()
 
 

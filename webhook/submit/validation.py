@@ -11,6 +11,7 @@ from argo.tags import Tag
 from argo.templates import TemplateRef
 from memoize import names, opt_in, spec
 from memoize.spec import Memo
+from webhook.submit import autokeys
 
 _FLAT = (names.KEY, names.CACHE, names.MAX_AGE)
 
@@ -46,7 +47,10 @@ def validate_template(ref: TemplateRef, own: Mapping[str, Any]) -> Validation:
     `templateDefaults` merged under the template's.
     """
     metadata = f"{ref.path}.metadata"
-    errors = list(opt_in.errors(own, f"{metadata}.annotations", may_hold_tags=True))
+    errors = [*opt_in.errors(own, f"{metadata}.annotations", may_hold_tags=True), *autokeys.errors(ref, own)]
+    for beside in autokeys.BESIDE:
+        if not ref.is_defaults and tags.has_tags(said := str(own.get(beside, ""))):
+            errors += _input_errors(ref, annotation(metadata, beside), said, tags.find(said))
     block = ref.template.get("memoize")
     if block is not None:
         path = f"{ref.path}.memoize"

@@ -1,7 +1,6 @@
 """What works but will not do what its author hopes: the warnings that go back with an admitted object."""
 
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from argo.shape import mapping
 from argo.tags import Tag
 from argo.templates import TemplateRef, objects
 from memoize import duration, names
-from webhook.submit import reach
+from webhook.submit import autokeys, reach
 from webhook.submit.conversion import Form
 from webhook.submit.findings import Remark
 from webhook.submit.validation import Validation
@@ -24,12 +23,14 @@ class Surroundings:
     """What warnings have to know of the spec around a template.
 
     `artifact_gc` is its strategy for artifacts, `braces` are the workflow's parameters whose value holds
-    braces that Argo leaves as they are, `owned` the fields of the `resource` in `templateDefaults` by which
-    it goes with the workflow, each with why: read once, since every template may inherit them.
+    braces that Argo leaves as they are, `claims` the volumes that are made for it alone, `owned` the fields
+    of the `resource` in `templateDefaults` by which it goes with the workflow, each with why: read once,
+    since every template may inherit them.
     """
 
     artifact_gc: str
     braces: frozenset[str]
+    claims: frozenset[str]
     owned: Mapping[str, str]
 
 
@@ -41,6 +42,10 @@ def surroundings(spec: Mapping[str, Any]) -> Surroundings:
     return Surroundings(
         artifact_gc=str(strategy or ""),
         braces=_with_braces(mapping(spec.get("arguments")).get("parameters")),
+        claims=frozenset(
+            str(mapping(claim.get("metadata")).get("name"))
+            for claim in objects(spec.get("volumeClaimTemplates"))
+        ),
         owned={name: text for name, text in why.items() if text is not None},
     )
 
@@ -66,10 +71,14 @@ def template_warnings(
     """Warnings for one template that follow from what its author wrote."""
     yield from reach.on_template(ref, written.annotations, block=written.block is not None)
     memo = validation.memo
+    auto = _is_auto(ref, validation, written)
+    if not validation.errors:
+        told = autokeys.remarks if auto else autokeys.without_auto
+        yield from told(ref, written.annotations, around.claims)
     if memo is None:
         return
     where, home = validation.key_path, validation.home
-    if not ref.is_defaults:  # which inputs there are, each template says for itself
+    if not ref.is_defaults and not auto:  # which inputs there are, each template says for itself
         yield from (Remark(where, text) for text in _inputs(ref, validation.key_tags))
     yield from (Remark(where, text) for text in _never_twice(validation.key_tags))
     yield from (Remark(where, text) for text in _in_braces(ref, validation.key_tags, around.braces))
@@ -78,6 +87,14 @@ def template_warnings(
     if deleted := _deleted_artifacts(ref, around.artifact_gc):
         some = _some((deleted,), len(deleted))
         yield Remark(home, f"artifactGC will delete what the cache points to: {some}")
+
+
+def _is_auto(ref: TemplateRef, validation: Validation, written: Form) -> bool:
+    """Whether the template's key is one to be computed: its own, or that of `templateDefaults`."""
+    if validation.memo is not None:
+        return validation.memo.key == names.AUTO_KEY
+    inherited = ref.seen_by_argo(written.annotations, (names.KEY,))
+    return written.block is None and inherited.get(names.KEY) == names.AUTO_KEY
 
 
 def outcome_warnings(
@@ -131,6 +148,8 @@ def _left_to_argo(ref: TemplateRef) -> str:
 def _unless_opted_in(validation: Validation) -> Iterator[Remark]:
     """Warnings for a block that stays with Argo's own memoization."""
     key = validation.memo.key if validation.memo is not None else ""
+    if key == names.AUTO_KEY:
+        yield Remark(validation.key_path, f'without opt-in "{key}" is one key to Argo, for all steps alike')
     nested = any(tags.OPEN in tag.text for tag in validation.key_tags)
     if key and not nested and not argo.CACHE_KEY.fullmatch(tags.filled(key, "0")):
         yield Remark(validation.key_path, "without opt-in Argo takes letters, digits and '-' only")
@@ -163,19 +182,8 @@ def _opaque(tag: Tag) -> bool:
     return tags.OPEN in tag.text or (tag.expression and not tag.names)
 
 
-_VARYING = re.compile(
-    r"workflow\.(uid|name|duration|scheduledTime|creationTimestamp(\.(RFC3339|s|S|L))?)|pod\.name|node\.name"
-    r"|retries|lastRetry(\..+)?|cronworkflow\.lastScheduledTime|now|sprig\.(now|uuidv4|rand\w+)"
-    r"|(steps|tasks)\.[^.]+\.(id|ip|startedAt|finishedAt|hostNodeName)"
-)
-"""Variables and functions with another value in every run, or in every attempt."""
-
-
 def _never_twice(found: Sequence[Tag]) -> Iterator[str]:
-    for tag in tags.distinct(found):
-        for dotted in map(".".join, tag.names):
-            if _VARYING.fullmatch(dotted):
-                yield f"{dotted} differs in every run: the key never comes back"
+    return (f"{name} differs in every run: the key never comes back" for name in tags.varying(found))
 
 
 def _in_braces(ref: TemplateRef, found: Sequence[Tag], of_workflow: frozenset[str]) -> Iterator[str]:

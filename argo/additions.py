@@ -23,10 +23,16 @@ _OTHERS = frozenset({"GODEBUG", "TRACEPARENT", "TRACESTATE"})
 _EXECUTABLE, _EMISSARY = "argoexec", "emissary"
 """`argoexec emissary OPTIONS -- COMMAND` is how each container but the init containers starts its command."""
 
-_VOLUMES = frozenset(
-    {names.VOLUME, "tmp-dir-argo", "input-artifacts", "argo-staging", "argoexec-bin", "argo-env-config"}
-)
-"""Volumes whose mounts Argo puts into a template's containers; where they stand differs between layouts."""
+_VOLUMES = {
+    names.VOLUME: "emptyDir",
+    "tmp-dir-argo": "emptyDir",
+    "input-artifacts": "emptyDir",
+    "argo-staging": "emptyDir",
+    "argoexec-bin": "image",
+    "argo-env-config": "configMap",
+}
+"""Volumes whose mounts Argo puts into a template's containers, and of what kind each is: some are not in
+every Pod, and a template may then have one of that name. Where they are mounted differs between layouts."""
 
 
 def is_argos_variable(name: str, declared: Container[str]) -> bool:
@@ -34,10 +40,14 @@ def is_argos_variable(name: str, declared: Container[str]) -> bool:
     return (name.startswith(_PREFIX) or name in _OTHERS) and name not in declared
 
 
-def is_argos_mount(mount: Mapping[str, Any]) -> bool:
-    """Whether a volumeMount of a template's container is Argo's, or that of the service account's token."""
-    path = posixpath.normpath(str(mount.get("mountPath", "")))
-    return mount.get("name") in _VOLUMES or path == names.SERVICEACCOUNT_DIR
+def is_argos_mount(mount: Mapping[str, Any], volume: Mapping[str, Any]) -> bool:
+    """Whether a volumeMount of a template's container is Argo's, or that of the service account's token.
+
+    `volume` is the Pod's volume that it names, empty where there is none.
+    """
+    if posixpath.normpath(str(mount.get("mountPath", ""))) == names.SERVICEACCOUNT_DIR:
+        return "projected" in volume
+    return _VOLUMES.get(str(mount.get("name"))) in volume
 
 
 def own_command(command: Sequence[Any]) -> list[Any]:

@@ -123,7 +123,7 @@ class _UnknownError(Exception):
 def _parts(
     pod: StepPod, shape: Layout, template: Mapping[str, Any], leave_out: frozenset[str]
 ) -> Iterator[tuple[str, Any]]:
-    volumes = {str(v.get("name")): _volume(v) for v in objects(pod.spec.get("volumes"))}
+    volumes = {str(volume.get("name")): volume for volume in objects(pod.spec.get("volumes"))}
     mounted: dict[str, Any] = {}
     for at, ref, declared in _containers(shape, template):
         if additions.has_offloaded_arguments(ref):
@@ -135,9 +135,12 @@ def _parts(
         if at.startswith("containers/") and declared.get("dependencies"):
             yield f"{at}dependencies", declared["dependencies"]
         for mount in () if executors else _mounts(ref, volumes):
-            mounted[str(mount.get("name"))] = volumes.get(str(mount.get("name")))
+            name = str(mount.get("name"))
+            mounted[name] = _volume(volumes.get(name, {}))
     for name in sorted(mounted):
         yield f"volumes/{name}", mounted[name]
+    if len(shape.template_inits) > 1:  # they run one after the other
+        yield "initOrder", [ref.name for ref in shape.template_inits]
     repository = artifacts.repository(template.get("archiveLocation"))
     if script := mapping(template.get("script")).get("source"):
         yield "script", script
@@ -196,7 +199,10 @@ def _own(
     if mounts := _mounts(ref, volumes):
         yield "mounts", [_without(mount, _BESIDE_A_MOUNT) for mount in mounts]
     if devices := objects(container.get("volumeDevices")):
-        yield "devices", [[d.get("devicePath"), volumes.get(str(d.get("name")))] for d in devices]
+        yield (
+            "devices",
+            [[d.get("devicePath"), _volume(volumes.get(str(d.get("name")), {}))] for d in devices],
+        )
 
 
 def _variables(
@@ -221,16 +227,15 @@ def _variables(
         yield "envFrom", ref.container["envFrom"]
 
 
-def _mounts(ref: ContainerRef, volumes: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _mounts(ref: ContainerRef, volumes: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Those that are neither Argo's nor ours, nor of a token; in the order of their paths."""
-    found = (
-        mount
-        for mount in ref.container.get("volumeMounts") or ()
-        if not additions.is_argos_mount(mount)
-        and mount.get("name") not in names.VOLUMES
-        and volumes.get(str(mount.get("name")), {}) is not None
-    )
-    return sorted(found, key=lambda mount: str(mount.get("mountPath")))
+    found = []
+    for path, mount in sorted(ref.mounts.items()):
+        volume = volumes.get(str(mount.get("name")), {})
+        ours = mount.get("name") == names.MOUNTS.get(path)
+        if not ours and not additions.is_argos_mount(mount, volume) and _volume(volume) is not None:
+            found.append(mount)
+    return found
 
 
 _BESIDE_A_MOUNT = frozenset({"mountPropagation", "recursiveReadOnly"})

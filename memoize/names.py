@@ -137,6 +137,8 @@ PEOPLES_TOKEN = "Stepmemo-Token"
 on. It is for the same audience, and bound to no Pod."""
 VOLUMES = (VOLUME, BIN_VOLUME, IMAGE_VOLUME, TOKEN_VOLUME)
 """Every volume of ours."""
+MOUNTS = {SHARED_DIR: VOLUME, BIN_DIR: BIN_VOLUME, IMAGE_DIR: IMAGE_VOLUME}
+"""Where the containers that Argo manages have which of them."""
 TERMINATION_LOG = "/dev/termination-log"
 """Where the kubelet looks for a container's last word."""
 

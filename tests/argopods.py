@@ -83,7 +83,8 @@ def pod_of(
     inits = [with_argos(c, c["name"], carries=True) for c in template.get("initContainers", ())]
     if layout != "init-less":
         inits.insert(0, with_argos({"command": ["argoexec", "init"]}, "init", carries=True))
-    argos = [argo.VOLUME, "tmp-dir-argo", "input-artifacts", "argo-staging", "argoexec-bin"]
+    argos = [argo.VOLUME, "tmp-dir-argo", "input-artifacts", "argo-staging"]
+    binaries = [{"name": "argoexec-bin", "image": {"reference": executor}}] if layout == "init-less" else []
     projected = {"sources": [{"serviceAccountToken": {"path": "token"}}]}
     owner = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "name": f"w-{run}", "uid": f"uid-{run}"}
     return {
@@ -100,6 +101,7 @@ def pod_of(
             "restartPolicy": "Never",
             "volumes": [
                 *({"name": name, "emptyDir": {}} for name in argos),
+                *binaries,
                 {"name": token["name"], "projected": projected},
                 *copy.deepcopy(template.get("volumes", [])),
             ],

@@ -57,6 +57,26 @@ async def test_another_key_is_another_entry(space: Space) -> None:
     assert out(runs[2]) == out(runs[0]) != out(runs[1])
 
 
+async def test_a_computed_key_hits_for_the_same_step_and_misses_for_another(any_space: Space) -> None:
+    template = container(key="auto")
+    another = container(f"{RANDOM} > /tmp/out; true", key="auto")
+    salted = template | {"metadata": {"annotations": {names.SALT: "2"}}}
+    renamed = template | {"name": "renamed", "retryStrategy": {"limit": 1}}
+
+    runs = [await any_space.run(each) for each in (template, template, another, salted)]
+    await any_space.run(renamed)
+
+    assert [any_space.decided(run) for run in runs] == ["Miss", "Hit", "Miss", "Miss"]
+    assert out(runs[1]) == out(runs[0])
+    assert any_space.times_ran() == 3
+    entries = await any_space.entries()
+    assert len(entries) == 3
+    assert all(key.startswith("auto-v1-") for key in entries)
+    told = [one["stepmemo"] for one in entries.values()]
+    assert all(one["template"] == "step" and "image" in one["parts"] for one in told)
+    assert sum("salt" in one["parts"] for one in told) == 1
+
+
 async def test_a_script_result_that_a_next_step_uses_comes_from_the_cache(any_space: Space) -> None:
     use = script("echo got {{inputs.parameters.x}}", inputs={"parameters": [{"name": "x"}]})
     use = use | {"name": "use", "memoize": None}

@@ -18,6 +18,7 @@ from memoize.autokey import AutoKey
 from memoize.key import data_key
 from tests.argopods import LAYOUTS, pod_of
 from tests.recordedpods import PODS
+from tests.work import grows
 
 Json = dict[str, Any]
 
@@ -357,6 +358,28 @@ def test_what_other_webhooks_add_to_run_beside_the_step_does_not_count():
     assert _key(pod).parts == _key(pod_of(WHOLE)).parts
 
 
+@pytest.mark.parametrize(
+    "name", ["input-artifacts", "argo-staging", "argoexec-bin", "stepmemo", "stepmemo-bin"]
+)
+def test_a_volume_that_bears_a_name_of_argos_or_ours_is_its_authors(name: str):
+    def claiming(claim: str) -> Json:
+        container = {"image": "x", "volumeMounts": [{"name": name, "mountPath": "/data"}]}
+        volume = {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+        pod = pod_of({"container": container, "volumes": [volume]})
+        kept = [one for one in pod["spec"]["volumes"] if one["name"] != name]
+        pod["spec"]["volumes"] = [*kept, volume]
+        return pod
+
+    assert keyparts.changed(_key(claiming("a")).short, _key(claiming("b")).short) == [f"volumes/{name}"]
+
+
+def test_init_containers_run_in_their_order():
+    prep, fetch = ({"name": name, "image": "x", "command": [name]} for name in ("prep", "fetch"))
+    orders = ([prep, fetch], [fetch, prep])
+    first, second = (_key(pod_of(SCRIPT | {"initContainers": order})) for order in orders)
+    assert keyparts.changed(first.short, second.short) == ["initOrder"]
+
+
 def test_salt_is_a_part():
     keys = {_key(pod_of(WHOLE, **salt)).digest for salt in ({}, {"salt": "1"}, {"salt": "2"})}
     assert len(keys) == 3
@@ -471,3 +494,148 @@ def test_short_digests_stay_short_whatever_the_containers():
     sidecars = [{"name": f"s{i}", "image": "x", "command": [str(i)]} for i in range(300)]
     short = _key(pod_of(WHOLE | {"sidecars": sidecars})).short
     assert len(json.dumps(dict(short), separators=(",", ":"))) <= keyparts.LONGEST
+
+
+def _few(*texts: str) -> st.SearchStrategy[str]:
+    """Few enough that two draws are often equal, and often differ in one place alone."""
+    return st.sampled_from(texts)
+
+
+_ENV = st.lists(
+    st.fixed_dictionaries({"name": _few("A", "B", "ARGO_A")}, optional={"value": _few("", "1", "$(A)")})
+    | st.fixed_dictionaries(
+        {"name": _few("S", "T"), "valueFrom": st.just({"secretKeyRef": {"name": "s", "key": "k"}})}
+    ),
+    max_size=3,
+    unique_by=lambda entry: str(entry["name"]),
+)
+_VOLUMES = {
+    "none": {"emptyDir": {}},
+    "claim": {"persistentVolumeClaim": {"claimName": "c"}},
+    "conf": {"configMap": {"name": "c"}},
+}
+_MOUNTS = st.lists(
+    st.builds(
+        lambda volume, path: {"name": volume, "mountPath": path}, _few(*_VOLUMES), _few("/a", "/b", "/c")
+    ),
+    max_size=2,
+    unique_by=lambda mount: mount["mountPath"],
+)
+_CONTAINER = st.fixed_dictionaries(
+    {"image": _few("x:1", "x:2", "x:1@sha256:a", "x:2@sha256:a", "x@sha256:b"), "command": st.just(["sh"])},
+    optional={
+        "args": st.lists(_few("a", "b", "a b"), max_size=2),
+        "workingDir": _few("", "/w"),
+        "env": _ENV,
+        "volumeMounts": _MOUNTS,
+        "resources": st.sampled_from([{}, {"limits": {"cpu": "1"}}]),
+        "imagePullPolicy": _few("Always", "Never"),
+    },
+)
+_ARTIFACTS = st.lists(
+    st.builds(
+        lambda name, where: {"name": name, "path": f"/{name}", **where},
+        _few("p", "q"),
+        st.sampled_from([{"raw": {"data": "d"}}, {"s3": {"key": "k"}}, {"s3": {"key": "l"}}]),
+    ),
+    max_size=2,
+    unique_by=lambda artifact: str(artifact["name"]),
+)
+
+
+@st.composite
+def templates(draw: st.DrawFn) -> Json:
+    """A template with a container or a script."""
+    kind = draw(_few("container", "script"))
+    body = draw(_CONTAINER)
+    if kind == "script":
+        body = {**body, "source": draw(_few("one", "two", "one\n"))}
+        body.pop("args", None)
+    paths = draw(st.lists(_few("/x", "/y"), max_size=1))
+    return {
+        "name": draw(_few("step", "another")),
+        kind: body,
+        "inputs": {"artifacts": draw(_ARTIFACTS)},
+        "outputs": {"parameters": [{"name": "o", "valueFrom": {"path": path}} for path in paths]},
+        "volumes": [{"name": name, **source} for name, source in _VOLUMES.items()],
+        "retryStrategy": {"limit": draw(st.integers(0, 2))},
+        "nodeSelector": {"zone": draw(_few("a", "b"))},
+    }
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Json, Json]:
+    """Two templates that have much in common, in other orders."""
+    one, other = draw(templates()), draw(templates())
+    kind = "script" if "script" in one else "container"
+    taken = draw(st.sets(_few("name", "inputs", "outputs", "retryStrategy", "nodeSelector"), max_size=2))
+    mixed = copy.deepcopy(one) | {field: other[field] for field in taken}
+    theirs = other.get(kind, {})
+    if theirs:
+        field = draw(st.sampled_from(sorted(theirs)))
+        mixed[kind][field] = theirs[field]
+    for values in (
+        mixed["inputs"]["artifacts"],
+        mixed[kind].get("env", []),
+        mixed[kind].get("volumeMounts", []),
+    ):
+        values[:] = draw(st.permutations(values))
+    return one, mixed
+
+
+def _meaning(template: Json) -> object:
+    """What a person would say makes the step, in another way than the product does."""
+    kind = "script" if "script" in template else "container"
+    body = template[kind]
+    image, at, digest = body["image"].partition("@")
+    env = [(e["name"], e.get("value") or str(e.get("valueFrom", ""))) for e in body.get("env", ())]
+    refers = any("$(" in value for _, value in env)
+    return (
+        kind,
+        (image.split(":")[0], digest) if at else image,
+        tuple(body.get("args", ())),
+        body.get("source"),
+        body.get("workingDir", ""),
+        tuple(env) if refers else frozenset(env),
+        frozenset((m["name"], m["mountPath"]) for m in body.get("volumeMounts", ())),
+        frozenset(json.dumps(a, sort_keys=True) for a in template["inputs"]["artifacts"]),
+        tuple(p["valueFrom"]["path"] for p in template["outputs"]["parameters"]),
+    )
+
+
+@given(pairs(), st.sampled_from(LAYOUTS), st.sampled_from(LAYOUTS))
+def test_two_steps_have_one_key_if_and_only_if_they_are_the_same_step(
+    pair: tuple[Json, Json], layout: str, another: str
+):
+    one, other = pair
+    first, second = _key(pod_of(one, layout=layout)), _key(pod_of(other, layout=another, run="z"))
+    assert (first.digest == second.digest) == (_meaning(one) == _meaning(other))
+    assert (first.short == second.short) == (first.digest == second.digest)
+
+
+@given(templates(), st.data(), st.sampled_from(LAYOUTS))
+def test_one_change_is_told_by_the_part_that_it_is_in(template: Json, data: st.DataObject, layout: str):
+    changed = copy.deepcopy(template)
+    kind = "script" if "script" in template else "container"
+    changed[kind][data.draw(_few("image", "workingDir"))] = "/other"
+    before, after = (_key(pod_of(t, layout=layout)).short for t in (template, changed))
+    told = keyparts.changed(before, after)
+    assert len(told) == 1
+    assert told[0] in ("image", "workingDir")
+
+
+def test_the_work_grows_with_what_is_in_the_pod():
+    def made(count: int) -> Json:
+        env = [{"name": f"V{i}", "value": str(i)} for i in range(count)]
+        mounts = [{"name": f"v{i}", "mountPath": f"/m{i}"} for i in range(count)]
+        volumes = [{"name": f"v{i}", "emptyDir": {}} for i in range(count)]
+        artifacts = [{"name": f"a{i}", "path": f"/a{i}", "s3": {"key": str(i)}} for i in range(count)]
+        sidecars = [{"name": f"s{i}", "image": "x", "command": ["x"], "env": env[:2]} for i in range(count)]
+        container = {"image": "x", "args": ["x"] * count, "env": env, "volumeMounts": mounts}
+        inputs = {"artifacts": artifacts}
+        return pod_of(
+            {"container": container, "inputs": inputs, "volumes": volumes, "sidecars": sidecars},
+            key_ignore=" ".join(f"env/V{i}" for i in range(0, count, 2)),
+        )
+
+    assert grows(lambda pod: _key(pod).annotations, made, 40) <= 2.3

@@ -18,11 +18,6 @@ from memoize import names
 Json = dict[str, Any]
 
 _ENTRYPOINTS = (names.ENTRYPOINT, names.VOLUME_ENTRYPOINT)
-_MOUNTS = {
-    names.SHARED_DIR: names.VOLUME,
-    names.BIN_DIR: names.BIN_VOLUME,
-    names.IMAGE_DIR: names.IMAGE_VOLUME,
-}
 _MARKS = (names.RESULT_GATED, names.RESULT_MISS, names.RESULT_SKIPPED)
 """Words of names.RESULT that admission writes beside a plan."""
 
@@ -124,7 +119,7 @@ def _can_start(ref: ContainerRef, check: ContainerRef | None, volumes: set[Any])
     program = _words(ref)[0]
     for path in (names.SHARED_DIR, names.BIN_DIR if program == names.ENTRYPOINT else names.IMAGE_DIR):
         mount = ref.mounts.get(path)
-        if mount is None or mount.get("name") != _MOUNTS[path] or _MOUNTS[path] not in volumes:
+        if mount is None or mount.get("name") != names.MOUNTS[path] or names.MOUNTS[path] not in volumes:
             return False
     if program == names.VOLUME_ENTRYPOINT:
         return True

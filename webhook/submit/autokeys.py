@@ -72,6 +72,8 @@ def remarks(ref: TemplateRef, own: Mapping[str, Any], claims: frozenset[str]) ->
             if mount.get("name") in claims:
                 text = f"{mount['name']} is another claim in every run: the key never comes back"
                 yield Remark(f"{path}.volumeMounts", text)
+    if ref.type == "data":
+        yield Remark(f"{ref.path}.data", "the key stays as it is when what is listed there changes")
     for parts, text in texts(ref.template, left_out):
         for varying in tags.varying(tags.find(text)):
             told = f"{varying} differs in every run: the key never comes back"

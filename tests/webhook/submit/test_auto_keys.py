@@ -116,6 +116,12 @@ def test_what_is_left_out_may_differ():
     assert warnings(template(ignoring, container=container, outputs=outputs)) == []
 
 
+def test_a_template_that_lists_objects_is_warned_of():
+    made = template(data={"source": {"artifactPaths": {"name": "a", "s3": {"key": "in/"}}}})
+    del made["container"]
+    assert warnings(made) == [f"{AT}.data: the key stays as it is when what is listed there changes"]
+
+
 def test_a_claim_of_each_run_is_warned_of():
     container = {"image": "x:1", "volumeMounts": [{"name": "work", "mountPath": "/work"}]}
     claims = [{"metadata": {"name": "work"}}]

@@ -93,7 +93,7 @@ def test_a_pod_of_the_cluster_is_asked_for_by_its_name(cluster: Cluster, stepmem
     namespace = cluster.namespace()
     pod = {**POD, "metadata": {**POD["metadata"], "namespace": namespace}}
     assert cluster.create(pod)[0] == 201
-    code, out, err = stepmemo("key", "pod/w-a-step", "-n", namespace, "-o", "json")
+    code, out, err = stepmemo("key", f"pod/{POD['metadata']['name']}", "-n", namespace, "-o", "json")
     assert (code, json.loads(out)["key"], err) == (0, key_of(POD).key, "")
     gone = stepmemo("key", "po/gone", "-n", namespace)
     assert gone == (1, "", f"stepmemo key: no Pod gone in the Namespace {namespace}\n")

@@ -408,12 +408,12 @@ async def _expire(filled: Filled, count: int) -> None:
 
 
 async def _copy(filled: Filled, found: Iterator[tuple[tuple[str, str], str, str]]) -> None:
-    columns = ("namespace", "cache", "digest", "data_key", "text", "bytes", "created", "expires")
+    said = ("created", "expires", "last_hit", "template")
+    columns = ("namespace", "cache", "digest", "data_key", "text", "bytes", *said)
 
     def record(place: tuple[str, str], data_key: str, text: str) -> tuple[object, ...]:
-        times = rows.times_of(text)
-        digest = bytes.fromhex(rows.digest_of(data_key))
-        return *place, digest, data_key, text, len(text), times.created, times.expires
+        namespace, cache, digest, *rest = rows.put_arguments(rows.Place(*place, data_key), text)
+        return namespace, cache, bytes.fromhex(str(digest)), *rest
 
     connection = await asyncpg.connect(filled.dsn)
     try:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import caches, completion, doctor, inject, leave, lint, migrate, release, restore, session, why
+from cli import caches, completion, doctor, inject, key, leave, lint, migrate, release, restore, session, why
 from memoize import __version__
 
 _PLUGIN = "kubectl-stepmemo"
@@ -19,12 +19,12 @@ def make_parser(prog: str = "stepmemo") -> argparse.ArgumentParser:
     """Every subcommand, with its flags; `args.run(args)` carries one out and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Step-level memoization for Argo Workflows. `lint`, `inject` and `restore` read files, "
-        "all other commands the cluster that kubectl would use.",
+        description="Step-level memoization for Argo Workflows. `lint`, `inject`, `restore` and `key FILE` "
+        "read files, all other commands the cluster that kubectl would use.",
     )
     parser.add_argument("--version", action="version", version=f"stepmemo {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (caches, migrate, why, doctor, release, leave, lint, inject, restore, completion):
+    for command in (caches, migrate, why, key, doctor, release, leave, lint, inject, restore, completion):
         command.add_parser(subparsers)
     return parser
 

@@ -37,6 +37,7 @@ ENTRIES = (
     Field("EXPIRES", number=True),
     Field("TOOK", number=True),
     Field("SIZE", number=True),
+    Field("TEMPLATE", yields=True),
     Field("FROM", yields=True),
     Field("DATA KEY", wide=True),
     Field("NODE", wide=True),

@@ -75,6 +75,17 @@ def objects(document: Any) -> Iterator[Any]:
     yield document
 
 
+def is_pod(document: object) -> bool:
+    """Whether it has the shape of a Pod, as far as the API server has seen to it for the webhook."""
+    if not isinstance(document, dict) or document.get("kind") != "Pod":
+        return False
+    metadata, spec = document.get("metadata"), document.get("spec")
+    if not isinstance(metadata, dict) or not isinstance(spec, dict):
+        return False
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    return bool(containers) and all(isinstance(container, dict) for container in containers)
+
+
 def dump(documents: Iterable[Any], form: str) -> str:
     """The documents as `yaml` or `json`, fields in the order given."""
     documents = list(documents)

@@ -11,12 +11,12 @@ from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import NotAStep, StepPod
 from cli import installation, kept, output, session
-from cli.explanation import Explanation, Facts, explain, told
+from cli.explanation import Explanation, Facts, earlier_in, explain, told
 from cli.output import Field
 from cli.session import DONE, CommandError, Session
 from kube import pages
 from kube.errors import ApiError
-from memoize import names
+from memoize import configmap, names
 from memoize.outcome import Outcome
 from webhook.pods.decision import screen
 
@@ -165,22 +165,32 @@ async def _more(connected: Session, facts: Facts, args: argparse.Namespace) -> F
     if labels is None and facts.pod is not None and not facts.label:
         labels = await _labels(connected, seen)
     elsewhere: bool | None = False
-    config_map, there = None, None
+    config_map, there, earlier = None, None, None
+    compared = bool(facts.key_parts)
     if facts.cache:
         settings = await installation.keepers(connected, args.stepmemo_namespace)
         elsewhere = installation.keeps_entries_elsewhere(settings)
     if elsewhere and facts.place:
         try:
-            there = await kept.text_of(connected, args, facts.cache, facts.place)
+            asked = kept.keeper_of(connected, args)
+            there = await kept.text_of(asked, facts.cache, facts.place)
+            if compared:
+                earlier = await kept.earlier(asked, facts)
         except CommandError as error:
             seen.remember(str(error))
+            compared = False
     elif facts.cache and not elsewhere:
         config_map = await seen.find(connected, "configmaps", facts.cache)
+        compared = compared and config_map is not None
+        if compared:
+            earlier = earlier_in(configmap.data(config_map or {}), facts)
     return replace(
         facts,
         result=result,
         config_map=config_map,
         kept=there,
+        compared=compared,
+        earlier=earlier,
         namespace_labels=labels,
         elsewhere=elsewhere,
         unseen=seen.told,

@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import NotAStep, StepPod
+from cli import inventory, keychange
 from cli.explanations import TEXTS
 from cli.inventory import ago, read
-from memoize import configmap, names
+from cli.keychange import Earlier
+from memoize import autokey, configmap, names
+from memoize.earlier import earlier
 from memoize.entry import Entry
 from memoize.key import data_key
 from memoize.outcome import Outcome
@@ -98,6 +101,9 @@ class Facts:
     """Entries are kept in a database, and the keeper is asked; None where that is not known."""
     kept: str | None = None
     """What the keeper has for the step then, "" for no entry; None where it could not be asked."""
+    compared: bool = False
+    """Its cache was looked through for an `earlier` entry of its template, since its key is `auto`."""
+    earlier: Earlier | None = None
     unseen: Sequence[str] = ()
     """What could not be read, and why."""
 
@@ -125,6 +131,25 @@ class Facts:
         return str(self.annotations.get(names.KEY_DIGEST) or "")
 
     @property
+    def template(self) -> str:
+        """The template's name, "" where neither node nor Pod says it."""
+        node, step = mapping(self.node), StepPod.parse(self.pod or {}, self.namespace)
+        template = mapping(step.layout.template) if isinstance(step, StepPod) else {}
+        referred = mapping(node.get("templateRef")).get("template")
+        return str(template.get("name") or node.get("templateName") or referred or "")
+
+    @property
+    def key_parts(self) -> Mapping[str, str]:
+        """The short digests of the parts of a key that is `auto`, by name; empty for any other."""
+        return autokey.parts_of(self.annotations)
+
+    @property
+    def created(self) -> datetime | None:
+        """When the Pod was, None where that is not known."""
+        metadata = mapping(mapping(self.pod).get("metadata"))
+        return inventory.read_time(metadata.get("creationTimestamp"))
+
+    @property
     def pod_name(self) -> str:
         """Its name, "" where there is none."""
         return str(mapping(mapping(self.pod).get("metadata")).get("name") or "")
@@ -134,6 +159,13 @@ class Facts:
         """As a person knows it: the node's display name, or the end of its name."""
         name = self.annotations.get(argo.NODE_NAME) or mapping(self.node).get("name") or ""
         return str(mapping(self.node).get("displayName") or str(name).rpartition(".")[2] or self.pod_name)
+
+
+def earlier_in(data: Mapping[str, str], facts: Facts) -> Earlier | None:
+    """The entry of a cache that the step is compared with, None where there is none."""
+    found = earlier(data, facts.template, facts.place, facts.created)
+    entry = read(data.get(found, ""))
+    return Earlier(found, entry) if isinstance(entry, Entry) else None
 
 
 class Explanation(NamedTuple):
@@ -155,6 +187,7 @@ def explain(facts: Facts, now: datetime) -> Explanation:
         sentences += [f"stepmemo noted: {_ended(outcome.detail)}"] if outcome.detail else []
         sentences += _where(facts, outcome.reason)
         sentences += [entry] if (entry := _entry(facts, outcome.reason, now)) else []
+        sentences += [difference] if (difference := _difference(facts, outcome.reason, now)) else []
         sentences.append(TEXTS[outcome.reason].cure)
     if facts.unseen:
         sentences.append(f"Not seen: {'; '.join(facts.unseen)}.")
@@ -318,6 +351,13 @@ def _said(text: str, now: datetime) -> str:
     maker = f" by workflow {entry.workflow}" if entry.workflow else ""
     age = f"{ago(entry.created, now)} ago" if entry.created else "at an unknown time"
     return f"There is an entry for it now, made {age}{maker}."
+
+
+def _difference(facts: Facts, reason: Reason, now: datetime) -> str:
+    """Which parts of its key are not as they were; "" where its author wrote the key, or it was found."""
+    if not facts.compared or reason not in RAN | {Reason.MISS}:
+        return ""
+    return keychange.difference(facts.place, facts.key_parts, facts.template, facts.earlier, now)
 
 
 def _inside(pod: Mapping[str, Any]) -> Iterator[Outcome]:

@@ -97,15 +97,4 @@ def _read_pod(source: str) -> Mapping[str, Any] | documents.Unreadable:
         return documents.Unreadable(f"must hold one Pod, holds {len(found)} documents")
     if isinstance(found[0], documents.Unreadable):
         return found[0]
-    return found[0] if _is_pod(found[0]) else documents.Unreadable("must hold a Pod")
-
-
-def _is_pod(document: object) -> bool:
-    """Whether it has the shape of a Pod, as far as the API server has seen to it for the webhook."""
-    if not isinstance(document, dict) or document.get("kind") != "Pod":
-        return False
-    metadata, spec = document.get("metadata"), document.get("spec")
-    if not isinstance(metadata, dict) or not isinstance(spec, dict):
-        return False
-    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-    return bool(containers) and all(isinstance(container, dict) for container in containers)
+    return found[0] if documents.is_pod(found[0]) else documents.Unreadable("must hold a Pod")

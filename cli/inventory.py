@@ -119,7 +119,8 @@ class Item:
         """The cells of ENTRIES."""
         entry = self.entry
         if isinstance(entry, BrokenEntry):
-            return [self.key, "", "", "", "", size(self.bytes), f"not an entry: {entry}", self.data_key, ""]
+            why = f"not an entry: {entry}"
+            return [self.key, "", "", "", "", size(self.bytes), "", why, self.data_key, ""]
         return [
             self.key,
             ago(entry.created, now),
@@ -127,6 +128,7 @@ class Item:
             until(self.expires, now),
             brief(entry.took) if entry.took else "",
             size(self.bytes),
+            template_of(entry),
             entry.workflow,
             self.data_key,
             entry.node_id,
@@ -144,6 +146,7 @@ class Item:
             "maxAge": self.entry.max_age or None,
             "expires": _time(self.expires),
             "tookSeconds": self.entry.took or None,
+            "template": self.entry.template or None,
             "workflow": self.entry.workflow or None,
             "pod": self.entry.pod or None,
             "nodeID": self.entry.node_id,
@@ -152,19 +155,26 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What the keeper says of an entry in a list: neither its key, if that is long, nor where it is from."""
+    """What the keeper says of an entry in a list: neither its key, if that is long, nor its workflow."""
 
     data_key: str
     bytes: int
     created: datetime | None
     last_hit: datetime | None
     expires: datetime | None
+    template: str
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> "Listed":
         """Read what keeper.api.people says."""
-        times = (_read_time(found.get(name)) for name in ("created", "lastHit", "expires"))
-        return cls(str(found["dataKey"]), int(found["bytes"]), *times)
+        return cls(
+            data_key=str(found["dataKey"]),
+            bytes=int(found["bytes"]),
+            created=read_time(found["created"]),
+            last_hit=read_time(found["lastHit"]),
+            expires=read_time(found["expires"]),
+            template=str(found["template"] or ""),
+        )
 
     @property
     def used(self) -> tuple[datetime, str]:
@@ -174,7 +184,7 @@ class Listed:
     def row(self, now: datetime) -> list[str]:
         """The cells of ENTRIES."""
         times = ago(self.created, now), ago(self.last_hit, now), until(self.expires, now)
-        return [self.data_key, *times, "", size(self.bytes), "", self.data_key, ""]
+        return [self.data_key, *times, "", size(self.bytes), self.template, "", self.data_key, ""]
 
     def item(self) -> dict[str, Any]:
         """The same for programs."""
@@ -184,6 +194,7 @@ class Listed:
             "created": _time(self.created),
             "lastHit": _time(self.last_hit),
             "expires": _time(self.expires),
+            "template": self.template or None,
         }
 
 
@@ -217,7 +228,12 @@ def used(entry: Entry | BrokenEntry) -> datetime:
 
 
 def template_of(entry: Entry) -> str:
-    """The template that made it, by its Pod's name (`workflow-template-hash`); "" where that does not say."""
+    """The template that made it: its name as recorded, else by its Pod's name (`workflow-template-hash`).
+
+    "" where neither says it.
+    """
+    if entry.template:
+        return entry.template
     rest = entry.pod.removeprefix(f"{entry.workflow}-")
     template, _, digits = rest.rpartition("-")
     return template if entry.workflow and rest != entry.pod and digits.isdigit() else ""
@@ -234,11 +250,16 @@ def facts(item: Item, entry: Entry, now: datetime) -> Iterator[tuple[str, str]]:
     yield "Last hit", _told(entry.last_hit, now) or "not recorded"
     yield "From workflow", entry.workflow or "not recorded (Argo's own entries do not say)"
     yield "From Pod", entry.pod or "not recorded"
-    template = template_of(entry)
-    yield "From template", f"{template} (by the Pod's name)" if template else "not recorded"
+    yield "From template", _template(entry)
     yield "From node", entry.node_id
     yield "Took", brief(entry.took) if entry.took else "not recorded"
     yield "Saved", _saved(entry)
+
+
+def _template(entry: Entry) -> str:
+    if entry.template or not (template := template_of(entry)):
+        return entry.template or "not recorded"
+    return f"{template} (by the Pod's name)"
 
 
 def _saved(entry: Entry) -> str:
@@ -306,5 +327,10 @@ def _time(time: datetime | None) -> str | None:
     return timestamp(time) if time else None
 
 
-def _read_time(text: object) -> datetime | None:
-    return datetime.fromisoformat(text) if isinstance(text, str) else None
+def read_time(text: object) -> datetime | None:
+    """A time as Kubernetes, or the keeper, writes it; None for what is none."""
+    try:
+        found = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return found if found is not None and found.tzinfo is not None else None

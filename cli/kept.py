@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import keeper.settings
 from cli import browse, inventory, output, session
 from cli.asking import Keeper, NoKeeperError
+from cli.explanation import Facts
 from cli.inventory import Cache, Listed
+from cli.keychange import Earlier
 from cli.plain import plain
 from cli.session import DONE, FAILED, CommandError, Session
-from keeper.api.people import CACHES_PATH, LIST_PATH, REMOVE_PATH, SHOW_PATH
+from keeper.api.people import CACHES_PATH, EARLIER_PATH, LIST_PATH, REMOVE_PATH, SHOW_PATH
 from kube import pages
 from kube.errors import ApiError
 from memoize import configmap
-from memoize.entry import Entry
+from memoize.entry import Entry, timestamp
 
 AT_ONCE = 4
 """Namespaces of `-A` that are asked about at the same time: the keeper works on so many."""
@@ -39,7 +41,7 @@ async def caches(
 
 
 async def _caches(connected: Session, args: argparse.Namespace) -> list[Cache]:
-    asked = _keeper(connected, args).pages(CACHES_PATH)
+    asked = keeper_of(connected, args).pages(CACHES_PATH)
     return [
         Cache.kept(connected.namespace, one, page["store"]) async for page in asked for one in page["items"]
     ]
@@ -90,7 +92,7 @@ async def _namespaces(connected: Session) -> list[str]:
 async def entries(connected: Session, args: argparse.Namespace) -> int:
     """List the entries of one cache, and say how many a ConfigMap of its name has beside a database."""
     found, store = list[Listed](), ""
-    async for page in _keeper(connected, args).pages(LIST_PATH, cache=args.cache):
+    async for page in keeper_of(connected, args).pages(LIST_PATH, cache=args.cache):
         store = page["store"]
         found += map(Listed.of, page["items"])
     found.sort(key=lambda item: item.used, reverse=True)
@@ -120,7 +122,7 @@ async def _tell_of_config_map(connected: Session, cache: str) -> None:
 
 async def show(connected: Session, args: argparse.Namespace) -> int:
     """Show one entry: what a step would find."""
-    asked = _keeper(connected, args)
+    asked = keeper_of(connected, args)
     for place in inventory.places(args.key):
         if text := (await asked.ask(SHOW_PATH, cache=args.cache, dataKey=place))["entry"]:
             return browse.print_entry(args, place, text)
@@ -129,7 +131,7 @@ async def show(connected: Session, args: argparse.Namespace) -> int:
 
 async def remove(connected: Session, args: argparse.Namespace) -> int:
     """Remove entries by their keys; says of each what became of it."""
-    code, asked = DONE, _keeper(connected, args)
+    code, asked = DONE, keeper_of(connected, args)
     for key in dict.fromkeys(args.keys):
         for place in inventory.places(key):
             text = (await asked.ask(SHOW_PATH, cache=args.cache, dataKey=place))["entry"]
@@ -144,11 +146,21 @@ async def remove(connected: Session, args: argparse.Namespace) -> int:
     return code
 
 
-async def text_of(connected: Session, args: argparse.Namespace, cache: str, place: str) -> str:
+async def text_of(asked: Keeper, cache: str, place: str) -> str:
     """The text of an entry, "" for none."""
-    found = await _keeper(connected, args).ask(SHOW_PATH, cache=cache, dataKey=place)
-    return str(found["entry"] or "")
+    return str((await asked.ask(SHOW_PATH, cache=cache, dataKey=place))["entry"] or "")
 
 
-def _keeper(connected: Session, args: argparse.Namespace) -> Keeper:
+async def earlier(asked: Keeper, facts: Facts) -> Earlier | None:
+    """The entry that the step is compared with, None where there is none."""
+    before = timestamp(facts.created) if facts.created else ""
+    found = await asked.ask(
+        EARLIER_PATH, cache=facts.cache, template=facts.template, dataKey=facts.place, before=before
+    )
+    entry = inventory.read(found["entry"] or "")
+    return Earlier(found["dataKey"], entry) if isinstance(entry, Entry) else None
+
+
+def keeper_of(connected: Session, args: argparse.Namespace) -> Keeper:
+    """The keeper that the flags name."""
     return Keeper(connected, args.stepmemo_namespace, args.account)

@@ -132,14 +132,11 @@ async def _into_database(connected: Session, database: Any, cache: Cache) -> Don
         if not isinstance(read(text), Entry) or not rows.storable(text):
             done["refused"] += 1
             continue
-        times = rows.times_of(text)
-        if data_key in there and there[data_key] >= times.created:
+        if data_key in there and there[data_key] >= rows.created_of(text):
             done["there"] += 1
             continue
-        key = (*cache, rows.digest_of(data_key))
-        row = (*key, data_key, text, rows.size(text), times.created, times.expires, times.last_hit)
         with _asked("write an entry"):
-            written = await database.fetch(sql.PUT, *row)
+            written = await database.fetch(sql.PUT, *rows.put_arguments(rows.Place(*cache, data_key), text))
         # Not written: a newer one came meanwhile.
         done["copied" if written else "there"] += 1
     return done

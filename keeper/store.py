@@ -18,6 +18,8 @@ T = TypeVar("T")
 Cache = tuple[str, str]
 """Namespace and name of a cache."""
 
+LONGEST_TEMPLATE = 128
+"""Characters of a template's name (workflowFieldMaxLength in Argo's workflow/validate/validate.go)."""
 PATIENCE = 1.5
 """Seconds until whoever asks for an entry gets an answer: one who waits in a Pod does not do so for long."""
 NOT_NOW = frozenset(
@@ -82,6 +84,8 @@ class EntryInfo(NamedTuple):
     last_hit: datetime | None
     expires: datetime | None
     """By its own `maxAge`."""
+    template: str = ""
+    """That it was made by; "" where the entry does not say."""
 
 
 def entry_info(data_key: str, text: str) -> EntryInfo:
@@ -91,7 +95,15 @@ def entry_info(data_key: str, text: str) -> EntryInfo:
         entry = Entry.parse(text)
     except BrokenEntry:
         return EntryInfo(data_key, size, None, None, None)
-    return EntryInfo(data_key, size, entry.created, entry.last_hit, entry.expires)
+    template = entry.template[:LONGEST_TEMPLATE]
+    return EntryInfo(data_key, size, entry.created, entry.last_hit, entry.expires, template)
+
+
+class Found(NamedTuple):
+    """An entry that was looked for by something else than its data key."""
+
+    data_key: str
+    text: str
 
 
 class Page(NamedTuple, Generic[T]):
@@ -159,6 +171,11 @@ class Store(Protocol):
         self, namespace: str, cache: str, after: str = "", limit: int = 500
     ) -> Page[EntryInfo] | Outcome:
         """List the entries of a cache, `limit` at most; `after` is that of the page before."""
+
+    async def earlier(
+        self, namespace: str, cache: str, template: str, but_not: str, before: datetime | None
+    ) -> Found | Outcome | None:
+        """Find what `memoize.earlier` says of the cache; None where there is none."""
 
     async def caches(self, namespace: str, after: str = "", limit: int = 500) -> Page[CacheInfo] | Outcome:
         """List the caches of a Namespace, of all for "", `limit` at most; `after` as with `entries`."""

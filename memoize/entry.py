@@ -98,7 +98,7 @@ class Entry(NamedTuple):
 
     @classmethod
     def parse_times(cls, text: str) -> "Entry":
-        """Read no more of an entry than its times and `max_age`, in a fifth of the time; BrokenEntry.
+        """Read an entry's times, `max_age` and `template` alone, in a fifth of the time; BrokenEntry.
 
         What this reads `parse` may still refuse.
         """
@@ -115,6 +115,7 @@ class Entry(NamedTuple):
             created=_time(fields, "creationTimestamp"),
             last_hit=_time(fields, "lastHitTimestamp"),
             max_age=_text(own, "maxAge"),
+            template=_text(own, "template"),
         )
 
     def dump(self) -> str:

@@ -6,7 +6,11 @@ Each is a POST, with its question in the body: a path or query would stand in th
     caches   {"after": "…"}                  {"items": [{"cache", "entries", "bytes"}], "after"}
     entries  {"cache": "…", "after": "…"}    {"items": [{"dataKey", "bytes", …}], "after"}
     entry    {"cache": "…", "dataKey": "…"}  {"entry": its text, null for none}
+    earlier  {"cache", "template", …}        {"dataKey": of the entry, null for none; "entry": its text}
     remove   {"cache": "…", "dataKey": "…"}  {"removed": whether there was one}
+
+`earlier` finds what a step is compared with (memoize.earlier): `dataKey` is the step's own, and `before` when
+its Pod was created, RFC 3339, "" where that is not known.
 
 `after` is "" for the first page, and that of the page before for the next; "" says that there is none.
 
@@ -27,7 +31,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -55,13 +59,14 @@ _log = logging.getLogger(__name__)
 CACHES_PATH = "/v1/people/caches"
 LIST_PATH = "/v1/people/entries"
 SHOW_PATH = "/v1/people/entry"
+EARLIER_PATH = "/v1/people/earlier"
 REMOVE_PATH = "/v1/people/remove"
 
 BODY_LIMIT = 4 << 10
 """Bytes of a body: two names, or a name and where a page ended."""
 CACHES_OF_A_PAGE, ENTRIES_OF_A_PAGE = 50, 500
-"""A ConfigMap has to be read for what it comes to; and 500 entries with data keys of 253 characters are some
-200 KiB."""
+"""A ConfigMap has to be read for what it comes to; and 500 entries with data keys of 253 characters, of
+templates with names of 128, are some 300 KiB."""
 RATE, BURST = 20.0, 200
 """Requests of one Namespace a second."""
 REVIEW_RATE, REVIEW_BURST = 20.0, 200
@@ -132,6 +137,7 @@ class People:
             (CACHES_PATH, ("after",), self._caches),
             (LIST_PATH, ("cache", "after"), self._list),
             (SHOW_PATH, ("cache", "dataKey"), self._show),
+            (EARLIER_PATH, ("cache", "template", "dataKey", "before"), self._earlier),
             (REMOVE_PATH, ("cache", "dataKey"), self._remove),
         ):
             name = f"people-{path.rpartition('/')[2]}"
@@ -155,6 +161,18 @@ class People:
     async def _show(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | Refusal:
         text = await self._store.read(person.namespace, asked["cache"], asked["dataKey"])
         return _refusal(text) if isinstance(text, Outcome) else {"entry": text or None}
+
+    async def _earlier(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | Refusal:
+        try:
+            before = datetime.fromisoformat(asked["before"]).astimezone(UTC) if asked["before"] else None
+        except (ValueError, OverflowError):
+            return invalid(FieldError("before", Kind.INVALID, "must be a time, as 2026-01-31T12:00:00Z"))
+        found = await self._store.earlier(
+            person.namespace, asked["cache"], asked["template"], asked["dataKey"], before
+        )
+        if isinstance(found, Outcome):
+            return _refusal(found)
+        return {"dataKey": found.data_key, "entry": found.text} if found else {"dataKey": None, "entry": None}
 
     async def _remove(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | Refusal:
         place = person.namespace, asked["cache"], asked["dataKey"]
@@ -299,6 +317,7 @@ def _item(info: EntryInfo) -> Mapping[str, Any]:
         "created": _time(info.created),
         "lastHit": _time(info.last_hit),
         "expires": _time(info.expires),
+        "template": info.template or None,
     }
 
 

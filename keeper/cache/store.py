@@ -11,10 +11,11 @@ from keeper.cache.last_hit import Hits
 from keeper.cache.view import SELECTOR, View
 from keeper.cache.writer import Writer
 from keeper.gc import CacheGC
-from keeper.store import NOT_NOW, PATIENCE, CacheInfo, EntryInfo, Followed, OnChange, Page, entry_info
+from keeper.store import NOT_NOW, PATIENCE, CacheInfo, EntryInfo, Followed, Found, OnChange, Page, entry_info
 from kube import client
 from kube.errors import ApiError, Conflict, NotFound
 from memoize import configmap, spec
+from memoize.earlier import earlier
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.outcomes import outcome_of
@@ -104,6 +105,15 @@ class ConfigMapStore:
         left = sorted(data_key for data_key in data if data_key > after)
         items = [entry_info(data_key, data[data_key]) for data_key in left[:limit]]
         return Page(items, left[limit - 1] if len(left) > limit else "")
+
+    async def earlier(
+        self, namespace: str, cache: str, template: str, but_not: str, before: datetime | None
+    ) -> Found | Outcome | None:
+        data = await self._view.read(namespace, cache)
+        if isinstance(data, Outcome):
+            return data
+        found = earlier(data, template, but_not, before)
+        return Found(found, data[found]) if found else None
 
     async def caches(self, namespace: str, after: str = "", limit: int = 500) -> Page[CacheInfo] | Outcome:
         within = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""

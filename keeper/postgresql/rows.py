@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from keeper.store import LONGEST_TEMPLATE
 from memoize import configmap, spec
 from memoize.entry import BrokenEntry, Entry
 from memoize.key import HASHED, digest, is_hashed
@@ -12,6 +13,11 @@ LONG_AGO = datetime.fromtimestamp(0, UTC)
 """When an entry was made that does not say so."""
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 """IsConfigMapKey in util/validation of Kubernetes."""
+
+
+_TEMPLATE = re.compile(rf"[-a-zA-Z0-9]{{1,{LONGEST_TEMPLATE}}}")
+"""A template's name (workflowFieldNameFmt in Argo's workflow/validate/validate.go). Anybody may have written
+an entry, so nothing else becomes a column."""
 
 
 class Place(NamedTuple):
@@ -24,7 +30,7 @@ class Place(NamedTuple):
     @property
     def valid(self) -> bool:
         """Whether an entry could lie there, in either store. Nothing else is sent to a server."""
-        return is_cache(self.namespace, self.cache) and bool(_DATA_KEY.fullmatch(self.data_key))
+        return is_cache(self.namespace, self.cache) and is_data_key(self.data_key)
 
     @property
     def row(self) -> tuple[str, str, str]:
@@ -32,12 +38,13 @@ class Place(NamedTuple):
         return self.namespace, self.cache, digest_of(self.data_key)
 
 
-class Times(NamedTuple):
-    """What the entry says of itself; all are aware."""
+class _Columns(NamedTuple):
+    """What an entry says of itself; times are aware."""
 
     created: datetime
-    expires: datetime | None
-    last_hit: datetime | None
+    expires: datetime | None = None
+    last_hit: datetime | None = None
+    template: str | None = None
 
 
 def is_cache(namespace: str, cache: str) -> bool:
@@ -45,18 +52,38 @@ def is_cache(namespace: str, cache: str) -> bool:
     return spec.is_dns1123_subdomain(namespace) and spec.is_dns1123_subdomain(cache)
 
 
+def is_data_key(text: str) -> bool:
+    """Whether this could be a data key."""
+    return bool(_DATA_KEY.fullmatch(text))
+
+
+def is_template(text: str) -> bool:
+    """Whether this could be a template's name."""
+    return bool(_TEMPLATE.fullmatch(text))
+
+
 def digest_of(data_key: str) -> str:
     """The SHA-256 in hexadecimal digits of the memoize key that has this data key."""
     return data_key.removeprefix(HASHED) if is_hashed(data_key) else digest(data_key)
 
 
-def times_of(text: str) -> Times:
-    """When an entry with this text was made, last hit, and expires; LONG_AGO where it does not say."""
+def created_of(text: str) -> datetime:
+    """When an entry with this text was made; LONG_AGO where it does not say."""
+    return _columns(text).created
+
+
+def put_arguments(place: Place, text: str) -> tuple[object, ...]:
+    """The arguments of `sql.PUT` for an entry with this text."""
+    return *place.row, place.data_key, text, size(text), *_columns(text)
+
+
+def _columns(text: str) -> _Columns:
     try:
         entry = Entry.parse_times(text)
     except BrokenEntry:
-        return Times(LONG_AGO, None, None)
-    return Times(entry.created or LONG_AGO, entry.expires, entry.last_hit)
+        return _Columns(LONG_AGO)
+    template = entry.template if is_template(entry.template) else None
+    return _Columns(entry.created or LONG_AGO, entry.expires, entry.last_hit, template)
 
 
 def size(text: str) -> int:

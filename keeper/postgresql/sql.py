@@ -61,6 +61,9 @@ MIGRATIONS = (
         bytes bigint NOT NULL,
         created timestamptz NOT NULL,
         expires timestamptz,
+        -- The name of the template that made it, for people; NULL where the entry does not say, as those do
+        -- whose keys their authors wrote.
+        template text COLLATE "C",
         written timestamptz NOT NULL DEFAULT now(),
         revision bigint NOT NULL DEFAULT nextval('stepmemo.revisions'),
         last_hit timestamptz,
@@ -70,6 +73,8 @@ MIGRATIONS = (
 
     -- By Namespace, so that each has its own time; and in an order in which every row has a place.
     CREATE INDEX entries_expires ON stepmemo.entries (namespace, expires, digest) WHERE expires IS NOT NULL;
+    CREATE INDEX entries_template ON stepmemo.entries (namespace, cache, template, created)
+    WHERE template IS NOT NULL AND text IS NOT NULL;
     CREATE INDEX entries_gone ON stepmemo.entries (namespace, written, digest) WHERE text IS NULL;
 
     -- What each cache comes to. Kept by triggers, in the transaction that changes it, so that nobody has to
@@ -166,12 +171,13 @@ WITH before AS (
     WHERE namespace = $1 AND cache = $2 AND digest = decode($3, 'hex') AND text IS NOT NULL
 )
 INSERT INTO stepmemo.entries AS e
-    (namespace, cache, digest, data_key, text, bytes, created, expires, last_hit)
+    (namespace, cache, digest, data_key, text, bytes, created, expires, last_hit, template)
 VALUES ($1, $2, decode($3, 'hex'), $4, $5, $6, $7, $8,
-        CASE WHEN $9::timestamptz <= now() THEN $9::timestamptz END)
+        CASE WHEN $9::timestamptz <= now() THEN $9::timestamptz END, $10)
 ON CONFLICT (namespace, cache, digest) DO UPDATE SET
     data_key = excluded.data_key, text = excluded.text, bytes = excluded.bytes, created = excluded.created,
-    expires = excluded.expires, written = now(), revision = excluded.revision, last_hit = excluded.last_hit
+    expires = excluded.expires, written = now(), revision = excluded.revision, last_hit = excluded.last_hit,
+    template = excluded.template
 -- The newer one stays, whoever comes last: a keeper that lost its Lease may be late. So what is gone does not
 -- come back by being told twice. One from the future was made by a wrong clock, and keeps nobody out.
 WHERE excluded.created > e.created OR (excluded.created = e.created AND e.text IS NOT NULL)
@@ -202,7 +208,7 @@ ON e.namespace = k.namespace AND e.cache = k.cache AND e.digest = decode(k.diges
 # --- For people -------------------------------------------------------------------------------------------
 
 ENTRIES = """
-SELECT encode(e.digest, 'hex') AS digest, data_key, bytes, created, last_hit, expires
+SELECT encode(e.digest, 'hex') AS digest, data_key, bytes, created, last_hit, expires, template
 FROM stepmemo.entries AS e
 WHERE namespace = $1 AND cache = $2 AND e.digest > decode($3, 'hex') AND text IS NOT NULL
   AND written >= $5
@@ -220,6 +226,13 @@ WHERE ($1 = '' OR namespace = $1) AND (namespace, cache) > ($2, $3) AND entries 
 ORDER BY namespace, cache LIMIT $4
 """
 """With an entry that was written since, as a rule the first that is looked at; NULL: none is looked at."""
+
+EARLIER = """
+SELECT data_key, text FROM stepmemo.entries AS e
+WHERE namespace = $1 AND cache = $2 AND template = $3 AND text IS NOT NULL AND data_key <> $4
+  AND created > to_timestamp(0) AND ($5::timestamptz IS NULL OR created <= $5) AND written >= $6
+ORDER BY created DESC LIMIT 1
+"""
 
 DELETE = """
 DELETE FROM stepmemo.entries WHERE namespace = $1 AND cache = $2 AND digest = decode($3, 'hex')

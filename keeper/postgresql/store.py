@@ -22,11 +22,21 @@ from keeper.gc import CacheGC
 from keeper.postgresql import sql
 from keeper.postgresql.database import Database, DatabaseError
 from keeper.postgresql.hits import Hits
-from keeper.postgresql.rows import LONG_AGO, Place, is_cache, size, storable, times_of
+from keeper.postgresql.rows import (
+    LONG_AGO,
+    Place,
+    created_of,
+    is_cache,
+    is_data_key,
+    is_template,
+    put_arguments,
+    size,
+    storable,
+)
 from keeper.postgresql.turns import Turns
 from keeper.postgresql.upkeep import Upkeep
 from keeper.slots import Slots
-from keeper.store import NOT_NOW, PATIENCE, CacheInfo, EntryInfo, Followed, OnChange, Page
+from keeper.store import NOT_NOW, PATIENCE, CacheInfo, EntryInfo, Followed, Found, OnChange, Page
 from kube import cost
 from kube.backoff import Backoff
 from memoize import configmap
@@ -171,7 +181,7 @@ class PostgresStore:
             return held  # it may hold a newer entry, which would be back
         try:
             if not isinstance(held, Outcome) and data_key in held:
-                created = times_of(held[data_key]).created
+                created = created_of(held[data_key])
                 await self._write(place, sql.BURY_ONE, *place.row, data_key, created)
             else:
                 await self._write(place, sql.DELETE, *place.row)
@@ -192,10 +202,32 @@ class PostgresStore:
         except DatabaseError as error:
             return error.outcome
         items = [
-            EntryInfo(row["data_key"], row["bytes"], _known(row["created"]), row["last_hit"], row["expires"])
+            EntryInfo(
+                row["data_key"],
+                row["bytes"],
+                _known(row["created"]),
+                row["last_hit"],
+                row["expires"],
+                row["template"] or "",
+            )
             for row in rows[:limit]
         ]
         return Page(items, rows[limit - 1]["digest"] if len(rows) > limit else "")
+
+    async def earlier(
+        self, namespace: str, cache: str, template: str, but_not: str, before: datetime | None
+    ) -> Found | Outcome | None:
+        if not is_cache(namespace, cache) or not is_template(template) or not is_data_key(but_not):
+            return None
+        try:
+            since = await self._since(namespace)
+            asked = namespace, cache, template, but_not, before, since
+            rows = await self._rows(namespace, sql.EARLIER, *asked)
+        except DatabaseError as error:
+            return error.outcome
+        found = Found(*rows[0].values()) if rows else None
+        cost.charge(requests=1, bytes=len(found.text) if found else 0)
+        return found
 
     async def caches(self, namespace: str, after: str = "", limit: int = 500) -> Page[CacheInfo] | Outcome:
         last = after.partition("/")[::2]
@@ -249,7 +281,7 @@ class PostgresStore:
             return held if not text and held.reason in NOT_NOW else text
         other = held.get(place.data_key, "")
         # One from the future was made by a wrong clock, and keeps no row out, as in sql.PUT.
-        return other if other and (row is None or row.created < times_of(other).created <= row.soon) else text
+        return other if other and (row is None or row.created < created_of(other) <= row.soon) else text
 
     async def _row(self, place: Place) -> _Row | None:
         rows = await self._rows(place.namespace, sql.READ, *place.row)
@@ -307,10 +339,8 @@ class PostgresStore:
                 del self._waiting[namespace]
 
     async def _insert(self, place: Place, text: str, length: int) -> Outcome:
-        times = times_of(text)
-        row = *place.row, place.data_key, text, length, times.created, times.expires, times.last_hit
         try:
-            rows = await self._write(place, sql.PUT, *row)
+            rows = await self._write(place, sql.PUT, *put_arguments(place, text))
         except DatabaseError as error:
             # One that is only busy is no outage, in which all who wait for this entry would run at once.
             return Outcome(Reason.RATE_LIMITED, str(error)) if error.passes else error.outcome

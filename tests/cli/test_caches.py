@@ -90,11 +90,11 @@ def test_entries_the_one_used_last_first(namespace: str, stepmemo: Stepmemo) -> 
     code, out, err = stepmemo("entries", "greetings", "-n", namespace)
     assert (code, err) == (0, "")
     assert out.splitlines() == [
-        f"{'KEY':61}  AGE  LAST HIT  EXPIRES   TOOK  SIZE  FROM",
-        f"{'greet-world':61}   3h        1h      21h  5m12s   311  greet-x2k9f",
-        f"{LONG_KEY:61}   3h        2d                   331  greet-x2k9f",
+        f"{'KEY':61}  AGE  LAST HIT  EXPIRES   TOOK  SIZE  TEMPLATE  FROM",
+        f"{'greet-world':61}   3h        1h      21h  5m12s   311  say       greet-x2k9f",
+        f"{LONG_KEY:61}   3h        2d                   331  say       greet-x2k9f",
         f"{'old':61}   1d{'':29}120",
-        f"{'notes':61}{'':35}19  {NOT_JSON}",
+        f"{'notes':61}{'':35}19{'':12}{NOT_JSON}",
     ]
 
 

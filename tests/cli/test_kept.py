@@ -23,7 +23,7 @@ from server.rate_limit import Limits
 from tests.cli.caches import argos, data, entry, make
 from tests.cli.conftest import NOW, Stepmemo
 from tests.cli.test_installation import POSTGRES
-from tests.cli.test_why import POD, step_pod
+from tests.cli.test_why import COMPUTED, NODE, POD, computed, node, step_pod, workflow
 from tests.cluster import Cluster, wait_for
 from tests.keeper.program import running
 from tests.keeper.store.backing import Postgres
@@ -102,7 +102,7 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.contract
 async def test_people_look_into_a_database_and_remove_from_it(installed: Installed) -> None:
     await installed.put("greet-world", entry().dump())
-    await installed.put(data_key(LONG_KEY), entry(key=LONG_KEY, last_hit=NOW).dump())
+    await installed.put(data_key(LONG_KEY), entry(key=LONG_KEY, last_hit=NOW, template="say").dump())
     code, out, err = await installed.run("caches", "-o", "json")
     assert (code, err) == (0, "")
     assert json.loads(out)["items"] == [
@@ -121,8 +121,8 @@ async def test_people_look_into_a_database_and_remove_from_it(installed: Install
     code, out, err = await installed.run("entries", "greetings")
     assert (code, err) == (0, "")
     assert [line.split() for line in out.splitlines()] == [
-        ["KEY", "AGE", "LAST", "HIT", "EXPIRES", "TOOK", "SIZE", "FROM"],
-        [data_key(LONG_KEY), "3h", "0s", "21h", "366"],
+        ["KEY", "AGE", "LAST", "HIT", "EXPIRES", "TOOK", "SIZE", "TEMPLATE", "FROM"],
+        [data_key(LONG_KEY), "3h", "0s", "21h", "383", "say"],
         ["greet-world", "3h", "1h", "21h", "311"],
     ]
     code, out, err = await installed.run("show", "greetings", LONG_KEY)
@@ -185,6 +185,20 @@ async def test_why_says_what_the_database_has(installed: Installed, deployed: No
     assert "There is an entry for it now, made 3h ago by workflow greet-x2k9f." in out
     _, out, _ = await installed.run("why", POD, "--account", "nobody", keeper="")
     assert f"Not seen: no ServiceAccount nobody in the Namespace {installed.namespace}, say --account." in out
+
+
+async def test_why_says_which_part_of_a_computed_key_changed(installed: Installed, deployed: None) -> None:
+    pod = computed(names.RESULT_MISS, "Miss")
+    pod["metadata"]["namespace"] = installed.namespace
+    assert installed.cluster.create(pod)[0] == 201
+    made = workflow(installed.namespace, {NODE: node("2718281828", "say")})
+    assert installed.cluster.create(made)[0] == 201
+    _, out, _ = await installed.run("why", POD, keeper="")
+    assert "its cache has no earlier entry of the template say." in out
+    other = COMPUTED.replace("0", "1")
+    await installed.put(other, entry(template="say", parts={"args": "0" * 8}).dump())
+    _, out, _ = await installed.run("why", POD, keeper="")
+    assert "made 3h ago by workflow greet-x2k9f: args changed." in out
 
 
 async def test_more_than_a_page(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,3 +230,23 @@ def test_no_path_is_wrong_usage(capsys):
         main(["lint"])
     assert exited.value.code == 2
     assert "usage: stepmemo lint" in capsys.readouterr().err
+
+
+AUTO = SOUND.replace("key: k,", "key: auto,")
+MOVES = "spec.templates[0].container.image: busybox may move: the key stays as it is when it does"
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "error", "warning"),
+    [
+        ("", 0, "", MOVES),
+        ("metadata: {annotations: {stepmemo.dev/key-ignore: env/DATE}}", 0, "", "there is no env/DATE here"),
+        ("metadata: {annotations: {stepmemo.dev/key-ignore: DATE}}", 1, "must be env/NAME or artifact/", ""),
+    ],
+)
+def test_of_an_auto_key_it_says_what_the_webhook_says(said, code, error, warning, lint, folder):
+    text = AUTO.replace("  - name: a", f"  - name: a\n    {said}")
+    found, out, err = lint(folder(auto_yaml=text) / "auto.yaml")
+    assert (found, bool(out)) == (code, bool(error))
+    assert error in "".join(out)
+    assert warning in "".join(err)

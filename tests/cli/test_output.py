@@ -42,9 +42,9 @@ LONG = browse.inventory.items(
 def test_a_table_at_80_columns_cuts_what_is_longest() -> None:
     rows = [item.row(NOW) for item in LONG]
     assert printed(browse.ENTRIES, rows, 80) == [
-        "KEY                   AGE  LAST HIT  EXPIRES   TOOK  SIZE  FROM",
-        "short                  3h        1h      21h  5m12s   305  greet-x2k9f",
-        "a very long key a v…   3h        1h      21h  5m12s   451  nightly-report-of-ev…",
+        "KEY              AGE  LAST HIT  EXPIRES   TOOK  SIZE  TEMPLATE  FROM",
+        "short             3h        1h      21h  5m12s   305  say       greet-x2k9f",
+        "a very long ke…   3h        1h      21h  5m12s   451            nightly-report-…",
     ]
 
 
@@ -60,6 +60,7 @@ def test_a_wide_table_cuts_nothing() -> None:
         "EXPIRES",
         "TOOK",
         "SIZE",
+        "TEMPLATE",
         "FROM",
         "DATA",
         "KEY",

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from argo import names as argo
 from argo.steppod import Owner
 from certs import pki
 from cli import checks, examination, output
@@ -20,6 +21,7 @@ from cli.checks import Account
 from memoize import names, plan
 from memoize.keeper_status import EVERY, KeeperStatus
 from server import events
+from tests.argopods import pod_of
 from tests.cli.caches import argos, entry, make
 from tests.cli.conftest import NOW, Stepmemo
 from tests.cli.test_why import POD, REPORTER, node, step_pod, workflow
@@ -29,6 +31,24 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 EXAMPLE = re.compile(r"```console\n\$ stepmemo (.*)\n((?:.*\n)*?)```")
 COMMANDS = [found[1] for found in EXAMPLE.finditer(PAGE.read_text(encoding="utf-8"))]
 DAY = timedelta(days=1)
+AUTOMATIC = "greet-7hw2p-say"
+
+
+def automatic_pod() -> dict[str, Any]:
+    """A step's Pod whose key is `auto`."""
+    container = {
+        "image": "busybox:1.36",
+        "command": ["sh", "-c"],
+        "args": ['echo "hello $WHO" > /tmp/greeting'],
+        "env": [{"name": "WHO", "value": "world"}],
+    }
+    written = {"name": "greeting", "valueFrom": {"path": "/tmp/greeting"}}
+    pod = pod_of({"name": "say", "container": container, "outputs": {"parameters": [written]}})
+    metadata = pod["metadata"] | {"name": AUTOMATIC, "namespace": "work"}
+    metadata["labels"] = {argo.WORKFLOW_LABEL: "greet-7hw2p"}
+    metadata["annotations"] |= {argo.NODE_NAME: "greet-7hw2p[0].say"}
+    metadata["ownerReferences"][0]["name"] = "greet-7hw2p"
+    return {**pod, "metadata": metadata}
 
 
 @pytest.fixture
@@ -52,7 +72,13 @@ def shown(
     caches = {
         "greetings": {
             "greet-world": entry().dump(),
-            "greet-moon": entry(key="greet-moon", last_hit=NOW - DAY, took=63, workflow="greet-a7c1q").dump(),
+            "greet-moon": entry(
+                key="greet-moon",
+                last_hit=NOW - DAY,
+                took=63,
+                workflow="greet-a7c1q",
+                pod="greet-a7c1q-say-3141592653",
+            ).dump(),
             "old": argos(),
         },
         "reports": {
@@ -80,6 +106,7 @@ def shown(
     pod = step_pod(names.RESULT_MISS, "Expired: older than 1h")
     pod["metadata"]["ownerReferences"][0]["uid"] = uid
     assert cluster.create(pod)[0] == 201
+    assert cluster.create(automatic_pod())[0] == 201
     event = events.hit_event(Owner("work", "greet-x2k9f", uid), "greet-x2k9f-1", entry(), REPORTER, NOW)
     assert cluster.create({"apiVersion": "v1", **event})[0] == 201
     kubeconfig = yaml.safe_load(cluster.kubeconfig.read_text(encoding="utf-8"))
@@ -93,6 +120,7 @@ def shown(
         ("ConfigMap", "reports"),
         ("Workflow", "greet-x2k9f"),
         ("Pod", POD),
+        ("Pod", AUTOMATIC),
     ):
         cluster.delete(kind, "work", name)
     for name in ("work", "argo"):
@@ -154,5 +182,5 @@ def test_every_line_of_an_example_fits_the_terminal() -> None:
         assert max(map(len, lines)) <= 80, found[1]
         assert [line for line in lines if line != line.rstrip()] == []
     assert {command.split()[0] for command in COMMANDS} == {
-        "caches", "entries", "show", "rm", "gc", "import", "migrate", "why", "doctor"
+        "caches", "entries", "show", "rm", "gc", "import", "migrate", "why", "key", "doctor"
     }  # fmt: skip

@@ -9,19 +9,21 @@ from hypothesis import strategies as st
 from argo import names as argo
 from argo.steppod import Owner
 from cli.evidence import light
-from cli.explanation import Facts, Told, explain, parse, told
+from cli.explanation import Facts, Told, earlier_in, explain, parse, told
 from cli.explanations import TEXTS
-from memoize import names
+from cli.keychange import Earlier
+from memoize import keyparts, names
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server import events
-from tests.cli.caches import entry, make
+from tests.cli.caches import HOUR, entry, make
 from tests.cli.conftest import NOW, Stepmemo
 from tests.cluster import Cluster
 
 Json = dict[str, Any]
 NODE = "greet-x2k9f-2718281828"
 POD = "greet-x2k9f-say-2718281828"
+COMPUTED = f"auto-v1-{'0' * 64}"
 REPORTER = events.Reporter("stepmemo-keeper", "stepmemo-keeper-0")
 
 
@@ -57,6 +59,13 @@ def step_pod(label: str = "", reason: str = "", **annotations: str) -> Json:
     }
 
 
+def computed(label: str, reason: str) -> Json:
+    """The same with a key that was `auto`."""
+    return step_pod(
+        label, reason, **{names.KEY: COMPUTED, names.KEY_PARTS: keyparts.encode({"args": "f" * 8})}
+    )
+
+
 def with_ours(pod: Json, **messages: str) -> Json:
     """The Pod with our containers in it, which ended with these messages."""
     pod["spec"]["initContainers"] = [{"name": names.CHECK_CONTAINER, "image": "stepmemo"}]
@@ -66,6 +75,16 @@ def with_ours(pod: Json, **messages: str) -> Json:
         for name, message in messages.items()
     ]
     return {**pod, "status": {"containerStatuses": statuses}}
+
+
+def node(number: str, name: str, **fields: Any) -> Json:
+    found = {
+        "id": f"greet-x2k9f-{number}",
+        "name": f"greet-x2k9f[0].{name}",
+        "displayName": name,
+        "type": "Pod",
+    }
+    return {**found, "templateName": "say", **fields}
 
 
 def facts(**known: Any) -> Facts:
@@ -120,6 +139,22 @@ def test_what_the_keeper_wrote_on_the_pod_is_told_with_what_to_do(reason: Reason
             "stepmemo noted: saved 5m12s, from workflow old, 3h ago. ",
         ),
         ({"pod": step_pod(names.RESULT_GATED)}, Outcome(Reason.GATED), "has no node yet"),
+        (
+            {"pod": computed(names.RESULT_MISS, "Miss"), "compared": True, "node": node("1", "say")},
+            Outcome(Reason.MISS),
+            "There is nothing to compare it with: its cache has no earlier entry of the template say.",
+        ),
+        (
+            {
+                "pod": computed(names.RESULT_STORED, "Stored: 9 bytes"),
+                "compared": True,
+                "earlier": Earlier(COMPUTED.replace("0", "1"), entry(parts={"args": "0" * 8})),
+                "node": {"templateRef": {"name": "library", "template": "say"}},
+            },
+            Outcome(Reason.STORED, "9 bytes"),
+            "Compared with the newest earlier entry of the template say, made 3h ago by workflow "
+            "greet-x2k9f: args changed.",
+        ),
         (
             {"pod": step_pod(names.RESULT_MISS, "Expired: older than 1h"), "config_map": cache()},
             Outcome(Reason.EXPIRED, "older than 1h"),
@@ -233,6 +268,27 @@ def test_what_is_there_decides_what_is_said(known: Json, outcome: Outcome | None
     assert said.outcome == outcome
     assert says in said.text
     assert "\n" not in said.text
+
+
+@pytest.mark.parametrize("reason", [Reason.HIT, Reason.EXPIRED, Reason.NOT_GATED, Reason.GATED])
+def test_parts_are_compared_only_where_there_was_no_entry(reason: Reason) -> None:
+    said = explain(facts(pod=computed(names.RESULT_SKIPPED, reason), compared=True), NOW)
+    assert "compare" not in said.text
+
+
+@pytest.mark.parametrize(
+    ("created", "found"), [("2026-03-01T12:00:00Z", "b"), ("2026-03-01T10:00:00Z", "a"), (None, "b")]
+)
+def test_what_a_step_is_compared_with_was_there_before_its_pod(created: str | None, found: str) -> None:
+    pod = computed(names.RESULT_MISS, "Miss")
+    pod["metadata"]["creationTimestamp"] = created
+    data = {
+        "a": entry(template="say").dump(),
+        "b": entry(template="say", created=NOW - HOUR).dump(),
+        COMPUTED: entry(template="say", created=NOW - HOUR).dump(),
+    }
+    chosen = earlier_in(data, facts(pod=pod, node=node("1", "say")))
+    assert (chosen and chosen.data_key) == found
 
 
 def test_a_pod_without_a_key_says_how_to_opt_in() -> None:
@@ -362,16 +418,6 @@ def workflow(namespace: str, nodes: Json) -> Json:
     }
 
 
-def node(number: str, name: str, **fields: Any) -> Json:
-    found = {
-        "id": f"greet-x2k9f-{number}",
-        "name": f"greet-x2k9f[0].{name}",
-        "displayName": name,
-        "type": "Pod",
-    }
-    return {**found, "templateName": "say", **fields}
-
-
 @pytest.fixture
 def namespace(cluster: Cluster) -> str:
     """A workflow of two steps: the Pod of one is there, of the other there is but an Event."""
@@ -446,6 +492,22 @@ def test_in_a_list_a_pod_that_was_left_alone_is_judged_by_its_namespace_too(
         assert status == 201, answer
     items = json.loads(stepmemo("why", owner, "-n", name, "-o", "json")[1])["items"]
     assert [item["code"] for item in items] == ["OptedOut", "OptedOut"]
+
+
+@pytest.mark.parametrize("args", [[POD], ["greet-x2k9f", "say"]])
+def test_of_a_computed_key_it_says_which_part_changed(
+    args: list[str], cluster: Cluster, stepmemo: Stepmemo
+) -> None:
+    name = cluster.namespace()
+    pod = computed(names.RESULT_MISS, "Miss")
+    pod["metadata"]["namespace"] = name
+    assert cluster.create(pod)[0] == 201
+    assert cluster.create(workflow(name, {NODE: node("2718281828", "say")}))[0] == 201
+    before = entry(template="say", parts={"args": "0" * 8, "env/A": "1" * 8})
+    make(cluster, name, "greetings", {COMPUTED.replace("0", "1"): before.dump()})
+    code, out, err = stepmemo("why", *args, "-n", name)
+    assert (code, err) == (0, "")
+    assert "made 3h ago by workflow greet-x2k9f: args changed, env A is gone." in out
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from keeper.api import people as serving
 from keeper.api.handlers import LOOKUP_PATH, Service
-from keeper.api.people import CACHES_PATH, LIST_PATH, REMOVE_PATH, SHOW_PATH, People
+from keeper.api.people import CACHES_PATH, EARLIER_PATH, LIST_PATH, REMOVE_PATH, SHOW_PATH, People
 from keeper.store import CacheInfo, EntryInfo, Page, Store
 from memoize import configmap, names
 from memoize.entry import Entry
@@ -121,7 +121,7 @@ async def put(store: Store, namespace: str, key: str, value: str) -> None:
 async def test_people_see_the_caches_of_their_namespace_and_the_entries(
     backing: Backing, store: Store, desk: Desk
 ) -> None:
-    plain, long = text(max_age="2h"), text(key=LONG_KEY)
+    plain, long = text(max_age="2h"), text(key=LONG_KEY, template="say")
     await put(store, backing.namespace, "a", plain)
     await put(store, backing.namespace, data_key(LONG_KEY), long)
     size = configmap.size(plain) + configmap.size(long)
@@ -140,15 +140,24 @@ async def test_people_see_the_caches_of_their_namespace_and_the_entries(
         "created": NOW.isoformat().replace("+00:00", "Z"),
         "lastHit": None,
         "expires": (NOW + timedelta(hours=2)).isoformat().replace("+00:00", "Z"),
+        "template": None,
     }
+    assert items[data_key(LONG_KEY)]["template"] == "say"
     shown = await desk.ask(SHOW_PATH, cache=CACHE, dataKey=data_key(LONG_KEY))
     assert shown.body == {"store": "postgresql", "entry": long}
     assert (await desk.ask(SHOW_PATH, cache=CACHE, dataKey="none")).body["entry"] is None
+    asked = {"cache": CACHE, "dataKey": "a", "template": "say"}
+    found = (await desk.ask(EARLIER_PATH, before="", **asked)).body
+    assert found == {"store": "postgresql", "dataKey": data_key(LONG_KEY), "entry": long}
+    found = (await desk.ask(EARLIER_PATH, before="2020-01-31T12:00:00Z", **asked)).body
+    assert found == {"store": "postgresql", "dataKey": None, "entry": None}
     assert desk.requests == [
         ("people-caches", 200),
         ("people-entries", 200),
         ("people-entry", 200),
         ("people-entry", 200),
+        ("people-earlier", 200),
+        ("people-earlier", 200),
     ]
 
 
@@ -168,15 +177,17 @@ async def test_people_remove_an_entry_for_good(backing: Backing, store: Store, d
 async def test_nobody_sees_or_removes_anything_of_another_namespace(
     backing: Backing, store: Store, desk: Desk
 ) -> None:
-    await put(store, backing.namespace, "a", text())
+    await put(store, backing.namespace, "a", text(template="say"))
     other = peoples_token(desk.cluster, desk.cluster.namespace())
     assert (await desk.ask(CACHES_PATH, other)).body["items"] == []
     elsewhere = await desk.ask(CACHES_PATH, other, after=f"{desk.namespace}/a")
     assert elsewhere.body.get("items", []) == []
     assert (await desk.ask(LIST_PATH, other, cache=CACHE)).body["items"] == []
     assert (await desk.ask(SHOW_PATH, other, cache=CACHE, dataKey="a")).body["entry"] is None
+    asked = {"cache": CACHE, "template": "say", "dataKey": "", "before": ""}
+    assert (await desk.ask(EARLIER_PATH, other, **asked)).body["entry"] is None
     assert (await desk.ask(REMOVE_PATH, other, cache=CACHE, dataKey="a")).body["removed"] is False
-    assert (await desk.ask(SHOW_PATH, cache=CACHE, dataKey="a")).body["entry"] == text()
+    assert (await desk.ask(SHOW_PATH, cache=CACHE, dataKey="a")).body["entry"] == text(template="say")
 
 
 @pytest.mark.contract
@@ -185,7 +196,7 @@ async def test_a_steps_token_is_nobodys_here_and_a_persons_is_no_steps(cluster: 
     step = token_of(cluster, make_pod(cluster, namespace))
     person = peoples_token(cluster, namespace)
     async with desk_of(cluster, namespace, store) as desk:
-        for path in (CACHES_PATH, LIST_PATH, SHOW_PATH, REMOVE_PATH):
+        for path in (CACHES_PATH, LIST_PATH, SHOW_PATH, EARLIER_PATH, REMOVE_PATH):
             refused = await desk.ask(path, step, cache=CACHE, dataKey="a")
             assert (refused.status, refused.body["reason"]) == (401, "Unauthorized")
         refused = await desk.send(LOOKUP_PATH, {"Authorization": f"Bearer {person}"})
@@ -227,6 +238,11 @@ async def test_a_namespace_that_is_not_kept_is_refused(cluster: Cluster) -> None
         (SHOW_PATH, {"cache": "a"}, "dataKey"),
         (REMOVE_PATH, {"cache": "A", "dataKey": "k"}, "cache"),
         (REMOVE_PATH, {"cache": "a", "dataKey": ["k"]}, "dataKey"),
+        (EARLIER_PATH, {"cache": "a", "dataKey": "k", "before": ""}, "template"),
+        *(
+            (EARLIER_PATH, {"cache": "a", "dataKey": "k", "template": "t", "before": before}, "before")
+            for before in (1, "soon", "0001-01-01T00:00:00+23:59")
+        ),
         (CACHES_PATH, {"cache": "a"}, ""),
     ],
 )
@@ -272,11 +288,12 @@ async def test_a_store_that_does_not_answer_is_told_with_when_to_ask_again(
     cluster: Cluster, outcome: Outcome, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    store = Scripted(caches=outcome, entries=outcome, read=outcome, delete=outcome)
+    store = Scripted(caches=outcome, entries=outcome, read=outcome, earlier=outcome, delete=outcome)
     async with desk_of(cluster, cluster.namespace(), store) as desk:
-        for path in (CACHES_PATH, LIST_PATH, SHOW_PATH, REMOVE_PATH):
+        for path in (CACHES_PATH, LIST_PATH, SHOW_PATH, EARLIER_PATH, REMOVE_PATH):
             asked = {} if path == CACHES_PATH else {"cache": CACHE}
-            asked |= {"dataKey": "a"} if path in (SHOW_PATH, REMOVE_PATH) else {}
+            asked |= {"dataKey": "a"} if path in (SHOW_PATH, EARLIER_PATH, REMOVE_PATH) else {}
+            asked |= {"template": "say", "before": ""} if path == EARLIER_PATH else {}
             refused = await desk.ask(path, **asked)
             assert (refused.status, refused.body["message"]) == (status, outcome.detail)
             assert refused.headers.get("Retry-After") == (None if status == 422 else "1")

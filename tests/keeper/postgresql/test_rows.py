@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keeper.postgresql.rows import LONG_AGO, Place, digest_of, storable, times_of
+from keeper.postgresql.rows import LONG_AGO, Place, created_of, digest_of, put_arguments, storable
 from memoize.entry import Entry
 from memoize.key import data_key, digest
 
@@ -33,20 +33,35 @@ def test_only_where_an_entry_could_lie_is_looked_at(place: tuple[str, str, str],
     assert Place(*place).valid is valid
 
 
-def test_an_entrys_own_times_become_columns() -> None:
-    entry = Entry("node", None, NOW, NOW + timedelta(minutes=1), "k", "1h")
-    assert times_of(entry.dump()) == (NOW, entry.expires, NOW + timedelta(minutes=1))
+PLACE = Place("work", "cache", "k")
 
 
-def test_no_more_of_an_entry_is_read_than_its_times() -> None:
+def columns(text: str) -> tuple[object, ...]:
+    """What is said of an entry beside its place, its text and its size: four arguments of `sql.PUT`."""
+    *place, written, bytes_, created, expires, last_hit, template = put_arguments(PLACE, text)
+    assert (place, written, bytes_) == ([*PLACE.row, "k"], text, len(text))
+    return created, expires, last_hit, template
+
+
+@pytest.mark.parametrize(
+    ("template", "column"),
+    [("say", "say"), ("", None), ("a b", None), ("\0", None), ("\ud800", None), ("x" * 129, None)],
+)
+def test_what_an_entry_says_of_itself_becomes_columns(template: str, column: str | None) -> None:
+    entry = Entry("node", None, NOW, NOW + timedelta(minutes=1), "k", "1h", template=template)
+    assert columns(entry.dump()) == (NOW, entry.expires, NOW + timedelta(minutes=1), column)
+
+
+def test_no_more_of_an_entry_is_read_than_that() -> None:
     """Whoever reads all of it, as a look-up does, finds out that it answers nobody."""
     text = '{"nodeID":1,"outputs":[[[]]],"creationTimestamp":"2026-05-04T12:00:00Z"}'
-    assert times_of(text) == (NOW, None, None)
+    assert columns(text) == (NOW, None, None, None)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"nodeID":"n"}', '{"nodeID":"n","creationTimestamp":"soon"}'])
 def test_what_says_no_time_is_older_than_anything_that_does(text: str) -> None:
-    assert times_of(text) == (LONG_AGO, None, None)
+    assert columns(text) == (LONG_AGO, None, None, None)
+    assert created_of(text) == LONG_AGO
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,15 @@ async def test_a_page_of_entries_is_read_without_those_behind_it(world: World) -
     assert 0 < sum(read) <= 101
 
 
+async def test_the_entry_of_a_template_is_found_among_any_number_of_others(world: World) -> None:
+    await fill(world, "work", 5_000)
+    await world.own.run("UPDATE stepmemo.entries SET template = 'say' WHERE digest < '\\x80'")
+    await world.own.run("ANALYZE stepmemo.entries")
+    asked = "work", "c-000", "say", "own", None, LONG_AGO
+    plan = await world.own.run(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql.EARLIER}", *asked)
+    assert sum(_rows_read(json.loads(plan[0][0])[0]["Plan"])) == 1
+
+
 def _rows_read(node: dict[str, Any]) -> list[float]:
     """What each scan of the entries gave, or filtered out."""
     read = [one for below in node.get("Plans", []) for one in _rows_read(below)]

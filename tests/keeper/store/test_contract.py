@@ -308,6 +308,33 @@ async def test_a_page_that_nobody_gave_away_is_no_reason_to_raise(
         assert isinstance(await asked, Page | Outcome)
 
 
+async def test_the_newest_entry_of_a_template_is_found_that_was_there_before(
+    store: Store, backing: Backing
+) -> None:
+    def of(template: str, age: timedelta) -> str:
+        return Entry("node", None, NOW - age, None, template=template).dump()
+
+    hour = timedelta(hours=1)
+    entries = {
+        "a": of("say", 2 * hour),
+        "b": of("say", hour),
+        "own": of("say", 0 * hour),
+        "later": of("say", -hour),
+        "other": of("shout", hour),
+        "unnamed": of("", 0 * hour),
+        "broken": "{",
+    }
+    await put(store, backing.namespace, entries)
+    where = backing.namespace, CACHE
+    assert await store.earlier(*where, "say", "own", NOW) == ("b", entries["b"])
+    assert await store.earlier(*where, "say", "own", None) == ("later", entries["later"])
+    assert await store.earlier(*where, "say", "own", NOW - 3 * hour) is None
+    assert await store.delete(*where, "b") is True
+    assert await store.earlier(*where, "say", "own", NOW) == ("a", entries["a"])
+    for template, data_key in (("", "own"), ("none", "own"), ("\0", "\0"), ("'", "own"), ("x" * 200, "own")):
+        assert await store.earlier(*where, template, data_key, NOW) is None
+
+
 # --- Hits ---------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -16,6 +17,7 @@ from keeper import settings
 from keeper.api.handlers import Service
 from keeper.api.in_flight import Bytes
 from keeper.api.people import People
+from keeper.artifacts.verifier import SECONDS, Verifier
 from keeper.breaker import Breaker
 from keeper.cache.batch import Rules
 from keeper.cache.last_hit import Hits, gathered
@@ -53,6 +55,9 @@ from server.program import (
 )
 from server.tls import ServingCertificate
 
+if TYPE_CHECKING:
+    from keeper.artifacts.source import Source
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 after a signal, 1 when it cannot serve, 2 for settings that are wrong."""
@@ -78,8 +83,11 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         events = Events(api, metrics.event_dropped, "stepmemo-keeper", socket.gethostname())
         lookups = Lookups(api, metrics.lookup_failed)
         store = _store(api, chosen, lookups, metrics, events, lambda: keeper.acts)
+        verifier, repositories = _artifacts(chosen, store, metrics)
         breaker = Breaker(api, metrics, events)
-        keeper = Keeper(api, store, lookups, events, metrics, breaker, _keeper_settings(chosen), identity)
+        keeper = Keeper(
+            api, store, lookups, events, metrics, breaker, _keeper_settings(chosen), identity, verifier
+        )
         metrics.show_view(lambda: store.kept_bytes, lambda: store.in_sync)
         metrics.show_caches(store.fills)
         metrics.show_keeper(lambda: keeper.acts, lambda: keeper.ready)
@@ -99,12 +107,18 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             return serving.unready
 
         def notice() -> str:
-            return "\n".join(filter(None, [breaker.notice, serving.notice]))
+            noticed = [breaker.notice, serving.notice, repositories.notice if repositories else ""]
+            return "\n".join(filter(None, noticed))
 
         listener = Listener(metrics, problem, notice)
         in_flight = Bytes()
         service = Service(
-            api, store, metrics.service_requests, in_flight=in_flight, namespaces=chosen.namespaces
+            api,
+            store,
+            metrics.service_requests,
+            in_flight=in_flight,
+            namespaces=chosen.namespaces,
+            verifier=verifier,
         )
         service.add_to(listener.app)
         held = [in_flight]
@@ -125,12 +139,17 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             await until_first_ends(*(again(part.run) for part in (store, breaker, keeper)))
 
         certified = [certificates.run()] if certificates else []
+        verified = [repositories.run()] if repositories else []
         scraped = MetricsListener(metrics).run(chosen.metrics_listen)
         spare_the_collector()
         try:
-            await until_first_ends(listening, scraped, events.run(), serving.follow(), *certified, keep())
+            await until_first_ends(
+                listening, scraped, events.run(), serving.follow(), *certified, *verified, keep()
+            )
         finally:
             await service.close()
+            if verifier:
+                await verifier.close()
             await store.close()
 
 
@@ -165,6 +184,25 @@ def _store(
     hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
     caches = ConfigMaps(api, chosen.namespaces, writer, unused_for)
     return ConfigMapStore(api, view, writer, hits, CacheGC(api, caches, acts) if unused_for else None)
+
+
+def _artifacts(
+    chosen: Settings, store: Store, metrics: Metrics
+) -> "tuple[Verifier, Source] | tuple[None, None]":
+    """What looks for artifacts, and what tells it where."""
+    if chosen.verify_artifacts is None:
+        return None, None
+    from keeper.artifacts.source import Source  # what it needs is installed only where it is wanted
+
+    verifier = Verifier(
+        store.drop,
+        metrics.artifact_checked,
+        lambda size: metrics.evicted("verify", "gone", 1, size),
+        seconds=min(SECONDS, chosen.gate_timeout / 2),
+    )
+    source = Source(chosen.verify_artifacts, verifier.use)
+    source.reload()  # before anybody asks
+    return verifier, source
 
 
 def _keeper_settings(chosen: Settings) -> KeeperSettings:

@@ -47,7 +47,8 @@ class Entry(NamedTuple):
 
     `key` (see memoize.key.belongs) and `max_age` are what the writing step said, `pod` and `workflow` who it
     was; empty where the entry does not say. `took` are the seconds that the step ran, 0 where the entry does
-    not say. `extra` and `own_extra` hold fields we do not know, of the entry and of its `stepmemo`.
+    not say. `etags` are those of its artifacts by their names, as far as they were known when it was stored
+    (RFC 9110, 8.8.3). `extra` and `own_extra` hold fields we do not know, of the entry and of its `stepmemo`.
     """
 
     node_id: str
@@ -59,6 +60,7 @@ class Entry(NamedTuple):
     pod: str = ""
     workflow: str = ""
     took: float = 0
+    etags: Mapping[str, str] = _NOTHING
     extra: Mapping[str, Any] = _NOTHING
     own_extra: Mapping[str, Any] = _NOTHING
 
@@ -86,6 +88,7 @@ class Entry(NamedTuple):
             pod=_text(own, "pod"),
             workflow=_text(own, "workflow"),
             took=_seconds(own, "tookSeconds"),
+            etags=_texts(own, "etags"),
             extra=fields,
             own_extra=own,
         )
@@ -119,6 +122,7 @@ class Entry(NamedTuple):
             "pod": self.pod,
             "workflow": self.workflow,
             "tookSeconds": self.took,
+            "etags": {**self.etags},
         }
         own = {**{name: value for name, value in own.items() if value}, **self.own_extra}
         fields: dict[str, Any] = {
@@ -220,6 +224,15 @@ def _text(fields: dict[str, Any], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise BrokenEntry(f"{name} is not a string")
+    return value
+
+
+def _texts(fields: dict[str, Any], name: str) -> Mapping[str, str]:
+    """Take an object of strings out of `fields`; anything else is left there, as a field we do not know."""
+    value = fields.get(name)
+    if not isinstance(value, dict) or not value or not all(isinstance(one, str) for one in value.values()):
+        return _NOTHING
+    fields.pop(name)
     return value
 
 

@@ -58,6 +58,7 @@ WHOLE = {
         "pod": "p",
         "workflow": "w",
         "tookSeconds": 7.5,
+        "etags": {"out": '"abc"'},
         "later": {"x": 1},
     },
     "later": {"x": [{"y": 1}]},
@@ -124,6 +125,12 @@ class TestForm:
             "lastHitTimestamp": "2026-01-02T03:04:05Z",
             "stepmemo": {"key": "k", "maxAge": "1h", "pod": "p", "workflow": "w", "tookSeconds": 312.5},
         }
+
+    def test_the_etags_of_artifacts_are_kept_by_their_names(self):
+        text = Entry("n", OUTPUTS, NOW, NOW, etags={"out": '"abc"'}).dump()
+        assert json.loads(text)["stepmemo"] == {"etags": {"out": '"abc"'}}
+        assert Entry.parse(text).etags == {"out": '"abc"'}
+        assert Entry.parse(entry(stepmemo={"etags": {"out": 1}})).etags == {}
 
     def test_what_says_nothing_of_ours_is_written_as_argo_writes_it(self):
         assert json.loads(Entry.parse(ARGO_WROTE).dump()) == json.loads(ARGO_WROTE)

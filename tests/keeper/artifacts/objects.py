@@ -16,6 +16,8 @@ class Objects:
 
     def __init__(self) -> None:
         self.stored: dict[str, str] = {}
+        self.everything = ""
+        """The ETag of every key that is not stored, "" where there is no such object."""
         self.statuses: dict[str, int] = {}
         """By key, how its requests are refused."""
         self.down = 0
@@ -63,9 +65,9 @@ class Objects:
         key = unquote(request.raw_path.partition("?")[0]).removeprefix("/account").removeprefix(f"/{BUCKET}/")
         if (status := self.statuses.get(key, 200)) != 200:
             return web.Response(status=status, headers={"Location": "/elsewhere"})
-        if key not in self.stored:
+        if key not in self.stored and not self.everything:
             return web.Response(status=404)
-        etag = self.stored[key]
+        etag = self.stored.get(key, self.everything)
         headers = {"Last-Modified": MODIFIED, **({"ETag": etag} if etag else {})}
         return web.Response(headers=headers, body=b"content")
 

@@ -18,7 +18,7 @@ from argo import artifacts
 MOST = 100
 """Repositories of a file …"""
 MOST_BYTES = 1 << 20
-"""… and its bytes."""
+"""… and its bytes: what a Secret can hold."""
 LONGEST_KEY = 1024
 """Characters of a key: what S3, GCS and Azure take at most, in bytes."""
 _HOST = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
@@ -192,8 +192,6 @@ class Place(NamedTuple):
 
 def parse(text: bytes) -> tuple[Repository, ...]:
     """Read the file, YAML or JSON; ConfigError."""
-    if len(text) > MOST_BYTES:
-        raise ConfigError(f"it has {len(text)} bytes, and may have {MOST_BYTES}")
     try:
         found = msgspec.convert(yaml.safe_load(text) or {}, _File)
     except msgspec.ValidationError as error:

@@ -16,6 +16,7 @@ _log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 """A mounted Secret changes by a swap of symbolic links, which file events miss: contents are compared."""
 MOST_FILE_BYTES = 64 << 10
+"""Of a credential, or of CAs."""
 
 
 class Source:
@@ -39,9 +40,9 @@ class Source:
     def reload(self) -> None:
         """Use what the files hold now. What does not match, since they are being replaced, is read again."""
         try:
-            text = self._read(self._path.name)
+            text = self._read(self._path.name, repositories.MOST_BYTES)
             found = repositories.parse(text)
-            files = {file: self._read(file) for one in found for file in one.files}
+            files = {file: self._read(file, MOST_FILE_BYTES) for one in found for file in one.files}
             seen = hashlib.sha256(repr((text, sorted(files.items()))).encode()).digest()
             if seen != self._seen:
                 self._use({one: self._probe(one, files) for one in found})
@@ -67,11 +68,13 @@ class Source:
         except ConfigError as error:
             raise ConfigError(f"repository {one.name}: {error}") from None
 
-    def _read(self, file: str) -> bytes:
-        """A file, beside the first one if it does not say where."""
+    def _read(self, file: str, most: int) -> bytes:
+        """A file of `most` bytes at most, beside the first one if it does not say where."""
         try:
             with (self._path.parent / file).open("rb") as opened:
-                content = opened.read(max(MOST_FILE_BYTES, repositories.MOST_BYTES) + 1)
+                content = opened.read(most + 1)
         except OSError as error:
             raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+        if len(content) > most:
+            raise ConfigError(f"{file} has more than {most} bytes")
         return content

@@ -275,7 +275,12 @@ class Verifier:
 
         async def work() -> None:
             for number, artifact in left:
-                found[number] = await self._look(namespace, artifact, etags)
+                try:
+                    found[number] = await self._look(namespace, artifact, etags)
+                except Exception:
+                    told = fields(reason=Reason.INTERNAL_ERROR.value, namespace=namespace)
+                    _log.exception("cannot look for an artifact", extra=told)
+                    found[number] = _unknown(str(artifact.get("name", "")), "a bug of ours; see the log")
                 if rules_out():
                     break
 
@@ -327,13 +332,7 @@ class Verifier:
             # Those that waited behind one that had no answer do not ask again.
             if (down := asked.down.get(namespace)) is not None:
                 return down
-            try:
-                answer = await asked.probe(key)
-            except Exception:
-                _log.exception(
-                    "cannot look for an artifact", extra=fields(reason=Reason.INTERNAL_ERROR.value)
-                )
-                return Unknown("a bug of ours; see the log")
+            answer = await asked.probe(key)
         if isinstance(answer, Unknown) and answer.down:
             asked.down.put(namespace, answer, DOWN_SECONDS)
         return answer

@@ -24,7 +24,7 @@ from keeper.artifacts.verifier import Gone, Probe, There, Unknown
 from server.program import user_agent
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig, S3Config
 
 SECONDS = 1.0
 """For one request, its connection included."""
@@ -162,7 +162,7 @@ def _options(kind: S3 | GCS | Azure, read: ReadFile, *, plain: bool) -> "ClientC
 
 
 def _s3(kind: S3, read: ReadFile) -> S3Store:
-    config: dict[str, Any] = {"region": kind.region or "us-east-1"}
+    config: S3Config = {"region": kind.region or "us-east-1"}
     if not kind.is_aws:
         config["endpoint"] = f"{'http' if kind.insecure else 'https'}://{kind.endpoint}"
     if kind.access_key_file:
@@ -175,7 +175,7 @@ def _s3(kind: S3, read: ReadFile) -> S3Store:
 
 
 def _gcs(kind: GCS, read: ReadFile) -> GCSStore:
-    config: dict[str, Any] = {"base_url": kind.endpoint}
+    config: GCSConfig = {"base_url": kind.endpoint}
     if kind.service_account_key_file:
         config["service_account_key"] = read(kind.service_account_key_file)
     elif not kind.use_sdk_creds:
@@ -185,7 +185,7 @@ def _gcs(kind: GCS, read: ReadFile) -> GCSStore:
 
 
 def _azure(kind: Azure, read: ReadFile) -> AzureStore:
-    config: dict[str, Any] = {"account_name": kind.account, "endpoint": kind.endpoint.rstrip("/")}
+    config: AzureConfig = {"account_name": kind.account, "endpoint": kind.endpoint.rstrip("/")}
     if kind.account_key_file:
         config["account_key"] = read(kind.account_key_file)
     elif not kind.use_sdk_creds:

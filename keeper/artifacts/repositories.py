@@ -36,7 +36,7 @@ class _Table(
     """One object of the file. A field `…File` names a file beside it, or says where one is."""
 
 
-class S3(_Table):
+class S3(_Table, frozen=True):
     """S3, or what speaks it; the fields are those of Argo's `s3`, with files instead of Secrets."""
 
     endpoint: str
@@ -66,7 +66,7 @@ class S3(_Table):
         _either("s3.useSDKCreds", self.use_sdk_creds, self.access_key_file, "accessKeyFile")
 
 
-class GCS(_Table):
+class GCS(_Table, frozen=True):
     """Google Cloud Storage."""
 
     bucket: str
@@ -87,7 +87,7 @@ class GCS(_Table):
         _either("gcs.useSDKCreds", self.use_sdk_creds, self.service_account_key_file, "serviceAccountKeyFile")
 
 
-class Azure(_Table):
+class Azure(_Table, frozen=True):
     """A container of Azure Blob Storage."""
 
     endpoint: str
@@ -121,7 +121,7 @@ class Azure(_Table):
         _either("azure.useSDKCreds", self.use_sdk_creds, self.account_key_file, "accountKeyFile")
 
 
-class HTTP(_Table):
+class HTTP(_Table, frozen=True):
     """A web server, for Argo's `http` and `artifactory`: everything whose URL begins with this one."""
 
     url: str
@@ -148,7 +148,7 @@ class HTTP(_Table):
 Kind = S3 | GCS | Azure | HTTP
 
 
-class Repository(_Table):
+class Repository(_Table, frozen=True):
     """One repository. `name` is for people."""
 
     name: str
@@ -179,7 +179,7 @@ class Repository(_Table):
         return [value for field, value in said.items() if field.endswith("_file") and value]
 
 
-class _File(_Table):
+class _File(_Table, frozen=True):
     repositories: tuple[Repository, ...] = ()
 
 
@@ -241,7 +241,7 @@ class Repositories:
         if driver in ("http", "artifactory"):
             found, key = self._find_http(str(location.get("url", "")))
         else:
-            at = _LOCATED.get(driver, lambda _: ())(location)
+            at = _LOCATED[driver](location) if driver in _LOCATED else ()
             found = self._by_place.get((driver, *at))
             key = str(location.get(artifacts.DRIVERS[driver].field, ""))
         if found is None:

@@ -74,7 +74,7 @@ LOCK := $(BIN)/uv --quiet pip compile --universal --python-version 3.11 --upgrad
   --no-strip-extras --no-header --no-annotate
 
 lock: $(STAMP)
-	$(LOCK) pyproject.toml --output-file requirements/programs.txt
+	$(LOCK) pyproject.toml --extra verify --output-file requirements/programs.txt
 	sed -n 's/^ *"\(ziglang.*\)",$$/\1/p' pyproject.toml | $(LOCK) - --output-file requirements/entrypoint.txt
 
 # Of an environment that holds the locked packages and nothing else, so it is a trial of the hashes as well.

@@ -51,7 +51,7 @@ def repository(archive_location: object) -> dict[str, Any] | None:
     """
     if not isinstance(archive_location, Mapping):
         return None
-    name = _driver(archive_location)
+    name = driver(archive_location)
     if name is None or not DRIVERS[name].field:
         return None
     location = dict(archive_location[name])
@@ -71,15 +71,15 @@ def located(artifact: Mapping[str, Any], repo: Mapping[str, Any] | None) -> dict
 
     Raises NoLocationError where neither says enough.
     """
-    name = _driver(artifact)
+    name = driver(artifact)
     if name is None:
         raise NoLocationError("was reported without a location")
-    driver, location = DRIVERS[name], artifact[name]
-    if driver.whole(location):
+    kind, location = DRIVERS[name], artifact[name]
+    if kind.whole(location):
         return dict(artifact)
-    key = _key(driver, location)
+    key = _key(kind, location)
     if not key:
-        raise NoLocationError(f"was reported without its {name} {driver.field or 'location'}")
+        raise NoLocationError(f"was reported without its {name} {kind.field or 'location'}")
     if not repo:
         raise NoLocationError("has a key but its template has no archiveLocation")
     target, base = next(iter(repo.items()))
@@ -90,7 +90,8 @@ def located(artifact: Mapping[str, Any], repo: Mapping[str, Any] | None) -> dict
     return {**rest, target: full}
 
 
-def _driver(holder: Mapping[str, Any]) -> str | None:
+def driver(holder: Mapping[str, Any]) -> str | None:
+    """Return the driver that Argo takes for an artifact or an archiveLocation; None where it lies nowhere."""
     return next((name for name in DRIVERS if isinstance(holder.get(name), Mapping)), None)
 
 

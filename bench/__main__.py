@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from bench import (
+    artifacts,
     check,
     cluster,
     fanout,
@@ -37,6 +38,7 @@ HERMETIC: tuple[ModuleType, ...] = (
     view,
     tenants,
     stores,
+    artifacts,
 )
 BENCHMARKS: tuple[ModuleType, ...] = (*HERMETIC, cluster, fanout, requeue)
 """In the order of RESULTS.md. Each has NAME, add_arguments(parser) and run(arguments) -> Report."""

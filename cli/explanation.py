@@ -35,6 +35,8 @@ LOOKED_UP = frozenset(
         Reason.INCOMPLETE_ENTRY,
         Reason.BROKEN_ENTRY,
         Reason.KEY_MISMATCH,
+        Reason.ARTIFACT_GONE,
+        Reason.ARTIFACT_CHANGED,
         Reason.SHARED_RUN_FAILED,
         Reason.SHARED_RUN_TIMEOUT,
     }

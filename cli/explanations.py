@@ -177,6 +177,18 @@ TEXTS: Mapping[Reason, Text] = {
         "There is nothing to do for this step: its outputs replace the entry. Somebody copied or edited "
         "entries of that ConfigMap.",
     ),
+    Reason.ARTIFACT_GONE: Text(
+        "There was an entry for its key, but one of its artifacts was deleted from its repository, so the "
+        "entry was dropped and the step ran.",
+        "There is nothing to do: its outputs make a new entry. If it is frequent, let objects live as long "
+        "as entries do (a lifecycle rule of the bucket, the template's max-age).",
+    ),
+    Reason.ARTIFACT_CHANGED: Text(
+        "There was an entry for its key, but one of its artifacts was overwritten since it was stored, so "
+        "the step ran.",
+        "There is nothing to do: its outputs replace the entry. Find out who overwrites objects of other "
+        "workflows.",
+    ),
     Reason.UNDECIDED: Text(
         "The lookup did not come to an end in time, or something else had reported outputs for the step "
         "already, so the step ran.",

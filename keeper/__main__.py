@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -16,6 +17,7 @@ from keeper import settings
 from keeper.api.handlers import Service
 from keeper.api.in_flight import Bytes
 from keeper.api.people import People
+from keeper.artifacts.verifier import SECONDS, Verifier
 from keeper.breaker import Breaker
 from keeper.cache.batch import Rules
 from keeper.cache.last_hit import Hits, gathered
@@ -54,6 +56,9 @@ from server.program import (
 )
 from server.tls import ServingCertificate
 
+if TYPE_CHECKING:
+    from keeper.artifacts.source import Source
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 after a signal, 1 when it cannot serve, 2 for settings that are wrong."""
@@ -80,6 +85,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
         lookups = Lookups(api, metrics.lookup_failed)
         limits = NamespaceLimits(api, _limits(chosen), metrics.lookup_failed)
         store = _store(api, chosen, limits.of, lookups, metrics, events, lambda: keeper.acts)
+        verifier, repositories = _artifacts(chosen, store, metrics)
         breaker = Breaker(api, metrics, events)
         keeper = Keeper(
             api,
@@ -90,6 +96,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             breaker,
             _keeper_settings(chosen),
             identity,
+            verifier,
             limits=limits.of,
         )
         metrics.show_view(lambda: store.kept_bytes, lambda: store.in_sync)
@@ -111,12 +118,18 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             return serving.unready
 
         def notice() -> str:
-            return "\n".join(filter(None, [breaker.notice, serving.notice]))
+            noticed = [breaker.notice, serving.notice, repositories.notice if repositories else ""]
+            return "\n".join(filter(None, noticed))
 
         listener = Listener(metrics, problem, notice)
         in_flight = Bytes()
         service = Service(
-            api, store, metrics.service_requests, in_flight=in_flight, namespaces=chosen.namespaces
+            api,
+            store,
+            metrics.service_requests,
+            in_flight=in_flight,
+            namespaces=chosen.namespaces,
+            verifier=verifier,
         )
         service.add_to(listener.app)
         held = [in_flight]
@@ -137,12 +150,17 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
             await until_first_ends(*(again(part.run) for part in (store, breaker, keeper, limits)))
 
         certified = [certificates.run()] if certificates else []
+        verified = [repositories.run()] if repositories else []
         scraped = MetricsListener(metrics).run(chosen.metrics_listen)
         spare_the_collector()
         try:
-            await until_first_ends(listening, scraped, events.run(), serving.follow(), *certified, keep())
+            await until_first_ends(
+                listening, scraped, events.run(), serving.follow(), *certified, *verified, keep()
+            )
         finally:
             await service.close()
+            if verifier:
+                await verifier.close()
             await store.close()
 
 
@@ -192,6 +210,25 @@ def _limits(chosen: Settings) -> Limits:
         max_bytes=chosen.cache_max_bytes,
         max_total_bytes=chosen.postgresql_max_bytes_per_namespace,
     )
+
+
+def _artifacts(
+    chosen: Settings, store: Store, metrics: Metrics
+) -> "tuple[Verifier, Source] | tuple[None, None]":
+    """What looks for artifacts, and what tells it where."""
+    if chosen.verify_artifacts is None:
+        return None, None
+    from keeper.artifacts.source import Source  # what it needs is installed only where it is wanted
+
+    verifier = Verifier(
+        store.drop,
+        metrics.artifact_checked,
+        lambda size: metrics.evicted("verify", "gone", 1, size),
+        seconds=min(SECONDS, chosen.gate_timeout / 2),
+    )
+    source = Source(chosen.verify_artifacts, verifier.use)
+    source.reload()  # before anybody asks
+    return verifier, source
 
 
 def _keeper_settings(chosen: Settings) -> KeeperSettings:

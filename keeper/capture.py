@@ -20,6 +20,7 @@ from argo import names as argo
 from argo.shape import mapping
 from argo.steppod import Owner
 from keeper import paths
+from keeper.artifacts.verifier import LONG, Verifier
 from keeper.requests import Requests
 from keeper.steppods import GatedStep
 from keeper.store import NOT_NOW, Store
@@ -215,7 +216,7 @@ class _Read(NamedTuple):
 class Capture:
     """Reads what a step reported and stores it; raises a kube.ApiError for what may go better later.
 
-    `now` is aware, `clock` counts seconds.
+    `now` is aware, `clock` counts seconds. A `verifier` knows the artifacts' ETags.
     """
 
     def __init__(
@@ -224,7 +225,9 @@ class Capture:
         store: Store,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
+        verifier: Verifier | None = None,
     ) -> None:
+        self._verifier = verifier
         self._requests, self._results = requests, TaskResults(requests)
         self._store, self._now, self._clock = store, now, clock
         self._runs: TtlCache[Owner, _Read] = TtlCache(_MOST_REMEMBERED, clock)
@@ -259,7 +262,10 @@ class Capture:
         entry = new_entry(step, pod.declared, outputs, now, pod.name, end.took)
         if isinstance(entry, Outcome):
             return entry
-        return await self._store.put(*pod.key, entry.dump(), now)
+        text = entry.dump()
+        if self._verifier is not None and len(text) < LONG:
+            text = (await self._verifier.with_etags(pod.namespace, entry)).dump()
+        return await self._store.put(*pod.key, text, now)
 
     async def _stored_before(self, pod: GatedStep) -> Outcome | None:
         """Say that a keeper stored the outputs before, and ended; or why that is not known; None for no."""

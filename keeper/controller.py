@@ -24,6 +24,7 @@ from kubernetes_asyncio.client import ApiClient
 
 from keeper import pod_watch, steppods
 from keeper.actions import Actions
+from keeper.artifacts.verifier import Verifier
 from keeper.breaker import Breaker
 from keeper.capture import Capture
 from keeper.limits import LIMITS, OfNamespace
@@ -124,9 +125,8 @@ class KeeperSettings:
 class Keeper:
     """One replica's keeper; those of all replicas may run, and the one that holds the Lease acts.
 
-    `limits` gives those of a Namespace, and must not block.
-
-    `identity` is of this process alone. `clock` counts seconds, `now` is aware.
+    `identity` is of this process alone. A `verifier` looks for the artifacts of entries. `limits` gives those
+    of a Namespace, and must not block. `clock` counts seconds, `now` is aware.
     """
 
     def __init__(
@@ -139,6 +139,7 @@ class Keeper:
         breaker: Breaker,
         settings: KeeperSettings,
         identity: str,
+        verifier: Verifier | None = None,
         *,
         limits: OfNamespace = lambda namespace: LIMITS,
         clock: Callable[[], float] = time.monotonic,
@@ -183,10 +184,10 @@ class Keeper:
             )
         self._reporter = Reporter(metrics, events, now)
         self._reconciler = Reconciler(
-            CacheLookup(store, now).look_up,
+            CacheLookup(store, now, verifier).look_up,
             self._single_flight,
             Actions(requests, now),
-            Capture(requests, store, now, clock),
+            Capture(requests, store, now, clock, verifier),
             lookups,
             store,
             self._reporter,
@@ -213,6 +214,8 @@ class Keeper:
             lambda: self._lease.is_leader,
         )
         store.subscribe(self._on_change, self._records)
+        if verifier is not None:
+            verifier.on_known = self._on_change
         metrics.show_gated(
             self._gated,
             {

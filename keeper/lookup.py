@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
+from keeper.artifacts.verifier import NOT_KNOWN_YET, Verifier
 from keeper.store import NOT_NOW, Store
 from memoize.entry import Hit, Miss, look_up
 from memoize.outcome import Outcome
@@ -25,10 +26,13 @@ class Lookup(NamedTuple):
 
 
 class CacheLookup:
-    """Looks steps up in the caches of a store; `now` is aware."""
+    """Looks steps up in the caches of a store; `now` is aware.
 
-    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
-        self._store, self._now = store, now
+    With a `verifier` an entry is a hit only where its artifacts let it be served.
+    """
+
+    def __init__(self, store: Store, now: Callable[[], datetime], verifier: Verifier | None = None) -> None:
+        self._store, self._now, self._verifier = store, now, verifier
 
     async def look_up(self, namespace: str, cache: str, step: Step) -> Lookup:
         """Say whether the cache answers the step, whose template must be known (`declared`)."""
@@ -38,4 +42,9 @@ class CacheLookup:
         if isinstance(text, Outcome):
             known = text.reason not in NOT_NOW or text.reason is Reason.STORE_UNAVAILABLE
             return Lookup(Miss(text.reason, text.detail) if known else None)
-        return Lookup(look_up({step.data_key: text}, step, step.declared, self._now()), text)
+        found = look_up({step.data_key: text}, step, step.declared, self._now())
+        if self._verifier is not None and isinstance(found, Hit):
+            miss = await self._verifier.verify(namespace, cache, step.data_key, text, PATIENCE)
+            if miss is not None:
+                return Lookup(Miss(*miss) if miss is not NOT_KNOWN_YET else None)
+        return Lookup(found, text)

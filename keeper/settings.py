@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,12 @@ class Settings(ServerSettings):
         "",
         "clean caches up: entries go that were not used for so long, or have expired; empty: none go",
     )
+    verify_artifacts: Path | None = setting(
+        "verify-artifacts",
+        values.OPTIONAL_FILE,
+        "",
+        "look for the artifacts of entries before they are served, in the repositories that this file names",
+    )
     store: str = setting(
         "store",
         values.one_of("configmap", "postgresql"),
@@ -144,6 +151,8 @@ def _conflicts(read: Mapping[str, Any]) -> Iterator[str]:
     interval, unused = read.get("hit-interval", 0.0), read.get("gc-unused-for", 0.0)
     if 0 < unused < 2 * interval:
         yield f"{DECLARED['gc-unused-for']}: must be at least twice {DECLARED['hit-interval']}"
+    if read.get("verify-artifacts") and find_spec("obstore") is None:
+        yield f"{DECLARED['verify-artifacts']}: obstore is not installed: pip install 'stepmemo[verify]'"
     kept = Namespaces(frozenset(read.get("namespaces", ())))
     longest = KeeperStatus(  # what to_json comes to at last: the other lists shown as all, or left out
         keeps=kept,

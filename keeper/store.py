@@ -144,6 +144,12 @@ class Store(Protocol):
     def hit(self, namespace: str, cache: str, data_key: str, text: str) -> None:
         """Remember that the entry with this text answered a step. Returns at once; best effort."""
 
+    async def drop(self, namespace: str, cache: str, data_key: str, text: str) -> bool | Outcome:
+        """Take the entry away, for good, if it still has this text.
+
+        Whether it did, or why that could not be done. Tried once: who finds it again asks again.
+        """
+
     # --- For those who wait ---------------------------------------------------------------------------
 
     def knows(self, namespace: str) -> bool:

@@ -58,6 +58,15 @@ def replaced(changes: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
     return ops
 
 
+def dropped(data_key: str, text: str) -> list[dict[str, Any]]:
+    """Return the JSON patch that takes an entry out of a cache; it fails where that is not its text."""
+    return [
+        _label(),
+        {"op": "test", "path": _path(data_key), "value": text},
+        {"op": "remove", "path": _path(data_key)},
+    ]
+
+
 def removed(data_keys: Iterable[str]) -> list[dict[str, Any]]:
     """Return the JSON patch that takes these entries out of a cache; it fails where any of them is gone."""
     return [_label(), *({"op": "remove", "path": _path(data_key)} for data_key in data_keys)]

@@ -48,8 +48,9 @@ class Entry(NamedTuple):
     `key` (see memoize.key.belongs) and `max_age` are what the writing step said, `pod` and `workflow` who it
     was; empty where the entry does not say. `took` are the seconds that the step ran, 0 where the entry does
     not say. `template` is the name of its template and `parts` are short digests of what its key was computed
-    from (memoize.keyparts), where it was computed. `extra` and `own_extra` hold fields we do not know, of the
-    entry and of its `stepmemo`.
+    from (memoize.keyparts), where it was computed. `etags` are those of its artifacts by their names, as far
+    as they were known when it was stored (RFC 9110, 8.8.3). `extra` and `own_extra` hold fields we do not
+    know, of the entry and of its `stepmemo`.
     """
 
     node_id: str
@@ -63,6 +64,7 @@ class Entry(NamedTuple):
     took: float = 0
     template: str = ""
     parts: Mapping[str, str] = _NOTHING
+    etags: Mapping[str, str] = _NOTHING
     extra: Mapping[str, Any] = _NOTHING
     own_extra: Mapping[str, Any] = _NOTHING
 
@@ -92,6 +94,7 @@ class Entry(NamedTuple):
             took=_seconds(own, "tookSeconds"),
             template=_text(own, "template"),
             parts=_parts(own),
+            etags=_texts(own, "etags"),
             extra=fields,
             own_extra=own,
         )
@@ -128,6 +131,7 @@ class Entry(NamedTuple):
             "tookSeconds": self.took,
             "template": self.template,
             "parts": dict(self.parts),
+            "etags": {**self.etags},
         }
         own = {**{name: value for name, value in own.items() if value}, **self.own_extra}
         fields: dict[str, Any] = {
@@ -238,6 +242,15 @@ def _parts(fields: dict[str, Any]) -> Mapping[str, str]:
     if parts:
         del fields["parts"]
     return parts
+
+
+def _texts(fields: dict[str, Any], name: str) -> Mapping[str, str]:
+    """Take an object of strings out of `fields`; anything else is left there, as a field we do not know."""
+    value = fields.get(name)
+    if not isinstance(value, dict) or not value or not all(isinstance(one, str) for one in value.values()):
+        return _NOTHING
+    fields.pop(name)
+    return value
 
 
 def _seconds(fields: dict[str, Any], name: str) -> float:

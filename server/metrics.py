@@ -148,7 +148,7 @@ class Metrics:
         )
         self._evicted = self._counter(
             "stepmemo_cache_evicted_entries",
-            "Entries that were removed from caches, by what for (write, gc) and why (expired, unused).",
+            "Entries that were removed from caches, by what for (write, gc, verify) and why.",
             ["by", "reason"],
         )
         self._evicted_bytes = self._counter(
@@ -163,6 +163,11 @@ class Metrics:
             "stepmemo_nudges",
             "Workflows that Argo's controller was to look at at once after hits, by what became of it.",
             ["result"],
+        )
+        self._artifact_checks = self._counter(
+            "stepmemo_artifact_checks",
+            "Artifacts of entries that were looked for in their repositories, by what came of it.",
+            ["finding"],
         )
         self._bugs = self._counter(
             "stepmemo_internal_errors", "Bugs of ours that were met: the log has a traceback of each."
@@ -253,6 +258,10 @@ class Metrics:
     def nudged(self, result: str) -> None:
         """Count one nudge, or one that was left out; `result` is a keeper.nudges.NudgeResult."""
         self._nudges.labels(result).inc()
+
+    def artifact_checked(self, finding: str) -> None:
+        """Count one artifact that was looked for; `finding` is a keeper.artifacts.verifier.Finding."""
+        self._artifact_checks.labels(finding).inc()
 
     def breaker_deleted(self) -> None:
         """Count one step Pod that was deleted since a container of ours could not start."""

@@ -223,6 +223,8 @@ OBJECTS = Reader(
 HTTPS_URL = Reader("https://…", "`https://` with a host and perhaps a port, or empty", _https_url)
 DIRECTORY = Reader("DIR", "a directory, which need not be there", _directory)
 FILE = Reader("FILE", "a file, which need not be there yet", _file)
+OPTIONAL_FILE = Reader("FILE", "a file, or empty", lambda text: _file(text) if text else None)
+"""The same, or None."""
 BYTES = Reader("BYTES", "bytes as a Kubernetes quantity, such as `512Mi`, from 1Mi on", _amount)
 RESOURCES = Reader("cpu=…,memory=…", "both, above 0, as Kubernetes' quantities", _resources)
 """A mapping of exactly these two."""

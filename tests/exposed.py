@@ -36,6 +36,7 @@ def everything(namespaces: int = 2) -> Metrics:
     metrics.breaker_deleted()
     metrics.certificate_flawed()
     metrics.nudged("sent")
+    metrics.artifact_checked("there")
     metrics.show_connections(lambda: 1)
     metrics.show_body_bytes(lambda: 1)
     metrics.show_certificate(lambda: 1.8e9)

@@ -24,7 +24,7 @@ def locked(name: str) -> dict[str, Requirement]:
 @pytest.mark.parametrize(
     ("lock", "wanted"),
     [
-        ("programs.txt", PROJECT["dependencies"]),
+        ("programs.txt", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["verify"]),
         (
             "entrypoint.txt",
             [one for one in PROJECT["optional-dependencies"]["dev"] if one.startswith("ziglang")],

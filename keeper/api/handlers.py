@@ -21,7 +21,10 @@ from keeper.api.errors import Refusal, unavailable
 from keeper.api.in_flight import Bytes, Turns
 from keeper.api.request import Claim
 from keeper.api.routes import Json, Routes
+from keeper.artifacts.verifier import LONG as LONG_FOR_ETAGS
+from keeper.artifacts.verifier import NOT_KNOWN_YET, Verifier
 from keeper.store import Store
+from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.child import Child, EndedError, FullError, KilledError, LateError, with_head
@@ -33,6 +36,8 @@ BODY_LIMIT = 3 << 20
 """Bytes of a body: an entry of a megabyte whose JSON doubled as it was quoted, and some."""
 TURN_SECONDS = 2.0
 """For a Pod to be read, its wait for others included."""
+VERIFY_SECONDS = 0.4
+"""For the artifacts of an entry: a sidecar waits 0.8 s for all of its answer (0.4 of --check-timeout, 2s)."""
 RATE, BURST = 100.0, 500
 """Requests of one namespace: every step inside it makes two at most."""
 REVIEW_RATE, REVIEW_BURST = 50.0, 500
@@ -59,9 +64,10 @@ class Service:
         tokens: Tokens | None = None,
         limits: Limits | None = None,
         in_flight: Bytes | None = None,
+        verifier: Verifier | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._api, self._store, self._now = api, store, now
+        self._api, self._store, self._now, self._verifier = api, store, now, verifier
         self._tokens = tokens or Tokens(api)
         self._limits = limits or Limits(RATE, BURST)
         self._reviews = Limits(REVIEW_RATE, REVIEW_BURST)
@@ -88,10 +94,23 @@ class Service:
         if isinstance(text, Outcome):
             if text.reason is Reason.API_UNAVAILABLE:
                 return unavailable(text.detail)
-            return {"entry": None, "reason": text.reason.value, "detail": text.detail}
+            return _missed(text)
+        if text and (miss := await self._verified(claim, text)):
+            return _missed(miss)
         if text:
             self._store.hit(claim.namespace, claim.memo.cache, claim.data_key, text)
         return {"entry": text or None}
+
+    async def _verified(self, claim: Claim, text: str) -> Outcome | None:
+        """Why the entry must not be served, for its artifacts; who waits in a Pod is not kept waiting."""
+        if self._verifier is None:
+            return None
+        namespace, place = claim.namespace, (claim.memo.cache, claim.data_key)
+        miss = await self._verifier.verify(namespace, *place, text, VERIFY_SECONDS)
+        if miss is NOT_KNOWN_YET:
+            self._verifier.served_unseen(namespace)
+            return None
+        return miss
 
     async def _put(self, claim: Claim, content: bytes) -> Json | Refusal:
         if not claim.stores:
@@ -103,6 +122,8 @@ class Service:
             text = body.entry(content, claim, now)
         if isinstance(text, Refusal):
             return text
+        if self._verifier is not None and len(text) < LONG_FOR_ETAGS:
+            text = (await self._verifier.with_etags(claim.namespace, Entry.parse(text))).dump()
         reason, detail = await self._store.put(claim.namespace, claim.memo.cache, claim.data_key, text, now)
         if reason is Reason.RATE_LIMITED:
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, detail, retry_after=1)
@@ -147,3 +168,8 @@ class Service:
         if known is None and (wait := self._reviews.take(request.remote or "")):
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many tokens from this address", (), wait)
         return known or await self._tokens.caller(token)
+
+
+def _missed(outcome: Outcome) -> Json:
+    """The answer where no entry is served, and why."""
+    return {"entry": None, "reason": outcome.reason.value, "detail": outcome.detail}

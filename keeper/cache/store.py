@@ -13,7 +13,7 @@ from keeper.cache.writer import Writer
 from keeper.gc import CacheGC
 from keeper.store import NOT_NOW, PATIENCE, CacheInfo, EntryInfo, Followed, Found, OnChange, Page, entry_info
 from kube import client
-from kube.errors import ApiError, Conflict, NotFound
+from kube.errors import ApiError, Conflict, Invalid, NotFound
 from memoize import configmap, spec
 from memoize.earlier import earlier
 from memoize.outcome import Outcome
@@ -61,6 +61,17 @@ class ConfigMapStore:
         if outcome.reason is Reason.STORED or outcome.reason in NOT_NOW:  # it may be there all the same
             self._view.forget(namespace, cache)  # those who wait for this step look for its entry at once
         return outcome
+
+    async def drop(self, namespace: str, cache: str, data_key: str, text: str) -> bool | Outcome:
+        try:
+            async with self._writer.turn(namespace):
+                await ConfigMap(self._api, namespace, cache).patch(configmap.dropped(data_key, text))
+        except CacheError as error:
+            if isinstance(error.error, NotFound | Invalid):
+                return False  # it is another one by now, or gone, or no cache any more
+            return error.outcome
+        self._view.forget(namespace, cache)
+        return True
 
     def subscribe(self, on_change: OnChange, followed: Followed) -> None:
         def told(namespace: str, cache: str, data: Mapping[str, str]) -> None:

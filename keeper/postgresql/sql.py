@@ -238,13 +238,16 @@ DELETE = """
 DELETE FROM stepmemo.entries WHERE namespace = $1 AND cache = $2 AND digest = decode($3, 'hex')
 """
 
-BURY_ONE = """
+_BURY = """
 INSERT INTO stepmemo.entries AS e (namespace, cache, digest, data_key, text, bytes, created)
 VALUES ($1, $2, decode($3, 'hex'), $4, NULL, 0, $5)
 ON CONFLICT (namespace, cache, digest) DO UPDATE SET
     text = NULL, bytes = 0, created = greatest(e.created, excluded.created), expires = NULL,
     written = now(), revision = excluded.revision, last_hit = NULL
 """
+BURY_ONE = _BURY
+BURY_UNCHANGED = f"{_BURY}WHERE e.revision = $6 RETURNING 1"
+"""The same, if the row is still what was seen; 0 where none was."""
 
 # --- To keep within bounds --------------------------------------------------------------------------------
 

@@ -149,6 +149,32 @@ class PostgresStore:
             _log.warning("an entry is lost", extra=told)
         return outcome
 
+    async def drop(self, namespace: str, cache: str, data_key: str, text: str) -> bool | Outcome:
+        place = Place(namespace, cache, data_key)
+        if not place.valid:
+            return False
+        try:
+            row = await self._row(place)
+            held = await self._view.read(namespace, cache)
+            if isinstance(held, Outcome) and held.reason in NOT_NOW - {Reason.FORBIDDEN}:
+                return held  # it may hold a newer entry, or this one, which would be back
+            other = "" if isinstance(held, Outcome) else held.get(data_key, "")
+            if _newer(row, other) != text:
+                return False
+            revision = row.revision if row is not None else 0
+            if other:
+                created = created_of(other)
+                done = await self._write(place, sql.BURY_UNCHANGED, *place.row, data_key, created, revision)
+            else:
+                done = await self._write(
+                    place, sql.REMOVE_SEEN, *([one] for one in (*place.row, str(revision)))
+                )
+        except DatabaseError as error:
+            return error.outcome
+        if done:
+            self._changed(place, 0)
+        return bool(done)
+
     # --- For those who wait ---------------------------------------------------------------------------
 
     def knows(self, namespace: str) -> bool:
@@ -272,16 +298,14 @@ class PostgresStore:
     async def _newest(self, place: Place) -> str | Outcome:
         """The row's entry, or the ConfigMap's if that is newer."""
         row = await self._row(place)
-        text = row.text if row is not None and row.text is not None else ""
+        text = row.text or "" if row is not None else ""
         # A ConfigMap that has to be read first is not waited for where there is an entry; it counts the next
         # time.
         patience = 0.0 if row is not None and text and not row.expired else PATIENCE
         held = await self._view.read(place.namespace, place.cache, patience)
         if isinstance(held, Outcome):
             return held if not text and held.reason in NOT_NOW else text
-        other = held.get(place.data_key, "")
-        # One from the future was made by a wrong clock, and keeps no row out, as in sql.PUT.
-        return other if other and (row is None or row.created < created_of(other) <= row.soon) else text
+        return _newer(row, held.get(place.data_key, ""))
 
     async def _row(self, place: Place) -> _Row | None:
         rows = await self._rows(place.namespace, sql.READ, *place.row)
@@ -433,6 +457,14 @@ class _Reading:
         self.task = task
         self.left = False
         """Somebody who asked for it did not wait for its end."""
+
+
+def _newer(row: _Row | None, other: str) -> str:
+    """Of a row's entry and a ConfigMap's, "" for none, the one that counts."""
+    # One from the future was made by a wrong clock, and keeps no row out, as in sql.PUT.
+    if other and (row is None or row.created < created_of(other) <= row.soon):
+        return other
+    return row.text or "" if row is not None else ""
 
 
 def _known(created: datetime) -> datetime | None:

@@ -5,7 +5,20 @@ from types import ModuleType
 
 import pytest
 
-from bench import check, full, holds, lookup, report, stores, tenants, view, waiting, webhook, written
+from bench import (
+    artifacts,
+    check,
+    full,
+    holds,
+    lookup,
+    report,
+    stores,
+    tenants,
+    view,
+    waiting,
+    webhook,
+    written,
+)
 from bench.__main__ import BENCHMARKS, HERMETIC
 
 SMALL = {
@@ -30,6 +43,7 @@ SMALL = {
         *("--rounds=1", "--entries=40", "--caches=4", "--rate=20", "--seconds=0.5", "--hits=3"),
         *("--expired=5", "--captures=5"),
     ],
+    artifacts: ["--rounds=1", "--hits=3", "--rate=20", "--pause=0"],
     view: ["--rounds=1", "--caches=2", "--keys=50", "--seconds=0.5"],
 }
 

@@ -71,10 +71,7 @@ def test_nothing_was_wrong_with_stepmemo_but_what_its_limits_name(row: str) -> N
 @pytest.mark.parametrize("row", ROWS)
 def test_a_row_that_breaks_says_why(row: str) -> None:
     wrong = [
-        run
-        for found in recorded()["rows"][row].values()
-        for run in found[ARGO].values()
-        if run["faults"]
+        run for found in recorded()["rows"][row].values() for run in found[ARGO].values() if run["faults"]
     ]
     assert not wrong or ROWS[row].because
 

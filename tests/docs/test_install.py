@@ -5,7 +5,15 @@ import json
 import pytest
 
 from memoize import names
-from tests.manifests.rendering import IMAGE_VOLUME, POSTGRESQL, PROGRAMS, Json, find, overlay
+from tests.manifests.rendering import (
+    IMAGE_VOLUME,
+    POSTGRESQL,
+    PROGRAMS,
+    VERIFY_ARTIFACTS,
+    Json,
+    find,
+    overlay,
+)
 from tests.recordedpods import PODS
 
 RESTRICTED_V2 = {
@@ -32,7 +40,8 @@ def allows(spec: Json, containers: list[Json]) -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_openshifts_restricted_v2_lets_the_programs_run(program: str) -> None:
-    spec = find(overlay(POSTGRESQL, IMAGE_VOLUME), "Deployment", program)["spec"]["template"]["spec"]
+    documents = overlay(POSTGRESQL, IMAGE_VOLUME, VERIFY_ARTIFACTS)
+    spec = find(documents, "Deployment", program)["spec"]["template"]["spec"]
     allows(spec, spec["containers"])
 
 

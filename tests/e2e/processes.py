@@ -56,14 +56,14 @@ class HostKeeper:
 
 
 @contextmanager
-def host_keepers(directory: Path) -> Iterator[list[HostKeeper]]:
-    """As many as the Deployment has replicas, in their place, until the block ends."""
+def host_keepers(directory: Path, **more: str) -> Iterator[list[HostKeeper]]:
+    """As many as the Deployment has replicas, in their place, until the block ends; with `more` variables."""
     container, flags = server.container(server.KEEPER), [f"--namespace={server.NAMESPACE}"]
     environment = {one["name"]: one["value"] for one in container.get("env", ()) if "value" in one}
     kubeconfig = directory / "kubeconfig"
     kubeconfig.write_text(json.dumps(_kubeconfig(server.KEEPER)))
     kubeconfig.chmod(0o600)
-    environment |= {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig)}
+    environment |= {"PATH": os.defpath, "KUBECONFIG": str(kubeconfig), **more}
     with server.away(server.KEEPER) as before, ExitStack() as running:
         found = []
         for number in range(before[server.KEEPER]):

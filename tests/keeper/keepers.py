@@ -2,11 +2,13 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from keeper.artifacts.repositories import Repository
+from keeper.artifacts.verifier import Probe, Verifier
 from keeper.breaker import Breaker
 from keeper.cache.writer import Writer
 from keeper.controller import Keeper, KeeperSettings
@@ -62,11 +64,13 @@ async def keeping(
     namespaces: Sequence[str] = (),
     token: str | None = None,
     dsn_file: Path | None = None,
+    probes: Mapping[Repository, Probe] | None = None,
     wait: bool = True,
 ) -> AsyncIterator[Running]:
     """A keeper of the site's Namespace until the block ends; ready first, unless told otherwise.
 
-    Entries are in ConfigMaps, or in the database that `dsn_file` names.
+    Entries are in ConfigMaps, or in the database that `dsn_file` names. With `probes` their artifacts are
+    looked for.
     """
     proxy = proxy or Proxy(site.cluster)
     if token is None:
@@ -96,6 +100,10 @@ async def keeping(
         events = Events(aside, metrics.event_dropped, "stepmemo-keeper", "test")
         breaker = Breaker(api, metrics, events)
         identity = f"keeper-{next(_numbers)}"
+        verifier = None
+        if probes is not None:
+            verifier = Verifier(store.drop, metrics.artifact_checked)
+            verifier.use(probes)
         keeper = Keeper(
             api,
             store,
@@ -105,6 +113,7 @@ async def keeping(
             breaker,
             settings,
             identity,
+            verifier,
         )
         work = (store.run(), events.run(), breaker.run(), keeper.run())
         running = Running(keeper, proxy, metrics, [asyncio.create_task(part) for part in work])
@@ -114,6 +123,8 @@ async def keeping(
             yield running
         finally:
             await running.end()
+            if verifier is not None:
+                await verifier.close()
             await store.close()
 
 

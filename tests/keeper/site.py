@@ -27,8 +27,9 @@ PAUSED = "v3.5.15-legacy/container"
 """The same, of a version that could miss the result."""
 
 
-def outputs(value: str) -> Json:
-    return {"parameters": [{"name": "out", "value": value}], "exitCode": "0"}
+def outputs(value: str, *artifacts: Json) -> Json:
+    found: Json = {"parameters": [{"name": "out", "value": value}], "exitCode": "0"}
+    return {**found, "artifacts": [*artifacts]} if artifacts else found
 
 
 @dataclass
@@ -149,14 +150,17 @@ class Site:
 
     # --- what Argo and a node do
 
-    def report(self, name: str, value: str = RAN) -> None:
+    def report(self, name: str, value: str = RAN, *artifacts: Json) -> None:
         """Do as Argo's `wait`: create the result, or report into the one that is there."""
         labels = {argo.WORKFLOW_LABEL: "wf", argo.OUTPUTS_COMPLETED: "true"}
         metadata = {"name": name, "namespace": self.namespace, "labels": labels}
-        kind = {"apiVersion": "argoproj.io/v1alpha1", "kind": "WorkflowTaskResult"}
-        status, body = self.cluster.create({**kind, "metadata": metadata, "outputs": outputs(value)})
+        kind, found = (
+            {"apiVersion": argo.API_VERSION, "kind": "WorkflowTaskResult"},
+            outputs(value, *artifacts),
+        )
+        status, body = self.cluster.create({**kind, "metadata": metadata, "outputs": found})
         if status == 409:
-            patch = {"metadata": {"labels": labels}, "outputs": outputs(value)}
+            patch = {"metadata": {"labels": labels}, "outputs": found}
             status, body = self.cluster.patch("WorkflowTaskResult", self.namespace, name, patch)
         assert status in (200, 201), body
 
@@ -185,9 +189,9 @@ class Site:
         )
         assert answer == 200, body
 
-    def run(self, name: str, value: str = RAN) -> None:
+    def run(self, name: str, value: str = RAN, *artifacts: Json) -> None:
         """The step runs, reports, and succeeds."""
-        self.report(name, value)
+        self.report(name, value, *artifacts)
         self.end(name)
 
     def delete(self, name: str) -> None:

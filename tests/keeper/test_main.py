@@ -87,7 +87,9 @@ def test_one_that_stands_by_is_ready_too_and_takes_over_from_one_that_is_told_to
     certify(tmp_path / "certs")
     environ = {"KUBECONFIG": str(cluster.kubeconfig), "STEPMEMO_NAMESPACE": namespace}
     argv = ("--certs=files", f"--cert-dir={tmp_path / 'certs'}", f"--namespaces={namespace}")
-    argv += ("--gc-unused-for=720h", "--cache-max-bytes=512Ki")
+    repositories = tmp_path / "repositories"
+    repositories.write_text("repositories: []")
+    argv += ("--gc-unused-for=720h", "--cache-max-bytes=512Ki", f"--verify-artifacts={repositories}")
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with running(tmp_path / "a", environ, *argv) as first:
@@ -100,6 +102,9 @@ def test_one_that_stands_by_is_ready_too_and_takes_over_from_one_that_is_told_to
         with running(tmp_path / "b", environ, *argv) as second:
             wait_for(lambda: second.get("/readyz") == (200, "ok\n"))
             assert "\nstepmemo_keeper_acts 0.0" in second.metrics
+            repositories.write_text("repositories: [{}]")
+            notice = f"artifacts are not looked for as {repositories} says: "
+            wait_for(lambda: notice in second.get("/readyz")[1])
             before = holder(cluster, namespace)
             first.process.send_signal(signal.SIGTERM)
             assert first.process.wait(20) == 0

@@ -1,4 +1,5 @@
 import re
+import sys
 from itertools import accumulate, takewhile
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "hit-interval": "1h",
         "cache-max-bytes": "512Ki",
         "gc-unused-for": "720h",
+        "verify-artifacts": "/run/repositories",
         "store": "configmap",
         "dsn-file": "/run/dsn",
         "postgresql-connections": "20",
@@ -79,6 +81,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         hit_interval=3600,
         cache_max_bytes=512 << 10,
         gc_unused_for=720 * 3600,
+        verify_artifacts=Path("/run/repositories"),
         store="configmap",
         dsn_file=Path("/run/dsn"),
         postgresql_connections=20,
@@ -119,6 +122,16 @@ def test_a_value_that_cannot_be_says_what_it_must_be(argument: str, text: str) -
     (line,) = errors(argument)
     assert line.startswith(f"{argument.partition('=')[0]} (STEPMEMO_")
     assert text in line
+
+
+def test_artifacts_are_not_looked_for_without_what_that_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = ["--verify-artifacts=/etc/stepmemo/repositories.yaml"]
+    assert settings.parse(argv, {}).verify_artifacts == Path("/etc/stepmemo/repositories.yaml")
+    assert settings.parse([], {}).verify_artifacts is None
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    assert settings.parse([], {}).verify_artifacts is None
+    with pytest.raises(SettingsError, match=r"--verify-artifacts .*: obstore is not installed: pip install"):
+        settings.parse(argv, {})
 
 
 def test_nothing_is_cleaned_up_by_what_is_not_known() -> None:

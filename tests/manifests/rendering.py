@@ -30,6 +30,7 @@ MONITORING = COMPONENTS / "monitoring"
 CERT_MANAGER = COMPONENTS / "cert-manager"
 PORT_10250 = COMPONENTS / "port-10250"
 HOST_NETWORK = COMPONENTS / "host-network"
+VERIFY_ARTIFACTS = COMPONENTS / "verify-artifacts"
 
 OF_THE_BASE = (
     IMAGE_VOLUME,
@@ -46,6 +47,7 @@ OF_THE_BASE = (
     CERT_MANAGER,
     PORT_10250,
     HOST_NETWORK,
+    VERIFY_ARTIFACTS,
 )
 """Components of the installation itself."""
 OF_A_NAMESPACE = (DIRECT, KEPT_NAMESPACE)

@@ -41,6 +41,7 @@ from tests.manifests.rendering import (
     PRIORITY_CLASS,
     PROGRAMS,
     ROOT,
+    VERIFY_ARTIFACTS,
     WEBHOOK,
     container,
     environment,
@@ -163,6 +164,7 @@ CHOICES: dict[str, tuple[Json, Callable[[], list[Json]]]] = {
     "port-10250": ({"port": 10250}, lambda: kustomized(PORT_10250)),
     "postgresql": ({"store": "postgresql"}, lambda: kustomized(POSTGRESQL)),
     "priority-class": ({"priorityClass": {"create": True}}, lambda: kustomized(PRIORITY_CLASS)),
+    "verify-artifacts": ({"verifyArtifacts": True}, lambda: kustomized(VERIFY_ARTIFACTS)),
     "many": (
         {
             "certManager": ENABLED,
@@ -176,6 +178,7 @@ CHOICES: dict[str, tuple[Json, Callable[[], list[Json]]]] = {
             "people": ["stepmemo-people"],
             "store": "postgresql",
             "priorityClass": {"create": True},
+            "verifyArtifacts": True,
         },
         lambda: kustomized(
             CERT_MANAGER,
@@ -189,6 +192,7 @@ CHOICES: dict[str, tuple[Json, Callable[[], list[Json]]]] = {
             PEOPLE,
             POSTGRESQL,
             PRIORITY_CLASS,
+            VERIFY_ARTIFACTS,
         ),
     ),
 }
@@ -392,6 +396,7 @@ def test_sources_and_labels_and_groups_and_issuer_are_those_of_the_values() -> N
             "`access: direct` does not go with `store: postgresql`",
         ),
         ({"access": "direct", "namespaces": ["one"]}, "`access: direct` does not go with `namespaces`"),
+        ({"access": "direct", "verifyArtifacts": True}, "does not go with `verifyArtifacts`"),
         ({"access": "direct", "people": ["us"]}, "`access: direct` does not go with `people`"),
         ({"directNamespaces": [{"namespace": "one"}]}, "`directNamespaces` goes with `access: direct` alone"),
         ({"priorityClass": {"create": True, "name": "x"}}, "`priorityClass.name` names a class"),

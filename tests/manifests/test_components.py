@@ -26,6 +26,7 @@ from tests.manifests.rendering import (
     POSTGRESQL,
     PRIORITY_CLASS,
     PROGRAMS,
+    VERIFY_ARTIFACTS,
     WEBHOOK,
     Json,
     container,
@@ -141,6 +142,21 @@ def test_the_keeper_reads_the_databases_secret_where_its_flag_says_and_runs_with
     mount = spec["containers"][0]["volumeMounts"][-1]
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
     assert str(settings.parse([], {}).dsn_file) == f"{mount['mountPath']}/dsn"
+    assert (mount["readOnly"], volume["secret"]["optional"]) == (True, True)
+
+
+def test_the_keeper_reads_the_repositories_where_its_flag_says_and_runs_without_the_secret() -> None:
+    documents = overlay(VERIFY_ARTIFACTS)
+    spec = find(documents, "Deployment", KEEPER)["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    (file,) = [
+        variable["value"]
+        for variable in container["env"]
+        if variable["name"] == settings.DECLARED["verify-artifacts"].variable
+    ]
+    mount = container["volumeMounts"][-1]
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
+    assert file == f"{mount['mountPath']}/repositories.yaml"
     assert (mount["readOnly"], volume["secret"]["optional"]) == (True, True)
 
 

@@ -58,6 +58,7 @@ WHOLE = {
         "pod": "p",
         "workflow": "w",
         "tookSeconds": 7.5,
+        "etags": {"out": '"abc"'},
         "later": {"x": 1},
     },
     "later": {"x": [{"y": 1}]},
@@ -137,6 +138,12 @@ class TestForm:
         text = entry(stepmemo={"key": "k", "parts": parts})
         assert Entry.parse(text).parts == {}
         assert json.loads(Entry.parse(text).dump()) == json.loads(text)
+
+    def test_the_etags_of_artifacts_are_kept_by_their_names(self):
+        text = Entry("n", OUTPUTS, NOW, NOW, etags={"out": '"abc"'}).dump()
+        assert json.loads(text)["stepmemo"] == {"etags": {"out": '"abc"'}}
+        assert Entry.parse(text).etags == {"out": '"abc"'}
+        assert Entry.parse(entry(stepmemo={"etags": {"out": 1}})).etags == {}
 
     def test_what_says_nothing_of_ours_is_written_as_argo_writes_it(self):
         assert json.loads(Entry.parse(ARGO_WROTE).dump()) == json.loads(ARGO_WROTE)

@@ -101,6 +101,7 @@ def test_no_metric_is_left_out_but_by_intent() -> None:
     }
     shown = {name.removesuffix("_bucket").removesuffix("_count") for name in asked}
     assert set(ours(everything())) - shown == {
+        "stepmemo_artifact_checks_total",
         "stepmemo_body_bytes",
         "stepmemo_breaker_open",
         "stepmemo_build_info",

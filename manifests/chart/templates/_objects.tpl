@@ -19,6 +19,7 @@ The components that the values choose, each with what it is chosen by. Out: a YA
   "port-10250" (eq (int .Values.port) 10250)
   "postgresql" (eq .Values.store "postgresql")
   "priority-class" (and .Values.priorityClass.create (not .Values.highAvailability))
+  "verify-artifacts" .Values.verifyArtifacts
 }}
 {{- if $chosen }}
 - components/{{ $component }}
@@ -79,6 +80,9 @@ Values that do not go together.
   {{- end -}}
   {{- if .namespaces -}}
     {{- fail "`access: direct` does not go with `namespaces`, which are the keeper's: name those of your steps in `directNamespaces`" -}}
+  {{- end -}}
+  {{- if .verifyArtifacts -}}
+    {{- fail "`access: direct` does not go with `verifyArtifacts`: there is no keeper that looks for them" -}}
   {{- end -}}
   {{- if .people -}}
     {{- fail "`access: direct` does not go with `people`: there is no keeper for them to ask" -}}

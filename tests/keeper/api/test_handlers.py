@@ -20,6 +20,7 @@ from keeper.api import request, routes
 from keeper.api.auth import FRESH, Tokens
 from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH, Service
 from keeper.api.in_flight import MOST_BYTES_OF_ONE, Bytes
+from keeper.artifacts.verifier import Gone, Probe, There, Unknown, Verifier
 from memoize import names
 from memoize.key import data_key
 from memoize.outcome import Outcome
@@ -28,6 +29,7 @@ from server.child import Child
 from server.rate_limit import Limits
 from tests.cluster import Cluster
 from tests.keeper.api.steps import CACHE, KEY, annotations, container, entry, make_pod, token_of
+from tests.keeper.artifacts.test_verifier import Bucket, at, repository
 from tests.keeper.stores import config_maps
 from tests.waiting import until
 from tests.webhook.serving import api_client
@@ -105,7 +107,7 @@ class Setting:
 class Serving:
     """The service against a cluster, as the cluster's admin.
 
-    `read` stands in for the store's; hits are noted alone.
+    `read` stands in for the store's; hits are noted alone. With a `probe` artifacts are looked for.
     """
 
     def __init__(
@@ -116,9 +118,10 @@ class Serving:
         limits: Limits | None = None,
         in_flight: Bytes | None = None,
         namespaces: Sequence[str] = (),
+        probe: Probe | None = None,
     ) -> None:
         self._cluster, self._read, self._limits = cluster, read, limits
-        self._in_flight, self._namespaces = in_flight, namespaces
+        self._in_flight, self._namespaces, self._probe = in_flight, namespaces, probe
 
     async def __aenter__(self) -> Setting:
         self._api = api_client(self._cluster)
@@ -130,6 +133,9 @@ class Serving:
         self._store.hit = lambda *entry: found.append(entry)
         if self._read is not None:
             self._store.read = self._read
+        self._verifier = Verifier(self._store.drop)
+        if self._probe is not None:
+            self._verifier.use({repository(): self._probe})
         self._service = service = Service(
             api,
             self._store,
@@ -138,6 +144,7 @@ class Serving:
             limits=self._limits,
             in_flight=self._in_flight,
             namespaces=self._namespaces,
+            verifier=self._verifier if self._probe else None,
             now=lambda: NOW,
         )
         app = web.Application(client_max_size=1024)
@@ -149,6 +156,7 @@ class Serving:
     async def __aexit__(self, *exc_info: Any) -> None:
         await self._client.close()
         await self._service.close()
+        await self._verifier.close()
         await self._store.close()
         await self._api.__aexit__(*exc_info)
 
@@ -617,3 +625,53 @@ async def test_hundreds_of_pods_at_once_are_all_served(
     answers = await asyncio.gather(*(setting.store(*pair) for pair in zip(tokens, texts, strict=True)))
     assert {answer.body.get("reason") for answer in answers} == {"Stored"}
     assert len(setting.data()) == 100
+
+
+# --- Artifacts of entries ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (There('"1"'), None),
+        (There('"2"'), "ArtifactChanged"),
+        (Gone(), "ArtifactGone"),
+        (Unknown("no answer", down=True), None),
+    ],
+)
+async def test_an_entry_is_served_as_far_as_its_artifacts_let_it(
+    cluster: Cluster, answer: There | Gone | Unknown, reason: str | None
+) -> None:
+    bucket = Bucket()
+    async with Serving(cluster, probe=bucket) as setting:
+        await setting.store(setting.step(), entry(outputs={"result": "r", "artifacts": [at("a")]}))
+        assert json.loads(setting.data()[KEY])["stepmemo"]["etags"] == {"out": '"1"'}
+        bucket.answers["a"] = answer
+        found = await setting.look_up(setting.step("wf-a-124"))
+        if reason is None:
+            assert found.body == {"entry": setting.data()[KEY]}
+        else:
+            assert (found.body["entry"], found.body["reason"]) == (None, reason)
+        assert len(setting.found) == (reason is None)
+        await until(lambda: (KEY in setting.data()) is (answer != Gone()))
+
+
+async def test_who_waits_in_a_pod_is_served_where_a_repository_is_slow(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "VERIFY_SECONDS", 0.01)
+    bucket = Bucket()
+    async with Serving(cluster, probe=bucket) as setting:
+        await setting.store(setting.step(), entry(outputs={"result": "r", "artifacts": [at("a")]}))
+        bucket.open.clear()
+        found = await setting.look_up(setting.step("wf-a-124"))
+        assert found.body == {"entry": setting.data()[KEY]}
+        bucket.open.set()
+        await until(lambda: bucket.at_once == 0)
+
+
+async def test_an_entry_that_is_long_to_read_is_stored_without_etags(cluster: Cluster) -> None:
+    async with Serving(cluster, probe=Bucket()) as setting:
+        outputs = {"result": "r" * 70_000, "artifacts": [at("a")]}
+        assert (await setting.store(setting.step(), entry(outputs=outputs))).body["reason"] == "Stored"
+        assert "etags" not in json.loads(setting.data()[KEY])["stepmemo"]

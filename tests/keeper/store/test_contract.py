@@ -251,6 +251,73 @@ async def test_a_config_map_that_is_no_cache_holds_no_entries(store: Store, back
     assert (status, body["data"]) == (200, {"a": text("a")})
 
 
+# --- Dropping an entry that is of no use any more -------------------------------------------------------
+
+
+async def test_an_entry_is_dropped_by_its_text_and_by_no_other(
+    store: Store, other: Store, backing: Backing
+) -> None:
+    where = backing.namespace, CACHE, "a"
+    newer = text("a", created=NOW + timedelta(minutes=1))
+    assert await store.drop(*where, text("a")) is False
+    await put(store, backing.namespace, {"a": text("a"), "b": text("b")})
+    await until(lambda: _is(other, where, text("a")))
+    await put(other, backing.namespace, {"a": newer})
+    assert await store.drop(*where, text("a")) is False
+    await until(lambda: _is(store, where, newer))
+    assert await store.drop(*where, newer) is True
+    assert await store.read(*where) == ""
+    await until(lambda: _is(other, where, ""))
+    assert await store.drop(*where, newer) is False
+    assert await store.read(backing.namespace, CACHE, "b") == text("b")
+
+
+async def test_what_was_dropped_of_a_config_map_does_not_come_back_for_any_keeper(
+    store: Store, backing: Backing
+) -> None:
+    where = backing.namespace, CACHE, "a"
+    seed(backing, {"a": text("a"), "b": text("b")})
+    await until(lambda: _is(store, where, text("a")))
+    assert await store.drop(*where, text("b")) is False
+    assert await store.drop(*where, text("a")) is True
+    assert await store.read(*where) == ""
+    async with backing.keeper() as later:
+        assert await later.read(*where) == ""
+        assert await later.read(backing.namespace, CACHE, "b") == text("b")
+    again = text("a", created=NOW + timedelta(minutes=1))
+    assert (await store.put(*where, again, NOW)).reason is Reason.STORED
+    assert await store.read(*where) == again
+
+
+@pytest.mark.parametrize("counts", ["put", "seeded"])
+async def test_where_two_are_there_the_one_that_counts_is_dropped_and_neither_comes_back(
+    store: Store, backing: Backing, counts: str
+) -> None:
+    where = backing.namespace, CACHE, "a"
+    older, newer = text("a", result="older"), text("a", created=NOW + timedelta(minutes=1))
+    seed(backing, {"a": older if counts == "put" else newer})
+    await until(lambda: _is(store, where, older if counts == "put" else newer))
+    await put(store, backing.namespace, {"a": newer if counts == "put" else older})
+    found = await store.read(*where)
+    assert isinstance(found, str)
+    assert await store.drop(*where, found) is True
+    assert await store.read(*where) == ""
+
+
+async def test_nothing_is_dropped_of_a_config_map_that_is_no_cache(store: Store, backing: Backing) -> None:
+    seed(backing, {"a": text("a")}, "mine", cache=False)
+    assert await store.drop(backing.namespace, "mine", "a", text("a")) is False
+    status, body = backing.cluster.get("ConfigMap", backing.namespace, "mine")
+    assert (status, body["data"]) == (200, {"a": text("a")})
+
+
+@pytest.mark.parametrize(("cache", "data_key"), [("No Cache", "a"), ("cache", "a/b")])
+async def test_a_name_that_could_be_no_entrys_has_nothing_to_drop(
+    store: Store, backing: Backing, cache: str, data_key: str
+) -> None:
+    assert await store.drop(backing.namespace, cache, data_key, text("a")) is False
+
+
 # --- Lists --------------------------------------------------------------------------------------------
 
 

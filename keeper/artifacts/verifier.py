@@ -1,0 +1,396 @@
+"""Decides whether an entry's artifacts let it be served, within bounds that each Namespace has for itself.
+
+Nobody waits for more than a moment: a gated Pod is undecided until it is known, a Pod that waits inside is
+served. Whatever cannot be told lets the entry be served, and is said and counted.
+
+A tenant chooses how many artifacts an entry has and which, never who is asked (repositories.py). So there are
+bounds for each repository and each Namespace, and a repository that did not answer is left alone for some
+seconds, for the Namespace alone that saw that: nobody can have others' entries pass unseen.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from keeper.artifacts.repositories import Repositories, Repository
+from keeper.slots import Slots
+from keeper.store import OnChange
+from kube import fastjson
+from kube.caching import CachedReads, TtlCache
+from memoize.entry import Entry
+from memoize.outcome import Outcome
+from memoize.reasons import Reason
+from server.logs import fields
+
+_log = logging.getLogger(__name__)
+
+SECONDS = 2.0
+"""For one entry at most."""
+CAPTURE_SECONDS = 0.3
+"""For the ETags of a step's artifacts: who waits for its entry waits so long at most, and a Pod whose outputs
+a sidecar of ours stores ends so much later."""
+AT_ONCE, AT_ONCE_OF_ONE = 16, 8
+"""Requests to one repository, in all and of one Namespace."""
+OF_AN_ENTRY = 8
+"""Requests of one entry at once …"""
+MOST_OF_AN_ENTRY = 100
+"""… and artifacts of one that are looked for; of the others it cannot be told."""
+MOST_UNDER_WAY = 200
+"""Entries of one Namespace that are looked at, at once."""
+THERE_SECONDS, ELSE_SECONDS = 10.0, 1.0
+"""How long it is remembered of an entry that it may be served, and that it may not."""
+MOST_REMEMBERED, MOST_REMEMBERED_OF_ONE = 10_000, 2_000
+"""Entries of which it is: some 300 bytes each."""
+DOWN_SECONDS = 5.0
+"""How long a repository is not asked for a Namespace that had no answer from it."""
+SLOW_SECONDS = 60.0
+"""How long an entry that took long to look at is served, where it would take long again."""
+LONG = 64 << 10
+"""Characters of an entry from which on no ETags are kept in it: it is read once more for them."""
+MOST_ETAG_BYTES = 4 << 10
+"""Of all ETags of an entry, and the names that they are of."""
+_MOST_DOWN = 1_000
+
+NOT_KNOWN_YET = Outcome(Reason.UNDECIDED, "its artifacts are being looked for")
+
+
+class There(NamedTuple):
+    """The object is there. `etag` is what its content is known by, "" for nothing."""
+
+    etag: str = ""
+
+
+class Gone(NamedTuple):
+    """There is no such object."""
+
+
+class Unknown(NamedTuple):
+    """It cannot be told, and why; `down`: nor is it of others for now."""
+
+    why: str
+    down: bool = False
+
+
+class Probe(Protocol):
+    """Looks for objects of one repository; raises nothing but CancelledError."""
+
+    async def __call__(self, key: str) -> There | Gone | Unknown:
+        """Say whether there is an object of this key, within a second or so."""
+
+
+class Finding(StrEnum):
+    """What came of looking for one artifact: a label of the metric."""
+
+    THERE = "there"
+    GONE = "gone"
+    CHANGED = "changed"
+    """It is there, and its ETag is not the one that the entry has."""
+    UNKNOWN = "unknown"
+
+
+class Drop(Protocol):
+    """What takes entries away: keeper.store.Store.drop."""
+
+    async def __call__(self, namespace: str, cache: str, data_key: str, text: str) -> bool | Outcome:
+        """Take the entry away if that is still its text."""
+
+
+class _Own(msgspec.Struct):
+    etags: Any = None
+
+
+class _Outputs(msgspec.Struct):
+    artifacts: list[dict[str, Any]] | None = None
+
+
+class _Shown(msgspec.Struct):
+    """Of an entry no more than is asked for here: its outputs may be a megabyte."""
+
+    outputs: _Outputs | None = None
+    stepmemo: _Own | None = None
+
+
+class _Checked(NamedTuple):
+    """What is known of one artifact."""
+
+    finding: Finding
+    name: str
+    etag: str = ""
+    detail: str = ""
+    served: bool = True
+    """The entry may be served, as far as this one is concerned."""
+
+
+class _Asked:
+    """A repository, and what it is asked at the moment."""
+
+    def __init__(self, probe: Probe, clock: Callable[[], float]) -> None:
+        self.probe, self.slots = probe, Slots(AT_ONCE, AT_ONCE_OF_ONE)
+        self.down: TtlCache[str, Unknown] = TtlCache(_MOST_DOWN, clock)
+        """By Namespace, why it had no answer."""
+
+
+class Verifier:
+    """Looks for the artifacts of entries, in the repositories that it was last told to `use`.
+
+    `drop` takes an entry away whose artifacts are gone. `on_checked` is told of each artifact. `seconds` are
+    those for one entry; `clock` counts seconds.
+    """
+
+    def __init__(
+        self,
+        drop: Drop,
+        on_checked: Callable[[str], None] = lambda finding: None,
+        on_dropped: Callable[[int], None] = lambda size: None,
+        *,
+        seconds: float = SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._drop, self._on_checked, self._on_dropped = drop, on_checked, on_dropped
+        self._seconds, self._clock = seconds, clock
+        self._repositories, self._asked = Repositories(), dict[str, _Asked]()
+        self._verdicts: CachedReads[tuple[str, bytes], Outcome | None] = CachedReads(
+            lambda miss: ELSE_SECONDS if miss else THERE_SECONDS,
+            most=MOST_REMEMBERED,
+            most_of_one=MOST_REMEMBERED_OF_ONE,
+            clock=clock,
+            group=lambda key: key[0],
+        )
+        self._under_way: Counter[str] = Counter()
+        """Entries that are looked at, by Namespace."""
+        self._left: set[tuple[str, bytes]] = set()
+        """Those among them whose end somebody did not wait for."""
+        self._slow: TtlCache[tuple[str, bytes], bool] = TtlCache(
+            MOST_REMEMBERED, clock, group=lambda key: key[0], most_of_one=MOST_REMEMBERED_OF_ONE
+        )
+        self._drops: set[asyncio.Task[None]] = set()
+        self.on_known: OnChange = lambda namespace, cache, entries: None
+        """Told of an entry that was NOT_KNOWN_YET, as of one that has changed."""
+
+    def use(self, probes: Mapping[Repository, Probe]) -> None:
+        """Look into these repositories from now on."""
+        self._asked = {one.name: _Asked(probe, self._clock) for one, probe in probes.items()}
+        self._repositories = Repositories(tuple(probes))
+
+    async def close(self) -> None:
+        """Give up what is still to be taken away."""
+        tasks = list(self._drops)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- Before an entry is served --------------------------------------------------------------------
+
+    async def verify(
+        self, namespace: str, cache: str, data_key: str, text: str, patience: float
+    ) -> Outcome | None:
+        """Say why the entry with this text must not be served; None where it may be.
+
+        NOT_KNOWN_YET after `patience` seconds; then `on_known` is told of it later.
+        """
+        shown = _read(text)
+        if shown is None or shown.outputs is None or not shown.outputs.artifacts:
+            return None
+        place = f"{namespace}\0{cache}\0{data_key}\0"
+        key = namespace, hashlib.sha256(place.encode() + text.encode("utf-8", "surrogatepass")).digest()
+        if self._under_way[namespace] >= MOST_UNDER_WAY and not self._verdicts.is_near(key):
+            self._say(namespace, [_unknown("", "too many entries of its Namespace are being looked at")])
+            return None
+        artifacts, etags = shown.outputs.artifacts, _etags(shown)
+
+        async def look() -> Outcome | None:
+            self._under_way[namespace] += 1
+            try:
+                miss = self._decide(namespace, await self._check(namespace, artifacts, etags, self._seconds))
+            finally:
+                self._under_way -= Counter([namespace])
+                if key in self._left:
+                    self._left.discard(key)
+                    self._slow.put(key, True, SLOW_SECONDS)
+                    # After the verdict is remembered, which it is when this has returned.
+                    told: Mapping[str, Hashable] = {data_key: ("artifacts", object())}
+                    asyncio.get_running_loop().call_soon(self.on_known, namespace, cache, told)
+            if miss is not None and miss.reason is Reason.ARTIFACT_GONE:
+                task = asyncio.create_task(self._take_away(namespace, cache, data_key, text))
+                self._drops.add(task)
+                task.add_done_callback(self._drops.discard)
+            return miss
+
+        try:
+            async with asyncio.timeout(patience):
+                return await self._verdicts.get(key, look)
+        except TimeoutError:
+            if (known := self._verdicts.known(key)) is not None:
+                return known[0]
+            if self._slow.get(key):
+                self._say(namespace, [_unknown("", "its artifacts took too long again")])
+                return None
+            self._left.add(key)
+            return NOT_KNOWN_YET
+
+    def served_unseen(self, namespace: str) -> None:
+        """Note that an entry was served that was NOT_KNOWN_YET."""
+        self._say(namespace, [_unknown("", "its artifacts took too long")])
+
+    # --- When an entry is stored ----------------------------------------------------------------------
+
+    async def with_etags(self, namespace: str, entry: Entry) -> Entry:
+        """The entry with the ETags of its artifacts, of those that could be asked for within a moment."""
+        entry = entry._replace(etags={})
+        artifacts = (entry.outputs or {}).get("artifacts") or ()
+        if not artifacts or self._under_way[namespace] >= MOST_UNDER_WAY:
+            return entry
+        self._under_way[namespace] += 1
+        try:
+            checked = await self._check(namespace, artifacts, {}, CAPTURE_SECONDS)
+        finally:
+            self._under_way -= Counter([namespace])
+        etags = {one.name: one.etag for one in checked if one.etag}
+        if sum(len(name) + len(etag) for name, etag in etags.items()) > MOST_ETAG_BYTES:
+            return entry
+        return entry._replace(etags=etags)
+
+    # --- Looking --------------------------------------------------------------------------------------
+
+    async def _check(
+        self,
+        namespace: str,
+        artifacts: Sequence[Mapping[str, Any]],
+        etags: Mapping[str, Any],
+        seconds: float,
+    ) -> list[_Checked]:
+        """Look for the artifacts side by side, until one of them rules the entry out, or the time is over."""
+        some = list(enumerate(artifacts[:MOST_OF_AN_ENTRY]))
+        left, found = iter(some), dict[int, _Checked | None]()
+
+        def rules_out() -> bool:
+            return any(one is not None and not one.served for one in found.values())
+
+        async def work() -> None:
+            for number, artifact in left:
+                try:
+                    found[number] = await self._look(namespace, artifact, etags)
+                except Exception:
+                    told = fields(reason=Reason.INTERNAL_ERROR.value, namespace=namespace)
+                    _log.exception("cannot look for an artifact", extra=told)
+                    found[number] = _unknown(str(artifact.get("name", "")), "a bug of ours; see the log")
+                if rules_out():
+                    break
+
+        try:
+            async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+                for _ in range(min(OF_AN_ENTRY, len(some))):
+                    group.create_task(work())
+        except TimeoutError:
+            pass
+        if not rules_out():
+            for number, artifact in some:
+                if number not in found:
+                    found[number] = _unknown(str(artifact.get("name", "")), "no answer in time")
+            if len(artifacts) > len(some):
+                found[len(some)] = _unknown("", f"the entry has more than {MOST_OF_AN_ENTRY} artifacts")
+        return [one for one in found.values() if one is not None]
+
+    async def _look(
+        self, namespace: str, artifact: Mapping[str, Any], etags: Mapping[str, Any]
+    ) -> _Checked | None:
+        """Look for one artifact; None where there is nothing to look for."""
+        name = str(artifact.get("name", ""))
+        place = None if artifact.get("deleted") else self._repositories.find(namespace, artifact)
+        if place is None:
+            return None
+        if isinstance(place, str):
+            return _unknown(name, place)
+        repository = place.repository
+        asked = self._asked[repository.name]
+        answer = await self._ask(asked, namespace, place.key)
+        match answer:
+            case Unknown(why):
+                return _unknown(name, f"repository {repository.name}: {why}")
+            case Gone():
+                detail = f"artifact {name} is gone from repository {repository.name}"
+                return _Checked(Finding.GONE, name, detail=detail, served=False)
+            case There(etag):
+                before = etags.get(name)
+                if not (etag and before) or etag == before:
+                    return _Checked(Finding.THERE, name, etag)
+                detail = f"artifact {name} in repository {repository.name} is not what was stored"
+                return _Checked(Finding.CHANGED, name, etag, detail, repository.changed == "serve")
+
+    async def _ask(self, asked: _Asked, namespace: str, key: str) -> There | Gone | Unknown:
+        """What the repository says, if the Namespace had an answer from it lately."""
+        if (down := asked.down.get(namespace)) is not None:
+            return down
+        async with asked.slots.take(namespace):
+            # Those that waited behind one that had no answer do not ask again.
+            if (down := asked.down.get(namespace)) is not None:
+                return down
+            answer = await asked.probe(key)
+        if isinstance(answer, Unknown) and answer.down:
+            asked.down.put(namespace, answer, DOWN_SECONDS)
+        return answer
+
+    # --- What is done about it ------------------------------------------------------------------------
+
+    def _decide(self, namespace: str, checked: Sequence[_Checked]) -> Outcome | None:
+        """Count and say what was found; why the entry must not be served."""
+        self._say(namespace, checked)
+        for one in checked:
+            if not one.served:
+                gone = one.finding is Finding.GONE
+                return Outcome(Reason.ARTIFACT_GONE if gone else Reason.ARTIFACT_CHANGED, one.detail)
+        return None
+
+    def _say(self, namespace: str, checked: Iterable[_Checked]) -> None:
+        said = set[str]()
+        for one in checked:
+            self._on_checked(one.finding.value)
+            if one.served and one.detail and one.detail not in said:
+                said.add(one.detail)
+                _log.warning(
+                    "an entry is served whose artifacts are not known to be as they were",
+                    extra=fields(namespace=namespace, artifact=one.name, detail=one.detail),
+                )
+
+    async def _take_away(self, namespace: str, cache: str, data_key: str, text: str) -> None:
+        """Drop the entry, if it is still the one whose artifacts are gone."""
+        try:
+            dropped = await self._drop(namespace, cache, data_key, text)
+        except Exception:
+            _log.exception("cannot drop an entry", extra=fields(reason=Reason.INTERNAL_ERROR.value))
+            return
+        told = {"namespace": namespace, "cache": cache}
+        if isinstance(dropped, Outcome):
+            _log.warning(
+                "an entry whose artifacts are gone could not be dropped",
+                extra=fields(reason=dropped.reason.value, detail=dropped.detail, **told),
+            )
+        elif dropped:
+            _log.info("an entry was dropped", extra=fields(reason=Reason.ARTIFACT_GONE.value, **told))
+            self._on_dropped(len(text))
+
+
+def _read(text: str) -> _Shown | None:
+    """What is asked for of an entry; None where it names no artifact, or is no entry."""
+    if '"artifacts"' not in text:
+        return None
+    try:
+        return fastjson.part(text.encode(), _Shown)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _etags(shown: _Shown) -> Mapping[str, Any]:
+    etags = shown.stepmemo.etags if shown.stepmemo else None
+    return etags if isinstance(etags, dict) else {}
+
+
+def _unknown(name: str, why: str) -> _Checked:
+    return _Checked(Finding.UNKNOWN, name, detail=why)

@@ -18,6 +18,8 @@ CONFIGMAP_TYPE_CACHE = "Cache"
 """… and its value. Argo and stepmemo refuse a ConfigMap without it."""
 CACHE_KEY = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*")
 """The keys that Argo itself memoizes under; another fails the step (workflow/controller/cache/cache.go)."""
+LONGEST_TEMPLATE = 128
+"""Characters of a template's name (workflowFieldMaxLength in workflow/validate/validate.go)."""
 
 WORKFLOW_LABEL = f"{DOMAIN}/workflow"
 """Label of a step Pod and of a WorkflowTaskResult: the Workflow's name."""

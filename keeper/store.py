@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from datetime import datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from argo import names as argo
 from memoize import configmap
 from memoize.entry import BrokenEntry, Entry
 from memoize.outcome import Outcome
@@ -18,8 +19,6 @@ T = TypeVar("T")
 Cache = tuple[str, str]
 """Namespace and name of a cache."""
 
-LONGEST_TEMPLATE = 128
-"""Characters of a template's name (workflowFieldMaxLength in Argo's workflow/validate/validate.go)."""
 PATIENCE = 1.5
 """Seconds until whoever asks for an entry gets an answer: one who waits in a Pod does not do so for long."""
 NOT_NOW = frozenset(
@@ -95,7 +94,7 @@ def entry_info(data_key: str, text: str) -> EntryInfo:
         entry = Entry.parse(text)
     except BrokenEntry:
         return EntryInfo(data_key, size, None, None, None)
-    template = entry.template[:LONGEST_TEMPLATE]
+    template = entry.template[: argo.LONGEST_TEMPLATE]
     return EntryInfo(data_key, size, entry.created, entry.last_hit, entry.expires, template)
 
 

@@ -10,9 +10,6 @@ from memoize.reasons import Reason
 from memoize.spec import Memo
 from memoize.step import Step
 
-_LONGEST_TEMPLATE = 128
-"""Characters of a template's name (workflowFieldMaxLength in Argo's workflow/validate/validate.go)."""
-
 
 def with_key(pod: StepPod) -> StepPod | Outcome:
     """The Pod with its key computed, if it asks for that; or why it has none. Only admission asks this.
@@ -71,7 +68,7 @@ def step_of(pod: StepPod, *, gc: bool) -> Step | Outcome:
 
 def _template_name(shape: Layout) -> str:
     name = (shape.template or {}).get("name")
-    return name if isinstance(name, str) and len(name) <= _LONGEST_TEMPLATE else ""
+    return name if isinstance(name, str) and len(name) <= argo.LONGEST_TEMPLATE else ""
 
 
 def mains_of(declared: Declared | None, shape: Layout) -> tuple[str, ...]:

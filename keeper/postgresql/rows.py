@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from keeper.store import LONGEST_TEMPLATE
+from argo import names as argo
 from memoize import configmap, spec
 from memoize.entry import BrokenEntry, Entry
 from memoize.key import HASHED, digest, is_hashed
@@ -15,7 +15,7 @@ _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 """IsConfigMapKey in util/validation of Kubernetes."""
 
 
-_TEMPLATE = re.compile(rf"[-a-zA-Z0-9]{{1,{LONGEST_TEMPLATE}}}")
+_TEMPLATE = re.compile(rf"[-a-zA-Z0-9]{{1,{argo.LONGEST_TEMPLATE}}}")
 """A template's name (workflowFieldNameFmt in Argo's workflow/validate/validate.go). Anybody may have written
 an entry, so nothing else becomes a column."""
 

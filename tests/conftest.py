@@ -38,6 +38,8 @@ SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e"
 SLOW_FIXTURES = {"cluster", "kube_apiserver", "postgresql"}
 OF_A_MODULE = {"stepmemo", "strongest", "keeping", "inside", "plain", "image_volume", "walked", "modelled"}
 """Fixtures of a module that are dear: servers, devclusters, walks through the model of the protocol."""
+ANY_OF_A_MODULE = "any_cluster"
+"""A fixture whose parameter is the name of one of these."""
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("stepmemo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -107,7 +109,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     params = _params(item)
     if _tier(item) == KUBE_APISERVER or KUBE_APISERVER.replace("-", "_") in fixtures:
         item.add_marker(pytest.mark.xdist_group(f"{KUBE_APISERVER} {_half(item)}"))
-    elif shared := fixtures & OF_A_MODULE:
+    elif shared := (fixtures | {params.get(ANY_OF_A_MODULE)}) & OF_A_MODULE:
         which = [f"{name} {params.get(name)}" for name in sorted(shared)]
         item.add_marker(pytest.mark.xdist_group(" ".join([item.nodeid.partition("::")[0], *which])))
     if fixtures & SLOW_FIXTURES or _is_in_a_slow_room(item.path):

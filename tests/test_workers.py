@@ -9,3 +9,14 @@ def test_what_is_grouped_goes_to_one_worker(request: pytest.FixtureRequest) -> N
     if not getattr(request.config.option, "loadgroup", False):
         pytest.skip("nothing is grouped here")
     assert request.node.nodeid.endswith("@together")
+
+
+def test_tests_of_a_devcluster_go_to_the_worker_that_starts_it(request: pytest.FixtureRequest) -> None:
+    """Each worker would else start one, which takes longer than the tests."""
+    groups = set()
+    for item in request.session.items:
+        if "devcluster/test_end_to_end" in item.nodeid:
+            assert isinstance(item, pytest.Function)
+            (marker,) = item.iter_markers("xdist_group")
+            groups.add(marker.args[0].partition(" ")[2])
+    assert groups <= {"strongest None", "plain None", "inside None"}

@@ -52,6 +52,9 @@ class Steps:
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._cluster, self._namespace = cluster, namespace
+        self._accounts: set[str] = set()
+        self.taken: set[str] = set()
+        """What is known to be taken here, and need not be asked again."""
         metadata = {"name": "wf", "namespace": namespace}
         owner = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": {}}
         status, self._owner = cluster.create(owner)
@@ -66,12 +69,10 @@ class Steps:
         (owner,) = pod["metadata"]["ownerReferences"]
         owner |= {"name": "wf", "uid": self._owner["metadata"]["uid"]}
         account = pod["spec"].get("serviceAccountName", "default")
-        self._cluster.create(
-            {
-                "kind": "ServiceAccount",
-                "metadata": {"name": account, "namespace": self._namespace},
-            }
-        )
+        if account not in self._accounts:
+            metadata = {"name": account, "namespace": self._namespace}
+            self._cluster.create({"kind": "ServiceAccount", "metadata": metadata})
+            self._accounts.add(account)
         status, created = self._cluster.create(pod, dry_run=dry_run)
         if not dry_run:
             self._cluster.delete("Pod", self._namespace, name)
@@ -84,12 +85,12 @@ def largest() -> dict[str, int]:
     return {}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def without(cluster: Cluster) -> Steps:
     return Steps(cluster, cluster.namespace())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def with_us(cluster: Cluster, stepmemo: Stepmemo) -> Steps:
     return Steps(cluster, stepmemo.namespace({names.MEMOIZE: "true"}))
 
@@ -108,8 +109,10 @@ def test_a_pod_with_annotations_up_to_the_limit_is_taken(case: Path, without: St
     """Dry run: this limit is one of validation, which comes before storage."""
     for name, free in (("a", 0), (names.KEY, 0), ("a", 500)):
         pod = annotated(json.loads(case.read_text()), name, free)
-        status, answer = without.create(pod, dry_run=True)
-        assert status == 201, answer
+        if (which := f"{case} {name} {free}") not in without.taken:
+            status, answer = without.create(pod, dry_run=True)
+            assert status == 201, answer
+            without.taken.add(which)
         status, answer = with_us.create(pod, dry_run=True)
         assert status == 201, answer
 

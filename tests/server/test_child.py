@@ -1,10 +1,9 @@
-"""The child process: real processes, and functions of this module that run in one."""
+"""The child process: real processes, and functions of tests/server/in_child.py that run in one."""
 
 import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,52 +24,12 @@ from server.child import (
     KilledError,
     LateError,
 )
+from tests.server import in_child
+from tests.server.in_child import HOLDS_START
 from tests.waiting import until
 
-HOLDS_START = "STEPMEMO_TEST_HOLDS_START"
-"""A FIFO that a process which imports this module waits for."""
-if fifo := os.environ.get(HOLDS_START):
-    Path(fifo).read_bytes()
-
-IN_CHILD = ("backwards", "number", "sleep", "take", "keep", "divide", "leave", "nowhere")
-HERE = "tests.server.test_child"
+HERE = in_child.__name__
 LONG = b"60"
-
-
-def backwards(data: bytes) -> bytes:
-    return data[::-1]
-
-
-def number(_: bytes) -> bytes:
-    return str(os.getpid()).encode()
-
-
-def sleep(data: bytes) -> bytes:
-    time.sleep(float(data))
-    return b"awake"
-
-
-def take(data: bytes) -> bytes:
-    return bytes(len(bytearray(int(data))) and 1)
-
-
-kept: list[bytes] = []
-
-
-def keep(data: bytes) -> bytes:
-    kept.append(b"x" * int(data))
-    return b"kept"
-
-
-def divide(data: bytes) -> bytes:
-    return bytes(1 // len(data))
-
-
-def leave(_: bytes) -> bytes:
-    os._exit(0)
-
-
-nowhere: Any = None
 
 
 @asynccontextmanager

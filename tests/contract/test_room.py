@@ -177,6 +177,8 @@ def test_a_pod_as_large_as_an_object_may_be_is_taken(
     which = f"{case} {grown.__name__}"
     taken = largest.get(which, 0)
     refused = taken + 1 if taken else 2 * room.OBJECT
+    if is_slow and not taken and without.create(pod(refused - near))[0] == 201:
+        taken = refused - near  # the whole way there costs the API server as much six times
     while refused - taken > near:
         size = (taken + refused) // 2
         if without.create(pod(size))[0] == 201:

@@ -15,6 +15,10 @@ PATIENCE = 0.25
 """Seconds that a look-up waits for a cache to be read. Whoever looks up has one of few slots, and is called
 again when it has been read."""
 
+VERIFY_PATIENCE = 0.05
+"""The same for its artifacts, of which it hears at once: a repository that is slow must not have all slots of
+its Namespace wait, or its next Pods find none."""
+
 
 class Lookup(NamedTuple):
     """What was found."""
@@ -44,7 +48,7 @@ class CacheLookup:
             return Lookup(Miss(text.reason, text.detail) if known else None)
         found = look_up({step.data_key: text}, step, step.declared, self._now())
         if self._verifier is not None and isinstance(found, Hit):
-            miss = await self._verifier.verify(namespace, cache, step.data_key, text, PATIENCE)
+            miss = await self._verifier.verify(namespace, cache, step.data_key, text, VERIFY_PATIENCE)
             if miss is not None:
                 return Lookup(Miss(*miss) if miss is not NOT_KNOWN_YET else None)
         return Lookup(found, text)

@@ -36,7 +36,7 @@ SECONDS = 2.0
 CAPTURE_SECONDS = 0.3
 """For the ETags of a step's artifacts: who waits for its entry waits so long at most, and a Pod whose outputs
 a sidecar of ours stores ends so much later."""
-AT_ONCE, AT_ONCE_OF_ONE = 16, 8
+AT_ONCE, AT_ONCE_OF_ONE = 32, 16
 """Requests to one repository, in all and of one Namespace."""
 OF_AN_ENTRY = 8
 """Requests of one entry at once …"""
@@ -44,7 +44,7 @@ MOST_OF_AN_ENTRY = 100
 """… and artifacts of one that are looked for; of the others it cannot be told."""
 MOST_UNDER_WAY = 200
 """Entries of one Namespace that are looked at, at once."""
-THERE_SECONDS, ELSE_SECONDS = 10.0, 1.0
+THERE_SECONDS, ELSE_SECONDS = 10.0, 5.0
 """How long it is remembered of an entry that it may be served, and that it may not."""
 MOST_REMEMBERED, MOST_REMEMBERED_OF_ONE = 10_000, 2_000
 """Entries of which it is: some 300 bytes each."""

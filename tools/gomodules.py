@@ -93,10 +93,10 @@ def main(program: Program, description: str) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build")
     commands.add_parser("built")
-    commands.add_parser("run").add_argument("arguments", nargs=argparse.REMAINDER)
+    commands.add_parser("run")  # argparse would take options of the program's for its own
+    if sys.argv[1:2] == ["run"]:
+        os.execv(program.binary, [str(program.binary), *sys.argv[2:]])
     arguments = parser.parse_args()
-    if arguments.command == "run":
-        os.execv(program.binary, [str(program.binary), *arguments.arguments])
     if arguments.command == "build":
         program.build()
     return 0 if program.binary.is_file() else 1

@@ -63,6 +63,7 @@ _BY_EVENT_ALONE = ", ".join(
         Reason.IMAGE_BROKEN,
         Reason.KEEPER_UNAVAILABLE,
         Reason.NAMESPACE_NOT_KEPT,
+        Reason.NO_AUTO_KEY,
     )
 )
 """Why admission left a Pod alone, as far as the Pod, its Workflow and its Namespace do not show it."""

@@ -90,10 +90,11 @@ TEXTS: Mapping[Reason, Text] = {
         "{{=sprig.sha256sum(inputs.parameters.x)}}.",
     ),
     Reason.NO_AUTO_KEY: Text(
-        "Its key is to be computed (stepmemo.dev/key: auto), and something that it is made of is not in the "
-        "Pod: the template, or a container's arguments, take more than 128 KiB. No lookup was made, and "
-        "nothing is stored.",
-        "Hand large values over as artifacts, or write a key by hand for this template.",
+        "Its key is to be computed (stepmemo.dev/key: auto), and something that it is made of is not known: "
+        "the template, or a container's arguments, take more than 128 KiB and are not in the Pod; or the "
+        "version of a Secret or ConfigMap counts and was not read. No lookup was made, nothing is stored.",
+        "Hand large values over as artifacts, or write a key by hand for this template. The detail says what "
+        "to do where a Secret or ConfigMap was not read.",
     ),
     Reason.INVALID_ANNOTATIONS: Text(
         "The Pod's stepmemo.dev annotations cannot be used: an empty key, a cache name that no ConfigMap "

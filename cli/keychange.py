@@ -73,6 +73,9 @@ _GROUPS = {
     "output/parameter": "output parameter",
     "output/artifact": "output artifact",
     "output": "output",
+    "ref/secret": "Secret",
+    "ref/configmap": "ConfigMap",
+    "ref": "reference",
 }
 
 

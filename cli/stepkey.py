@@ -11,7 +11,7 @@ from argo.shape import mapping
 from argo.steppod import NotAStep, StepPod
 from argo.templates import TemplateRef
 from cli.keychange import form_of
-from memoize import autokey, names, spec
+from memoize import autokey, keyparts, names, spec
 from memoize.autokey import AutoKey
 from memoize.spec import Memo
 
@@ -100,10 +100,15 @@ def of_pod(pod: Mapping[str, Any], namespace: str) -> StepKey | str:
     found = autokey.of_pod(step)
     if isinstance(found, str):
         return f"its key is {names.AUTO_KEY}, and cannot be told: {found}"
-    note = "" if said in (names.AUTO_KEY, found.key) else _another(str(said))
-    return StepKey(
-        subject=subject, template=template, key=found.key, data_key=found.key, auto=found, note=note
-    )
+    key, note = found.key, ""
+    written = autokey.parts_of(step.annotations)
+    shown = autokey.without_versions(written)
+    if len(shown) < len(written) and not keyparts.changed(shown, found.short):
+        key = str(said)
+        note = "the versions of Secrets and ConfigMaps, which the webhook read, count too, and are not here"
+    elif said not in (names.AUTO_KEY, found.key):
+        note = _another(str(said))
+    return StepKey(subject=subject, template=template, key=key, data_key=key, auto=found, note=note)
 
 
 def _another(said: str) -> str:

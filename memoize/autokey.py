@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from argo import additions, artifacts
 from argo import names as argo
@@ -29,6 +29,28 @@ _COMPUTED = re.compile(rf"{names.AUTO_KEY}-v[0-9]+-[0-9a-f]{{64}}")
 
 IGNORABLE = ("env", "artifact")
 """What names.KEY_IGNORE can leave out: `env/NAME`, and `artifact/NAME`."""
+
+
+MOST_REFERENCES = 20
+"""Secrets and ConfigMaps of one step whose versions can count."""
+Version = tuple[str, ...]
+"""The uid and the resourceVersion of an object; empty for one that is not there."""
+
+
+class Reference(NamedTuple):
+    """An object in the Pod's Namespace that a step reads variables or files from."""
+
+    kind: str
+    """`Secret` or `ConfigMap`."""
+    name: str
+
+    @property
+    def part(self) -> str:
+        """The name of the part that its version is."""
+        return f"{_REFERENCE}/{self.kind.lower()}/{keyparts.flat(self.name)}"
+
+
+_REFERENCE = "ref"
 
 
 @dataclass(frozen=True)
@@ -81,11 +103,47 @@ def ignored(text: object) -> list[str]:
     return [name for name in re.split(r"[\s,]+", text) if name] if isinstance(text, str) else []
 
 
-def of_pod(pod: StepPod) -> AutoKey | str:
+def of_pod(pod: StepPod, versions: Mapping[Reference, Version] | None = None) -> AutoKey | str:
     """The key of the step that a Pod stands for, or why it cannot be known.
 
-    It is the same before and after containers of ours came into the Pod.
+    It is the same before and after containers of ours came into the Pod. With `versions` those of
+    `references` count too; one that is missing there could not be read.
     """
+    found = _found(pod)
+    if isinstance(found, str):
+        return found
+    if versions is not None:
+        referred = _references(found)
+        if len(referred) > MOST_REFERENCES:
+            return f"it refers to more than {MOST_REFERENCES} Secrets and ConfigMaps: {_INSTEAD}"
+        for one in referred:
+            if one not in versions:
+                return f"a {one.kind} that it refers to could not be read: {_INSTEAD}"
+            found[one.part] = versions[one]
+    key = AutoKey(found)
+    try:
+        key.digest  # noqa: B018 - here a value that cannot be written shows
+    except RecursionError:
+        return _TOO_DEEP
+    return key
+
+
+def references(pod: StepPod) -> tuple[Reference, ...]:
+    """The Secrets and ConfigMaps that count by name in the key, each once; none where there is no key.
+
+    Those that fill variables of the step's containers, and the files of volumes that these mount; not what
+    only says how something is got at. One more than MOST_REFERENCES at most.
+    """
+    found = _found(pod)
+    return () if isinstance(found, str) else tuple(_references(found)[: MOST_REFERENCES + 1])
+
+
+_TOO_DEEP = "its template is nested too deeply"
+_INSTEAD = "write a key for this template, or have --auto-key-references set to name"
+
+
+def _found(pod: StepPod) -> dict[str, Any] | str:
+    """The parts that the Pod shows, or why they are not all there."""
     shape = pod.layout
     template = shape.template
     if shape.offloaded:
@@ -100,13 +158,46 @@ def of_pod(pod: StepPod) -> AutoKey | str:
             found[name] = [found[name], value] if name in found else value
         if salt := pod.annotations.get(names.SALT):
             found["salt"] = salt
-        key = AutoKey(found)
-        key.digest  # noqa: B018 - here a value that cannot be written shows
     except _UnknownError as error:
         return str(error)
     except RecursionError:
-        return "its template is nested too deeply"
-    return key
+        return _TOO_DEEP
+    return found
+
+
+def _references(parts: Mapping[str, Any]) -> list[Reference]:
+    """The objects that variables and volumes among the parts are from, in order."""
+    return sorted(
+        {
+            reference
+            for name, value in parts.items()
+            if _of_container(name).partition("/")[0] in ("env", "envFrom", "volumes")
+            for reference in _referred(value)
+        }
+    )
+
+
+def _referred(value: Any) -> Iterator[Reference]:
+    """Those of a variable (EnvVarSource), of an EnvFromSource, or of what `_volume` makes; or of many."""
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _referred(one)
+    elif isinstance(value, dict):
+        for field, kind in _REFERRING.items():
+            if holder := mapping(value.get(field)):
+                yield Reference(kind, str(holder.get("secretName") or holder.get("name") or ""))
+        yield from _referred(value.get("projected"))
+
+
+_REFERRING = {
+    "secretKeyRef": "Secret",
+    "configMapKeyRef": "ConfigMap",
+    "secretRef": "Secret",
+    "configMapRef": "ConfigMap",
+    "secret": "Secret",
+    "configMap": "ConfigMap",
+}
+"""Fields of these that name an object whose data they bring."""
 
 
 def parts_of(annotations: Mapping[str, Any]) -> Mapping[str, str]:
@@ -114,6 +205,11 @@ def parts_of(annotations: Mapping[str, Any]) -> Mapping[str, str]:
     if not is_computed(annotations.get(names.KEY)):
         return {}
     return keyparts.parsed(annotations.get(names.KEY_PARTS))
+
+
+def without_versions(parts: Mapping[str, str]) -> dict[str, str]:
+    """Of such short digests those of parts that the Pod itself shows."""
+    return {name: one for name, one in parts.items() if name.partition("/")[0] != _REFERENCE}
 
 
 class _UnknownError(Exception):
@@ -323,9 +419,14 @@ def _without(value: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
 _EMPTY: tuple[Any, ...] = ("", [], {})
 
 
+def _of_container(name: str) -> str:
+    """A part's name without the container that it is of."""
+    head, _, rest = name.partition("/")
+    return rest.partition("/")[2] if head in ("containers", "sidecars", "initContainers") else name
+
+
 def _shown(name: str, value: Any) -> Any:
-    kind = name.rpartition("/")[0].rpartition("/")[2] or name
-    if kind != "env":
+    if _of_container(name).partition("/")[0] != "env":
         return value
     if isinstance(value, str):
         return f"sha256:{keyparts.digest(value)[: keyparts.LENGTH]}"

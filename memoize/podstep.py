@@ -1,9 +1,12 @@
 """The step that a step Pod stands for: its key, and what its template declares, from the Pod alone."""
 
+from collections.abc import Mapping
+
 from argo import names as argo
 from argo.layout import Layout
 from argo.steppod import StepPod
 from memoize import autokey, eligibility, names, outputs, spec
+from memoize.autokey import Reference, Version
 from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.reasons import Reason
@@ -11,8 +14,10 @@ from memoize.spec import Memo
 from memoize.step import Step
 
 
-def with_key(pod: StepPod) -> StepPod | Outcome:
+def with_key(pod: StepPod, versions: Mapping[Reference, Version] | None = None) -> StepPod | Outcome:
     """The Pod with its key computed, if it asks for that; or why it has none. Only admission asks this.
+
+    `versions` are those of `references`, where they are to count.
 
     Later the Pod may be another one, since other webhooks change it; so the key is computed once, and kept.
     """
@@ -21,10 +26,15 @@ def with_key(pod: StepPod) -> StepPod | Outcome:
     for name in (names.SALT, names.KEY_IGNORE):
         if "{{" in str(pod.annotations.get(name)):
             return Outcome(Reason.UNRESOLVED_TAG, name)
-    key = autokey.of_pod(pod)
+    key = autokey.of_pod(pod, versions)
     if isinstance(key, str):
         return Outcome(Reason.NO_AUTO_KEY, key)
     return pod.with_annotations(key.annotations)
+
+
+def references(pod: StepPod) -> tuple[Reference, ...]:
+    """Of what the Pod's key can have the versions counted: none where it asks for no computed key."""
+    return autokey.references(pod) if pod.annotations.get(names.KEY) == names.AUTO_KEY else ()
 
 
 def step_of(pod: StepPod, *, gc: bool) -> Step | Outcome:

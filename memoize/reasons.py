@@ -40,7 +40,7 @@ class Reason(StrEnum):
     UNRESOLVED_TAG = "UnresolvedTag"
     """Key, cache or max-age still hold `{{`: every such run would share one key."""
     NO_AUTO_KEY = "NoAutoKey"
-    """`stepmemo.dev/key: auto`, and something that its key is computed from is not in the Pod."""
+    """`stepmemo.dev/key: auto`, and something that its key is computed from is not in the Pod, or unread."""
     INVALID_ANNOTATIONS = "InvalidAnnotations"
     """The annotations do not make a memoize spec."""
     MODE_OFF = "ModeOff"

@@ -1,4 +1,4 @@
-"""What is looked up of a Namespace or a Workflow: for a review, and before the keeper answers a Pod.
+"""What is looked up of a Namespace, a Workflow or a step's Secrets: for a review, before the keeper answers.
 
 A look-up never raises. What cannot be read in time is None, which the decision turns into a reason to leave
 things alone: memoization is not worth a step's delay. Who calls the webhooks may be anybody, so requests are
@@ -6,9 +6,10 @@ bounded, of all and about one Namespace. Those of all are shared by the Namespac
 which a caller may have made up, have one share. Made-up names push nothing out of what is remembered.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -23,17 +24,20 @@ from argo.shape import mapping
 from argo.steppod import Owner
 from kube import client
 from kube.caching import CachedReads, TtlCache
-from kube.errors import ApiError
+from kube.errors import ApiError, NotFound
 from memoize import names, spec
+from memoize.autokey import Reference, Version
 from server.logs import fields
 from server.rate_limit import FairLimit, Limits
 
 _log = logging.getLogger(__name__)
 
 TIMEOUT = 1.0
-"""Seconds for one request: with three in a row well below the webhooks' time-out of 5 s."""
+"""Seconds for one request: with four in a row below the webhooks' time-out of 5 s."""
 FRESH = 5.0
 """Seconds that an answer serves: a fan-out of hundreds of Pods then reads its Workflow once."""
+FRESH_VERSION = 1.0
+"""Seconds that the version of a Secret or ConfigMap serves: the step after a change is to see it."""
 FRESH_NOTHING = 1.0
 """Seconds that a failure serves: long enough to spare a struggling API server, short enough to be over."""
 RATE, BURST = 200.0, 200
@@ -68,6 +72,9 @@ _LABEL = 63
 """Characters of a Namespace's name."""
 
 Json = Mapping[str, Any]
+_Object = tuple[str, Reference]
+"""A Secret or ConfigMap, by its Namespace."""
+_RESOURCES = {"Secret": "secrets", "ConfigMap": "configmaps"}
 
 
 class OfStep(NamedTuple):
@@ -115,6 +122,11 @@ class Lookups:
         self._of_all = FairLimit(RATE, BURST, clock=clock)
         self._whole_of_namespace = Limits(WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST, clock=clock)
         self._whole_of_all = FairLimit(WHOLE_RATE, WHOLE_BURST, clock=clock)
+        self._objects = CachedReads[_Object, Version | None](
+            lambda _: FRESH_VERSION, most=MOST, clock=clock, group=lambda one: one[0], most_of_one=MOST_OF_ONE
+        )
+        self._objects_of_namespace = Limits(NAMESPACE_RATE, NAMESPACE_BURST, clock=clock)
+        self._objects_of_all = FairLimit(RATE, BURST, clock=clock)
 
     async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         """The labels of a Namespace; None where it could not be read."""
@@ -155,6 +167,19 @@ class Lookups:
         None where one could not be read. This reads whole objects: ask where the metadata do not tell.
         """
         return await self._deletions.get(owner, partial(self._read_deletion, owner))
+
+    async def versions(self, namespace: str, references: Sequence[Reference]) -> Mapping[Reference, Version]:
+        """The versions of these objects, read side by side; without those that could not be read.
+
+        Of an object its metadata alone are sent, and its uid and resourceVersion kept. These have bounds of
+        their own, as wide as those of Workflows. Who asks has read a Workflow of the Namespace before, whose
+        uid nobody can make up.
+        """
+        objects = [(namespace, one) for one in references]
+        found = await asyncio.gather(
+            *(self._objects.get(one, partial(self._read_version, one)) for one in objects)
+        )
+        return {one: version for one, version in zip(references, found, strict=True) if version is not None}
 
     async def _read_namespace(self, name: str) -> Json | None:
         async def labels() -> Json | None:
@@ -232,12 +257,31 @@ class Lookups:
             None if holder is None else artifact_gc.deletes(artifact_gc.strategy(mapping(holder.get("spec"))))
         )
 
-    async def _read(self, resource: str, path: str | None, accept: str = client.JSON) -> Json | None:
+    async def _read_version(self, one: _Object) -> Version | None:
+        """The Version; None for what could not be read."""
+        namespace, (kind, name) = one
+        if not _is_label(namespace):
+            return None
+        if not spec.is_dns1123_subdomain(name):
+            return ()  # no object has such a name
+        if self._is_over(self._objects_of_namespace, self._objects_of_all, namespace):
+            self._on_failed(_RESOURCES[kind])
+            return None
+        path = f"/api/v1/namespaces/{namespace}/{_RESOURCES[kind]}/{name}"
+        found = await self._read(_RESOURCES[kind], path, client.METADATA_ONLY, absent=_NOT_THERE)
+        return None if found is None else _version(found)
+
+    async def _read(
+        self, resource: str, path: str | None, accept: str = client.JSON, *, absent: Json | None = None
+    ) -> Json | None:
+        """The object, `absent` for one that is not there; None where there is nothing to go by."""
         if path is None:
             return None
         try:
             answer = await client.request(self._api, "GET", path, seconds=self._seconds, accept=accept)
         except ApiError as error:
+            if absent is not None and isinstance(error, NotFound):
+                return absent
             problem = str(error)
         else:
             if isinstance(answer.get("metadata"), dict):
@@ -262,6 +306,17 @@ def _kept(workflow: Json) -> Json:
         for field in ("labels", "annotations")
     }
     return {"uid": metadata["uid"], "finalizers": kept, **words}
+
+
+_NOT_THERE: Json = MappingProxyType({})
+
+
+def _version(found: Json) -> Version | None:
+    """None where an answer holds no version."""
+    if found is _NOT_THERE:
+        return ()
+    version = tuple(found["metadata"].get(field) for field in ("uid", "resourceVersion"))
+    return version if all(isinstance(one, str) and one for one in version) else None
 
 
 def _serves(found: object) -> float:

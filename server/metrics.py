@@ -104,7 +104,7 @@ class Metrics:
         )
         self._lookup_failures = self._counter(
             "stepmemo_lookup_failures",
-            "Namespaces and Workflows that could not be read in time.",
+            "Namespaces, Workflows, Secrets and ConfigMaps that could not be read in time.",
             ["resource"],
         )
         self._events_dropped = self._counter(

@@ -93,10 +93,14 @@ async def _serve(given: Settings) -> None:
 
         status = (lambda: keeper.status) if keeper else None
         shares, child = LocalShares(), Child(in_child.__name__, anybody=UNKNOWN)
-        admission = Admission(lookups, events, chosen.validate, injected, status, shares)
+        counted = chosen.count_versions
+        admission = Admission(
+            lookups, events, chosen.validate, injected, status, shares, count_versions=counted
+        )
 
         def round_of(webhook: str, facts: Mapping[Hashable, Any]) -> Given:
-            return Given(webhook, chosen.validate, injected(), (status(),) if status else None, facts)
+            keeper_says = (status(),) if status else None
+            return Given(webhook, chosen.validate, injected(), keeper_says, counted, facts)
 
         listener = Listener(metrics, problem, notice)
         big = BigReviews(child, lookups, events, shares, round_of)

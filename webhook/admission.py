@@ -14,9 +14,11 @@ from argo import names as argo
 from argo.fields import FieldError
 from argo.steppod import NotAStep, Owner, StepPod
 from kube.jsonpatch import Op
+from memoize.autokey import Reference, Version
 from memoize.event import EVENT_AT_ADMISSION
 from memoize.keeper_status import KeeperStatus
 from memoize.opt_in import Mode
+from memoize.podstep import references
 from memoize.reasons import Reason
 from server.rate_limit import Limits
 from webhook import keeper_state
@@ -84,6 +86,11 @@ class Lookups(Protocol):
     async def deletes_artifacts(self, owner: Owner) -> bool | None:
         """Whether the Workflow's artifacts are deleted; None where that could not be read."""
 
+    async def versions(
+        self, namespace: str, references: tuple[Reference, ...]
+    ) -> Mapping[Reference, Version]:
+        """The versions of these objects, without those that could not be read."""
+
 
 class Events(Protocol):
     """Where it tells of what it left alone (server.events)."""
@@ -122,7 +129,8 @@ class Admission:
     """The two webhooks' decisions, with the look-ups they need.
 
     `settings` is asked anew for each Pod, since certificates change. `keeper` gives what the keeper says of
-    itself, None while it is gone; without a `keeper` every step is decided inside its Pod.
+    itself, None while it is gone; without a `keeper` every step is decided inside its Pod. With
+    `count_versions` computed keys count the versions of Secrets and ConfigMaps.
     """
 
     def __init__(
@@ -133,10 +141,13 @@ class Admission:
         settings: Callable[[], InjectSettings],
         keeper: Callable[[], KeeperStatus | None] | None = None,
         shares: Shares | None = None,
+        *,
+        count_versions: bool = False,
     ) -> None:
         self._lookups, self._events = lookups, events
         self._validate, self._settings, self._keeper = validate, settings, keeper
         self._shares = shares or LocalShares()
+        self._count_versions = count_versions
 
     async def workflow(self, request: Request) -> Outcome:
         """Validate the memoize blocks of a Workflow or a template, and take opted-in ones over."""
@@ -233,6 +244,10 @@ class Admission:
         if limited:
             return Skip(Reason.RATE_LIMITED, "too many Workflows were looked up")
         found = decision.classify_pod(step, metadata, labels)
+        if self._count_versions and isinstance(found, MemoizedStep) and (referred := references(step)):
+            # Not before: nothing is looked up for who opted out, or for a Workflow that is not there.
+            versions = await self._lookups.versions(step.owner.namespace, referred)
+            found = decision.classify_pod(step, metadata, labels, versions)
         if isinstance(found, Skip) or metadata is None or not _must_ask(found, metadata):
             return found
         # What could not be read may well be deleted; an entry that points nowhere is worse than none.

@@ -79,6 +79,7 @@ class BigReviews:
             "namespace_labels": lookups.namespace_labels,
             "of_step": self._of_step,
             "deletes_artifacts": lookups.deletes_artifacts,
+            "versions": lookups.versions,
             "may_gate": shares.may_gate,
             "may_try": shares.may_try,
         }

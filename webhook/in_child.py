@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from argo.steppod import Owner
+from memoize.autokey import Reference, Version
 from memoize.keeper_status import KeeperStatus
 from memoize.reasons import Reason
 from server.child import headed
@@ -46,13 +47,15 @@ class Given(NamedTuple):
     """What a review comes with.
 
     `facts` are results by what was needed for them; `keeper` holds what the keeper says of itself, None while
-    it is gone; and is None itself where every step is decided inside its Pod.
+    it is gone; and is None itself where every step is decided inside its Pod. `count_versions` is for
+    Admission.
     """
 
     webhook: str
     validate: str
     settings: InjectSettings
     keeper: tuple[KeeperStatus | None] | None
+    count_versions: bool
     facts: Mapping[Hashable, Any]
 
 
@@ -85,7 +88,15 @@ def _decided(given: Given, question: Request) -> Decided:
     facts, events = _Facts(given.facts), _Events()
     keeper = given.keeper
     status = (lambda: keeper[0]) if keeper is not None else None
-    admission = Admission(facts, events, given.validate, lambda: given.settings, status, facts)
+    admission = Admission(
+        facts,
+        events,
+        given.validate,
+        lambda: given.settings,
+        status,
+        facts,
+        count_versions=given.count_versions,
+    )
     decide = admission.workflow if given.webhook == "workflows" else admission.pod
     return Decided(_result(reply.of(given.webhook, question, decide)), events.told)
 
@@ -129,6 +140,12 @@ class _Facts:
 
     async def deletes_artifacts(self, owner: Owner) -> bool | None:
         found: bool | None = self._found("deletes_artifacts", owner)
+        return found
+
+    async def versions(
+        self, namespace: str, references: tuple[Reference, ...]
+    ) -> Mapping[Reference, Version]:
+        found: Mapping[Reference, Version] = self._found("versions", namespace, references)
         return found
 
     def may_gate(self, namespace: str) -> bool:

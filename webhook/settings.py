@@ -70,6 +70,18 @@ class Settings(ServerSettings):
         "enforce",
         "what happens to a workflow whose memoize block cannot work; a Namespace's label overrides it",
     )
+    auto_key_references: str = setting(
+        "auto-key-references",
+        values.one_of("name", "resource-version"),
+        "name",
+        "what of a step's Secrets and ConfigMaps counts in a key that is auto; resource-version: their uid "
+        "and resourceVersion too, which takes the right to read them",
+    )
+
+    @property
+    def count_versions(self) -> bool:
+        """Whether the versions of Secrets and ConfigMaps count in computed keys."""
+        return self.auto_key_references == "resource-version"
 
     @property
     def cache_service_url(self) -> str:

@@ -87,6 +87,8 @@ def test_with_nothing_to_compare_with_it_says_so(template: str, of: str) -> None
         ("output/parameter/x", "output parameter x"),
         ("output/artifact", "output artifacts"),
         ("output", "outputs"),
+        ("ref/secret/creds", "Secret creds"),
+        ("ref/configmap", "ConfigMaps"),
         ("containers", "containers"),
         ("something/new", "something new"),
     ],

@@ -3,9 +3,11 @@ from typing import Any
 
 import pytest
 
+from argo.steppod import StepPod
 from cli import stepkey
 from cli.stepkey import StepKey
 from memoize import autokey, names
+from memoize.autokey import AutoKey, Reference
 from memoize.key import data_key
 from tests.argopods import pod_of
 
@@ -41,6 +43,22 @@ def test_the_parts_of_an_auto_key_are_shown_with_no_value_of_a_variable() -> Non
     assert facts["Step"] == "w-a of workflow w-a (Pod w-a)"
     assert facts["Key"] == key.auto.key == key.item()["key"] == key.item()["dataKey"]
     assert {part["name"]: part["digest"] for part in key.item()["parts"]} == key.auto.digests
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_of_a_key_with_versions_that_are_not_in_the_pod_that_is_told(*, changed: bool) -> None:
+    secret = {"name": "S", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "k"}}}
+    pod = pod_of({**SAY, "container": {**SAY["container"], "env": [secret]}})
+    step = StepPod.parse(pod, "n")
+    assert isinstance(step, StepPod)
+    computed = autokey.of_pod(step, {Reference("Secret", "creds"): ("u", "1")})
+    assert isinstance(computed, AutoKey)
+    pod["metadata"]["annotations"] |= computed.annotations
+    if changed:
+        next(c for c in pod["spec"]["containers"] if c["name"] == "main")["image"] = "busybox:1.37"
+    found = key_of(pod)
+    assert (found.key == computed.key) == (not changed)
+    assert ("changed after that" if changed else "versions of Secrets and ConfigMaps") in found.note
 
 
 @pytest.mark.parametrize("said", ["auto", "computed", "of another form", "of another Pod"])

@@ -31,6 +31,8 @@ CERT_MANAGER = COMPONENTS / "cert-manager"
 PORT_10250 = COMPONENTS / "port-10250"
 HOST_NETWORK = COMPONENTS / "host-network"
 VERIFY_ARTIFACTS = COMPONENTS / "verify-artifacts"
+AUTO_KEY_REFERENCES = COMPONENTS / "auto-key-references"
+KEPT_REFERENCES = COMPONENTS / "kept-references"
 
 OF_THE_BASE = (
     IMAGE_VOLUME,
@@ -48,9 +50,10 @@ OF_THE_BASE = (
     PORT_10250,
     HOST_NETWORK,
     VERIFY_ARTIFACTS,
+    AUTO_KEY_REFERENCES,
 )
 """Components of the installation itself."""
-OF_A_NAMESPACE = (DIRECT, KEPT_NAMESPACE)
+OF_A_NAMESPACE = (DIRECT, KEPT_NAMESPACE, KEPT_REFERENCES)
 """Components of one namespace of workflows."""
 
 WEBHOOK, KEEPER = "stepmemo-webhook", "stepmemo-keeper"

@@ -21,6 +21,7 @@ from tests.cluster import Cluster
 from tests.keeper.site import Site
 from tests.manifests.rendering import (
     ACCESS_DIRECT,
+    AUTO_KEY_REFERENCES,
     CERT_MANAGER,
     CLUSTER_WIDE,
     DIRECT,
@@ -29,11 +30,13 @@ from tests.manifests.rendering import (
     IMAGE_VOLUME,
     KEEPER,
     KEPT_NAMESPACE,
+    KEPT_REFERENCES,
     MONITORING,
     NAMESPACE_OPT_IN,
     NAMESPACES,
     NETWORK_POLICY,
     NO_NUDGE,
+    OF_A_NAMESPACE,
     OF_THE_BASE,
     PEOPLE,
     PORT_10250,
@@ -132,6 +135,11 @@ def kept() -> list[Json]:
     return [*documents, *render(KEPT_NAMESPACE, "one"), *render(KEPT_NAMESPACE, "two")]
 
 
+def kept_references() -> list[Json]:
+    documents = with_variable(kept(), WEBHOOK, "STEPMEMO_AUTO_KEY_REFERENCES", "resource-version")
+    return [*documents, *render(KEPT_REFERENCES, "one"), *render(KEPT_REFERENCES, "two")]
+
+
 def direct() -> list[Json]:
     of_a_namespace = [render(DIRECT, namespace) for namespace in ("one", "two")]
     (binding,) = (document for document in of_a_namespace[1] if document["kind"] == "RoleBinding")
@@ -143,6 +151,10 @@ ENABLED = {"enabled": True}
 CHOICES: dict[str, tuple[Json, Callable[[], list[Json]]]] = {
     "nothing": ({}, kustomized),
     "access-direct": ({"access": "direct"}, lambda: kustomized(ACCESS_DIRECT)),
+    "auto-key-references": (
+        {"autoKeyReferences": "resource-version"},
+        lambda: kustomized(AUTO_KEY_REFERENCES),
+    ),
     "cert-manager": ({"certManager": ENABLED}, lambda: kustomized(CERT_MANAGER)),
     "direct": (
         {
@@ -156,6 +168,10 @@ CHOICES: dict[str, tuple[Json, Callable[[], list[Json]]]] = {
     "host-network": ({"hostNetwork": True}, lambda: kustomized(HOST_NETWORK)),
     "image-volume": ({"injection": "image-volume"}, lambda: kustomized(IMAGE_VOLUME)),
     "kept-namespace": ({"namespaces": ["one", "two"]}, kept),
+    "kept-references": (
+        {"namespaces": ["one", "two"], "autoKeyReferences": "resource-version"},
+        kept_references,
+    ),
     "monitoring": ({"monitoring": ENABLED}, lambda: kustomized(MONITORING)),
     "namespace-opt-in": ({"namespaceOptIn": True}, lambda: kustomized(NAMESPACE_OPT_IN)),
     "network-policy": ({"networkPolicy": ENABLED}, lambda: kustomized(NETWORK_POLICY)),
@@ -167,6 +183,7 @@ CHOICES: dict[str, tuple[Json, Callable[[], list[Json]]]] = {
     "verify-artifacts": ({"verifyArtifacts": True}, lambda: kustomized(VERIFY_ARTIFACTS)),
     "many": (
         {
+            "autoKeyReferences": "resource-version",
             "certManager": ENABLED,
             "flowSchema": True,
             "hostNetwork": True,
@@ -181,6 +198,7 @@ CHOICES: dict[str, tuple[Json, Callable[[], list[Json]]]] = {
             "verifyArtifacts": True,
         },
         lambda: kustomized(
+            AUTO_KEY_REFERENCES,
             CERT_MANAGER,
             FLOW_SCHEMA,
             HOST_NETWORK,
@@ -208,7 +226,7 @@ def test_every_component_is_a_choice() -> None:
     text = (CHART / "templates" / "_objects.tpl").read_text(encoding="utf-8")
     chosen = set(re.findall(r'^  "([a-z0-9-]+)" ', text, re.MULTILINE))
     assert chosen == {path.name for path in OF_THE_BASE}
-    assert chosen | {"kept-namespace", "direct"} <= CHOICES.keys() | {"namespaces"}
+    assert chosen | {path.name for path in OF_A_NAMESPACE} <= CHOICES.keys() | {"namespaces"}
 
 
 def test_helm_finds_no_fault_with_it() -> None:

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from argo.steppod import Owner
+from memoize.autokey import Reference
 from memoize.reasons import Reason
 from server.bodies import BODY_LIMIT
 from server.events import Events
@@ -20,10 +21,12 @@ from server.lookups import Lookups
 from server.tls import ServingCertificate
 from tests.cluster import Cluster
 from tests.manifests.rendering import (
+    AUTO_KEY_REFERENCES,
     BASE,
     CLUSTER_WIDE,
     IMAGE_VOLUME,
     KEPT_NAMESPACE,
+    KEPT_REFERENCES,
     OF_A_NAMESPACE,
     OF_THE_BASE,
     OVERLAYS,
@@ -149,6 +152,23 @@ async def test_with_the_component_it_may_try_image_volumes(cluster: Cluster) -> 
     token = cluster.service_account(namespace, WEBHOOK, rules)
     async with api_client(cluster, token=token) as api:
         await preflight.require_image_volumes(api, namespace, InjectSettings(image="stepmemo:test"))
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("kept", [False, True], ids=["cluster-wide", "in-a-namespace"])
+async def test_with_the_component_it_may_read_versions(cluster: Cluster, kept: bool) -> None:
+    namespace = cluster.namespace()
+    given = (
+        ("Role", render(KEPT_REFERENCES, namespace))
+        if kept
+        else ("ClusterRole", overlay(AUTO_KEY_REFERENCES))
+    )
+    rules = find(given[1], given[0], "stepmemo-references")["rules"]
+    token = cluster.service_account(namespace, WEBHOOK, rules)
+    references = [Reference("Secret", "s"), Reference("ConfigMap", "c")]
+    async with api_client(cluster, token=token) as api:
+        versions = await Lookups(api, [].append, seconds=10).versions(namespace, references)
+    assert versions == dict.fromkeys(references, ())
 
 
 # --- Which requests reach the webhooks ---------------------------------------------------------------

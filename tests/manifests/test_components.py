@@ -10,11 +10,13 @@ from keeper import settings
 from memoize import names
 from tests.manifests.rendering import (
     ACCESS_DIRECT,
+    AUTO_KEY_REFERENCES,
     BASE,
     FLOW_SCHEMA,
     HOST_NETWORK,
     KEEPER,
     KEPT_NAMESPACE,
+    KEPT_REFERENCES,
     NAMESPACE_OPT_IN,
     NAMESPACES,
     NETWORK_POLICY,
@@ -158,6 +160,21 @@ def test_the_keeper_reads_the_repositories_where_its_flag_says_and_runs_without_
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
     assert file == f"{mount['mountPath']}/repositories.yaml"
     assert (mount["readOnly"], volume["secret"]["optional"]) == (True, True)
+
+
+def test_the_webhook_counts_versions_where_it_may_read_them_and_may_do_nothing_else_with_them() -> None:
+    documents = overlay(AUTO_KEY_REFERENCES)
+    added = {("", resource, "", "get") for resource in ("secrets", "configmaps")}
+    assert rights(documents, "ClusterRole", "stepmemo-references") == added
+    assert rights(render(KEPT_REFERENCES, "work"), "Role", "stepmemo-references") == added
+    for kind, of in (("ClusterRole", documents), ("Role", render(KEPT_REFERENCES, "work"))):
+        binding = find(of, f"{kind}Binding", "stepmemo-references")
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": WEBHOOK, "namespace": "stepmemo"}]
+        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == (kind, "stepmemo-references")
+    assert webhook_settings.parse([], environment(documents, WEBHOOK)).count_versions
+    assert not webhook_settings.parse([], environment(render(BASE), WEBHOOK)).count_versions
+    variable = webhook_settings.DECLARED["auto-key-references"].variable
+    assert variable in (KEPT_REFERENCES / "kustomization.yaml").read_text(encoding="utf-8")
 
 
 def test_people_reach_the_keepers_service_by_the_name_that_the_command_line_asks_for_and_nothing_else() -> (

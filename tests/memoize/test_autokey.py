@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from argo import names as argo
 from argo.steppod import StepPod
 from memoize import autokey, keyparts, names
-from memoize.autokey import AutoKey
+from memoize.autokey import MOST_REFERENCES, AutoKey, Reference, Version
 from memoize.key import data_key
 from tests.argopods import LAYOUTS, pod_of
 from tests.recordedpods import PODS
@@ -438,13 +438,184 @@ def test_arguments_that_are_not_in_the_pod_make_no_key():
     assert autokey.of_pod(step) == "the arguments of container main take more than 128 KiB"
 
 
+# --- Versions of Secrets and ConfigMaps ---------------------------------------------------------------
+
+
+def _referring(**fields: Any) -> Json:
+    """A template with these fields of its container, beside volumes of every kind that is from an object."""
+    volumes = [
+        {"name": "s", "secret": {"secretName": "files", "items": [{"key": "a", "path": "a"}]}},
+        {"name": "c", "configMap": {"name": "conf"}},
+        {
+            "name": "p",
+            "projected": {
+                "sources": [
+                    {"secret": {"name": "projected"}},
+                    {"configMap": {"name": "projected"}},
+                    {"serviceAccountToken": {"path": "t"}},
+                    {"downwardAPI": {"items": []}},
+                ]
+            },
+        },
+        {"name": "d", "csi": {"driver": "x", "nodePublishSecretRef": {"name": "credentials"}}},
+        {"name": "e", "emptyDir": {}},
+    ]
+    return {"container": {"image": "x:1", "command": ["x"], **fields}, "volumes": volumes}
+
+
+def _env(*names: str) -> list[Json]:
+    """A variable from a Secret's key for each name, which is the Secret's too."""
+    return [{"name": n, "valueFrom": {"secretKeyRef": {"name": n, "key": "k"}}} for n in names]
+
+
+def _mounting(*volumes: str) -> list[Json]:
+    return [{"name": name, "mountPath": f"/{name}"} for name in volumes]
+
+
+SECRET, CONFIG_MAP = "Secret", "ConfigMap"
+REFERRING: dict[str, tuple[Json, list[tuple[str, str]]]] = {
+    "nothing": (_referring(), []),
+    "a variable from a Secret": (_referring(env=_env("a")), [(SECRET, "a")]),
+    "a variable from a ConfigMap": (
+        _referring(env=[{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]),
+        [(CONFIG_MAP, "c")],
+    ),
+    "a variable from a field": (
+        _referring(env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}]),
+        [],
+    ),
+    "two variables from one Secret": (
+        _referring(env=[*_env("a"), {**_env("a")[0], "name": "B"}]),
+        [(SECRET, "a")],
+    ),
+    "variables whose order counts": (
+        _referring(env=[*_env("a"), {"name": "B", "value": "$(a)"}]),
+        [(SECRET, "a")],
+    ),
+    "all variables of objects": (
+        _referring(envFrom=[{"secretRef": {"name": "s"}}, {"prefix": "P", "configMapRef": {"name": "c"}}]),
+        [(CONFIG_MAP, "c"), (SECRET, "s")],
+    ),
+    "files of a Secret": (_referring(volumeMounts=_mounting("s")), [(SECRET, "files")]),
+    "files of a ConfigMap": (_referring(volumeMounts=_mounting("c")), [(CONFIG_MAP, "conf")]),
+    "files of several": (
+        _referring(volumeMounts=_mounting("p")),
+        [(CONFIG_MAP, "projected"), (SECRET, "projected")],
+    ),
+    "credentials of a volume": (_referring(volumeMounts=_mounting("d", "e")), []),
+    "an init container": (
+        {**_referring(), "initContainers": [{"name": "i", "image": "x", "command": ["x"], "env": _env("a")}]},
+        [(SECRET, "a")],
+    ),
+    "a sidecar": (
+        {**_referring(), "sidecars": [{"name": "i", "image": "x", "command": ["x"], "env": _env("a")}]},
+        [(SECRET, "a")],
+    ),
+    "a containerSet": (
+        {
+            "containerSet": {
+                "containers": [{"name": "main", "image": "x", "command": ["x"], "env": _env("a")}]
+            }
+        },
+        [(SECRET, "a")],
+    ),
+}
+
+
+def _step(template: Json, **options: Any) -> StepPod:
+    step = StepPod.parse(pod_of(template, **options), "n")
+    assert isinstance(step, StepPod)
+    return step
+
+
+def _versions(template: Json, version: Version = ("u", "1")) -> dict[Reference, Version]:
+    return dict.fromkeys(autokey.references(_step(template)), version)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("template", "referred"), REFERRING.values(), ids=REFERRING)
+def test_what_variables_and_files_of_a_step_are_from_is_what_it_refers_to(
+    layout: str, template: Json, referred: list[tuple[str, str]]
+):
+    assert list(autokey.references(_step(template, layout=layout))) == referred
+
+
+def test_what_is_left_out_is_not_referred_to():
+    template = _referring(env=_env("a", "b"))
+    assert autokey.references(_step(template, key_ignore="env/a")) == (Reference(SECRET, "b"),)
+
+
+@pytest.mark.parametrize(("template", "referred"), REFERRING.values(), ids=REFERRING)
+def test_versions_are_parts_of_their_own_beside_those_that_there_are_without(
+    template: Json, referred: list[tuple[str, str]]
+):
+    step = _step(template)
+    without, key = autokey.of_pod(step), autokey.of_pod(step, _versions(template))
+    assert isinstance(without, AutoKey)
+    assert isinstance(key, AutoKey)
+    added = {f"ref/{kind.lower()}/{name}": ("u", "1") for kind, name in referred}
+    assert key.parts == {**without.parts, **added}
+    assert (key.key == without.key) == (not referred)
+    assert autokey.without_versions(key.short) == without.short
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(("u", "1"), ("u", "2")), (("u", "1"), ("v", "1")), (("u", "1"), ()), (("u1", ""), ("u", "1"))],
+    ids=["changed", "made anew", "deleted", "what is joined"],
+)
+def test_another_version_is_another_key_and_the_part_says_which_object_it_is_of(
+    before: Version, after: Version
+):
+    template = _referring(env=_env("a", "b"), volumeMounts=_mounting("c"))
+    versions = _versions(template)
+    keys = [
+        autokey.of_pod(_step(template), {**versions, Reference(SECRET, "b"): one}) for one in (before, after)
+    ]
+    first, second = keys
+    assert isinstance(first, AutoKey)
+    assert isinstance(second, AutoKey)
+    assert keyparts.changed(first.short, second.short) == ["ref/secret/b"]
+    assert first.key != second.key
+
+
+@pytest.mark.parametrize(("kind", "name"), [(SECRET, "a"), (CONFIG_MAP, "conf")])
+def test_where_a_version_is_not_known_there_is_no_key(kind: str, name: str):
+    template = _referring(env=_env("a"), volumeMounts=_mounting("c"))
+    versions = _versions(template)
+    del versions[Reference(kind, name)]
+    assert autokey.of_pod(_step(template), versions) == (
+        f"a {kind} that it refers to could not be read: write a key for this template, or have "
+        "--auto-key-references set to name"
+    )
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_versions_of_so_many_objects_and_no_more_are_counted(more: int):
+    template = _referring(env=_env(*(f"s{i}" for i in range(MOST_REFERENCES + 5 * more))))
+    key = autokey.of_pod(_step(template), _versions(template))
+    if more:
+        assert str(key).startswith("it refers to more than 20 Secrets and ConfigMaps: ")
+    else:
+        assert isinstance(key, AutoKey)
+    assert len(autokey.references(_step(template))) == MOST_REFERENCES + more
+
+
+def test_a_step_without_a_key_refers_to_nothing():
+    step = StepPod.parse(_recorded(PODS / "v4.1.2-legacy" / f"{OFFLOADED}.json"), "n")
+    assert isinstance(step, StepPod)
+    assert autokey.references(step) == ()
+    assert autokey.of_pod(step, {}) == autokey.of_pod(step)
+
+
 def test_what_is_shown_holds_no_value_of_a_variable():
     template = {"container": {"image": "x", "command": ["x"], "env": [{"name": "P", "value": "s3cret"}]}}
     nested = {
         "container": {"image": "x", "env": [*template["container"]["env"], {"name": "Q", "value": "$(P)"}]}
     }
     inits = template | {"initContainers": [{"name": "prep", **template["container"]}]}
-    for one in (template, nested, inits):
+    of_set = {"containerSet": {"containers": [{"name": "main", **nested["container"]}]}}
+    for one in (template, nested, inits, of_set):
         key = _key(pod_of(one))
         assert "s3cret" in json.dumps(key.parts)
         assert "s3cret" not in json.dumps([key.shown, key.short])

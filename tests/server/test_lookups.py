@@ -8,9 +8,11 @@ import pytest
 from aiohttp import web
 
 from argo.steppod import Owner
+from memoize.autokey import Reference
 from server.lookups import (
     BURST,
     FRESH,
+    FRESH_VERSION,
     MOST,
     MOST_OF_ONE,
     NAMESPACE_BURST,
@@ -130,6 +132,35 @@ async def test_what_is_forbidden_is_nothing(cluster: Cluster) -> None:
     assert failed == ["workflows", "namespaces"]
 
 
+SECRET, CONFIG_MAP = Reference("Secret", "s"), Reference("ConfigMap", "c")
+
+
+@pytest.mark.contract
+async def test_of_secrets_and_configmaps_the_versions_are_read_and_of_what_is_not_there_that(
+    cluster: Cluster,
+) -> None:
+    namespace, made = cluster.namespace(), {}
+    for one in (SECRET, CONFIG_MAP):
+        metadata = {"name": one.name, "namespace": namespace}
+        status, body = cluster.create({"apiVersion": "v1", "kind": one.kind, "metadata": metadata})
+        assert status == 201, body
+        made[one] = body["metadata"]["uid"], body["metadata"]["resourceVersion"]
+    absent = Reference("Secret", "c")
+    async with looking(cluster) as (lookups, failed):
+        found = await lookups.versions(namespace, [SECRET, CONFIG_MAP, absent])
+    assert (found, failed) == ({**made, absent: ()}, [])
+
+
+@pytest.mark.contract
+async def test_versions_that_may_not_be_read_are_left_out_and_the_others_are_not(cluster: Cluster) -> None:
+    namespace = cluster.namespace()
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]
+    token = cluster.service_account(namespace, "webhook", rules)
+    async with looking(cluster, token) as (lookups, failed):
+        found = await lookups.versions(namespace, [SECRET, CONFIG_MAP])
+    assert (found, failed) == ({CONFIG_MAP: ()}, ["secrets"])
+
+
 COLLECTED = {"artifactGC": {"strategy": "OnWorkflowDeletion"}}
 KEPT = {"artifactGC": {"strategy": "Never"}}
 REFERENCE = {"workflowTemplateRef": {"name": "template"}}
@@ -194,6 +225,9 @@ async def test_whether_artifacts_will_be_deleted_is_unknown_where_a_spec_cannot_
 async def test_a_name_that_is_no_name_is_not_asked_for(cluster: Cluster, name: str) -> None:
     async with looking(cluster) as (lookups, failed):
         assert await lookups.workflow_metadata(Owner("default", name, "u")) is None
+        references = [Reference(kind, name) for kind in ("Secret", "ConfigMap")]
+        assert await lookups.versions("default", references) == dict.fromkeys(references, ())
+        assert await lookups.versions(name, [SECRET]) == {}
     assert failed == []
 
 
@@ -211,7 +245,8 @@ async def test_an_api_server_in_trouble_means_nothing_in_good_time(cluster: Clus
         lookups = Lookups(api, failed.append, seconds=0.2)
         assert await lookups.namespace_labels("work") is None
         assert await lookups.workflow_metadata(Owner("work", "hello", "u")) is None
-    assert failed == ["namespaces", "workflows"]
+        assert await lookups.versions("work", [SECRET]) == {}
+    assert failed == ["namespaces", "workflows", "secrets"]
 
 
 async def test_metadata_alone_is_asked_for(cluster: Cluster) -> None:
@@ -222,13 +257,14 @@ async def test_metadata_alone_is_asked_for(cluster: Cluster) -> None:
         return web.json_response({"metadata": {"uid": "u"}})
 
     async with answering(answer) as url, api_client(cluster, url=url) as api:
-        await Lookups(api, [].append).workflow_metadata(Owner("work", "hello", "u"))
-    assert asked == [
-        (
-            "/apis/argoproj.io/v1alpha1/namespaces/work/workflows/hello",
-            "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
-        )
+        lookups = Lookups(api, [].append)
+        await lookups.workflow_metadata(Owner("work", "hello", "u"))
+        assert await lookups.versions("work", [SECRET]) == {}, "without a resourceVersion"
+    paths = [
+        "/apis/argoproj.io/v1alpha1/namespaces/work/workflows/hello",
+        "/api/v1/namespaces/work/secrets/s",
     ]
+    assert asked == [(path, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1") for path in paths]
 
 
 async def test_a_steps_workflow_and_namespace_are_read_side_by_side(cluster: Cluster) -> None:
@@ -273,6 +309,8 @@ class Asked:
     async def request(self, _: str, path: str, **__: object) -> Response:
         self.paths.append(path)
         await asyncio.sleep(0)
+        if "/secrets/" in path or "/configmaps/" in path:
+            return Response.of(200, {"metadata": {"uid": "v", "resourceVersion": "1"}})
         if "/workflows/" not in path and "/made-up" not in path:
             return Response.of(200, {"metadata": {"labels": {"a": "b"}}})
         if uid := self.there.get(path.rpartition("/")[2]):
@@ -304,6 +342,27 @@ async def test_three_thousand_forged_names_of_one_namespace_are_a_bounded_number
     assert asked.count() <= NAMESPACE_BURST + 30 * NAMESPACE_RATE
     asked.there["hello"] = "u"
     assert await lookups.workflow_metadata(Owner("quiet", "hello", "u")) is not None
+
+
+async def test_versions_are_a_bounded_number_of_requests_and_take_nothing_from_workflows() -> None:
+    asked, lookups = flooded()
+    asked.there = {f"real-{number}": "u" for number in range(300)}
+    await lookups.namespace_labels("work")
+    references = [Reference("Secret", f"s-{number}") for number in range(3_000)]
+    found = await lookups.versions("work", references)
+    assert asked.count("/secrets/") == len(found) == NAMESPACE_BURST
+    owners = [Owner("work", f"real-{number}", "u") for number in range(NAMESPACE_BURST)]
+    assert all([await lookups.workflow_metadata(owner) for owner in owners])
+    await lookups.namespace_labels("quiet")
+    assert await lookups.versions("quiet", references[:20]) == dict.fromkeys(references[:20], ("v", "1"))
+
+
+async def test_a_fan_out_reads_a_version_once_a_second() -> None:
+    asked, lookups = flooded()
+    for _ in range(3):
+        await asyncio.gather(*(lookups.versions("work", [SECRET, CONFIG_MAP]) for _ in range(50)))
+        asked.now += FRESH_VERSION
+    assert (asked.count("/secrets/s"), asked.count("/configmaps/c")) == (3, 3)
 
 
 async def test_workflows_that_are_there_have_a_bound_of_their_own() -> None:

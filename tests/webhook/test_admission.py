@@ -13,7 +13,7 @@ import pytest
 from argo import names as argo
 from argo.steppod import StepPod
 from memoize import autokey, names
-from memoize.autokey import AutoKey
+from memoize.autokey import AutoKey, Reference
 from memoize.event import EVENT_AT_ADMISSION
 from memoize.keeper_status import KeeperStatus, Namespaces, digest
 from memoize.key import data_key
@@ -38,6 +38,7 @@ class Installed:
         self.cluster, self.namespace, self.pod = cluster, namespace, pod
         self.status: KeeperStatus | None = READY
         self.now = 100.0
+        self.count_versions = False
         pod["metadata"]["namespace"] = namespace
         (reference,) = pod["metadata"]["ownerReferences"]
         workflow = {
@@ -53,9 +54,11 @@ class Installed:
         reference["uid"] = cluster.create(workflow)[1]["metadata"]["uid"]
 
     @asynccontextmanager
-    async def deciding(self, **request: Any) -> AsyncIterator[Callable[[], Awaitable[Outcome]]]:
-        """The decision on the Pod."""
-        async with api_client(self.cluster) as api:
+    async def deciding(
+        self, token: str | None = None, **request: Any
+    ) -> AsyncIterator[Callable[[], Awaitable[Outcome]]]:
+        """The decision on the Pod, with the rights of that token."""
+        async with api_client(self.cluster, token=token) as api:
             admission = Admission(
                 Lookups(api, lambda _: None, seconds=10),
                 Events(api, lambda _: None, "stepmemo-webhook", "test"),
@@ -63,6 +66,7 @@ class Installed:
                 lambda: InjectSettings(image="stepmemo:test"),
                 lambda: self.status,
                 LocalShares(lambda: self.now),
+                count_versions=self.count_versions,
             )
             yield lambda: admission.pod(replace(self.request(), **request))
 
@@ -147,6 +151,81 @@ async def test_a_computed_key_is_written_on_the_pod_whatever_becomes_of_it(
     assert isinstance(key, AutoKey)
     assert written[names.KEY] == key.key
     assert json.loads(written[names.KEY_PARTS]) == key.short
+
+
+@pytest.fixture
+def referring(installed: Installed) -> Installed:
+    """A step whose key is computed and counts the version of a Secret `creds`, which is not there yet."""
+    installed.count_versions = True
+    installed.pod["metadata"]["annotations"][names.KEY] = "auto"
+    secret = {"name": "S", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "k"}}}
+    next(c for c in installed.pod["spec"]["containers"] if c["name"] == "main")["env"].append(secret)
+    return installed
+
+
+def without_secrets(installed: Installed) -> str:
+    """A token with the webhook's rights in the Namespace, and none to Secrets."""
+    rules = [
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
+        {"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["get"]},
+    ]
+    return installed.cluster.service_account(installed.namespace, "webhook", rules)
+
+
+@pytest.mark.contract
+async def test_with_versions_a_secret_that_changes_is_another_key_and_one_that_does_not_is_the_same(
+    referring: Installed,
+) -> None:
+    async def key() -> tuple[str, str | None]:
+        async with referring.deciding() as decide:
+            outcome = await decide()
+        assert outcome.reason is Reason.GATED
+        written = referring.after(outcome)["metadata"]["annotations"]
+        return written[names.KEY], json.loads(written[names.KEY_PARTS]).get("ref/secret/creds")
+
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "creds"}, "stringData": {"k": "1"}}
+    secret["metadata"]["namespace"] = referring.namespace  # type: ignore[index]
+    absent = await key()
+    status, made = referring.cluster.create(secret)
+    assert status == 201, made
+    there = await key()
+    assert await key() == there
+    step = StepPod.parse(referring.pod, referring.namespace)
+    assert isinstance(step, StepPod)
+    version = made["metadata"]["uid"], made["metadata"]["resourceVersion"]
+    expected = autokey.of_pod(step, {Reference("Secret", "creds"): version})
+    assert isinstance(expected, AutoKey)
+    assert there == (expected.key, expected.short["ref/secret/creds"])
+    made["data"] = {"k": "Mg=="}
+    assert referring.cluster.update(made)[0] == 200
+    changed = await key()
+    assert len({absent, there, changed}) == 3
+    referring.count_versions = False
+    assert (await key())[1] is None
+
+
+@pytest.mark.contract
+async def test_without_the_right_to_a_secret_the_step_runs_and_why_is_said(referring: Installed) -> None:
+    async with referring.deciding(without_secrets(referring)) as decide:
+        outcome = await decide()
+    assert (outcome.reason, list(outcome.ops)) == (Reason.NO_AUTO_KEY, [])
+    assert outcome.detail.startswith("a Secret that it refers to could not be read: ")
+
+
+@pytest.mark.parametrize("change", ["opted out", "its own key", "no reference"])
+async def test_no_secret_is_looked_at_for_a_step_that_does_not_count_it(
+    referring: Installed, change: str
+) -> None:
+    annotations = referring.pod["metadata"]["annotations"]
+    if change == "opted out":
+        annotations[names.MODE] = "off"
+    elif change == "its own key":
+        annotations[names.KEY] = "mine"
+    else:
+        annotations[names.KEY_IGNORE] = "env/S"
+    async with referring.deciding(without_secrets(referring)) as decide:
+        outcome = await decide()
+    assert outcome.reason is (Reason.MODE_OFF if change == "opted out" else Reason.GATED)
 
 
 async def test_a_pod_that_is_left_alone_keeps_what_its_author_wrote(installed: Installed) -> None:

@@ -19,6 +19,7 @@ import pytest
 from argo import names as argo
 from argo.steppod import Owner
 from memoize import names
+from memoize.autokey import Reference, Version
 from memoize.keeper_status import EVERY, KeeperStatus
 from memoize.reasons import Reason
 from server.child import LEAST, OF_ONE, WAITING, Child, FailedError
@@ -47,6 +48,7 @@ class Site:
         self.labels: Mapping[str, str] | None = {names.MEMOIZE: "true"}
         self.metadata: Json | None = {"labels": {argo.PHASE: "Running"}}
         self.status, self.shares = status, shares
+        self.count_versions = False
         self.asked: list[str] = []
         self.events: list[tuple[str, Reason]] = []
 
@@ -65,6 +67,12 @@ class Site:
         self.asked.append(f"spec of {owner.name}")
         return True
 
+    async def versions(
+        self, namespace: str, references: tuple[Reference, ...]
+    ) -> Mapping[Reference, Version]:
+        self.asked.append(f"versions of {', '.join(one.name for one in references)} in {namespace}")
+        return dict.fromkeys(references, ("u", "1"))
+
     def may_gate(self, namespace: str) -> bool:
         self.asked.append(f"gate in {namespace}")
         return self.shares
@@ -77,10 +85,18 @@ class Site:
         self.events.append((owner.name, reason))
 
     def admission(self) -> Admission:
-        return Admission(self, self, "enforce", lambda: SETTINGS, lambda: self.status, self)
+        return Admission(
+            self,
+            self,
+            "enforce",
+            lambda: SETTINGS,
+            lambda: self.status,
+            self,
+            count_versions=self.count_versions,
+        )
 
     def given(self, webhook: str, facts: Mapping[Hashable, Any]) -> Given:
-        return Given(webhook, "enforce", SETTINGS, (self.status,), facts)
+        return Given(webhook, "enforce", SETTINGS, (self.status,), self.count_versions, facts)
 
 
 @asynccontextmanager
@@ -154,6 +170,20 @@ async def test_what_is_asked_for_is_looked_up_once(load: Callable[[str], Json]) 
     async with apart(site) as big:
         made = await big.reply("pods", content)
     assert [what.split()[0] for what in site.asked] == ["metadata", "spec"]
+    assert made == await in_the_loop(site, "pods", content)
+
+
+async def test_a_key_with_versions_is_the_one_of_the_loop(pod: Json) -> None:
+    secret = {"name": "S", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "k"}}}
+    next(c for c in pod["spec"]["containers"] if c["name"] == "main")["env"].append(secret)
+    pod["metadata"]["annotations"][names.KEY] = "auto"
+    content, site = body(pod), Site(READY)
+    site.count_versions = True
+    async with apart(site) as big:
+        made = await big.reply("pods", content)
+    assert made.reason is Reason.GATED
+    asked = ["metadata", "versions of creds in work", "gate"]
+    assert [what if what.startswith("v") else what.split()[0] for what in site.asked] == asked
     assert made == await in_the_loop(site, "pods", content)
 
 

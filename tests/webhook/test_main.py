@@ -1,3 +1,5 @@
+import base64
+import copy
 import json
 import os
 import re
@@ -16,12 +18,16 @@ from urllib.error import HTTPError, URLError
 import pytest
 
 from devcluster.api.server import write_kubeconfig
+from tests.argopods import pod_of
 from tests.cluster import Cluster, wait_for
 from tests.processes import MEASURED
 from tests.webhook.keeperstatus import lease
 from tests.webhook.serving import api_client, certify, files_of, mount
+from tests.webhook.test_hooks import ask
 from webhook import settings
 from webhook.__main__ import _prepared
+from webhook.big_reviews import BYTES
+from webhook.hooks import PODS_PATH
 from webhook.keeper_watch import LEASE
 
 pytestmark = pytest.mark.slow
@@ -59,13 +65,16 @@ class Process:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
             return str(response.read().decode())
 
-    def get(self, path: str) -> tuple[int, str]:
+    def get(self, path: str, body: object = None) -> tuple[int, str]:
+        """The status and the text of the answer; to a POST where there is a body."""
         found = re.search(r"listening\W+host\W+127\.0\.0\.1\W+port\W+(\d+)", self.log)
         if not found:
             return 0, "not listening"
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        url = f"https://127.0.0.1:{found[1]}{path}"
+        data = None if body is None else json.dumps(body).encode()
+        url = urllib.request.Request(f"https://127.0.0.1:{found[1]}{path}", data)
+        url.add_header("Content-Type", "application/json")
         try:
             with urllib.request.urlopen(url, context=context, timeout=10) as response:
                 return response.status, response.read().decode()
@@ -251,6 +260,28 @@ def test_a_replica_is_ready_only_when_it_knows_how_the_keeper_is(cluster: Cluste
             return server.get("/readyz") == (200, "ok\nkeeper: ready\n")
 
         wait_for(becomes_ready)
+
+
+def test_versions_count_in_keys_where_the_setting_says_so(cluster: Cluster, tmp_path: Path) -> None:
+    certify(tmp_path / "certs")
+    namespace = cluster.namespace()
+    secret = {"name": "S", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "k"}}}
+    pod = pod_of({"container": {"image": "x:1", "command": ["x"], "env": [secret]}})
+    (owner,) = pod["metadata"]["ownerReferences"]
+    metadata = {"name": owner["name"], "namespace": namespace}
+    workflow = {"apiVersion": owner["apiVersion"], "kind": "Workflow", "metadata": metadata, "spec": {}}
+    owner["uid"] = cluster.create(workflow)[1]["metadata"]["uid"]
+    pod = {"apiVersion": "v1", "kind": "Pod", **pod}
+    big = copy.deepcopy(pod)
+    big["metadata"]["annotations"]["note"] = "x" * BYTES  # decided in the child
+    argv = ("--certs=files", f"--cert-dir={tmp_path / 'certs'}", "--auto-key-references=resource-version")
+    with running(tmp_path, {"KUBECONFIG": str(cluster.kubeconfig)}, *argv) as server:
+        wait_for(lambda: server.get("/readyz")[0] == 200)
+        for one in (pod, big):
+            status, text = server.get(PODS_PATH, ask(one, namespace))
+            assert status == 200, text
+            patch = base64.b64decode(json.loads(text)["response"]["patch"]).decode()
+            assert "ref/secret/creds" in patch.replace("~1", "/")
 
 
 def test_steps_that_reach_their_config_maps_themselves_need_no_keeper(

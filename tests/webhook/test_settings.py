@@ -53,6 +53,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         "store": "postgresql",
         "keeper-url": "https://127.0.0.1:9443",
         "validate": "warn",
+        "auto-key-references": "resource-version",
         "log-format": "json",
         "log-level": "debug",
     }
@@ -90,6 +91,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         access="service",
         store="postgresql",
         keeper_url="https://127.0.0.1:9443",
+        auto_key_references="resource-version",
         log_format="json",
         log_level="debug",
     )

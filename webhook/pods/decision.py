@@ -16,6 +16,7 @@ from argo.layout import ContainerRef, Layout
 from argo.steppod import NotAStep, StepPod
 from kube.jsonpatch import Op, add
 from memoize import names, opt_in
+from memoize.autokey import Reference, Version
 from memoize.opt_in import Mode
 from memoize.outcome import Outcome
 from memoize.podstep import mains_of, step_of, with_key
@@ -116,8 +117,12 @@ def classify_pod(
     pod: StepPod | NotAStep,
     workflow_metadata: Mapping[str, Any] | None,
     namespace_labels: Mapping[str, str] | None,
+    versions: Mapping[Reference, Version] | None = None,
 ) -> Skip | MemoizedStep:
-    """Whether this Pod's step is memoized. None is what could not be read, as opposed to empty."""
+    """Whether this Pod's step is memoized. None is what could not be read, as opposed to empty.
+
+    `versions` are those of the objects that it refers to (podstep.references); None where they do not count.
+    """
     if isinstance(pod, NotAStep):
         return Skip(Reason.NOT_A_STEP)
     if skip := screen(pod):
@@ -132,7 +137,7 @@ def classify_pod(
         return Skip(Reason.MODE_UNKNOWN, f"{names.MODE} must be one of {', '.join(Mode)}")
     if mode is Mode.OFF:
         return Skip(Reason.MODE_OFF)
-    keyed = with_key(pod)
+    keyed = with_key(pod, versions)
     if isinstance(keyed, Outcome):
         return Skip(*keyed)
     step = step_of(keyed, gc=artifact_gc.told_by(workflow_metadata) is True)

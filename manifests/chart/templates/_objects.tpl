@@ -4,8 +4,10 @@ The components that the values choose, each with what it is chosen by. Out: a YA
 {{- define "stepmemo.components" -}}
 {{- $direct := eq .Values.access "direct" -}}
 {{- $kept := not (empty .Values.namespaces) -}}
+{{- $versions := eq .Values.autoKeyReferences "resource-version" -}}
 {{- range $component, $chosen := dict
   "access-direct" $direct
+  "auto-key-references" (and $versions (not $kept))
   "cert-manager" .Values.certManager.enabled
   "flow-schema" (and .Values.flowSchema (not .Values.highAvailability))
   "host-network" .Values.hostNetwork
@@ -48,6 +50,9 @@ The Namespace is Helm's own to make (--create-namespace).
 {{- range .Values.namespaces -}}
   {{- $roles := dict "objects" list -}}
   {{- include "stepmemo.kustomization" (dict "chart" $ "into" $roles "directory" "components/kept-namespace") -}}
+  {{- if eq $.Values.autoKeyReferences "resource-version" -}}
+    {{- include "stepmemo.kustomization" (dict "chart" $ "into" $roles "directory" "components/kept-references") -}}
+  {{- end -}}
   {{- $namespace := . -}}
   {{- range $roles.objects -}}
     {{- $_ := set .metadata "namespace" $namespace -}}
@@ -117,6 +122,9 @@ Changes an object as the values say. In: chart (the root context), object. Out: 
   {{- if ne $values.image.pullPolicy "IfNotPresent" -}}
     {{- $_ := set $settings "image-pull-policy" $values.image.pullPolicy -}}
   {{- end -}}
+  {{- if and $values.namespaces (eq $values.autoKeyReferences "resource-version") -}}
+    {{- $_ := set $settings "auto-key-references" $values.autoKeyReferences -}}
+  {{- end -}}
   {{- include "stepmemo.deployment" (dict "chart" .chart "object" .object "program" "webhook" "settings" $settings) -}}
 {{- else if eq .object.kind "Deployment" -}}
   {{- $settings := dict -}}
@@ -172,7 +180,7 @@ follow from other values). Out: nothing.
   {{- $name := printf "STEPMEMO_%s" (upper $flag | replace "-" "_") -}}
   {{- range $container.env -}}
     {{- if eq .name $name -}}
-      {{- fail (printf "`%s.settings.%s`: the chart sets this itself, as other values say (`access`, `injection`, `store`, `namespaces`, `nudge` …)" $program $flag) -}}
+      {{- fail (printf "`%s.settings.%s`: the chart sets this itself, as other values say (`access`, `injection`, `store`, `namespaces`, `autoKeyReferences`, `nudge` …)" $program $flag) -}}
     {{- end -}}
   {{- end -}}
   {{- $_ := set $container "env" (append $container.env (dict "name" $name "value" $value)) -}}

@@ -16,9 +16,11 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
+from memoize import names
+from memoize.keeper_status import KeeperStatus
 from tests.e2e import processes, server
 from tests.e2e.cluster import Namespace
-from tests.e2e.kube import get
+from tests.e2e.kube import get, wait_for
 from tests.e2e.processes import HostKeeper
 from tests.e2e.run import Run, twice
 from tests.e2e.steps import RANDOM, container, parameter
@@ -81,6 +83,7 @@ class Repository:
         file = directory / "repositories.yaml"
         file.write_text(json.dumps({"repositories": [{"name": "argo", "s3": s3}]}))
         with processes.host_keepers(directory, STEPMEMO_VERIFY_ARTIFACTS=str(file), **environment) as keepers:
+            until_one_decides(keepers)
             yield keepers
 
 
@@ -88,6 +91,19 @@ def location(ns: Namespace) -> dict[str, Any]:
     """Where the entry says that the artifact is."""
     (artifact,) = (one for one in ns.entries()["k"]["outputs"]["artifacts"] if one["name"] == "a")
     return artifact["s3"]
+
+
+def until_one_decides(keepers: list[HostKeeper]) -> None:
+    """Until one of these processes says by the Lease that it decides gated Pods: before, none is gated."""
+
+    def decides() -> bool | None:
+        lease = get(server.NAMESPACE, "lease", server.KEEPER)
+        told = lease["metadata"].get("annotations", {}).get(names.KEEPER_STATUS)
+        status = KeeperStatus.from_json(told) if told else None
+        ready = status is not None and status.ready
+        return (ready and said(keepers, f"identity={lease['spec'].get('holderIdentity')}")) or None
+
+    wait_for("a keeper that decides", decides)
 
 
 def said(keepers: list[HostKeeper], text: str) -> bool:
@@ -111,6 +127,7 @@ def test_what_was_deleted_or_overwritten_runs_again_and_then_hits(ns: Namespace,
         assert set(ns.entries()["k"]["stepmemo"]["etags"]) >= {"a"}
         for keeper in keepers:  # what was found is remembered for seconds
             keeper.kill(new_pod=True)
+        until_one_decides(keepers)
         obstore.put(repository.store, location(ns)["key"], b"of somebody else")
         third = ran(ns)
         assert said(keepers, "ArtifactChanged")

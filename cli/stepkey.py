@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from argo import names as argo
-from argo import templates
+from argo import shape, templates
 from argo.shape import mapping
 from argo.steppod import NotAStep, StepPod
 from argo.templates import TemplateRef
+from cli import documents
 from cli.keychange import form_of
 from memoize import autokey, keyparts, names, spec
 from memoize.autokey import AutoKey
@@ -146,6 +147,8 @@ def _of_template(ref: TemplateRef, holder: str, volumes: list[Mapping[str, Any]]
     subject = f"{name or ref.path} of {holder}"
     if memo.key != names.AUTO_KEY:
         return StepKey(subject=subject, template=name, key=memo.key)
+    if wrong := documents.fault(ref.template, shape.TEMPLATE, ref.path):
+        return wrong
     found = autokey.of_pod(_as_pod(ref, volumes))
     if isinstance(found, str):
         return f"{ref.path}: its key is {names.AUTO_KEY}, and cannot be told: {found}"
@@ -195,7 +198,7 @@ def _as_pod(ref: TemplateRef, volumes: list[Mapping[str, Any]]) -> StepPod:
 
 
 def _as_argos(container: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, Any]:
-    """A container with what Argo marks its own by; what is of another type than Argo wants is left out."""
+    """A container with what Argo marks its own by."""
     added = [
         {"name": argo.ENV_CONTAINER_NAME, "value": str(container.get("name"))},
         {"name": argo.ENV_TEMPLATE, "value": json.dumps(template)},

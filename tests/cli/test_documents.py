@@ -131,3 +131,16 @@ def test_standard_input_is_a_dash(monkeypatch):
 def test_what_is_written_is_read_back(value, form):
     document = {"value": value}
     assert list(documents.parse(documents.dump([document], form))) == [json.loads(json.dumps(document))]
+
+
+@pytest.mark.parametrize(("name", "text"), [("1", "1"), ("on", "true"), ("~", None), ("[1]", None)])
+def test_the_name_of_a_field_is_text_as_kubectl_has_it(name: str, text: str | None):
+    (found,) = documents.parse(f"a: {{{name}: x, b: z}}")
+    assert isinstance(found, Unreadable) if text is None else found == {"a": {text: "x", "b": "z"}}
+
+
+@pytest.mark.parametrize("value", ["!!binary aGk=", "!!timestamp 2020-01-01", "!!set {x: }"])
+def test_a_value_that_json_does_not_have_is_told(value: str):
+    (found,) = documents.parse(f"a: {value}")
+    assert isinstance(found, Unreadable)
+    assert "which JSON does not have" in found.why

@@ -188,7 +188,7 @@ def test_a_template_without_tags_has_the_parts_that_its_pods_have(case: str) -> 
         (workflow({**SAY, "metadata": {"annotations": {names.KEY: "k", names.CACHE: "c"}}}), ["say of Work"]),
         (
             workflow({"container": {"env": [1], "args": 2, "volumeMounts": "x"}, **AUTO}),
-            ["spec.templates[0] of"],
+            ["Workflow/greet-: spec.templates[0].container.env[0] is not an object"],
         ),
     ],
 )

@@ -89,5 +89,5 @@ def words(name: str) -> str:
         if name == group:
             return f"{word}s"
         if name.startswith(f"{group}/"):
-            return f"{word} {name.removeprefix(f'{group}/').replace('%2F', '/')}"
+            return f"{word} {name.removeprefix(f'{group}/').replace('%2F', '/').replace('%25', '%')}"
     return name.replace("/", " ")

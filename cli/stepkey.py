@@ -18,6 +18,8 @@ from memoize.spec import Memo
 
 DIGEST = 8
 """Hex digits of a part's digest that are shown in a table, as many as an entry holds."""
+_NOT_IN_A_POD = frozenset({"dependencies", "mirrorVolumeMounts", "source"})
+"""Fields of Argo's containers (ContainerNode, UserContainer, ScriptTemplate) that Kubernetes' have not."""
 _SCRIPT = "/argo/staging/script"
 """What Argo appends to the arguments of a `script` (ExecutorScriptSourcePath in workflow/common)."""
 
@@ -179,17 +181,20 @@ def _as_pod(ref: TemplateRef, volumes: list[Mapping[str, Any]]) -> StepPod:
         main = {**main, "args": [*templates.items(main.get("args")), _SCRIPT]}
     workers = templates.objects(mapping(template.get("containerSet")).get("containers"))
     containers = [*(workers or [{**main, "name": argo.MAIN_CONTAINER}]), *_listed(template, "sidecars")]
+    placed = {field: template[field] for field in ("nodeSelector", "affinity") if field in template}
     spec = {
+        **placed,
         "initContainers": [_as_argos(one, template) for one in _listed(template, "initContainers")],
         "containers": [_as_argos(one, template) for one in containers],
         "volumes": [*volumes, *_listed(template, "volumes")],
     }
     annotations = {**ref.default_annotations, **ref.annotations}
     owner = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "name": "w", "uid": "u", "controller": True}
+    labels = mapping(mapping(template.get("metadata")).get("labels"))
     metadata = {
         "name": "p",
         "annotations": annotations,
-        "labels": {argo.WORKFLOW_LABEL: "w"},
+        "labels": {**labels, argo.WORKFLOW_LABEL: "w"},
         "ownerReferences": [owner],
     }
     pod = StepPod.parse({"metadata": metadata, "spec": spec}, "default")
@@ -204,7 +209,7 @@ def _as_argos(container: Mapping[str, Any], template: Mapping[str, Any]) -> dict
         {"name": argo.ENV_TEMPLATE, "value": json.dumps(template)},
     ]
     return {
-        **container,
+        **{field: value for field, value in container.items() if field not in _NOT_IN_A_POD},
         "env": [*_listed(container, "env"), *added],
         "volumeMounts": _listed(container, "volumeMounts"),
         "command": templates.items(container.get("command")),

@@ -160,6 +160,7 @@ TEMPLATES: Json = {
     },
     "beside others": {
         **SAY,
+        "nodeSelector": {"kubernetes.io/arch": "arm64"},
         "sidecars": [{**MAIN, "name": "side"}],
         "initContainers": [{**MAIN, "name": "before"}],
         "inputs": {"artifacts": [{"name": "in", "path": "/in", "s3": S3}]},

@@ -56,7 +56,7 @@ def parse(text: str) -> Iterator[Any | Unreadable]:
     for chunk in _SEPARATOR.split(text):
         try:
             # The empty lines in front make the error's line the file's.
-            document = _unshared(yaml.load("\n" * line + chunk, Loader=_Loader))
+            document = _unshared(yaml.load("\n" * line + chunk, Loader=_Loader), [_MOST + len(chunk)])
         except (yaml.YAMLError, ValueError, RecursionError) as e:
             yield Unreadable(_why(e))
         else:
@@ -121,16 +121,24 @@ def dump(documents: Iterable[Any], form: str) -> str:
     )
 
 
-def _unshared(value: Any) -> Any:
+_MOST = 100_000
+"""Values that aliases may repeat, in one document: a few lines of them can ask for billions."""
+
+
+def _unshared(value: Any, left: list[int]) -> Any:
     """A copy in which what an alias repeats is there twice, as in JSON: a change of one leaves the other.
 
     ValueError for what JSON does not have: explicit tags of YAML bring it. A name is text, as kubectl has it.
+    `left` counts down the values that there may be yet.
     """
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError("its aliases repeat too much")
     if isinstance(value, dict):
-        return {_name(key): _unshared(item) for key, item in value.items()}
+        return {_name(key): _unshared(item, left) for key, item in value.items()}
     if value is not None and not isinstance(value, (str, int, float, list)):
         raise ValueError(f"holds a value of YAML's type {type(value).__name__}, which JSON does not have")
-    return [_unshared(item) for item in value] if isinstance(value, list) else value
+    return [_unshared(item, left) for item in value] if isinstance(value, list) else value
 
 
 def _name(key: object) -> str:

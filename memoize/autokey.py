@@ -233,8 +233,9 @@ def _parts(
                 yield f"{at}{name}", value
         for name, value in _variables(ref, declared, leave_out, pod):
             yield f"{at}{name}", value
-        if at.startswith("containers/") and declared.get("dependencies"):
-            yield f"{at}dependencies", declared["dependencies"]
+        for field in _OF_ARGO:
+            if declared.get(field):
+                yield f"{at}{field}", declared[field]
         for mount in () if executors else _mounts(ref, volumes):
             name = str(mount.get("name"))
             mounted[name] = _volume(volumes.get(name, {}))
@@ -387,6 +388,8 @@ NO_PART = frozenset(
     | {"terminationMessagePath", "terminationMessagePolicy"}
 )
 """Fields of a container that are no part of the key; each other one is, should Kubernetes get new ones."""
+_OF_ARGO = ("dependencies", "mirrorVolumeMounts")
+"""Fields of a declared container that the Pod's has not: the latter brings mounts of Argo's too."""
 _READ_APART = frozenset({"image", "command", "env", "envFrom", "volumeMounts", "volumeDevices"})
 _BESIDE_A_MOUNT = frozenset({"mountPropagation", "recursiveReadOnly"})
 _BESIDE_A_PARAMETER = frozenset({"name", "globalName", "description", "enum"})

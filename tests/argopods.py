@@ -48,7 +48,8 @@ def pod_of(
                 {"name": "TRACEPARENT", "value": run},
             ]
         made = {"image": executor, "resources": {}} | copy.deepcopy(container) | {"name": name}
-        made.pop("dependencies", None)
+        for field in ("dependencies", "mirrorVolumeMounts"):
+            made.pop(field, None)
         made["env"] = [*made.get("env", ()), *env]
         made["volumeMounts"] = [*made.get("volumeMounts", ()), shared, token]
         return made

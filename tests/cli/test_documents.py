@@ -144,3 +144,12 @@ def test_a_value_that_json_does_not_have_is_told(value: str):
     (found,) = documents.parse(f"a: {value}")
     assert isinstance(found, Unreadable)
     assert "which JSON does not have" in found.why
+
+
+def test_aliases_that_repeat_without_end_are_told():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+    (found,) = documents.parse("\n".join(lines))
+    assert found == Unreadable("its aliases repeat too much")
+    (items,) = documents.parse(str(list(range(20_000))).replace("[", "- [", 1))
+    assert items == [list(range(20_000))]

@@ -229,6 +229,7 @@ ANOTHER_STEP = [
     ("container", _set(["-c"], "sidecars", 0, "args"), ["sidecars/db/args"]),
     ("container", _set(["x"], "initContainers", 0, "command"), ["initContainers/prep/command"]),
     ("container", _set(True, "container", "tty"), ["tty"]),
+    ("container", _set(True, "sidecars", 0, "mirrorVolumeMounts"), ["sidecars/db/mirrorVolumeMounts"]),
     (
         "container",
         _set("Always", "initContainers", 0, "restartPolicy"),

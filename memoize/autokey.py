@@ -89,7 +89,7 @@ class AutoKey:
 
     @property
     def shown(self) -> Mapping[str, Any]:
-        """The parts for people: the values of variables, which may be secret, are digests."""
+        """The parts for people: values of variables, and credentials in an artifact's URL, are digests."""
         return {name: _shown(name, value) for name, value in self.parts.items()}
 
 
@@ -484,10 +484,36 @@ def _of_container(name: str) -> str:
 
 
 def _shown(name: str, value: Any) -> Any:
-    if _of_container(name).partition("/")[0] != "env":
+    kind = _of_container(name).partition("/")[0]
+    if kind in ("artifact", "output", "resource", "data"):
+        return _without_credentials(value)
+    if kind != "env":
         return value
     if isinstance(value, str):
-        return f"sha256:{keyparts.digest(value)[: keyparts.LENGTH]}"
+        return _hidden(value)
     if isinstance(value, dict) and "value" in value:  # from a label or an annotation
         return {**value, "value": _shown("env", value["value"])}
     return [[one, _shown("env", text)] for one, text in value] if isinstance(value, list) else value
+
+
+_USERINFO = re.compile(r"(?<=://)[^/?#@\s]+(?=@)")
+
+
+def _without_credentials(value: Any) -> Any:
+    """What is said of an artifact with digests for the user in a URL, and for the values of HTTP headers."""
+    if isinstance(value, str):
+        return _USERINFO.sub(lambda found: _hidden(found.group()), value)
+    if isinstance(value, list):
+        return [_without_credentials(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        field: [{**header, "value": _hidden(header.get("value"))} for header in objects(one)]
+        if field == "headers"
+        else _without_credentials(one)
+        for field, one in value.items()
+    }
+
+
+def _hidden(value: object) -> str:
+    return f"sha256:{keyparts.digest(value)[: keyparts.LENGTH]}"

@@ -719,6 +719,26 @@ def test_what_is_shown_holds_no_value_of_a_variable():
         assert "s3cret" not in json.dumps([key.shown, key.short])
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"git": {"repo": "https://me:s3cret@example.com/a.git"}},
+        {
+            "http": {
+                "url": "https://s3cret@example.com/a",
+                "headers": [{"name": "Authorization", "value": "s3cret"}],
+            }
+        },
+        {"http": {"url": "https://example.com/a", "auth": {"oauth2": {"scopes": ["s3cret"]}}}},
+    ],
+)
+def test_what_is_shown_holds_no_credentials_of_an_artifact(where: Json):
+    for kind, name in (("inputs", "artifact/a"), ("outputs", "output/artifact/a")):
+        shown = _key(pod_of(SCRIPT | {kind: {"artifacts": [{"name": "a", "path": "/a", **where}]}})).shown
+        assert "example.com/a" in json.dumps(shown[name])
+        assert "s3cret" not in json.dumps(shown)
+
+
 DIGESTS = st.sampled_from(["00000000", "11111111"])
 SHORT = st.dictionaries(
     st.one_of(

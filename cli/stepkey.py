@@ -130,15 +130,15 @@ def of_object(obj: Mapping[str, Any]) -> list[StepKey | str]:
     """The keys of the templates of a Workflow, or of another of Argo's objects, with tags left in."""
     kind, metadata = str(obj["kind"]), mapping(obj.get("metadata"))
     name = metadata.get("name") or metadata.get("generateName") or "(no name)"
-    volumes = _listed(templates.workflow_spec(kind, obj), "volumes")
+    spec = templates.workflow_spec(kind, obj)
     return [
         f"{kind}/{name}: {found}" if isinstance(found, str) else found
         for ref in templates.template_refs(kind, obj)
-        if (found := _of_template(ref, f"{kind}/{name}", volumes)) is not None
+        if (found := _of_template(ref, f"{kind}/{name}", spec)) is not None
     ]
 
 
-def _of_template(ref: TemplateRef, holder: str, volumes: list[Mapping[str, Any]]) -> StepKey | str | None:
+def _of_template(ref: TemplateRef, holder: str, spec: Mapping[str, Any]) -> StepKey | str | None:
     """None for a template without a key."""
     memo, errors = _memo(ref)
     if errors:
@@ -151,7 +151,7 @@ def _of_template(ref: TemplateRef, holder: str, volumes: list[Mapping[str, Any]]
         return StepKey(subject=subject, template=name, key=memo.key)
     if wrong := documents.fault(ref.template, shape.TEMPLATE, ref.path):
         return wrong
-    found = autokey.of_pod(_as_pod(ref, volumes))
+    found = autokey.of_pod(_as_pod(ref, spec))
     if isinstance(found, str):
         return f"{ref.path}: its key is {names.AUTO_KEY}, and cannot be told: {found}"
     return StepKey(
@@ -173,20 +173,23 @@ def _memo(ref: TemplateRef) -> tuple[Memo | None, list[str]]:
     return memo, list(map(str, errors))
 
 
-def _as_pod(ref: TemplateRef, volumes: list[Mapping[str, Any]]) -> StepPod:
-    """What a Pod would show of the template (createWorkflowPod in Argo's controller, workflowpod.go)."""
+def _as_pod(ref: TemplateRef, of_workflow: Mapping[str, Any]) -> StepPod:
+    """What a Pod would show of the template (createWorkflowPod in Argo's controller, workflowpod.go).
+
+    `of_workflow` is the spec of its Workflow.
+    """
     template = ref.template
     main = mapping(template.get("container") or template.get("script"))
     if "script" in template:
         main = {**main, "args": [*templates.items(main.get("args")), _SCRIPT]}
     workers = templates.objects(mapping(template.get("containerSet")).get("containers"))
     containers = [*(workers or [{**main, "name": argo.MAIN_CONTAINER}]), *_listed(template, "sidecars")]
-    placed = {field: template[field] for field in ("nodeSelector", "affinity") if field in template}
+    placed = {f: template.get(f) or of_workflow.get(f) for f in ("nodeSelector", "affinity")}
     spec = {
         **placed,
         "initContainers": [_as_argos(one, template) for one in _listed(template, "initContainers")],
         "containers": [_as_argos(one, template) for one in containers],
-        "volumes": [*volumes, *_listed(template, "volumes")],
+        "volumes": [*_listed(of_workflow, "volumes"), *_listed(template, "volumes")],
     }
     annotations = {**ref.default_annotations, **ref.annotations}
     owner = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "name": "w", "uid": "u", "controller": True}

@@ -149,6 +149,13 @@ def test_of_a_template_the_parts_are_shown_with_tags_left_in_and_no_digest_of_th
     assert dict(found.facts())["Template"] == "say of Workflow/greet-"
 
 
+def test_a_template_is_shown_with_what_its_workflow_says_of_the_platform() -> None:
+    (found,) = stepkey.of_object(workflow({**SAY, **AUTO}, nodeSelector={"kubernetes.io/arch": "arm64"}))
+    assert isinstance(found, StepKey)
+    assert found.auto is not None
+    assert found.auto.parts["platform"] == {"kubernetes.io/arch": "arm64"}
+
+
 MAIN = {"image": "busybox", "command": ["sh"]}
 S3 = {"endpoint": "minio:9000", "bucket": "b", "key": "k"}
 TEMPLATES: Json = {

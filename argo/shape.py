@@ -115,6 +115,30 @@ OUTPUTS = _object("result exitCode", parameters=[_PARAMETER], artifacts=[_ARTIFA
 anything, a dictionary for an object: with these fields, and others of any type."""
 
 
+_CONTAINER = _object(
+    "name image workingDir",
+    command=[str],
+    args=[str],
+    env=[_object("name value", valueFrom=_object())],
+    envFrom=[_object()],
+    lifecycle=_object(),
+    volumeMounts=[_object("name mountPath")],
+    volumeDevices=[_object("name devicePath")],
+)
+_VOLUMES = [_object("name")]
+POD_SPEC = _object(containers=[_CONTAINER], initContainers=[_CONTAINER], volumes=_VOLUMES)
+"""What is read of a Pod's spec: for Pods that no API server has seen."""
+TEMPLATE = _object(
+    container=_CONTAINER,
+    script=_CONTAINER | {"source": str},
+    containerSet=_object(containers=[_CONTAINER]),
+    sidecars=[_CONTAINER],
+    initContainers=[_CONTAINER],
+    volumes=_VOLUMES,
+)
+"""The same of a template, with its tags."""
+
+
 class ShapeError(ValueError):
     """A value of a wrong type; the text names its field, and never repeats it."""
 

@@ -43,6 +43,7 @@ ENTRIES = (
     Field("NODE", wide=True),
 )
 OUTPUTS = (Field("KIND"), Field("NAME"), Field("VALUE", yields=True))
+PARTS = (Field("KEY PART"), Field("DIGEST"))
 ATTEMPTS = 5
 """How often a cache is read again that others change at the same moment."""
 PAGE = 500
@@ -105,10 +106,14 @@ def print_entry(args: argparse.Namespace, data_key: str, text: str) -> int:
     if not isinstance(item.entry, Entry):
         raise CommandError(f"{data_key} is not an entry, and answers no step: {item.entry}")
     if args.output in ("json", "yaml"):
-        output.document({**item.item(), "outputs": item.entry.outputs}, args.output)
+        more = {"parts": dict(item.entry.parts) or None, "outputs": item.entry.outputs}
+        output.document({**item.item(), **more}, args.output)
         return DONE
     now = session.now()
     output.facts(inventory.facts(item, item.entry, now))
+    if parts := sorted(item.entry.parts.items()):
+        print()
+        output.table(PARTS, parts, output.console(), wide=args.output == "wide")
     if rows := list(inventory.outputs(item.entry)):
         print()
         output.table(OUTPUTS, rows, output.console(), wide=args.output == "wide")

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import yaml
 
+from argo import shape
 from cli.plain import UNSAFE
 
 STDIN = "-"
@@ -55,7 +56,7 @@ def parse(text: str) -> Iterator[Any | Unreadable]:
     for chunk in _SEPARATOR.split(text):
         try:
             # The empty lines in front make the error's line the file's.
-            document = _unshared(yaml.load("\n" * line + chunk, Loader=_Loader))
+            document = _unshared(yaml.load("\n" * line + chunk, Loader=_Loader), [_MOST + len(chunk)])
         except (yaml.YAMLError, ValueError, RecursionError) as e:
             yield Unreadable(_why(e))
         else:
@@ -82,8 +83,32 @@ def is_pod(document: object) -> bool:
     metadata, spec = document.get("metadata"), document.get("spec")
     if not isinstance(metadata, dict) or not isinstance(spec, dict):
         return False
-    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    kinds = [spec.get(kind) or [] for kind in ("initContainers", "containers")]
+    if not all(isinstance(containers, list) for containers in kinds):
+        return False
+    containers = [container for containers in kinds for container in containers]
     return bool(containers) and all(isinstance(container, dict) for container in containers)
+
+
+def fault(value: object, expected: Any, path: str) -> str:
+    """Which field is of another type than Kubernetes and Argo want (argo.shape), "" for none.
+
+    Nor may a list hold nothing: the API server makes an empty object of that.
+    """
+    try:
+        shape.check(value, expected, path)
+    except shape.ShapeError as error:
+        return str(error)
+    rest = [(path, value)]
+    while rest:
+        at, one = rest.pop()
+        if isinstance(one, dict):
+            rest += [(f"{at}.{name}", inner) for name, inner in one.items()]
+        elif isinstance(one, list):
+            if None in one:
+                return f"{at}[{one.index(None)}] is empty"
+            rest += [(f"{at}[{i}]", inner) for i, inner in enumerate(one)]
+    return ""
 
 
 def dump(documents: Iterable[Any], form: str) -> str:
@@ -96,11 +121,32 @@ def dump(documents: Iterable[Any], form: str) -> str:
     )
 
 
-def _unshared(value: Any) -> Any:
-    """A copy in which what an alias repeats is there twice, as in JSON: a change of one leaves the other."""
+_MOST = 100_000
+"""Values that aliases may repeat, in one document: a few lines of them can ask for billions."""
+
+
+def _unshared(value: Any, left: list[int]) -> Any:
+    """A copy in which what an alias repeats is there twice, as in JSON: a change of one leaves the other.
+
+    ValueError for what JSON does not have: explicit tags of YAML bring it. A name is text, as kubectl has it.
+    `left` counts down the values that there may be yet.
+    """
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError("its aliases repeat too much")
     if isinstance(value, dict):
-        return {key: _unshared(item) for key, item in value.items()}
-    return [_unshared(item) for item in value] if isinstance(value, list) else value
+        return {_name(key): _unshared(item, left) for key, item in value.items()}
+    if value is not None and not isinstance(value, (str, int, float, list)):
+        raise ValueError(f"holds a value of YAML's type {type(value).__name__}, which JSON does not have")
+    return [_unshared(item, left) for item in value] if isinstance(value, list) else value
+
+
+def _name(key: object) -> str:
+    if isinstance(key, str):
+        return key
+    if type(key) not in (int, float, bool):
+        raise ValueError(f"the name of a field is no text: {key!r}: put it in quotes")
+    return json.dumps(key)
 
 
 def _why(error: Exception) -> str:

@@ -89,6 +89,8 @@ def _item(facts: Facts, explained: Explanation) -> dict[str, Any]:
         "detail": outcome.detail if outcome else None,
         "cache": facts.cache or None,
         "key": facts.annotations.get(names.KEY),
+        "comparedWith": facts.earlier.data_key if explained.changed is not None and facts.earlier else None,
+        "changedParts": explained.changed,
         "text": explained.text,
     }
 

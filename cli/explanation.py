@@ -178,11 +178,14 @@ class Explanation(NamedTuple):
     """None where nothing of ours decided it."""
     text: str
     """The paragraph."""
+    changed: Sequence[str] | None = None
+    """The parts in which its key differs from the one that it is compared with; None for none told."""
 
 
 def explain(facts: Facts, now: datetime) -> Explanation:
     """Say what became of the step, where that was decided, and what to do."""
     outcome, text = _decided(facts)
+    compared = False  # where its author wrote the key, or it was found
     if outcome is None:
         sentences = [text]
     else:
@@ -190,11 +193,15 @@ def explain(facts: Facts, now: datetime) -> Explanation:
         sentences += [f"stepmemo noted: {_ended(outcome.detail)}"] if outcome.detail else []
         sentences += _where(facts, outcome.reason)
         sentences += [entry] if (entry := _entry(facts, outcome.reason, now)) else []
-        sentences += [difference] if (difference := _difference(facts, outcome.reason, now)) else []
+        if compared := facts.compared and outcome.reason in RAN | {Reason.MISS}:
+            sentences.append(
+                keychange.difference(facts.place, facts.key_parts, facts.template, facts.earlier, now)
+            )
         sentences.append(TEXTS[outcome.reason].cure)
     if facts.unseen:
         sentences.append(f"Not seen: {'; '.join(facts.unseen)}.")
-    return Explanation(outcome, f"{_subject(facts)}: {' '.join(sentences)}")
+    changed = keychange.changed(facts.place, facts.key_parts, facts.earlier) if compared else None
+    return Explanation(outcome, f"{_subject(facts)}: {' '.join(sentences)}", changed)
 
 
 def _subject(facts: Facts) -> str:
@@ -354,13 +361,6 @@ def _said(text: str, now: datetime) -> str:
     maker = f" by workflow {entry.workflow}" if entry.workflow else ""
     age = f"{ago(entry.created, now)} ago" if entry.created else "at an unknown time"
     return f"There is an entry for it now, made {age}{maker}."
-
-
-def _difference(facts: Facts, reason: Reason, now: datetime) -> str:
-    """Which parts of its key are not as they were; "" where its author wrote the key, or it was found."""
-    if not facts.compared or reason not in RAN | {Reason.MISS}:
-        return ""
-    return keychange.difference(facts.place, facts.key_parts, facts.template, facts.earlier, now)
 
 
 def _inside(pod: Mapping[str, Any]) -> Iterator[Outcome]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonpatch
 
+from argo import shape
 from argo.steppod import StepPod
 from cli import documents
 from memoize import names, opt_in
@@ -97,4 +98,7 @@ def _read_pod(source: str) -> Mapping[str, Any] | documents.Unreadable:
         return documents.Unreadable(f"must hold one Pod, holds {len(found)} documents")
     if isinstance(found[0], documents.Unreadable):
         return found[0]
-    return found[0] if documents.is_pod(found[0]) else documents.Unreadable("must hold a Pod")
+    if not documents.is_pod(found[0]):
+        return documents.Unreadable("must hold a Pod")
+    wrong = documents.fault(found[0]["spec"], shape.POD_SPEC, "spec")
+    return documents.Unreadable(wrong) if wrong else found[0]

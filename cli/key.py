@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from argo import templates
+from argo import shape, templates
 from cli import documents, session
 from cli.session import DONE, FAILED, USAGE, CommandError, Session
 
@@ -47,7 +47,11 @@ def run(args: argparse.Namespace) -> int:
     for document in found:
         if isinstance(document, documents.Unreadable):
             return session.say("key", f"{args.target}: {document.why}", USAGE)
-    keys = [key for document in found for one in documents.objects(document) for key in _keys(one)]
+    objects = [one for document in found for one in documents.objects(document)]
+    for one in objects:
+        if documents.is_pod(one) and (wrong := documents.fault(one["spec"], shape.POD_SPEC, "spec")):
+            return session.say("key", f"{args.target}: {wrong}", USAGE)
+    keys = [key for one in objects for key in _keys(one)]
     if not keys:
         said = f"{args.target}: holds no Pod, and no workflow or template with a key"
         return session.say("key", said, USAGE)

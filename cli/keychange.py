@@ -24,6 +24,19 @@ def form_of(data_key: str) -> str:
     return data_key.split("-")[1] if autokey.is_computed(data_key) else ""
 
 
+def changed(data_key: str, parts: Mapping[str, str], earlier: Earlier | None) -> list[str] | None:
+    """The names of the parts in which a key differs from an earlier one, in order; None if that is not known.
+
+    It is where there is no earlier one, or it is of another form, or does not record its parts.
+    """
+    if earlier is None or not earlier.entry.parts:
+        return None
+    form = form_of(earlier.data_key)
+    if not form or form != form_of(data_key):
+        return None
+    return keyparts.changed(earlier.entry.parts, parts)
+
+
 def difference(
     data_key: str, parts: Mapping[str, str], template: str, earlier: Earlier | None, now: datetime
 ) -> str:
@@ -44,9 +57,10 @@ def difference(
             f"{automatic} Its form is {form}, and {other} in {which}: another release of stepmemo made that, "
             "so their parts cannot be compared."
         )
-    if not other or not entry.parts:
+    found = changed(data_key, parts, earlier)
+    if found is None:
         return f"{automatic} Which part of it changed cannot be told: {which}, does not record its parts."
-    changes = [_change(name, entry.parts, parts) for name in keyparts.changed(entry.parts, parts)]
+    changes = [_change(name, entry.parts, parts) for name in found]
     if not changes:
         return f"{automatic} Compared with {which}, no part that is recorded changed."
     more = f", and {len(changes) - MOST_PARTS} more" if len(changes) > MOST_PARTS else ""
@@ -89,5 +103,5 @@ def words(name: str) -> str:
         if name == group:
             return f"{word}s"
         if name.startswith(f"{group}/"):
-            return f"{word} {name.removeprefix(f'{group}/').replace('%2F', '/')}"
+            return f"{word} {name.removeprefix(f'{group}/').replace('%2F', '/').replace('%25', '%')}"
     return name.replace("/", " ")

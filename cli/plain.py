@@ -2,9 +2,9 @@
 
 import re
 
-UNSAFE = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""In JSON and YAML that we wrote: control characters beyond those that both escape, and those that turn text
-around."""
+UNSAFE = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""In JSON and YAML that we wrote: control characters beyond those that both escape, those that turn text
+around, and halves of pairs (JSON may hold them, no encoding can)."""
 
 
 def plain(text: str) -> str:

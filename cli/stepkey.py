@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from argo import names as argo
-from argo import templates
+from argo import shape, templates
 from argo.shape import mapping
 from argo.steppod import NotAStep, StepPod
 from argo.templates import TemplateRef
+from cli import documents
 from cli.keychange import form_of
 from memoize import autokey, keyparts, names, spec
 from memoize.autokey import AutoKey
@@ -17,6 +18,8 @@ from memoize.spec import Memo
 
 DIGEST = 8
 """Hex digits of a part's digest that are shown in a table, as many as an entry holds."""
+_NOT_IN_A_POD = frozenset({"dependencies", "mirrorVolumeMounts", "source"})
+"""Fields of Argo's containers (ContainerNode, UserContainer, ScriptTemplate) that Kubernetes' have not."""
 _SCRIPT = "/argo/staging/script"
 """What Argo appends to the arguments of a `script` (ExecutorScriptSourcePath in workflow/common)."""
 
@@ -127,15 +130,15 @@ def of_object(obj: Mapping[str, Any]) -> list[StepKey | str]:
     """The keys of the templates of a Workflow, or of another of Argo's objects, with tags left in."""
     kind, metadata = str(obj["kind"]), mapping(obj.get("metadata"))
     name = metadata.get("name") or metadata.get("generateName") or "(no name)"
-    volumes = _listed(templates.workflow_spec(kind, obj), "volumes")
+    spec = templates.workflow_spec(kind, obj)
     return [
         f"{kind}/{name}: {found}" if isinstance(found, str) else found
         for ref in templates.template_refs(kind, obj)
-        if (found := _of_template(ref, f"{kind}/{name}", volumes)) is not None
+        if (found := _of_template(ref, f"{kind}/{name}", spec)) is not None
     ]
 
 
-def _of_template(ref: TemplateRef, holder: str, volumes: list[Mapping[str, Any]]) -> StepKey | str | None:
+def _of_template(ref: TemplateRef, holder: str, spec: Mapping[str, Any]) -> StepKey | str | None:
     """None for a template without a key."""
     memo, errors = _memo(ref)
     if errors:
@@ -146,7 +149,9 @@ def _of_template(ref: TemplateRef, holder: str, volumes: list[Mapping[str, Any]]
     subject = f"{name or ref.path} of {holder}"
     if memo.key != names.AUTO_KEY:
         return StepKey(subject=subject, template=name, key=memo.key)
-    found = autokey.of_pod(_as_pod(ref, volumes))
+    if wrong := documents.fault(ref.template, shape.TEMPLATE, ref.path):
+        return wrong
+    found = autokey.of_pod(_as_pod(ref, spec))
     if isinstance(found, str):
         return f"{ref.path}: its key is {names.AUTO_KEY}, and cannot be told: {found}"
     return StepKey(
@@ -168,25 +173,31 @@ def _memo(ref: TemplateRef) -> tuple[Memo | None, list[str]]:
     return memo, list(map(str, errors))
 
 
-def _as_pod(ref: TemplateRef, volumes: list[Mapping[str, Any]]) -> StepPod:
-    """What a Pod would show of the template (createWorkflowPod in Argo's controller, workflowpod.go)."""
+def _as_pod(ref: TemplateRef, of_workflow: Mapping[str, Any]) -> StepPod:
+    """What a Pod would show of the template (createWorkflowPod in Argo's controller, workflowpod.go).
+
+    `of_workflow` is the spec of its Workflow.
+    """
     template = ref.template
     main = mapping(template.get("container") or template.get("script"))
     if "script" in template:
         main = {**main, "args": [*templates.items(main.get("args")), _SCRIPT]}
     workers = templates.objects(mapping(template.get("containerSet")).get("containers"))
     containers = [*(workers or [{**main, "name": argo.MAIN_CONTAINER}]), *_listed(template, "sidecars")]
+    placed = {f: template.get(f) or of_workflow.get(f) for f in ("nodeSelector", "affinity")}
     spec = {
+        **placed,
         "initContainers": [_as_argos(one, template) for one in _listed(template, "initContainers")],
         "containers": [_as_argos(one, template) for one in containers],
-        "volumes": [*volumes, *_listed(template, "volumes")],
+        "volumes": [*_listed(of_workflow, "volumes"), *_listed(template, "volumes")],
     }
     annotations = {**ref.default_annotations, **ref.annotations}
     owner = {"apiVersion": argo.API_VERSION, "kind": "Workflow", "name": "w", "uid": "u", "controller": True}
+    labels = mapping(mapping(template.get("metadata")).get("labels"))
     metadata = {
         "name": "p",
         "annotations": annotations,
-        "labels": {argo.WORKFLOW_LABEL: "w"},
+        "labels": {**labels, argo.WORKFLOW_LABEL: "w"},
         "ownerReferences": [owner],
     }
     pod = StepPod.parse({"metadata": metadata, "spec": spec}, "default")
@@ -195,13 +206,13 @@ def _as_pod(ref: TemplateRef, volumes: list[Mapping[str, Any]]) -> StepPod:
 
 
 def _as_argos(container: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, Any]:
-    """A container with what Argo marks its own by; what is of another type than Argo wants is left out."""
+    """A container with what Argo marks its own by."""
     added = [
         {"name": argo.ENV_CONTAINER_NAME, "value": str(container.get("name"))},
         {"name": argo.ENV_TEMPLATE, "value": json.dumps(template)},
     ]
     return {
-        **container,
+        **{field: value for field, value in container.items() if field not in _NOT_IN_A_POD},
         "env": [*_listed(container, "env"), *added],
         "volumeMounts": _listed(container, "volumeMounts"),
         "command": templates.items(container.get("command")),

@@ -89,7 +89,7 @@ class AutoKey:
 
     @property
     def shown(self) -> Mapping[str, Any]:
-        """The parts for people: the values of variables, which may be secret, are digests."""
+        """The parts for people: values of variables, and credentials in an artifact's URL, are digests."""
         return {name: _shown(name, value) for name, value in self.parts.items()}
 
 
@@ -186,7 +186,7 @@ def _referred(value: Any) -> Iterator[Reference]:
         for field, kind in _REFERRING.items():
             if holder := mapping(value.get(field)):
                 yield Reference(kind, str(holder.get("secretName") or holder.get("name") or ""))
-        yield from _referred(value.get("projected"))
+        yield from _referred(mapping(value.get("projected")).get("sources"))
 
 
 _REFERRING = {
@@ -219,17 +219,23 @@ class _UnknownError(Exception):
 def _parts(
     pod: StepPod, shape: Layout, template: Mapping[str, Any], leave_out: frozenset[str]
 ) -> Iterator[tuple[str, Any]]:
-    volumes = {str(volume.get("name")): volume for volume in objects(pod.spec.get("volumes"))}
+    volumes = {
+        str(volume.get("name")): _with_metadata(volume, pod) for volume in objects(pod.spec.get("volumes"))
+    }
+    executors_alone = any(template.get(kind) is not None for kind in ("resource", "data"))
     mounted: dict[str, Any] = {}
     for at, ref, declared in _containers(shape, template):
         if additions.has_offloaded_arguments(ref):
             raise _UnknownError(f"the arguments of container {ref.name} take more than 128 KiB")
-        executors = at == "" and any(template.get(kind) is not None for kind in ("resource", "data"))
-        own = _variables(ref, declared, leave_out) if executors else _own(ref, declared, leave_out, volumes)
-        for name, value in own:
+        executors = at == "" and executors_alone
+        if not executors:
+            for name, value in _own(ref, volumes):
+                yield f"{at}{name}", value
+        for name, value in _variables(ref, declared, leave_out, pod):
             yield f"{at}{name}", value
-        if at.startswith("containers/") and declared.get("dependencies"):
-            yield f"{at}dependencies", declared["dependencies"]
+        for field in _OF_ARGO:
+            if declared.get(field):
+                yield f"{at}{field}", declared[field]
         for mount in () if executors else _mounts(ref, volumes):
             name = str(mount.get("name"))
             mounted[name] = _volume(volumes.get(name, {}))
@@ -237,6 +243,8 @@ def _parts(
         yield f"volumes/{name}", mounted[name]
     if len(shape.template_inits) > 1:  # they run one after the other
         yield "initOrder", [ref.name for ref in shape.template_inits]
+    if platform := {} if executors_alone else _platform(pod.spec):
+        yield "platform", platform
     repository = artifacts.repository(template.get("archiveLocation"))
     if script := mapping(template.get("script")).get("source"):
         yield "script", script
@@ -280,18 +288,15 @@ def _containers(
         yield f"initContainers/{ref.name}/", ref, mapping(inits.get(ref.name))
 
 
-def _own(
-    ref: ContainerRef, declared: Mapping[str, Any], leave_out: frozenset[str], volumes: Mapping[str, Any]
-) -> Iterator[tuple[str, Any]]:
+def _own(ref: ContainerRef, volumes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """What a container executes, and in what surroundings: as the Pod has it, since it may be patched."""
     container = ref.container
     yield "image", _image(str(container.get("image", "")))
     if command := additions.own_command(_without_ours(container.get("command") or ())):
         yield "command", command
-    for field in ("args", "workingDir", "lifecycle"):
-        if container.get(field):
+    for field in sorted(container.keys() - _READ_APART - NO_PART):
+        if container[field]:
             yield field, container[field]
-    yield from _variables(ref, declared, leave_out)
     if mounts := _mounts(ref, volumes):
         yield "mounts", [_without(mount, _BESIDE_A_MOUNT) for mount in mounts]
     if devices := objects(container.get("volumeDevices")):
@@ -302,7 +307,7 @@ def _own(
 
 
 def _variables(
-    ref: ContainerRef, declared: Mapping[str, Any], leave_out: frozenset[str]
+    ref: ContainerRef, declared: Mapping[str, Any], leave_out: frozenset[str], pod: StepPod
 ) -> Iterator[tuple[str, Any]]:
     """One part for each variable; one for all where their order counts.
 
@@ -310,7 +315,7 @@ def _variables(
     """
     of_template = {str(entry.get("name")) for entry in objects(declared.get("env"))}
     entries = [
-        (name, entry.get("valueFrom") or str(entry.get("value") or ""))
+        (name, _with_metadata(mapping(entry.get("valueFrom")), pod) or str(entry.get("value") or ""))
         for entry in ref.container.get("env") or ()
         if not additions.is_argos_variable(name := str(entry.get("name", "")), of_template)
         and f"env/{name}" not in leave_out
@@ -321,6 +326,49 @@ def _variables(
         yield from ((f"env/{keyparts.flat(name)}", value) for name, value in sorted(dict(entries).items()))
     if ref.container.get("envFrom"):
         yield "envFrom", ref.container["envFrom"]
+
+
+def _platform(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The processor and system that the Pod's node must have, empty for any.
+
+    Another one runs another image under the same name, and what it builds is for another machine.
+    """
+    found: dict[str, Any] = {
+        name: value for name, value in mapping(spec.get("nodeSelector")).items() if name in _PLATFORM
+    }
+    required = mapping(mapping(spec.get("affinity")).get("nodeAffinity")).get(
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    )
+    terms = [
+        [one for one in objects(term.get("matchExpressions")) if one.get("key") in _PLATFORM]
+        for term in objects(mapping(required).get("nodeSelectorTerms"))
+    ]
+    return {**found, "terms": terms} if any(terms) else found
+
+
+_PLATFORM = frozenset(
+    f"{prefix}kubernetes.io/{label}" for prefix in ("", "beta.") for label in ("arch", "os")
+)
+"""Labels of a node that decide which image of an index (a multi-platform one) it runs."""
+
+
+def _with_metadata(source: Mapping[str, Any], pod: StepPod) -> dict[str, Any]:
+    """A variable's source or a volume, with the texts of the labels and annotations that it names.
+
+    Who writes a parameter into an annotation, and reads that, hands it over in this way. Those of Argo and
+    ours are of one run.
+    """
+    found = dict(source)
+    path = str(mapping(found.get("fieldRef")).get("fieldPath"))
+    field, _, name = path.removesuffix("']").partition("['")
+    of = {"metadata.annotations": pod.annotations, "metadata.labels": pod.labels}.get(field)
+    if of is not None and name and name.partition("/")[0] not in (argo.DOMAIN, names.DOMAIN):
+        found["value"] = str(of.get(name) or "")
+    for inner, several in (("downwardAPI", "items"), ("projected", "sources")):
+        if holder := mapping(found.get(inner)):
+            each = [_with_metadata(one, pod) for one in objects(holder.get(several))]
+            found[inner] = {**holder, several: each}
+    return found
 
 
 def _mounts(ref: ContainerRef, volumes: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -334,6 +382,15 @@ def _mounts(ref: ContainerRef, volumes: Mapping[str, Mapping[str, Any]]) -> list
     return found
 
 
+NO_PART = frozenset(
+    {"imagePullPolicy", "livenessProbe", "name", "ports", "readinessProbe", "resizePolicy", "resources"}
+    | {"restartPolicyRules", "securityContext", "startupProbe"}
+    | {"terminationMessagePath", "terminationMessagePolicy"}
+)
+"""Fields of a container that are no part of the key; each other one is, should Kubernetes get new ones."""
+_OF_ARGO = ("dependencies", "mirrorVolumeMounts")
+"""Fields of a declared container that the Pod's has not: the latter brings mounts of Argo's too."""
+_READ_APART = frozenset({"image", "command", "env", "envFrom", "volumeMounts", "volumeDevices"})
 _BESIDE_A_MOUNT = frozenset({"mountPropagation", "recursiveReadOnly"})
 _BESIDE_A_PARAMETER = frozenset({"name", "globalName", "description", "enum"})
 _BESIDE_AN_ARTIFACT = frozenset(
@@ -353,9 +410,10 @@ def _volume(volume: Mapping[str, Any]) -> Any:
     if "image" in volume:
         return {"image": _image(str(mapping(volume["image"]).get("reference", "")))}
     if "projected" in volume:
-        sources = objects(mapping(volume["projected"]).get("sources"))
+        projected = mapping(volume["projected"])
+        sources = objects(projected.get("sources"))
         kept = [source for source in sources if "serviceAccountToken" not in source]
-        return {"projected": kept} if kept else None
+        return {"projected": {**projected, "sources": kept}} if kept else None
     return _without(volume, {"name"})
 
 
@@ -426,8 +484,36 @@ def _of_container(name: str) -> str:
 
 
 def _shown(name: str, value: Any) -> Any:
-    if _of_container(name).partition("/")[0] != "env":
+    kind = _of_container(name).partition("/")[0]
+    if kind in ("artifact", "output", "resource", "data"):
+        return _without_credentials(value)
+    if kind != "env":
         return value
     if isinstance(value, str):
-        return f"sha256:{keyparts.digest(value)[: keyparts.LENGTH]}"
+        return _hidden(value)
+    if isinstance(value, dict) and "value" in value:  # from a label or an annotation
+        return {**value, "value": _shown("env", value["value"])}
     return [[one, _shown("env", text)] for one, text in value] if isinstance(value, list) else value
+
+
+_USERINFO = re.compile(r"(?<=://)[^/?#@\s]+(?=@)")
+
+
+def _without_credentials(value: Any) -> Any:
+    """What is said of an artifact with digests for the user in a URL, and for the values of HTTP headers."""
+    if isinstance(value, str):
+        return _USERINFO.sub(lambda found: _hidden(found.group()), value)
+    if isinstance(value, list):
+        return [_without_credentials(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        field: [{**header, "value": _hidden(header.get("value"))} for header in objects(one)]
+        if field == "headers"
+        else _without_credentials(one)
+        for field, one in value.items()
+    }
+
+
+def _hidden(value: object) -> str:
+    return f"sha256:{keyparts.digest(value)[: keyparts.LENGTH]}"

@@ -32,7 +32,7 @@ encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 def flat(name: object) -> str:
     """A name that somebody gave, as the last word of a part's: slashes separate groups."""
-    return str(name).replace("/", "%2F")
+    return str(name).replace("%", "%25").replace("/", "%2F")
 
 
 def short(digests: Mapping[str, str]) -> Mapping[str, str]:

@@ -24,6 +24,7 @@ def pod_of(
     `annotations` are ours (`salt`, `key_ignore`).
     """
     template = {"name": "step", "inputs": {}, "outputs": {}} | copy.deepcopy(template)
+    said = template.get("metadata", {})
     ours = {names.KEY: "auto", names.CACHE: "memo"}
     ours |= {f"{names.DOMAIN}/{name.replace('_', '-')}": text for name, text in annotations.items()}
     repository = {"endpoint": "minio:9000", "bucket": "b", "key": f"w-{run}/w-{run}-step"}
@@ -47,6 +48,8 @@ def pod_of(
                 {"name": "TRACEPARENT", "value": run},
             ]
         made = {"image": executor, "resources": {}} | copy.deepcopy(container) | {"name": name}
+        for field in ("dependencies", "mirrorVolumeMounts"):
+            made.pop(field, None)
         made["env"] = [*made.get("env", ()), *env]
         made["volumeMounts"] = [*made.get("volumeMounts", ()), shared, token]
         return made
@@ -93,12 +96,18 @@ def pod_of(
         "metadata": {
             "name": f"w-{run}",
             "namespace": "n",
-            "labels": {argo.WORKFLOW_LABEL: f"w-{run}"},
+            "labels": {argo.WORKFLOW_LABEL: f"w-{run}", **said.get("labels", {})},
             "ownerReferences": [owner | {"controller": True}],
-            "annotations": {argo.NODE_ID: f"w-{run}", argo.NODE_NAME: f"w-{run}", **ours},
+            "annotations": {
+                argo.NODE_ID: f"w-{run}",
+                argo.NODE_NAME: f"w-{run}",
+                **said.get("annotations", {}),
+                **ours,
+            },
         },
         "spec": {
             "restartPolicy": "Never",
+            **{field: template[field] for field in ("nodeSelector", "affinity") if field in template},
             "volumes": [
                 *({"name": name, "emptyDir": {}} for name in argos),
                 *binaries,

@@ -1,3 +1,4 @@
+import argparse
 import json
 from datetime import timedelta
 from typing import Any
@@ -131,6 +132,15 @@ def test_an_entry_is_shown_with_its_outputs_and_what_is_not_recorded(
         "KIND       NAME      VALUE",
         "parameter  greeting  hello",
     ]
+
+
+def test_of_a_computed_key_the_parts_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    text = entry(parts={"image": "1" * 8, "args": "2" * 8}).dump()
+    for form in ("table", "json"):
+        assert browse.print_entry(argparse.Namespace(output=form), "k", text) == 0
+    table, document = capsys.readouterr().out.split("\n{", 1)
+    assert "KEY PART  DIGEST\nargs      22222222\nimage     11111111\n" in table
+    assert json.loads("{" + document)["parts"] == {"image": "1" * 8, "args": "2" * 8}
 
 
 def test_argos_own_entry_says_what_it_does_not_record(namespace: str, stepmemo: Stepmemo) -> None:

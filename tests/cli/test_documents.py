@@ -131,3 +131,25 @@ def test_standard_input_is_a_dash(monkeypatch):
 def test_what_is_written_is_read_back(value, form):
     document = {"value": value}
     assert list(documents.parse(documents.dump([document], form))) == [json.loads(json.dumps(document))]
+
+
+@pytest.mark.parametrize(("name", "text"), [("1", "1"), ("on", "true"), ("~", None), ("[1]", None)])
+def test_the_name_of_a_field_is_text_as_kubectl_has_it(name: str, text: str | None):
+    (found,) = documents.parse(f"a: {{{name}: x, b: z}}")
+    assert isinstance(found, Unreadable) if text is None else found == {"a": {text: "x", "b": "z"}}
+
+
+@pytest.mark.parametrize("value", ["!!binary aGk=", "!!timestamp 2020-01-01", "!!set {x: }"])
+def test_a_value_that_json_does_not_have_is_told(value: str):
+    (found,) = documents.parse(f"a: {value}")
+    assert isinstance(found, Unreadable)
+    assert "which JSON does not have" in found.why
+
+
+def test_aliases_that_repeat_without_end_are_told():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+    (found,) = documents.parse("\n".join(lines))
+    assert found == Unreadable("its aliases repeat too much")
+    (items,) = documents.parse(str(list(range(20_000))).replace("[", "- [", 1))
+    assert items == [list(range(20_000))]

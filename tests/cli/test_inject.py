@@ -105,6 +105,16 @@ def test_injecting_twice_says_that_it_was_done(capsys: pytest.CaptureFixture[str
         ("kind: Pod\n", "must hold a Pod"),
         ("kind: Pod\nmetadata: {}\nspec: {containers: []}\n", "must hold a Pod"),
         ("kind: Pod\nmetadata: {}\nspec: {containers: [text]}\n", "must hold a Pod"),
+        ("kind: Pod\nmetadata: {}\nspec: {containers: 5}\n", "must hold a Pod"),
+        (
+            "kind: Pod\nmetadata: {}\nspec: {containers: [{env: [1]}]}\n",
+            "spec.containers[0].env[0] is not an object",
+        ),
+        ("kind: Pod\nmetadata: {}\nspec: {containers: [{env: [~]}]}\n", "spec.containers[0].env[0] is empty"),
+        (
+            "kind: Pod\nmetadata: {}\nspec: {containers: [{command: 5}]}\n",
+            "spec.containers[0].command is not a list",
+        ),
         ("[1, 2", "line "),
     ],
 )

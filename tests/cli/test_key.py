@@ -66,6 +66,17 @@ def test_a_pod_is_read_from_standard_input(
         ([{"kind": "Pod"}], 2, "holds no Pod, and no workflow or template with a key"),
         ([workflow(SAY)], 2, "holds no Pod, and no workflow or template with a key"),
         ([], 2, "holds no Pod, and no workflow or template with a key"),
+        (
+            [{**POD, "spec": {"containers": [{"env": {"A": 1}}]}}, POD],
+            2,
+            "file.yaml: spec.containers[0].env is not a list",
+        ),
+        ([{**POD, "spec": {"containers": 5}}], 2, "holds no Pod"),
+        (
+            [workflow({**SAY, **AUTO, "container": {"args": [1]}})],
+            1,
+            "stepmemo key: Workflow/greet-: spec.templates[0].container.args[0] is not a string",
+        ),
     ],
 )
 def test_what_has_no_key_is_told_and_the_rest_is_shown(
@@ -75,7 +86,7 @@ def test_what_has_no_key_is_told_and_the_rest_is_shown(
     out, err = capsys.readouterr()
     assert said in err
     assert len(err.splitlines()) == 1
-    assert bool(out) == (POD in documents or TEMPLATE in documents)
+    assert bool(out) == (code < 2 and (POD in documents or TEMPLATE in documents))
 
 
 def test_what_is_no_yaml_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,23 @@ def test_what_changed_is_named_in_words(before: dict[str, str], said: str) -> No
     assert keychange.difference(OURS, PARTS, "say", earlier(before), NOW) == said
 
 
+@pytest.mark.parametrize(
+    ("before", "names"),
+    [
+        (earlier(PARTS | {"image": "9"}), ["image"]),
+        (earlier(PARTS), []),
+        (earlier({}), None),
+        (earlier(PARTS, "by-hand"), None),
+        (earlier(PARTS, f"auto-v99-{'0' * 64}"), None),
+        (None, None),
+    ],
+)
+def test_what_changed_is_known_where_both_record_their_parts(
+    before: Earlier | None, names: list[str] | None
+) -> None:
+    assert keychange.changed(OURS, PARTS, before) == names
+
+
 def test_of_many_changes_the_first_are_named_and_the_others_counted() -> None:
     many = PARTS | {f"artifact/{number:02}": "0" for number in range(12)}
     said = keychange.difference(OURS, PARTS, "say", earlier(many), NOW)

@@ -48,6 +48,12 @@ def test_a_table_at_80_columns_cuts_what_is_longest() -> None:
     ]
 
 
+def test_half_a_pair_of_characters_is_printed_as_its_escape(capfd: pytest.CaptureFixture[str]) -> None:
+    for form in ("json", "yaml"):
+        output.document({"a": "\ud800"}, form)
+        assert "\\ud800" in capfd.readouterr().out.lower()
+
+
 def test_a_wide_table_cuts_nothing() -> None:
     lines = printed(browse.ENTRIES, [item.row(NOW) for item in LONG], 80, wide=True)
     assert "a very long key " * 7 in lines[2]

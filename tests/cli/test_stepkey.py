@@ -149,6 +149,13 @@ def test_of_a_template_the_parts_are_shown_with_tags_left_in_and_no_digest_of_th
     assert dict(found.facts())["Template"] == "say of Workflow/greet-"
 
 
+def test_a_template_is_shown_with_what_its_workflow_says_of_the_platform() -> None:
+    (found,) = stepkey.of_object(workflow({**SAY, **AUTO}, nodeSelector={"kubernetes.io/arch": "arm64"}))
+    assert isinstance(found, StepKey)
+    assert found.auto is not None
+    assert found.auto.parts["platform"] == {"kubernetes.io/arch": "arm64"}
+
+
 MAIN = {"image": "busybox", "command": ["sh"]}
 S3 = {"endpoint": "minio:9000", "bucket": "b", "key": "k"}
 TEMPLATES: Json = {
@@ -160,6 +167,7 @@ TEMPLATES: Json = {
     },
     "beside others": {
         **SAY,
+        "nodeSelector": {"kubernetes.io/arch": "arm64"},
         "sidecars": [{**MAIN, "name": "side"}],
         "initContainers": [{**MAIN, "name": "before"}],
         "inputs": {"artifacts": [{"name": "in", "path": "/in", "s3": S3}]},
@@ -188,7 +196,7 @@ def test_a_template_without_tags_has_the_parts_that_its_pods_have(case: str) -> 
         (workflow({**SAY, "metadata": {"annotations": {names.KEY: "k", names.CACHE: "c"}}}), ["say of Work"]),
         (
             workflow({"container": {"env": [1], "args": 2, "volumeMounts": "x"}, **AUTO}),
-            ["spec.templates[0] of"],
+            ["Workflow/greet-: spec.templates[0].container.env[0] is not an object"],
         ),
     ],
 )

@@ -276,6 +276,15 @@ def test_parts_are_compared_only_where_there_was_no_entry(reason: Reason) -> Non
     assert "compare" not in said.text
 
 
+def test_programs_are_told_the_parts_that_changed() -> None:
+    before = Earlier(f"auto-v1-{'1' * 64}", entry(template="say", parts={"args": "0" * 8}))
+    said = explain(facts(pod=computed(names.RESULT_MISS, "Miss"), compared=True, earlier=before), NOW)
+    assert said.changed == ["args"]
+    assert "args changed" in said.text
+    alone = explain(facts(pod=computed(names.RESULT_MISS, "Miss"), compared=True), NOW)
+    assert alone.changed is None
+
+
 @pytest.mark.parametrize(
     ("created", "found"), [("2026-03-01T12:00:00Z", "b"), ("2026-03-01T10:00:00Z", "a"), (None, "b")]
 )

@@ -170,6 +170,12 @@ def _reversed(*path: str | int) -> Callable[[Json], None]:
     return change
 
 
+def _required(label: str, *values: str) -> Json:
+    terms = [{"matchExpressions": [{"key": label, "operator": "In", "values": list(values)}]}]
+    node = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    return {"nodeAffinity": node}
+
+
 ANOTHER_STEP = [
     ("container", _set("busybox:1.37", "container", "image"), ["image"]),
     ("container", _set("mirror/busybox:1.36", "container", "image"), ["image"]),
@@ -222,6 +228,17 @@ ANOTHER_STEP = [
     ("container", _set("postgres:17", "sidecars", 0, "image"), ["sidecars/db/image"]),
     ("container", _set(["-c"], "sidecars", 0, "args"), ["sidecars/db/args"]),
     ("container", _set(["x"], "initContainers", 0, "command"), ["initContainers/prep/command"]),
+    ("container", _set(True, "container", "tty"), ["tty"]),
+    ("container", _set(True, "sidecars", 0, "mirrorVolumeMounts"), ["sidecars/db/mirrorVolumeMounts"]),
+    (
+        "container",
+        _set("Always", "initContainers", 0, "restartPolicy"),
+        ["initContainers/prep/restartPolicy"],
+    ),
+    ("container", _set({"x": "new in Kubernetes"}, "container", "fresh"), ["fresh"]),
+    ("container", _set("arm64", "nodeSelector", "kubernetes.io/arch"), ["platform"]),
+    ("container", _set("windows", "nodeSelector", "beta.kubernetes.io/os"), ["platform"]),
+    ("container", _set(_required("kubernetes.io/arch", "arm64"), "affinity"), ["platform"]),
     ("script", _set("print(2)", "script", "source"), ["script"]),
     ("script", _set("print(1)\n", "script", "source"), ["script"]),
     ("script", _set("python:3.14", "script", "image"), ["image"]),
@@ -264,6 +281,8 @@ THE_SAME = [
     ("container", _set([{"operator": "Exists"}], "tolerations")),
     ("container", _set({"labels": {"team": "b"}}, "metadata")),
     ("container", _gone("retryStrategy")),
+    ("container", _set(_required("kubernetes.io/hostname", "a"), "affinity")),
+    ("container", _set([{"action": "Restart"}], "container", "restartPolicyRules")),
     ("container", _set("10m", "timeout")),
     ("container", _set(60, "activeDeadlineSeconds")),
     ("container", _set({"runAsUser": 1}, "securityContext")),
@@ -321,6 +340,85 @@ def test_another_repository_is_another_place_for_an_input_by_key_alone():
 def test_what_a_pod_spec_patch_changes_counts(patch: Json, part: str):
     template = {"container": {"image": "busybox", "command": ["sh"]}}
     assert keyparts.changed(_key(pod_of(template)).short, _key(pod_of(template, patch=patch)).short) == [part]
+
+
+def _named(field: str) -> Json:
+    return {"fieldRef": {"apiVersion": "v1", "fieldPath": field}}
+
+
+DOWN = {"items": [{"path": "p", **_named("metadata.annotations['param']")}]}
+READS_METADATA: dict[str, tuple[Json, list[str]]] = {
+    "a variable": (
+        {
+            "container": {
+                "image": "x",
+                "env": [{"name": "P", "valueFrom": _named("metadata.labels['a.b/l']")}],
+            }
+        },
+        ["env/P"],
+    ),
+    "a variable among others in their order": (
+        {
+            "container": {
+                "image": "x",
+                "env": [
+                    {"name": "P", "valueFrom": _named("metadata.annotations['param']")},
+                    {"name": "Q", "value": "$(P)"},
+                ],
+            }
+        },
+        ["env"],
+    ),
+    "a file": (
+        {
+            "container": {"image": "x", "volumeMounts": [{"name": "d", "mountPath": "/d"}]},
+            "volumes": [{"name": "d", "downwardAPI": DOWN}],
+        },
+        ["volumes/d"],
+    ),
+    "a file beside others": (
+        {
+            "container": {"image": "x", "volumeMounts": [{"name": "d", "mountPath": "/d"}]},
+            "volumes": [{"name": "d", "projected": {"sources": [{"downwardAPI": DOWN}]}}],
+        },
+        ["volumes/d"],
+    ),
+    "none of them": ({"container": {"image": "x"}}, []),
+    "what is of one run": (
+        {
+            "container": {
+                "image": "x",
+                "env": [{"name": "P", "valueFrom": _named(f"metadata.labels['{argo.WORKFLOW_LABEL}']")}],
+            }
+        },
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("template", "parts"), READS_METADATA.values(), ids=READS_METADATA)
+def test_a_label_or_annotation_counts_by_its_text_where_the_step_reads_it(template: Json, parts: list[str]):
+    first, second = (
+        _key(
+            pod_of(
+                template | {"metadata": {"labels": {"a.b/l": text}, "annotations": {"param": text}}}, run=text
+            )
+        )
+        for text in ("s3cret", "other")
+    )
+    assert keyparts.changed(first.short, second.short) == parts
+    if parts and parts[0].startswith("env"):
+        assert "s3cret" not in json.dumps(first.shown)
+
+
+@pytest.mark.parametrize("mode", [420, 493])
+def test_the_mode_of_the_files_of_a_volume_counts(mode: int):
+    def made(mode: int) -> AutoKey:
+        volume = {"projected": {"defaultMode": mode, "sources": [{"configMap": {"name": "c"}}]}}
+        container = {"image": "x", "volumeMounts": [{"name": "d", "mountPath": "/d"}]}
+        return _key(pod_of({"container": container, "volumes": [{"name": "d", **volume}]}))
+
+    assert (made(420).digest == made(mode).digest) == (mode == 420)
 
 
 @pytest.mark.parametrize(
@@ -621,6 +719,26 @@ def test_what_is_shown_holds_no_value_of_a_variable():
         assert "s3cret" not in json.dumps([key.shown, key.short])
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"git": {"repo": "https://me:s3cret@example.com/a.git"}},
+        {
+            "http": {
+                "url": "https://s3cret@example.com/a",
+                "headers": [{"name": "Authorization", "value": "s3cret"}],
+            }
+        },
+        {"http": {"url": "https://example.com/a", "auth": {"oauth2": {"scopes": ["s3cret"]}}}},
+    ],
+)
+def test_what_is_shown_holds_no_credentials_of_an_artifact(where: Json):
+    for kind, name in (("inputs", "artifact/a"), ("outputs", "output/artifact/a")):
+        shown = _key(pod_of(SCRIPT | {kind: {"artifacts": [{"name": "a", "path": "/a", **where}]}})).shown
+        assert "example.com/a" in json.dumps(shown[name])
+        assert "s3cret" not in json.dumps(shown)
+
+
 DIGESTS = st.sampled_from(["00000000", "11111111"])
 SHORT = st.dictionaries(
     st.one_of(
@@ -651,6 +769,14 @@ def test_groups_tell_whether_anything_in_them_changed(
 def test_a_name_with_slashes_makes_no_groups():
     env = [{"name": "a/b/c", "value": "1"}, {"name": "a", "value": "2"}]
     assert "env/a%2Fb%2Fc" in _key(pod_of({"container": {"image": "x", "env": env}})).parts
+
+
+def test_names_that_are_written_alike_are_not_one():
+    first, second = (
+        _key(pod_of({"container": {"image": "x", "env": [{"name": name, "value": "1"}]}}))
+        for name in ("a/b", "a%2Fb")
+    )
+    assert first.digest != second.digest
 
 
 @pytest.mark.parametrize("count", [0, 10, 60, 3000])

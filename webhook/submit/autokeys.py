@@ -17,11 +17,6 @@ from webhook.submit.findings import Remark
 BESIDE = (names.KEY_IGNORE, names.SALT)
 """Annotations that mean something beside such a key alone."""
 
-_NO_PART = frozenset(
-    {"imagePullPolicy", "livenessProbe", "name", "ports", "readinessProbe", "resources", "securityContext"}
-    | {"startupProbe", "terminationMessagePath", "terminationMessagePolicy"}
-)
-"""Fields of a container that are no part of the key."""
 _WHOLE = ("resource", "data", "volumes")
 
 
@@ -88,7 +83,7 @@ def texts(template: Mapping[str, Any], left_out: frozenset[str] = frozenset()) -
                 for i, entry in enumerate(objects(value)):
                     if f"env/{entry.get('name')}" not in left_out:
                         yield from _tagged((*parts, "env", i), entry)
-            elif field not in _NO_PART:
+            elif field not in autokey.NO_PART:
                 yield from _tagged((*parts, field), value)
     for field in _WHOLE:
         yield from _tagged((field,), template.get(field))

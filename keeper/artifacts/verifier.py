@@ -11,6 +11,7 @@ seconds, for the Namespace alone that saw that: nobody can have others' entries 
 import asyncio
 import hashlib
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -43,7 +44,10 @@ OF_AN_ENTRY = 8
 MOST_OF_AN_ENTRY = 100
 """… and artifacts of one that are looked for; of the others it cannot be told."""
 MOST_UNDER_WAY = 200
-"""Entries of one Namespace that are looked at, at once."""
+"""Entries of one Namespace that are looked at, at once …"""
+HELD_BYTES_OF_ONE, HELD_BYTES = 4 << 20, 32 << 20
+"""… and the bytes of their texts, and of all Namespaces': an entry may have a megabyte. As many are held of
+those that wait to be dropped, while an API server does not answer."""
 THERE_SECONDS, ELSE_SECONDS = 10.0, 5.0
 """How long it is remembered of an entry that it may be served, and that it may not."""
 MOST_REMEMBERED, MOST_REMEMBERED_OF_ONE = 10_000, 2_000
@@ -51,7 +55,7 @@ MOST_REMEMBERED, MOST_REMEMBERED_OF_ONE = 10_000, 2_000
 DOWN_SECONDS = 5.0
 """How long a repository is not asked for a Namespace that had no answer from it."""
 SLOW_SECONDS = 60.0
-"""How long an entry that took long to look at is served, where it would take long again."""
+"""How long what was found of an entry that took long holds, where it would take long again."""
 LONG = 64 << 10
 """Characters of an entry from which on no ETags are kept in it: it is read once more for them."""
 MOST_ETAG_BYTES = 4 << 10
@@ -137,6 +141,24 @@ class _Asked:
         """By Namespace, why it had no answer."""
 
 
+class _Room:
+    """Bytes that are held, in all and of one Namespace."""
+
+    def __init__(self) -> None:
+        self._of_one: Counter[str] = Counter()
+
+    def take(self, namespace: str, size: int) -> bool:
+        """Hold so many more, if there is room; whether there was."""
+        if self._of_one[namespace] + size > HELD_BYTES_OF_ONE or self._of_one.total() + size > HELD_BYTES:
+            return False
+        self._of_one[namespace] += size
+        return True
+
+    def give_back(self, namespace: str, size: int) -> None:
+        """Hold so many less."""
+        self._of_one -= Counter({namespace: size})
+
+
 class Verifier:
     """Looks for the artifacts of entries, in the repositories that it was last told to `use`.
 
@@ -164,12 +186,15 @@ class Verifier:
             group=lambda key: key[0],
         )
         self._under_way: Counter[str] = Counter()
-        """Entries that are looked at, by Namespace."""
+        """Entries that are looked at, by Namespace …"""
+        self._looked_at, self._to_drop = _Room(), _Room()
+        """… and what is held of them, and of those that wait to be dropped."""
         self._left: set[tuple[str, bytes]] = set()
         """Those among them whose end somebody did not wait for."""
-        self._slow: TtlCache[tuple[str, bytes], bool] = TtlCache(
+        self._slow: TtlCache[tuple[str, bytes], tuple[Outcome | None]] = TtlCache(
             MOST_REMEMBERED, clock, group=lambda key: key[0], most_of_one=MOST_REMEMBERED_OF_ONE
         )
+        """What was found at last of those that took long."""
         self._drops: set[asyncio.Task[None]] = set()
         self.on_known: OnChange = lambda namespace, cache, entries: None
         """Told of an entry that was NOT_KNOWN_YET, as of one that has changed."""
@@ -195,32 +220,44 @@ class Verifier:
 
         NOT_KNOWN_YET after `patience` seconds; then `on_known` is told of it later.
         """
-        shown = _read(text)
-        if shown is None or shown.outputs is None or not shown.outputs.artifacts:
+        if not _may_have_artifacts(text):
             return None
         place = f"{namespace}\0{cache}\0{data_key}\0"
         key = namespace, hashlib.sha256(place.encode() + text.encode("utf-8", "surrogatepass")).digest()
-        if self._under_way[namespace] >= MOST_UNDER_WAY and not self._verdicts.is_near(key):
-            self._say(namespace, [_unknown("", "too many entries of its Namespace are being looked at")])
+        if (known := self._verdicts.known(key)) is not None:
+            return known[0]
+        shown = _read(text)
+        if shown is None or shown.outputs is None or not shown.outputs.artifacts:
             return None
-        artifacts, etags = shown.outputs.artifacts, _etags(shown)
+        artifacts, etags = shown.outputs.artifacts[: MOST_OF_AN_ENTRY + 1], _etags(shown)
+        size = sys.getsizeof(text)
+        if not self._verdicts.is_near(key):
+            if self._under_way[namespace] >= MOST_UNDER_WAY or not self._looked_at.take(namespace, size):
+                many = "too many entries of its Namespace are being looked at"
+                self._say(namespace, [_unknown("", many)])
+                return None
+            self._under_way[namespace] += 1
 
         async def look() -> Outcome | None:
-            self._under_way[namespace] += 1
+            miss: Outcome | None = None
             try:
                 miss = self._decide(namespace, await self._check(namespace, artifacts, etags, self._seconds))
             finally:
                 self._under_way -= Counter([namespace])
+                self._looked_at.give_back(namespace, size)
                 if key in self._left:
                     self._left.discard(key)
-                    self._slow.put(key, True, SLOW_SECONDS)
+                    self._slow.put(key, (miss,), SLOW_SECONDS)
                     # After the verdict is remembered, which it is when this has returned.
                     told: Mapping[str, Hashable] = {data_key: ("artifacts", object())}
                     asyncio.get_running_loop().call_soon(self.on_known, namespace, cache, told)
-            if miss is not None and miss.reason is Reason.ARTIFACT_GONE:
+            # Where there is no room it stays, for who finds it again, or stores another one.
+            gone = miss is not None and miss.reason is Reason.ARTIFACT_GONE
+            if gone and self._to_drop.take(namespace, size):
                 task = asyncio.create_task(self._take_away(namespace, cache, data_key, text))
                 self._drops.add(task)
                 task.add_done_callback(self._drops.discard)
+                task.add_done_callback(lambda _: self._to_drop.give_back(namespace, size))
             return miss
 
         try:
@@ -229,10 +266,12 @@ class Verifier:
         except TimeoutError:
             if (known := self._verdicts.known(key)) is not None:
                 return known[0]
-            if self._slow.get(key):
-                self._say(namespace, [_unknown("", "its artifacts took too long again")])
-                return None
-            self._left.add(key)
+            if (slow := self._slow.get(key)) is not None:
+                if slow[0] is None:
+                    self._say(namespace, [_unknown("", "its artifacts took too long again")])
+                return slow[0]
+            if self._verdicts.is_near(key):
+                self._left.add(key)
             return NOT_KNOWN_YET
 
     def served_unseen(self, namespace: str) -> None:
@@ -377,10 +416,12 @@ class Verifier:
             self._on_dropped(len(text))
 
 
+def _may_have_artifacts(text: str) -> bool:
+    return '"artifacts"' in text
+
+
 def _read(text: str) -> _Shown | None:
-    """What is asked for of an entry; None where it names no artifact, or is no entry."""
-    if '"artifacts"' not in text:
-        return None
+    """What is asked for of an entry; None where it is no entry."""
     try:
         return fastjson.part(text.encode(), _Shown)
     except (ValueError, RecursionError):

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +22,7 @@ import msgspec
 
 from keeper.artifacts.repositories import Repositories, Repository
 from keeper.slots import Slots
-from keeper.store import OnChange
+from keeper.store import Cache, OnChange
 from kube import fastjson
 from kube.caching import CachedReads, TtlCache
 from memoize.entry import Entry
@@ -60,6 +60,12 @@ LONG = 64 << 10
 """Characters of an entry from which on no ETags are kept in it: it is read once more for them."""
 MOST_ETAG_BYTES = 4 << 10
 """Of all ETags of an entry, and the names that they are of."""
+DROP_EVERY = 1.0
+"""Seconds from one drop in a cache to the next: each changes all of a ConfigMap, and whoever waits for any
+entry of it looks again. Mostly there is a new entry by then …"""
+MOST_TO_DROP = 5
+"""… and those of one that wait for that. Others stay, for who finds them again: none is dropped for what was
+found long ago."""
 _MOST_DOWN = 1_000
 
 NOT_KNOWN_YET = Outcome(Reason.UNDECIDED, "its artifacts are being looked for")
@@ -163,7 +169,7 @@ class Verifier:
     """Looks for the artifacts of entries, in the repositories that it was last told to `use`.
 
     `drop` takes an entry away whose artifacts are gone. `on_checked` is told of each artifact. `seconds` are
-    those for one entry; `clock` counts seconds.
+    those for one entry, `drop_every` those from one drop in a cache to the next; `clock` counts seconds.
     """
 
     def __init__(
@@ -173,10 +179,11 @@ class Verifier:
         on_dropped: Callable[[int], None] = lambda size: None,
         *,
         seconds: float = SECONDS,
+        drop_every: float = DROP_EVERY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._drop, self._on_checked, self._on_dropped = drop, on_checked, on_dropped
-        self._seconds, self._clock = seconds, clock
+        self._seconds, self._drop_every, self._clock = seconds, drop_every, clock
         self._repositories, self._asked = Repositories(), dict[str, _Asked]()
         self._verdicts: CachedReads[tuple[str, bytes], Outcome | None] = CachedReads(
             lambda miss: ELSE_SECONDS if miss else THERE_SECONDS,
@@ -195,7 +202,8 @@ class Verifier:
             MOST_REMEMBERED, clock, group=lambda key: key[0], most_of_one=MOST_REMEMBERED_OF_ONE
         )
         """What was found at last of those that took long."""
-        self._drops: set[asyncio.Task[None]] = set()
+        self._drops: dict[Cache, tuple[deque[tuple[str, str]], asyncio.Task[None]]] = {}
+        """Data keys and texts of entries that wait to be dropped, and who does it."""
         self.on_known: OnChange = lambda namespace, cache, entries: None
         """Told of an entry that was NOT_KNOWN_YET, as of one that has changed."""
 
@@ -206,7 +214,7 @@ class Verifier:
 
     async def close(self) -> None:
         """Give up what is still to be taken away."""
-        tasks = list(self._drops)
+        tasks = [task for _, task in self._drops.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -252,12 +260,8 @@ class Verifier:
                     told: Mapping[str, Hashable] = {data_key: ("artifacts", object())}
                     asyncio.get_running_loop().call_soon(self.on_known, namespace, cache, told)
             # Where there is no room it stays, for who finds it again, or stores another one.
-            gone = miss is not None and miss.reason is Reason.ARTIFACT_GONE
-            if gone and self._to_drop.take(namespace, size):
-                task = asyncio.create_task(self._take_away(namespace, cache, data_key, text))
-                self._drops.add(task)
-                task.add_done_callback(self._drops.discard)
-                task.add_done_callback(lambda _: self._to_drop.give_back(namespace, size))
+            if miss is not None and miss.reason is Reason.ARTIFACT_GONE:
+                self._drop_soon(namespace, cache, data_key, text)
             return miss
 
         try:
@@ -397,6 +401,28 @@ class Verifier:
                     "an entry is served whose artifacts are not known to be as they were",
                     extra=fields(namespace=namespace, artifact=one.name, detail=one.detail),
                 )
+
+    def _drop_soon(self, namespace: str, cache: str, data_key: str, text: str) -> None:
+        """Have the entry dropped when it is its turn, if there is room for it to wait."""
+        waiting, _ = self._drops.get((namespace, cache), (deque[tuple[str, str]](), None))
+        if len(waiting) >= MOST_TO_DROP or not self._to_drop.take(namespace, sys.getsizeof(text)):
+            return
+        waiting.append((data_key, text))
+        if (namespace, cache) not in self._drops:
+            task = asyncio.create_task(self._drop_all(namespace, cache, waiting))
+            self._drops[namespace, cache] = waiting, task
+
+    async def _drop_all(self, namespace: str, cache: str, waiting: deque[tuple[str, str]]) -> None:
+        """Drop one after the other until none waits."""
+        try:
+            while waiting:
+                await self._take_away(namespace, cache, *waiting[0])
+                self._to_drop.give_back(namespace, sys.getsizeof(waiting.popleft()[1]))
+                await asyncio.sleep(self._drop_every)
+        finally:
+            del self._drops[namespace, cache]
+            for _, text in waiting:
+                self._to_drop.give_back(namespace, sys.getsizeof(text))
 
     async def _take_away(self, namespace: str, cache: str, data_key: str, text: str) -> None:
         """Drop the entry, if it is still the one whose artifacts are gone."""

@@ -70,7 +70,12 @@ class Site:
         self.drops_may_end.set()
         self.sizes: list[int] = []
         self.verifier = Verifier(
-            self.drop, self.checked.append, self.sizes.append, seconds=seconds, clock=lambda: self.now
+            self.drop,
+            self.checked.append,
+            self.sizes.append,
+            seconds=seconds,
+            drop_every=0.0,
+            clock=lambda: self.now,
         )
         self.verifier.on_known = lambda *told: self.told.append(told)
         self.verifier.use({repository(**fields): bucket})
@@ -341,21 +346,43 @@ async def test_so_many_bytes_of_entries_are_held_at_once_and_more_are_served(
     assert site.checked == ["unknown"] * 2 + ["there"] * 4
 
 
+async def test_entries_of_a_cache_are_dropped_one_by_one_and_few_wait_for_that() -> None:
+    """Else each of a thousand drops would have all who wait for that cache look again."""
+    some = [entry(at("a"), workflow=str(n)) for n in range(bounds.MOST_TO_DROP + 3)]
+    site = Site(Bucket(a=Gone()))
+    site.drops_may_end.clear()
+    assert {await site.verify(one) for one in some} == {GONE}
+    assert await site.verifier.verify("work", "another", "key", some[0].dump(), 30.0) == GONE
+    await until(lambda: len(site.dropped) == 2)
+    site.drops_may_end.set()
+    await until(lambda: len(site.sizes) == bounds.MOST_TO_DROP + 1)
+    assert [place[1:] for place in site.dropped] == [
+        ("cache", "key", some[0].dump()),
+        ("another", "key", some[0].dump()),
+        *(("cache", "key", one.dump()) for one in some[1 : bounds.MOST_TO_DROP]),
+    ]
+    site.now += bounds.ELSE_SECONDS
+    await until(lambda: not site.verifier._drops)
+    assert await site.verify(some[-1]) == GONE
+    await until(lambda: len(site.sizes) == bounds.MOST_TO_DROP + 2)
+
+
 async def test_so_many_bytes_wait_to_be_dropped_at_once_and_other_entries_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An API server that does not answer keeps those that wait."""
-    some = [entry(at("a"), workflow=str(n)) for n in range(4)]
+    some = [entry(at("a"), workflow=str(n)) for n in range(3)]
     monkeypatch.setattr(bounds, "HELD_BYTES_OF_ONE", 2 * sys.getsizeof(some[0].dump()))
     site = Site(Bucket(a=Gone()))
     site.drops_may_end.clear()
-    assert [await site.verify(one) for one in some] == [GONE] * 4
-    await until(lambda: len(site.dropped) == 2)
+    assert {await site.verify(one) for one in some} == {GONE}
     site.drops_may_end.set()
-    await until(lambda: len(site.sizes) == 2)
+    await until(lambda: not site.verifier._drops)
+    assert len(site.dropped) == 2
     site.now += bounds.ELSE_SECONDS
-    assert await site.verify(some[3]) == GONE
-    await until(lambda: len(site.dropped) == 3)
+    assert await site.verify(some[-1]) == GONE
+    await site.verifier.close()
+    assert not site.verifier._drops
+    assert site.verifier._to_drop.take("work", bounds.HELD_BYTES_OF_ONE)
 
 
 async def test_an_entry_that_is_known_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,8 @@ def read(annotations: Mapping[str, Any]) -> Said:
     for field, (annotation, reader) in _READERS.items():
         if (value := annotations.get(annotation)) is None:
             continue
-        text = str(value)[:_LONGEST]
+        whole = str(value)
+        text = whole if len(whole) <= _LONGEST else f"{whole[:_LONGEST]}…"  # which is no number
         try:
             limits[field] = reader(text)
         except ValueError as error:

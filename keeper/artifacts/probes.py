@@ -66,9 +66,9 @@ class Web:
 
 def probe(kind: Kind, read: ReadFile, web: Web) -> Probe:
     """What asks this repository; ConfigError where a file, or what the library makes of it, is no good."""
-    if isinstance(kind, HTTP):
-        return _HttpProbe(kind, read, web)
     try:
+        if isinstance(kind, HTTP):
+            return _HttpProbe(kind, read, web)
         return _ObjectProbe(_STORES[type(kind)](kind, read))
     except (BaseError, ValueError, TypeError) as error:
         if isinstance(error, ConfigError):

@@ -196,7 +196,7 @@ def parse(text: bytes) -> tuple[Repository, ...]:
         found = msgspec.convert(yaml.safe_load(text) or {}, _File)
     except msgspec.ValidationError as error:
         raise ConfigError(str(error).replace("`$.", "`").replace("`$`", "the whole")) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # where a tag does not go with its value: KeyError, IndexError and others
         where = getattr(error, "problem_mark", None)
         # Never its text: a key may stand where it does not belong.
         raise ConfigError("it is no YAML" + (f", line {where.line + 1}" if where else "")) from None

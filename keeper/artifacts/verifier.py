@@ -11,8 +11,9 @@ seconds, for the Namespace alone that saw that: nobody can have others' entries 
 import asyncio
 import hashlib
 import logging
+import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
@@ -21,7 +22,7 @@ import msgspec
 
 from keeper.artifacts.repositories import Repositories, Repository
 from keeper.slots import Slots
-from keeper.store import OnChange
+from keeper.store import Cache, OnChange
 from kube import fastjson
 from kube.caching import CachedReads, TtlCache
 from memoize.entry import Entry
@@ -43,7 +44,10 @@ OF_AN_ENTRY = 8
 MOST_OF_AN_ENTRY = 100
 """… and artifacts of one that are looked for; of the others it cannot be told."""
 MOST_UNDER_WAY = 200
-"""Entries of one Namespace that are looked at, at once."""
+"""Entries of one Namespace that are looked at, at once …"""
+HELD_BYTES_OF_ONE, HELD_BYTES = 4 << 20, 32 << 20
+"""… and the bytes of their texts, and of all Namespaces': an entry may have a megabyte. As many are held of
+those that wait to be dropped, while an API server does not answer."""
 THERE_SECONDS, ELSE_SECONDS = 10.0, 5.0
 """How long it is remembered of an entry that it may be served, and that it may not."""
 MOST_REMEMBERED, MOST_REMEMBERED_OF_ONE = 10_000, 2_000
@@ -51,11 +55,17 @@ MOST_REMEMBERED, MOST_REMEMBERED_OF_ONE = 10_000, 2_000
 DOWN_SECONDS = 5.0
 """How long a repository is not asked for a Namespace that had no answer from it."""
 SLOW_SECONDS = 60.0
-"""How long an entry that took long to look at is served, where it would take long again."""
+"""How long what was found of an entry that took long holds, where it would take long again."""
 LONG = 64 << 10
 """Characters of an entry from which on no ETags are kept in it: it is read once more for them."""
 MOST_ETAG_BYTES = 4 << 10
 """Of all ETags of an entry, and the names that they are of."""
+DROP_EVERY = 1.0
+"""Seconds from one drop in a cache to the next: each changes all of a ConfigMap, and whoever waits for any
+entry of it looks again. Mostly there is a new entry by then …"""
+MOST_TO_DROP = 5
+"""… and those of one that wait for that. Others stay, for who finds them again: none is dropped for what was
+found long ago."""
 _MOST_DOWN = 1_000
 
 NOT_KNOWN_YET = Outcome(Reason.UNDECIDED, "its artifacts are being looked for")
@@ -137,11 +147,29 @@ class _Asked:
         """By Namespace, why it had no answer."""
 
 
+class _Room:
+    """Bytes that are held, in all and of one Namespace."""
+
+    def __init__(self) -> None:
+        self._of_one: Counter[str] = Counter()
+
+    def take(self, namespace: str, size: int) -> bool:
+        """Hold so many more, if there is room; whether there was."""
+        if self._of_one[namespace] + size > HELD_BYTES_OF_ONE or self._of_one.total() + size > HELD_BYTES:
+            return False
+        self._of_one[namespace] += size
+        return True
+
+    def give_back(self, namespace: str, size: int) -> None:
+        """Hold so many less."""
+        self._of_one -= Counter({namespace: size})
+
+
 class Verifier:
     """Looks for the artifacts of entries, in the repositories that it was last told to `use`.
 
     `drop` takes an entry away whose artifacts are gone. `on_checked` is told of each artifact. `seconds` are
-    those for one entry; `clock` counts seconds.
+    those for one entry, `drop_every` those from one drop in a cache to the next; `clock` counts seconds.
     """
 
     def __init__(
@@ -151,10 +179,11 @@ class Verifier:
         on_dropped: Callable[[int], None] = lambda size: None,
         *,
         seconds: float = SECONDS,
+        drop_every: float = DROP_EVERY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._drop, self._on_checked, self._on_dropped = drop, on_checked, on_dropped
-        self._seconds, self._clock = seconds, clock
+        self._seconds, self._drop_every, self._clock = seconds, drop_every, clock
         self._repositories, self._asked = Repositories(), dict[str, _Asked]()
         self._verdicts: CachedReads[tuple[str, bytes], Outcome | None] = CachedReads(
             lambda miss: ELSE_SECONDS if miss else THERE_SECONDS,
@@ -164,13 +193,17 @@ class Verifier:
             group=lambda key: key[0],
         )
         self._under_way: Counter[str] = Counter()
-        """Entries that are looked at, by Namespace."""
+        """Entries that are looked at, by Namespace …"""
+        self._looked_at, self._to_drop = _Room(), _Room()
+        """… and what is held of them, and of those that wait to be dropped."""
         self._left: set[tuple[str, bytes]] = set()
         """Those among them whose end somebody did not wait for."""
-        self._slow: TtlCache[tuple[str, bytes], bool] = TtlCache(
+        self._slow: TtlCache[tuple[str, bytes], tuple[Outcome | None]] = TtlCache(
             MOST_REMEMBERED, clock, group=lambda key: key[0], most_of_one=MOST_REMEMBERED_OF_ONE
         )
-        self._drops: set[asyncio.Task[None]] = set()
+        """What was found at last of those that took long."""
+        self._drops: dict[Cache, tuple[deque[tuple[str, str]], asyncio.Task[None]]] = {}
+        """Data keys and texts of entries that wait to be dropped, and who does it."""
         self.on_known: OnChange = lambda namespace, cache, entries: None
         """Told of an entry that was NOT_KNOWN_YET, as of one that has changed."""
 
@@ -181,7 +214,7 @@ class Verifier:
 
     async def close(self) -> None:
         """Give up what is still to be taken away."""
-        tasks = list(self._drops)
+        tasks = [task for _, task in self._drops.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -195,32 +228,40 @@ class Verifier:
 
         NOT_KNOWN_YET after `patience` seconds; then `on_known` is told of it later.
         """
-        shown = _read(text)
-        if shown is None or shown.outputs is None or not shown.outputs.artifacts:
+        if not _may_have_artifacts(text):
             return None
         place = f"{namespace}\0{cache}\0{data_key}\0"
         key = namespace, hashlib.sha256(place.encode() + text.encode("utf-8", "surrogatepass")).digest()
-        if self._under_way[namespace] >= MOST_UNDER_WAY and not self._verdicts.is_near(key):
-            self._say(namespace, [_unknown("", "too many entries of its Namespace are being looked at")])
+        if (known := self._verdicts.known(key)) is not None:
+            return known[0]
+        shown = _read(text)
+        if shown is None or shown.outputs is None or not shown.outputs.artifacts:
             return None
-        artifacts, etags = shown.outputs.artifacts, _etags(shown)
+        artifacts, etags = shown.outputs.artifacts[: MOST_OF_AN_ENTRY + 1], _etags(shown)
+        size = sys.getsizeof(text)
+        if not self._verdicts.is_near(key):
+            if self._under_way[namespace] >= MOST_UNDER_WAY or not self._looked_at.take(namespace, size):
+                many = "too many entries of its Namespace are being looked at"
+                self._say(namespace, [_unknown("", many)])
+                return None
+            self._under_way[namespace] += 1
 
         async def look() -> Outcome | None:
-            self._under_way[namespace] += 1
+            miss: Outcome | None = None
             try:
                 miss = self._decide(namespace, await self._check(namespace, artifacts, etags, self._seconds))
             finally:
                 self._under_way -= Counter([namespace])
+                self._looked_at.give_back(namespace, size)
                 if key in self._left:
                     self._left.discard(key)
-                    self._slow.put(key, True, SLOW_SECONDS)
+                    self._slow.put(key, (miss,), SLOW_SECONDS)
                     # After the verdict is remembered, which it is when this has returned.
                     told: Mapping[str, Hashable] = {data_key: ("artifacts", object())}
                     asyncio.get_running_loop().call_soon(self.on_known, namespace, cache, told)
+            # Where there is no room it stays, for who finds it again, or stores another one.
             if miss is not None and miss.reason is Reason.ARTIFACT_GONE:
-                task = asyncio.create_task(self._take_away(namespace, cache, data_key, text))
-                self._drops.add(task)
-                task.add_done_callback(self._drops.discard)
+                self._drop_soon(namespace, cache, data_key, text)
             return miss
 
         try:
@@ -229,10 +270,12 @@ class Verifier:
         except TimeoutError:
             if (known := self._verdicts.known(key)) is not None:
                 return known[0]
-            if self._slow.get(key):
-                self._say(namespace, [_unknown("", "its artifacts took too long again")])
-                return None
-            self._left.add(key)
+            if (slow := self._slow.get(key)) is not None:
+                if slow[0] is None:
+                    self._say(namespace, [_unknown("", "its artifacts took too long again")])
+                return slow[0]
+            if self._verdicts.is_near(key):
+                self._left.add(key)
             return NOT_KNOWN_YET
 
     def served_unseen(self, namespace: str) -> None:
@@ -359,6 +402,28 @@ class Verifier:
                     extra=fields(namespace=namespace, artifact=one.name, detail=one.detail),
                 )
 
+    def _drop_soon(self, namespace: str, cache: str, data_key: str, text: str) -> None:
+        """Have the entry dropped when it is its turn, if there is room for it to wait."""
+        waiting, _ = self._drops.get((namespace, cache), (deque[tuple[str, str]](), None))
+        if len(waiting) >= MOST_TO_DROP or not self._to_drop.take(namespace, sys.getsizeof(text)):
+            return
+        waiting.append((data_key, text))
+        if (namespace, cache) not in self._drops:
+            task = asyncio.create_task(self._drop_all(namespace, cache, waiting))
+            self._drops[namespace, cache] = waiting, task
+
+    async def _drop_all(self, namespace: str, cache: str, waiting: deque[tuple[str, str]]) -> None:
+        """Drop one after the other until none waits."""
+        try:
+            while waiting:
+                await self._take_away(namespace, cache, *waiting[0])
+                self._to_drop.give_back(namespace, sys.getsizeof(waiting.popleft()[1]))
+                await asyncio.sleep(self._drop_every)
+        finally:
+            del self._drops[namespace, cache]
+            for _, text in waiting:
+                self._to_drop.give_back(namespace, sys.getsizeof(text))
+
     async def _take_away(self, namespace: str, cache: str, data_key: str, text: str) -> None:
         """Drop the entry, if it is still the one whose artifacts are gone."""
         try:
@@ -377,10 +442,12 @@ class Verifier:
             self._on_dropped(len(text))
 
 
+def _may_have_artifacts(text: str) -> bool:
+    return '"artifacts"' in text
+
+
 def _read(text: str) -> _Shown | None:
-    """What is asked for of an entry; None where it names no artifact, or is no entry."""
-    if '"artifacts"' not in text:
-        return None
+    """What is asked for of an entry; None where it is no entry."""
     try:
         return fastjson.part(text.encode(), _Shown)
     except (ValueError, RecursionError):

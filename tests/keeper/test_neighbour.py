@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from keeper.artifacts.repositories import Repository
+from keeper.artifacts.verifier import Probe, Verifier
 from keeper.breaker import Breaker
 from keeper.cache.last_hit import Hits
 from keeper.cache.store import ConfigMapStore
@@ -30,8 +32,8 @@ ENDS = 130
 
 
 @asynccontextmanager
-async def keeping(server: Server) -> AsyncIterator[None]:
-    """A keeper of all Namespaces that acts, with the loop's clock."""
+async def keeping(server: Server, probes: Mapping[Repository, Probe] | None = None) -> AsyncIterator[None]:
+    """A keeper of all Namespaces that acts, with the loop's clock; with `probes` it looks for artifacts."""
     clock, api, metrics = asyncio.get_running_loop().time, server.api, Metrics()
     begun, start = datetime.now(UTC), clock()
 
@@ -43,6 +45,8 @@ async def keeping(server: Server) -> AsyncIterator[None]:
     store = ConfigMapStore(api, view, writer, Hits(writer, view, now=now))
     events = Events(api, metrics.event_dropped, "stepmemo-keeper", "test", clock=clock)
     breaker = Breaker(api, metrics, events, clock=clock, now=now)
+    verifier = Verifier(store.drop, clock=clock)
+    verifier.use(probes or {})
     keeper = Keeper(
         api,
         store,
@@ -52,6 +56,7 @@ async def keeping(server: Server) -> AsyncIterator[None]:
         breaker,
         KeeperSettings(lease_namespace="stepmemo"),
         "this",
+        verifier if probes else None,
         clock=clock,
         now=now,
     )
@@ -63,6 +68,7 @@ async def keeping(server: Server) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await verifier.close()
         await writer.close()
 
 

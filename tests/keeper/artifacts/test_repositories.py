@@ -62,6 +62,11 @@ def test_a_text_that_is_no_yaml_is_told_by_its_line_alone() -> None:
     assert refusal(b"repositories:\n- s3: {secretKey: hunter2") == "it is no YAML, line 2"
 
 
+@pytest.mark.parametrize("text", [b"!!int ''", b"!!bool hunter2", b"!!timestamp hunter2", b"[" * 10_000])
+def test_whatever_the_reader_of_yaml_raises_is_told_as_such(text: bytes) -> None:
+    assert refusal(text).startswith("it is no YAML")
+
+
 def test_no_two_are_of_one_name_or_one_place() -> None:
     text = "repositories: [{{name: a, s3: {0}}}, {{name: {1}, s3: {2}}}]"
     assert "[1].name: is the same" in refusal(text.format(S3, "a", {**S3, "bucket": "c"}).encode())

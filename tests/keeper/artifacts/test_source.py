@@ -1,8 +1,11 @@
 import ast
+import asyncio
 import json
 import logging
 import os
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 from keeper.artifacts.repositories import Repository
 from keeper.artifacts.source import MOST_FILE_BYTES, Source
 from keeper.artifacts.verifier import Probe
+from tests.waiting import until
 
 KEEPER = Path(__file__).parents[3] / "keeper"
 S3 = {"endpoint": "minio:9000", "bucket": "b", "accessKeyFile": "access", "secretKeyFile": "secret"}
@@ -67,6 +71,10 @@ def test_what_the_files_hold_is_used_and_used_anew_when_any_of_them_changes(site
         ({"repositories.yaml": "{"}, "it is no YAML"),
         ({"repositories.yaml": "repositories: [{name: a}]"}, "repositories[0].s3: exactly one of"),
         ({"repositories.yaml": f"# {'x' * (1 << 20)}"}, "repositories.yaml has more than 1048576 bytes"),
+        (
+            {"repositories.yaml": 'repositories: [{name: a, http: {url: "http://a", caFile: "\\0"}}]'},
+            "cannot read '\\x00': no file can have this name",
+        ),
         ({"access": "\xff" * (MOST_FILE_BYTES + 1), "secret": "b"}, "access has more than 65536 bytes"),
     ],
 )
@@ -86,6 +94,42 @@ def test_what_cannot_be_used_is_said_once_and_the_last_good_ones_stay(
     site.mount("..3", "other", access="a", secret="b")
     site.source.reload()
     assert (site.used[-1], site.source.notice) == (["other"], "")
+
+
+def test_files_that_have_not_changed_are_not_made_anything_of_again(site: Site) -> None:
+    site.mount("..1", "main", access="a", secret="b")
+    assert site.source._look() is site.source._look()
+
+
+async def test_files_are_read_beside_the_event_loop(site: Site) -> None:
+    os.mkfifo(file := site.directory / "repositories.yaml")
+    goes_on = threading.Event()
+
+    def write() -> bool:
+        """Let the file be read, soon or late; whether the loop went on meanwhile."""
+        went_on = goes_on.wait(5)
+        file.write_text("{}")
+        return went_on
+
+    written = asyncio.create_task(asyncio.to_thread(write))
+    await asyncio.sleep(0)
+    running = asyncio.create_task(site.source.run())
+    await asyncio.sleep(0)
+    goes_on.set()
+    assert await written
+    await until(lambda: site.used == [[]])
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        file.unlink()
+        await running
+
+
+@pytest.mark.parametrize("content", ["\u00fc", "-----BEGIN CERTIFICATE-----"])
+def test_a_ca_that_is_none_is_said(site: Site, content: str) -> None:
+    one = {"name": "main", "http": {"url": "https://files.example", "caFile": "ca"}}
+    site.mount("..1", ca=content, **{"repositories.yaml": json.dumps({"repositories": [one]})})
+    site.source.reload()
+    assert "repository main: " in site.source.notice
 
 
 def test_without_a_file_nothing_is_used_and_that_is_said(site: Site) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -65,15 +66,23 @@ class Site:
         self.dropped: list[tuple[str, ...]] = []
         self.told: list[tuple[str, str, Mapping[str, Hashable]]] = []
         self.drops: bool | Outcome = True
+        self.drops_may_end = asyncio.Event()
+        self.drops_may_end.set()
         self.sizes: list[int] = []
         self.verifier = Verifier(
-            self.drop, self.checked.append, self.sizes.append, seconds=seconds, clock=lambda: self.now
+            self.drop,
+            self.checked.append,
+            self.sizes.append,
+            seconds=seconds,
+            drop_every=0.0,
+            clock=lambda: self.now,
         )
         self.verifier.on_known = lambda *told: self.told.append(told)
         self.verifier.use({repository(**fields): bucket})
 
     async def drop(self, *place: str) -> bool | Outcome:
         self.dropped.append(place)
+        await self.drops_may_end.wait()
         return self.drops
 
     async def verify(
@@ -236,6 +245,24 @@ async def test_an_entry_that_was_slow_to_look_at_is_served_where_it_is_slow_agai
     await until(lambda: bucket.at_once == 0)
 
 
+@pytest.mark.parametrize("answer", [Gone(), There('"2"')])
+async def test_an_entry_that_was_slow_to_be_ruled_out_is_a_miss_where_it_is_slow_again(
+    answer: There | Gone,
+) -> None:
+    """What was said a moment ago to one Pod is not served to the next, whose turn came late."""
+    bucket, one = Bucket(a=answer), entry(at("a"), etags={"out": '"1"'})
+    bucket.open.clear()
+    site = Site(bucket)
+    assert await site.verify(one, patience=0.01) is NOT_KNOWN_YET
+    bucket.open.set()
+    await until(lambda: bool(site.told))
+    site.now += bounds.ELSE_SECONDS
+    bucket.open.clear()
+    assert await site.verify(one, patience=0.01) in (GONE, CHANGED)
+    bucket.open.set()
+    await until(lambda: bucket.at_once == 0)
+
+
 @pytest.mark.parametrize(
     ("answer", "seconds"), [(There(), bounds.THERE_SECONDS), (Gone(), bounds.ELSE_SECONDS)]
 )
@@ -295,6 +322,75 @@ async def test_so_many_entries_of_a_namespace_are_looked_at_at_once_and_more_are
     bucket.open.set()
     assert await asyncio.gather(*looks) == [None] * bounds.MOST_UNDER_WAY
     assert not site.verifier._under_way
+
+
+async def test_so_many_bytes_of_entries_are_held_at_once_and_more_are_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    big = [entry(at(str(n)), node_id="n" * 1000) for n in range(4)]
+    monkeypatch.setattr(bounds, "HELD_BYTES_OF_ONE", 2 * sys.getsizeof(big[0].dump()))
+    monkeypatch.setattr(bounds, "HELD_BYTES", 3 * sys.getsizeof(big[0].dump()))
+    bucket = Bucket()
+    bucket.open.clear()
+    site = Site(bucket)
+    looks = [asyncio.create_task(site.verify(one)) for one in big[:2]]
+    await until(lambda: bucket.at_once == 2)
+    assert await site.verify(big[2]) is None
+    looks.append(asyncio.create_task(site.verify(big[2], namespace="other")))
+    await until(lambda: bucket.at_once == 3)
+    assert await site.verify(big[3], namespace="another") is None
+    assert site.checked == ["unknown"] * 2
+    bucket.open.set()
+    await asyncio.gather(*looks)
+    assert await site.verify(big[3]) is None
+    assert site.checked == ["unknown"] * 2 + ["there"] * 4
+
+
+async def test_entries_of_a_cache_are_dropped_one_by_one_and_few_wait_for_that() -> None:
+    """Else each of a thousand drops would have all who wait for that cache look again."""
+    some = [entry(at("a"), workflow=str(n)) for n in range(bounds.MOST_TO_DROP + 3)]
+    site = Site(Bucket(a=Gone()))
+    site.drops_may_end.clear()
+    assert {await site.verify(one) for one in some} == {GONE}
+    assert await site.verifier.verify("work", "another", "key", some[0].dump(), 30.0) == GONE
+    await until(lambda: len(site.dropped) == 2)
+    site.drops_may_end.set()
+    await until(lambda: len(site.sizes) == bounds.MOST_TO_DROP + 1)
+    assert [place[1:] for place in site.dropped] == [
+        ("cache", "key", some[0].dump()),
+        ("another", "key", some[0].dump()),
+        *(("cache", "key", one.dump()) for one in some[1 : bounds.MOST_TO_DROP]),
+    ]
+    site.now += bounds.ELSE_SECONDS
+    await until(lambda: not site.verifier._drops)
+    assert await site.verify(some[-1]) == GONE
+    await until(lambda: len(site.sizes) == bounds.MOST_TO_DROP + 2)
+
+
+async def test_so_many_bytes_wait_to_be_dropped_at_once_and_other_entries_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    some = [entry(at("a"), workflow=str(n)) for n in range(3)]
+    monkeypatch.setattr(bounds, "HELD_BYTES_OF_ONE", 2 * sys.getsizeof(some[0].dump()))
+    site = Site(Bucket(a=Gone()))
+    site.drops_may_end.clear()
+    assert {await site.verify(one) for one in some} == {GONE}
+    site.drops_may_end.set()
+    await until(lambda: not site.verifier._drops)
+    assert len(site.dropped) == 2
+    site.now += bounds.ELSE_SECONDS
+    assert await site.verify(some[-1]) == GONE
+    await site.verifier.close()
+    assert not site.verifier._drops
+    assert site.verifier._to_drop.take("work", bounds.HELD_BYTES_OF_ONE)
+
+
+async def test_an_entry_that_is_known_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a megabyte, and all Pods of a fan-out ask for it."""
+    site, one = Site(Bucket()), entry(at("a"))
+    await site.verify(one)
+    monkeypatch.delattr(bounds, "_read")
+    assert await site.verify(one) is None
 
 
 async def test_what_is_looked_for_ends_with_the_first_that_is_gone() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -85,10 +86,11 @@ class Routes:
         response.enable_chunked_encoding()
         await response.prepare(request)
         source = watch.events(self._store, info.kind, info.namespace or None, selected, query)
-        async for type_, obj in watch.until(deadline, source):
-            shown = _partial(obj) if partial and type_ != "ERROR" else obj
-            await response.write(watch.encode(type_, shown))
-        await response.write_eof()
+        with suppress(ConnectionResetError):  # whoever watched has gone
+            async for type_, obj in watch.until(deadline, source):
+                shown = _partial(obj) if partial and type_ != "ERROR" else obj
+                await response.write(watch.encode(type_, shown))
+            await response.write_eof()
         return response
 
 

@@ -30,6 +30,7 @@ STEP = Step(
     gc=False,
     declared=Declared(parameters=({"name": "out"},)),
 )
+MADE = datetime.now(UTC) - timedelta(minutes=1)
 POD_UID = "9d1d7c0c-0000-4000-8000-00000000000a"
 OUTPUTS = {"parameters": [{"name": "out", "value": "secret-value"}]}
 CACHE_LABELS = {"labels": {argo.CONFIGMAP_TYPE: argo.CONFIGMAP_TYPE_CACHE}}
@@ -144,8 +145,8 @@ class Pod(Files):
 
 
 def entry(**fields: Any) -> str:
-    """An entry as Argo writes it, a minute old."""
-    made = (datetime.now(UTC) - timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """An entry as Argo writes it, made before the tests began: the same text each time."""
+    made = MADE.strftime("%Y-%m-%dT%H:%M:%SZ")
     return json.dumps(
         {
             "nodeID": "old-1",

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -35,6 +36,11 @@ _LONGEST_ID = 60
 _HERE = Path(__file__).parent
 SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/entrypoint")]
 """Rooms whose tests start servers or processes, or wait; elsewhere a test says so itself (`slow`)."""
+UNTRACED_ROOMS = {_HERE / "bench", _HERE / "devcluster"}
+TRACED_CASES = 10
+"""Of one test that is run with many parameters, in the order in which they stand."""
+_CASE = pytest.StashKey[int]()
+_cases: Counter[str] = Counter()
 SLOW_FIXTURES = {"cluster", "kube_apiserver", "postgresql"}
 OF_A_MODULE = {"stepmemo", "strongest", "keeping", "inside", "plain", "image_volume", "walked", "modelled"}
 """Fixtures of a module that are dear: servers, devclusters, walks through the model of the protocol."""
@@ -74,9 +80,9 @@ def pytest_collection() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Have only one of a test's tiers say what is covered: it costs a third of the time."""
+    """Have those tests traced for coverage that may say something new: it takes three quarters more time."""
     coverage = sys.modules.get("coverage")
-    traced = coverage.Coverage.current() if coverage is not None and _tier(item) == KUBE_APISERVER else None
+    traced = coverage.Coverage.current() if coverage is not None and not _may_cover_more(item) else None
     if traced is not None:
         traced.stop()
     try:
@@ -105,6 +111,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     what is dear to make go to one worker, which makes it once. (Here, since xdist reads the groups before
     pytest_collection_modifyitems of a conftest.)
     """
+    test = item.nodeid.partition("[")[0]
+    item.stash[_CASE] = _cases[test] = _cases[test] + 1
     fixtures = set(getattr(item, "fixturenames", ()))
     params = _params(item)
     if _tier(item) == KUBE_APISERVER or KUBE_APISERVER.replace("-", "_") in fixtures:
@@ -114,6 +122,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.xdist_group(" ".join([item.nodeid.partition("::")[0], *which])))
     if fixtures & SLOW_FIXTURES or _is_in_a_slow_room(item.path):
         item.add_marker(pytest.mark.slow)
+
+
+def _may_cover_more(item: pytest.Item) -> bool:
+    """Not a second tier, nor one case after another; nor where what we ship runs in processes untraced."""
+    if _tier(item) == KUBE_APISERVER or not UNTRACED_ROOMS.isdisjoint(item.path.parents):
+        return False
+    return item.stash[_CASE] <= TRACED_CASES
 
 
 def _params(item: pytest.Item) -> Json:

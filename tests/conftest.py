@@ -108,20 +108,34 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
     Tests of the real API server go to two workers, each of which starts one: a keeper that a test installs
     looks after every namespace, and would decide the Pods that another worker's test holds. Tests that share
-    what is dear to make go to one worker, which makes it once. (Here, since xdist reads the groups before
+    what is dear to make go to one worker, which makes it once. So do those of a module that are over in no
+    time, that a worker need not ask for the next one after each. (Here, since xdist reads the groups before
     pytest_collection_modifyitems of a conftest.)
     """
     test = item.nodeid.partition("[")[0]
     item.stash[_CASE] = _cases[test] = _cases[test] + 1
     fixtures = set(getattr(item, "fixturenames", ()))
-    params = _params(item)
+    params, group = _params(item), ""
+    module = item.nodeid.partition("::")[0]
     if _tier(item) == KUBE_APISERVER or KUBE_APISERVER.replace("-", "_") in fixtures:
-        item.add_marker(pytest.mark.xdist_group(f"{KUBE_APISERVER} {_half(item)}"))
+        group = f"{KUBE_APISERVER} {_half(item)}"
     elif shared := (fixtures | {params.get(ANY_OF_A_MODULE)}) & OF_A_MODULE:
         which = [f"{name} {params.get(name)}" for name in sorted(shared)]
-        item.add_marker(pytest.mark.xdist_group(" ".join([item.nodeid.partition("::")[0], *which])))
+        group = " ".join([module, *which])
     if fixtures & SLOW_FIXTURES or _is_in_a_slow_room(item.path):
         item.add_marker(pytest.mark.slow)
+    elif not group and item.get_closest_marker("slow") is item.get_closest_marker("xdist_group") is None:
+        group = module
+    if group:
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Take off what xdist puts behind the id of a test with a group: `pytest ID` and `--lf` know none."""
+    name, at, group = report.nodeid.rpartition("@")
+    if at and hasattr(report, "node") and group.startswith((f"{_HERE.name}/", KUBE_APISERVER)):
+        report.nodeid = name
 
 
 def _may_cover_more(item: pytest.Item) -> bool:

@@ -1,5 +1,7 @@
 """How the tests are shared among workers."""
 
+from pathlib import Path
+
 import pytest
 
 
@@ -20,3 +22,25 @@ def test_tests_of_a_devcluster_go_to_the_worker_that_starts_it(request: pytest.F
             (marker,) = item.iter_markers("xdist_group")
             groups.add(marker.args[0].partition(" ")[2])
     assert groups <= {"strongest None", "plain None", "inside None"}
+
+
+GROUPED = "tests/a/test_b.py::test_it[busybox@sha256:1]"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (f"{GROUPED}@tests/a/test_b.py", GROUPED),
+        (f"{GROUPED}@tests/a/test_b.py plain None", GROUPED),
+        (f"{GROUPED}@kube-apiserver 0", GROUPED),
+        (GROUPED, GROUPED),
+    ],
+)
+def test_a_report_names_a_test_as_pytest_takes_it(
+    request: pytest.FixtureRequest, said: str, told: str
+) -> None:
+    ours = request.config.pluginmanager.get_plugin(str(Path(__file__).with_name("conftest.py")))
+    report = pytest.TestReport(said, ("", None, ""), {}, "passed", None, "call")
+    report.node = "of a worker"
+    ours.pytest_runtest_logreport(report)
+    assert report.nodeid == told

@@ -70,7 +70,6 @@ def scale(program: str, replicas: int) -> None:
     """Returns when there are so many, all of them ready, and no Pod of another number."""
     _kubectl("scale", f"deployment/{program}", f"--replicas={replicas}")
     _rolled_out(program)
-    wait_for(f"{replicas} replicas", lambda: len(pods(program)) == replicas or None, _ROLLOUT_SECONDS)
 
 
 def replicas(program: str) -> int:
@@ -93,7 +92,7 @@ def away(*programs: str) -> Iterator[dict[str, int]]:
 
 
 def restart(program: str) -> None:
-    """Replace every replica in the Deployment's own way; returns when the new ones are ready."""
+    """Replace every replica in the Deployment's own way; returns when the new ones alone are there, ready."""
     _kubectl("rollout", "restart", f"deployment/{program}")
     _rolled_out(program)
 
@@ -118,7 +117,10 @@ def ca() -> str:
 
 
 def _rolled_out(program: str) -> None:
+    """kubectl does not wait for the end of those that are replaced; who looks at all would see them go."""
     _kubectl("rollout", "status", f"deployment/{program}", f"--timeout={_ROLLOUT_SECONDS}s")
+    wanted = replicas(program)
+    wait_for(f"{wanted} replicas", lambda: len(pods(program)) == wanted or None, _ROLLOUT_SECONDS)
 
 
 def _selecting(program: str) -> tuple[str, str]:

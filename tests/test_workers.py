@@ -1,5 +1,7 @@
 """How the tests are shared among workers."""
 
+import re
+
 import pytest
 
 
@@ -20,3 +22,9 @@ def test_tests_of_a_devcluster_go_to_the_worker_that_starts_it(request: pytest.F
             (marker,) = item.iter_markers("xdist_group")
             groups.add(marker.args[0].partition(" ")[2])
     assert groups <= {"strongest None", "plain None", "inside None"}
+
+
+@pytest.mark.parametrize("text", ["x" * 61, b"x" * 61, re.compile("x" * 61)])
+def test_a_long_text_is_no_part_of_an_id(request: pytest.FixtureRequest, text: object) -> None:
+    """xdist sends all ids to every worker, and whoever reads a report reads them too."""
+    assert re.fullmatch("text[0-2]", request.node.callspec.id)

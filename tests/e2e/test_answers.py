@@ -206,7 +206,7 @@ def test_the_outputs_of_many_hits_reach_their_next_steps(ns: Namespace, attempt:
         "withSequence": {"count": str(MANY)},
     }
     # A hit takes a Pod in direct access, and so many that start at once are too much for a small node.
-    at_once = {} if server.access() == server.SERVICE else {"parallelism": 20}
+    at_once = {} if server.access() == server.SERVICE else {"parallelism": 6}
     run = ns.run(in_a_row(fan), pair, first, look(), entrypoint="main", **at_once)
     succeeded(run)
     looks = [one for one in run.workflow["status"]["nodes"].values() if one["type"] == "Suspend"]

@@ -22,7 +22,7 @@ from kube import pages
 from kube.errors import ApiError
 from memoize import names
 from webhook.inject import containers, image_volume
-from webhook.inject.containers import InjectSettings, Service
+from webhook.inject.containers import CacheServiceAddress, InjectSettings
 from webhook.inject.resources import Work
 from webhook.pods.delivery import Delivery
 
@@ -242,7 +242,9 @@ async def _namespace(connected: Session, settings: webhook.settings.Settings) ->
             yield finding
     async for finding in _accounts(connected, direct=settings.access == "direct"):
         yield finding
-    through_service = None if settings.access == "direct" else Service("https://stepmemo-keeper", "")
+    through_service = (
+        None if settings.access == "direct" else CacheServiceAddress("https://stepmemo-keeper", "")
+    )
     plain, ours = _pods(replace(settings.inject, service=through_service))
     refused = await _seen("containers", _refused(connected, plain))
     of_ours = "" if refused else await _seen("containers", _refused(connected, ours))

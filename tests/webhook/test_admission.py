@@ -23,10 +23,10 @@ from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.webhook.keeperstatus import GONE, READY
 from tests.webhook.serving import api_client
-from webhook.admission import GATED_BURST, GATED_RATE, Admission, LocalShares, Outcome
+from webhook.admission import GATED_BURST, GATED_RATE, Admission, AdmissionOutcome, LocalShares
 from webhook.inject.containers import InjectSettings
 from webhook.pods import room
-from webhook.review import Request
+from webhook.review import AdmissionRequest
 
 Json = dict[str, Any]
 
@@ -56,7 +56,7 @@ class Installed:
     @asynccontextmanager
     async def deciding(
         self, token: str | None = None, **request: Any
-    ) -> AsyncIterator[Callable[[], Awaitable[Outcome]]]:
+    ) -> AsyncIterator[Callable[[], Awaitable[AdmissionOutcome]]]:
         """The decision on the Pod, with the rights of that token."""
         async with api_client(self.cluster, token=token) as api:
             admission = Admission(
@@ -70,8 +70,8 @@ class Installed:
             )
             yield lambda: admission.pod(replace(self.request(), **request))
 
-    def request(self) -> Request:
-        return Request(
+    def request(self) -> AdmissionRequest:
+        return AdmissionRequest(
             uid="u",
             group="",
             kind="Pod",
@@ -84,11 +84,11 @@ class Installed:
             dry_run=False,
         )
 
-    def after(self, outcome: Outcome) -> Json:
+    def after(self, outcome: AdmissionOutcome) -> Json:
         """The Pod as it would be admitted."""
         return dict(jsonpatch.apply_patch(self.pod, list(outcome.ops)))
 
-    def result(self, outcome: Outcome) -> str | None:
+    def result(self, outcome: AdmissionOutcome) -> str | None:
         """The label that the Pod would get."""
         found: str | None = self.after(outcome)["metadata"]["labels"].get(names.RESULT)
         return found

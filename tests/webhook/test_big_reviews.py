@@ -31,7 +31,7 @@ from webhook.admission import Admission
 from webhook.big_reviews import BYTES, PARTS, PLACES, UNKNOWN, BigReviews, ShedError, is_big
 from webhook.in_child import Given
 from webhook.inject.containers import InjectSettings
-from webhook.reply import Reply, of
+from webhook.reply import ReviewAnswer, of
 from webhook.submit.budget import OBJECT
 
 Json = dict[str, Any]
@@ -111,7 +111,7 @@ async def apart(
         await child.close()
 
 
-async def in_the_loop(site: Site, webhook: str, body: bytes) -> Reply:
+async def in_the_loop(site: Site, webhook: str, body: bytes) -> ReviewAnswer:
     admission = site.admission()
     decide = admission.workflow if webhook == "workflows" else admission.pod
     return await of(webhook, review.parse(body), decide)
@@ -121,7 +121,7 @@ def body(obj: Json, **changes: Any) -> bytes:
     return json.dumps(ask(obj, "work", **changes)).encode()
 
 
-def answer(reply: Reply) -> Json:
+def answer(reply: ReviewAnswer) -> Json:
     return dict(json.loads(reply.body)["response"])
 
 

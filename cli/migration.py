@@ -136,7 +136,9 @@ async def _into_database(connected: Session, database: Any, cache: Cache) -> Don
             done["there"] += 1
             continue
         with _asked("write an entry"):
-            written = await database.fetch(sql.PUT, *rows.put_arguments(rows.Place(*cache, data_key), text))
+            written = await database.fetch(
+                sql.PUT, *rows.put_arguments(rows.EntryRef(*cache, data_key), text)
+            )
         # Not written: a newer one came meanwhile.
         done["copied" if written else "there"] += 1
     return done

@@ -36,8 +36,8 @@ from keeper.requests import Requests, SpareRequests
 from keeper.single_flight import SingleFlight
 from keeper.state import (
     Answering,
-    Backoff,
     Capturing,
+    Failures,
     Gated,
     Gone,
     Labelling,
@@ -316,7 +316,7 @@ class Keeper:
             self._breaker.on_pod(pod)
         if found.phase is Phase.OVER and not isinstance(record.state, Unlabelled):
             # What a step reported goes with its workflow, so there is no time to lose.
-            self._enqueue(record, urgent=record.backoff is None)
+            self._enqueue(record, urgent=record.failures is None)
         elif isinstance(record.state, Releasing | Orphaned):
             self._enqueue(record)
         now = self._now()
@@ -409,11 +409,11 @@ class Keeper:
         self._queue.clear()
         for record in self._records.in_order():
             record.result_may_exist = True  # whoever acted before may have posted for it
-            record.tried, record.backoff = False, None
+            record.tried, record.failures = False, None
             if not isinstance(record.state, Running):
                 self._enqueue(record)
         for record in self._orphans:
-            record.backoff = None
+            record.failures = None
             self._enqueue(record)
 
     async def _reconcile(self, uid: str, slots: asyncio.Semaphore) -> None:
@@ -439,7 +439,7 @@ class Keeper:
                 return
             record.tried = True
             result = await self._reconciler.reconcile(record)
-            record.backoff = None
+            record.failures = None
             if isinstance(record.state, Gone):
                 if (again := self._records.get(uid)) is not None:
                     self._enqueue(again)  # it came back while its answer was taken away
@@ -456,18 +456,18 @@ class Keeper:
             return  # what was tried for the Pod is gone with it
         outcome, now = as_outcome(error), self._clock()
         self._reporter.failure(record.pod, outcome, error)
-        backoff = record.backoff = record.backoff or Backoff(now)
-        left = backoff.first + self._patience(record, error) - now
+        failures = record.failures = record.failures or Failures(now)
+        left = failures.first + self._patience(record, error) - now
         if left <= 0:
             self._reconciler.give_up(record, outcome)
-            backoff, left = Backoff(now), math.inf
-            record.backoff = backoff
+            failures, left = Failures(now), math.inf
+            record.failures = failures
         if isinstance(record.state, Orphaned) and isinstance(record.state.then, Gone):
             self._keep_orphan(record)
         if isinstance(record.state, Gone):
             return
-        pause = random.uniform(0, min(_FIRST_PAUSE * 2**backoff.count, _LONGEST_PAUSE))
-        backoff.count = min(backoff.count + 1, 20)
+        pause = random.uniform(0, min(_FIRST_PAUSE * 2**failures.count, _LONGEST_PAUSE))
+        failures.count = min(failures.count + 1, 20)
         asked = error.retry_after if isinstance(error, ApiError) else 0.0
         wait = min(max(pause, min(asked, _LONGEST_RETRY_AFTER)), left)
         self._queue.add_later(record.pod.namespace, record.pod.uid, wait)

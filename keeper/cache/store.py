@@ -7,7 +7,7 @@ from urllib.parse import quote
 from kubernetes_asyncio.client import ApiClient
 
 from keeper.cache.configmap import CacheError, ConfigMap
-from keeper.cache.last_hit import Hits
+from keeper.cache.last_hit import LastHits
 from keeper.cache.view import SELECTOR, View
 from keeper.cache.writer import Writer
 from keeper.gc import CacheGC
@@ -29,7 +29,7 @@ class ConfigMapStore:
     """The caches that the view follows; `keeper.store.Store` says what it does."""
 
     def __init__(
-        self, api: ApiClient, view: View, writer: Writer, hits: Hits, collector: CacheGC | None = None
+        self, api: ApiClient, view: View, writer: Writer, hits: LastHits, collector: CacheGC | None = None
     ) -> None:
         """With a `collector` its caches are cleaned up."""
         self._api, self._view, self._writer, self._hits = api, view, writer, hits

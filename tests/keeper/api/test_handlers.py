@@ -18,9 +18,9 @@ from argo import names as argo
 from keeper.api import handlers as serving
 from keeper.api import request, routes
 from keeper.api.auth import FRESH, Tokens
-from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH, Service
+from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH, CacheService
 from keeper.api.in_flight import MOST_BYTES_OF_ONE, Bytes
-from keeper.artifacts.verifier import Gone, Probe, There, Unknown, Verifier
+from keeper.artifacts.verifier import ObjectGone, Probe, There, Unknown, Verifier
 from memoize import names
 from memoize.key import data_key
 from memoize.outcome import Outcome
@@ -66,7 +66,7 @@ class Setting:
         requests: list[tuple[str, int]],
         found: list[tuple[str, ...]],
         clock: Clock,
-        service: Service,
+        service: CacheService,
     ) -> None:
         self.cluster, self.client, self.requests, self.clock = cluster, client, requests, clock
         self.service, self.found = service, found
@@ -136,7 +136,7 @@ class Serving:
         self._verifier = Verifier(self._store.drop)
         if self._probe is not None:
             self._verifier.use({repository(): self._probe})
-        self._service = service = Service(
+        self._service = service = CacheService(
             api,
             self._store,
             lambda route, status: requests.append((route, status)),
@@ -635,12 +635,12 @@ async def test_hundreds_of_pods_at_once_are_all_served(
     [
         (There('"1"'), None),
         (There('"2"'), "ArtifactChanged"),
-        (Gone(), "ArtifactGone"),
+        (ObjectGone(), "ArtifactGone"),
         (Unknown("no answer", down=True), None),
     ],
 )
 async def test_an_entry_is_served_as_far_as_its_artifacts_let_it(
-    cluster: Cluster, answer: There | Gone | Unknown, reason: str | None
+    cluster: Cluster, answer: There | ObjectGone | Unknown, reason: str | None
 ) -> None:
     bucket = Bucket()
     async with Serving(cluster, probe=bucket) as setting:
@@ -653,7 +653,7 @@ async def test_an_entry_is_served_as_far_as_its_artifacts_let_it(
         else:
             assert (found.body["entry"], found.body["reason"]) == (None, reason)
         assert len(setting.found) == (reason is None)
-        await until(lambda: (KEY in setting.data()) is (answer != Gone()))
+        await until(lambda: (KEY in setting.data()) is (answer != ObjectGone()))
 
 
 async def test_who_waits_in_a_pod_is_served_where_a_repository_is_slow(

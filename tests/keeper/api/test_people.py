@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from keeper.api import people as serving
-from keeper.api.handlers import LOOKUP_PATH, Service
+from keeper.api.handlers import LOOKUP_PATH, CacheService
 from keeper.api.people import CACHES_PATH, EARLIER_PATH, LIST_PATH, REMOVE_PATH, SHOW_PATH, People
 from keeper.store import CacheInfo, EntryInfo, Page, Store
 from memoize import configmap, names
@@ -77,7 +77,7 @@ async def desk_of(cluster: Cluster, namespace: str, store: Any, **options: Any) 
     async with api_client(cluster) as api:
         requests: list[tuple[str, int]] = []
         app = web.Application(client_max_size=1024)
-        service = Service(api, store)
+        service = CacheService(api, store)
         service.add_to(app)
         told = lambda route, status: requests.append((route, status))  # noqa: E731
         people = People(api, store, "postgresql", told, **options)

@@ -292,13 +292,13 @@ def bind(cluster: Cluster, namespace: str, role: str, of: str) -> None:
 async def test_where_nobody_can_be_asked_all_namespaces_are_not_tried(
     cluster: Cluster, stepmemo: Stepmemo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, pages = list[str](), asking.Keeper.pages
+    asked, pages = list[str](), asking.KeeperClient.pages
 
     def counted(self: Any, path: str, **more: str) -> Any:
         asked.append(self._connected.namespace)
         return pages(self, path, **more)
 
-    monkeypatch.setattr(asking.Keeper, "pages", counted)
+    monkeypatch.setattr(asking.KeeperClient, "pages", counted)
     home = cluster.namespace()
     args = ["caches", "-A", "--keeper", "--stepmemo-namespace", home, "--account", "default"]
 

@@ -14,13 +14,13 @@ from argo import names as argo
 from argo.fields import FieldError
 from argo.steppod import NotAStep, Owner, StepPod
 from kube.jsonpatch import Op
-from memoize.autokey import Reference, Version
+from memoize.autokey import ObjectReference, Version
 from memoize.event import EVENT_AT_ADMISSION
 from memoize.keeper_status import KeeperStatus
 from memoize.opt_in import Mode
 from memoize.podstep import references
 from memoize.reasons import Reason
-from server.rate_limit import Limits
+from server.rate_limit import RateLimits
 from webhook import keeper_state
 from webhook.inject.containers import InjectSettings
 from webhook.inject.patch import inject
@@ -87,8 +87,8 @@ class AdmissionLookups(Protocol):
         """Whether the Workflow's artifacts are deleted; None where that could not be read."""
 
     async def versions(
-        self, namespace: str, references: tuple[Reference, ...]
-    ) -> Mapping[Reference, Version]:
+        self, namespace: str, references: tuple[ObjectReference, ...]
+    ) -> Mapping[ObjectReference, Version]:
         """The versions of these objects, without those that could not be read."""
 
 
@@ -113,8 +113,8 @@ class LocalShares:
     """The shares that this replica gives. `clock` counts seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._gated = Limits(GATED_RATE, GATED_BURST, most=_NAMESPACES, clock=clock)
-        self._trials = Limits(1 / TRIAL_SECONDS, 1, most=_NAMESPACES, clock=clock)
+        self._gated = RateLimits(GATED_RATE, GATED_BURST, most=_NAMESPACES, clock=clock)
+        self._trials = RateLimits(1 / TRIAL_SECONDS, 1, most=_NAMESPACES, clock=clock)
 
     def may_gate(self, namespace: str) -> bool:
         """See Shares."""

@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from argo.steppod import Owner
-from memoize.autokey import Reference, Version
+from memoize.autokey import ObjectReference, Version
 from memoize.keeper_status import KeeperStatus
 from memoize.reasons import Reason
 from server.child import headed
@@ -143,9 +143,9 @@ class _Facts:
         return found
 
     async def versions(
-        self, namespace: str, references: tuple[Reference, ...]
-    ) -> Mapping[Reference, Version]:
-        found: Mapping[Reference, Version] = self._found("versions", namespace, references)
+        self, namespace: str, references: tuple[ObjectReference, ...]
+    ) -> Mapping[ObjectReference, Version]:
+        found: Mapping[ObjectReference, Version] = self._found("versions", namespace, references)
         return found
 
     def may_gate(self, namespace: str) -> bool:

@@ -28,7 +28,7 @@ from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.child import Child, EndedError, FullError, KilledError, LateError, with_head
-from server.rate_limit import Limits
+from server.rate_limit import RateLimits
 
 LOOKUP_PATH = "/v1/lookup"
 ENTRIES_PATH = "/v1/entries"
@@ -62,15 +62,15 @@ class CacheService:
         *,
         namespaces: Collection[str] = (),
         tokens: Tokens | None = None,
-        limits: Limits | None = None,
+        limits: RateLimits | None = None,
         in_flight: Bytes | None = None,
         verifier: Verifier | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api, self._store, self._now, self._verifier = api, store, now, verifier
         self._tokens = tokens or Tokens(api)
-        self._limits = limits or Limits(RATE, BURST)
-        self._reviews = Limits(REVIEW_RATE, REVIEW_BURST)
+        self._limits = limits or RateLimits(RATE, BURST)
+        self._reviews = RateLimits(REVIEW_RATE, REVIEW_BURST)
         self._namespaces = frozenset(namespaces)
         self._reads = Turns()
         self._child = Child(body.__name__)

@@ -52,7 +52,7 @@ from memoize.entry import BrokenEntry, Entry, timestamp
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.logs import fields
-from server.rate_limit import FairLimit, Limits
+from server.rate_limit import FairLimit, RateLimits
 
 _log = logging.getLogger(__name__)
 
@@ -112,12 +112,12 @@ class People:
         on_request: Callable[[str, int], None] = lambda route, status: None,
         *,
         namespaces: Collection[str] = (),
-        limits: Limits | None = None,
+        limits: RateLimits | None = None,
         sleep: Callable[[float], Coroutine[Any, Any, object]] = asyncio.sleep,
     ) -> None:
         self._store, self._kept_in, self._namespaces = store, kept_in, frozenset(namespaces)
         self._tokens, self._reviews = PeoplesTokens(api), OrderedDict[str, FairLimit]()
-        self._limits, self._sleep = limits or Limits(RATE, BURST), sleep
+        self._limits, self._sleep = limits or RateLimits(RATE, BURST), sleep
         self._slots, self._under_way = Slots(AT_ONCE, AT_ONCE_OF_ONE), Counter[str]()
         self._rests: set[asyncio.Task[None]] = set()
         self.in_flight = Bytes(MOST_BYTES, MOST_BYTES_OF_ONE)

@@ -19,7 +19,7 @@ from keeper.api.people import People
 from memoize import names
 from memoize.key import data_key
 from memoize.reasons import Reason
-from server.rate_limit import Limits
+from server.rate_limit import RateLimits
 from tests.cli.caches import argos, data, entry, make
 from tests.cli.conftest import NOW, Stepmemo
 from tests.cli.test_installation import POSTGRES
@@ -83,7 +83,7 @@ async def without_database(
     async with api_client(cluster) as api:
         store = config_maps(api)
         app = web.Application()
-        People(api, store, "configmap", limits=Limits(0.001, 1)).add_to(app)
+        People(api, store, "configmap", limits=RateLimits(0.001, 1)).add_to(app)
         async with behind_a_service(cluster, app, tmp_path / "tls", home, "stepmemo-keeper"):
             yield Installed(cluster, stepmemo, home, store), app
         await store.close()

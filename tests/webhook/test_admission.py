@@ -13,7 +13,7 @@ import pytest
 from argo import names as argo
 from argo.steppod import StepPod
 from memoize import autokey, names
-from memoize.autokey import AutoKey, Reference
+from memoize.autokey import AutoKey, ObjectReference
 from memoize.event import EVENT_AT_ADMISSION
 from memoize.keeper_status import KeeperStatus, Namespaces, digest
 from memoize.key import data_key
@@ -193,7 +193,7 @@ async def test_with_versions_a_secret_that_changes_is_another_key_and_one_that_d
     step = StepPod.parse(referring.pod, referring.namespace)
     assert isinstance(step, StepPod)
     version = made["metadata"]["uid"], made["metadata"]["resourceVersion"]
-    expected = autokey.of_pod(step, {Reference("Secret", "creds"): version})
+    expected = autokey.of_pod(step, {ObjectReference("Secret", "creds"): version})
     assert isinstance(expected, AutoKey)
     assert there == (expected.key, expected.short["ref/secret/creds"])
     made["data"] = {"k": "Mg=="}

@@ -19,7 +19,7 @@ import pytest
 from argo import names as argo
 from argo.steppod import Owner
 from memoize import names
-from memoize.autokey import Reference, Version
+from memoize.autokey import ObjectReference, Version
 from memoize.keeper_status import EVERY, KeeperStatus
 from memoize.reasons import Reason
 from server.child import LEAST, OF_ONE, WAITING, Child, FailedError
@@ -68,8 +68,8 @@ class Site:
         return True
 
     async def versions(
-        self, namespace: str, references: tuple[Reference, ...]
-    ) -> Mapping[Reference, Version]:
+        self, namespace: str, references: tuple[ObjectReference, ...]
+    ) -> Mapping[ObjectReference, Version]:
         self.asked.append(f"versions of {', '.join(one.name for one in references)} in {namespace}")
         return dict.fromkeys(references, ("u", "1"))
 

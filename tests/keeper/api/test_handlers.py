@@ -26,7 +26,7 @@ from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.child import Child
-from server.rate_limit import Limits
+from server.rate_limit import RateLimits
 from tests.cluster import Cluster
 from tests.keeper.api.steps import CACHE, KEY, annotations, container, entry, make_pod, token_of
 from tests.keeper.artifacts.test_verifier import Bucket, at, repository
@@ -115,7 +115,7 @@ class Serving:
         cluster: Cluster,
         *,
         read: Callable[..., Awaitable[Outcome]] | None = None,
-        limits: Limits | None = None,
+        limits: RateLimits | None = None,
         in_flight: Bytes | None = None,
         namespaces: Sequence[str] = (),
         probe: Probe | None = None,
@@ -540,7 +540,7 @@ async def test_without_a_bearer_token_nobody_is_asked(setting: Setting, header: 
 
 
 async def test_a_namespace_that_asks_too_much_is_told_when_to_come_again(cluster: Cluster) -> None:
-    async with Serving(cluster, limits=Limits(0.1, 2, clock=Clock())) as setting:
+    async with Serving(cluster, limits=RateLimits(0.1, 2, clock=Clock())) as setting:
         token, other = setting.step(), setting.step(namespace=cluster.namespace())
         answers = [await setting.look_up(token) for _ in range(3)]
         assert [answer.status for answer in answers] == [200, 200, 429]

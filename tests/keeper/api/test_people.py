@@ -22,7 +22,7 @@ from memoize.entry import Entry
 from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-from server.rate_limit import Limits
+from server.rate_limit import RateLimits
 from tests.cluster import Cluster
 from tests.keeper.api.steps import make_pod, token_of
 from tests.keeper.store.backing import CACHE, Backing
@@ -322,7 +322,7 @@ async def test_a_page_is_bounded_and_leads_to_the_next(cluster: Cluster) -> None
 
 async def test_requests_of_a_namespace_are_limited_and_the_others_are_served(cluster: Cluster) -> None:
     store = Scripted(caches=Page([], ""))
-    async with desk_of(cluster, cluster.namespace(), store, limits=Limits(0.001, 2)) as desk:
+    async with desk_of(cluster, cluster.namespace(), store, limits=RateLimits(0.001, 2)) as desk:
         answers = [await desk.ask(CACHES_PATH) for _ in range(3)]
         other = await desk.ask(CACHES_PATH, peoples_token(cluster, cluster.namespace()))
     assert [answer.status for answer in answers] == [200, 200, 429]

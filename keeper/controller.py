@@ -457,7 +457,7 @@ class Keeper:
         outcome, now = as_outcome(error), self._clock()
         self._reporter.failure(record.pod, outcome, error)
         failures = record.failures = record.failures or Failures(now)
-        left = failures.first + self._patience(record, error) - now
+        left = failures.first + self._give_up_after(record, error) - now
         if left <= 0:
             self._reconciler.give_up(record, outcome)
             failures, left = Failures(now), math.inf
@@ -472,7 +472,7 @@ class Keeper:
         wait = min(max(pause, min(asked, _LONGEST_RETRY_AFTER)), left)
         self._queue.add_later(record.pod.namespace, record.pod.uid, wait)
 
-    def _patience(self, record: Record, error: Exception) -> float:
+    def _give_up_after(self, record: Record, error: Exception) -> float:
         """Seconds after which it is given up what this error ended."""
         match record.state:
             case Gated() | Answering():

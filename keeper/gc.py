@@ -41,7 +41,7 @@ WORKS = 1 / 20
 """Part of the time during a pass that it works …"""
 LONGEST_PAUSE = 10.0
 """… and the seconds after which it goes on whatever the last cache took: the others do not wait for it."""
-PATIENCE = 1.0
+TURN_TIMEOUT = 1.0
 """Seconds that it waits while entries are written to others of the Namespace's caches; then all of that
 Namespace wait for the next pass."""
 LABELS_SECONDS = 5.0
@@ -207,8 +207,8 @@ class CacheGC:
             return not isinstance(error, TEMPORARY), self._clock() - begun
         seconds = self._clock() - begun
         try:
-            async with asyncio.timeout(PATIENCE) as patience, self._caches.turn(namespace):
-                patience.reschedule(None)
+            async with asyncio.timeout(TURN_TIMEOUT) as timeout, self._caches.turn(namespace):
+                timeout.reschedule(None)
                 begun = self._clock()
                 worked = await self._clean(cache, labels)
                 return worked, seconds + self._clock() - begun

@@ -222,11 +222,11 @@ class Verifier:
     # --- Before an entry is served --------------------------------------------------------------------
 
     async def verify(
-        self, namespace: str, cache: str, data_key: str, text: str, patience: float
+        self, namespace: str, cache: str, data_key: str, text: str, seconds: float
     ) -> Outcome | None:
         """Say why the entry with this text must not be served; None where it may be.
 
-        NOT_KNOWN_YET after `patience` seconds; then `on_known` is told of it later.
+        NOT_KNOWN_YET after `seconds`; then `on_known` is told of it later.
         """
         if not _may_have_artifacts(text):
             return None
@@ -265,7 +265,7 @@ class Verifier:
             return miss
 
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 return await self._verdicts.get(key, look)
         except TimeoutError:
             if (known := self._verdicts.known(key)) is not None:

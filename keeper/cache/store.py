@@ -11,7 +11,17 @@ from keeper.cache.last_hit import LastHits
 from keeper.cache.view import SELECTOR, View
 from keeper.cache.writer import Writer
 from keeper.gc import CacheGC
-from keeper.store import NOT_NOW, PATIENCE, CacheInfo, EntryInfo, Followed, Found, OnChange, Page, entry_info
+from keeper.store import (
+    NOT_NOW,
+    READ_TIMEOUT,
+    CacheInfo,
+    EntryInfo,
+    Followed,
+    Found,
+    OnChange,
+    Page,
+    entry_info,
+)
 from kube import client
 from kube.errors import ApiError, Conflict, Invalid, NotFound
 from memoize import configmap, spec
@@ -49,9 +59,9 @@ class ConfigMapStore:
         return await until_first_ends(*map(again, self._parts))
 
     async def read(
-        self, namespace: str, cache: str, data_key: str, patience: float | None = PATIENCE
+        self, namespace: str, cache: str, data_key: str, seconds: float | None = READ_TIMEOUT
     ) -> str | Outcome:
-        data = await self._view.read(namespace, cache, patience)
+        data = await self._view.read(namespace, cache, seconds)
         return data if isinstance(data, Outcome) else data.get(data_key, "")
 
     async def put(self, namespace: str, cache: str, data_key: str, text: str, now: datetime) -> Outcome:
@@ -144,7 +154,7 @@ class ConfigMapStore:
         page, items = client.parsed(text), list[CacheInfo]()
         for found in page.get("items") or ():  # an empty list of metadata comes as null
             key = found["metadata"]["namespace"], found["metadata"]["name"]
-            data = await self._view.read(*key, patience=None)
+            data = await self._view.read(*key, seconds=None)
             if not isinstance(data, Outcome):
                 items.append(CacheInfo(*key, len(data), sum(map(configmap.size, data.values()))))
             elif data.reason in NOT_NOW:

@@ -36,7 +36,7 @@ from keeper.postgresql.rows import (
 from keeper.postgresql.turns import EntryTurns
 from keeper.postgresql.upkeep import Upkeep
 from keeper.slots import Slots
-from keeper.store import NOT_NOW, PATIENCE, CacheInfo, EntryInfo, Followed, Found, OnChange, Page
+from keeper.store import NOT_NOW, READ_TIMEOUT, CacheInfo, EntryInfo, Followed, Found, OnChange, Page
 from kube import cost
 from kube.backoff import Backoff
 from memoize import configmap
@@ -121,7 +121,7 @@ class PostgresStore:
     # --- For steps ------------------------------------------------------------------------------------
 
     async def read(
-        self, namespace: str, cache: str, data_key: str, patience: float | None = PATIENCE
+        self, namespace: str, cache: str, data_key: str, seconds: float | None = READ_TIMEOUT
     ) -> str | Outcome:
         place = EntryRef(namespace, cache, data_key)
         if not place.valid:
@@ -132,7 +132,7 @@ class PostgresStore:
             self._tasks.add(reading.task)
             reading.task.add_done_callback(lambda _: self._on_read(place, reading))
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 # One caller that hangs up must not end the read that others wait for.
                 return await asyncio.shield(reading.task)
         except TimeoutError:
@@ -301,8 +301,8 @@ class PostgresStore:
         text = row.text or "" if row is not None else ""
         # A ConfigMap that has to be read first is not waited for where there is an entry; it counts the next
         # time.
-        patience = 0.0 if row is not None and text and not row.expired else PATIENCE
-        held = await self._view.read(place.namespace, place.cache, patience)
+        seconds = 0.0 if row is not None and text and not row.expired else READ_TIMEOUT
+        held = await self._view.read(place.namespace, place.cache, seconds)
         if isinstance(held, Outcome):
             return held if not text and held.reason in NOT_NOW else text
         return _newer(row, held.get(place.data_key, ""))

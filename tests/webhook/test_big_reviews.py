@@ -104,7 +104,7 @@ async def apart(
     site: Site, clock: Callable[[], float] = lambda: 0.0, **limits: Any
 ) -> AsyncIterator[BigReviews]:
     limits = {"anybody": UNKNOWN, **limits}
-    child = Child(in_child.__name__, **({"seconds": LONG, "patience": LONG, "clock": clock} | limits))
+    child = Child(in_child.__name__, **({"seconds": LONG, "queue_timeout": LONG, "clock": clock} | limits))
     try:
         yield BigReviews(child, site, site, site, site.given, seconds=LONG, clock=clock)
     finally:

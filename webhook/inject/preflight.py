@@ -23,7 +23,7 @@ from webhook.inject.containers import InjectSettings
 
 _log = logging.getLogger(__name__)
 
-PATIENCE = 15.0
+PREFLIGHT_TIMEOUT = 15.0
 """Seconds to go on asking an API server that gives no answer. The liveness probe ends a server that does not
 listen after 20 to 30: our error should be the last thing in its log."""
 PAUSE = 1.0
@@ -125,7 +125,7 @@ async def require_image_volumes(
     namespace: str,
     settings: InjectSettings,
     *,
-    patience: float = PATIENCE,
+    seconds: float = PREFLIGHT_TIMEOUT,
     pause: float = PAUSE,
 ) -> None:
     """Return once the API server has taken the preflight in this namespace.
@@ -136,13 +136,13 @@ async def require_image_volumes(
     path = f"/api/v1/namespaces/{namespace}/podtemplates?dryRun=All"
     problem = "no answer"
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(seconds):
             while isinstance(verdict := await _ask(api, path, sent), NoAnswer):
                 problem = verdict.why
                 _log.warning("cannot try image volumes yet", extra=fields(error=problem))
                 await asyncio.sleep(pause)
     except TimeoutError:
-        raise UnansweredError(f"{_SETTING} could not be tried in {patience:g} s: {problem}") from None
+        raise UnansweredError(f"{_SETTING} could not be tried in {seconds:g} s: {problem}") from None
     if isinstance(verdict, Unusable):
         raise SettingsError([f"{_SETTING} {verdict.why}"])
     _log.info("the API server takes image volumes")

@@ -86,10 +86,10 @@ class Site:
         return self.drops
 
     async def verify(
-        self, one: Entry | str, patience: float = 30.0, namespace: str = "work"
+        self, one: Entry | str, seconds: float = 30.0, namespace: str = "work"
     ) -> Outcome | None:
         text = one if isinstance(one, str) else one.dump()
-        return await self.verifier.verify(namespace, *PLACE[1:], text, patience)
+        return await self.verifier.verify(namespace, *PLACE[1:], text, seconds)
 
 
 async def test_an_entry_whose_artifacts_are_all_there_is_served() -> None:
@@ -218,14 +218,14 @@ async def test_who_is_not_patient_is_told_later_and_all_wait_for_the_one_look() 
     bucket, one = Bucket(a=ObjectGone()), entry(at("a"))
     bucket.open.clear()
     site = Site(bucket)
-    assert await site.verify(one, patience=0.01) is NOT_KNOWN_YET
-    assert await site.verify(one, patience=0.01) is NOT_KNOWN_YET
+    assert await site.verify(one, seconds=0.01) is NOT_KNOWN_YET
+    assert await site.verify(one, seconds=0.01) is NOT_KNOWN_YET
     assert site.told == []
     bucket.open.set()
     await until(lambda: bool(site.told))
     assert [told[:2] for told in site.told] == [PLACE[:2]]
     assert site.told[0][2].keys() == {"key"}
-    assert await site.verify(one, patience=0.0) == GONE
+    assert await site.verify(one, seconds=0.0) == GONE
     assert bucket.asked == ["a"]
 
 
@@ -234,12 +234,12 @@ async def test_an_entry_that_was_slow_to_look_at_is_served_where_it_is_slow_agai
     bucket, one = Bucket(), entry(at("a"))
     bucket.open.clear()
     site = Site(bucket)
-    assert await site.verify(one, patience=0.01) is NOT_KNOWN_YET
+    assert await site.verify(one, seconds=0.01) is NOT_KNOWN_YET
     bucket.open.set()
     await until(lambda: bool(site.told))
     site.now += bounds.THERE_SECONDS
     bucket.open.clear()
-    assert await site.verify(one, patience=0.01) is None
+    assert await site.verify(one, seconds=0.01) is None
     assert site.checked == ["there", "unknown"]
     bucket.open.set()
     await until(lambda: bucket.at_once == 0)
@@ -253,12 +253,12 @@ async def test_an_entry_that_was_slow_to_be_ruled_out_is_a_miss_where_it_is_slow
     bucket, one = Bucket(a=answer), entry(at("a"), etags={"out": '"1"'})
     bucket.open.clear()
     site = Site(bucket)
-    assert await site.verify(one, patience=0.01) is NOT_KNOWN_YET
+    assert await site.verify(one, seconds=0.01) is NOT_KNOWN_YET
     bucket.open.set()
     await until(lambda: bool(site.told))
     site.now += bounds.ELSE_SECONDS
     bucket.open.clear()
-    assert await site.verify(one, patience=0.01) in (GONE, CHANGED)
+    assert await site.verify(one, seconds=0.01) in (GONE, CHANGED)
     bucket.open.set()
     await until(lambda: bucket.at_once == 0)
 

@@ -17,7 +17,7 @@ from keeper.postgresql.hits import DatabaseHits
 from keeper.postgresql.rows import LONG_AGO, EntryRef
 from keeper.postgresql.store import PostgresStore
 from keeper.postgresql.upkeep import Upkeep
-from keeper.store import NOT_NOW, PATIENCE, Page
+from keeper.store import NOT_NOW, READ_TIMEOUT, Page
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -45,7 +45,7 @@ class Caches(View):
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def read(self, namespace: str, cache: str, patience: float | None = PATIENCE) -> Answer:
+    async def read(self, namespace: str, cache: str, seconds: float | None = READ_TIMEOUT) -> Answer:
         answer = self.answer
         self.asked.set()
         await self.answers.wait()

@@ -144,7 +144,7 @@ async def test_an_entry_as_large_as_a_cache_can_hold_is_kept(
     large = text("a", result="x" * (size - len(text("a"))))
     assert len(large) == size
     assert (await store.put(*where, large, NOW)).reason is Reason.STORED
-    assert await store.read(*where, patience=None) == large
+    assert await store.read(*where, seconds=None) == large
 
 
 async def test_one_that_is_larger_is_refused_with_its_size(store: Store, backing: Backing) -> None:

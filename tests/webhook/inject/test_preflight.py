@@ -168,13 +168,13 @@ async def test_an_api_server_in_trouble_is_asked_until_patience_ends(
 ) -> None:
     async with asking(trouble) as url, api_client(cluster, url=url) as api:
         with pytest.raises(UnansweredError, match=r"could not be tried in 0\.3 s"):
-            await preflight.require_image_volumes(api, "stepmemo", SETTINGS, patience=0.3, pause=0.01)
+            await preflight.require_image_volumes(api, "stepmemo", SETTINGS, seconds=0.3, pause=0.01)
 
 
 async def test_an_api_server_that_is_away_is_asked_until_patience_ends(cluster: Cluster) -> None:
     async with api_client(cluster, url="http://127.0.0.1:1") as api:
         with pytest.raises(UnansweredError, match="Cannot connect"):
-            await preflight.require_image_volumes(api, "stepmemo", SETTINGS, patience=0.3, pause=0.01)
+            await preflight.require_image_volumes(api, "stepmemo", SETTINGS, seconds=0.3, pause=0.01)
 
 
 async def test_trouble_that_passes_is_forgotten(cluster: Cluster) -> None:
@@ -188,5 +188,5 @@ async def test_trouble_that_passes_is_forgotten(cluster: Cluster) -> None:
         return web.json_response(asked[-1], status=201)
 
     async with asking(recovering) as url, api_client(cluster, url=url) as api:
-        await preflight.require_image_volumes(api, "stepmemo", SETTINGS, patience=20, pause=0.01)
+        await preflight.require_image_volumes(api, "stepmemo", SETTINGS, seconds=20, pause=0.01)
     assert asked == [SENT, SENT, SENT]

@@ -102,8 +102,8 @@ class ConfigMapCache:
             return not_written
         most, problem = limit(found.body, self._most_bytes)
         reply = refused
-        for crowded in (False, True):
-            plan = write(found.body, {place: text}, now, most, written=written, crowded=crowded)
+        for full in (False, True):
+            plan = write(found.body, {place: text}, now, most, written=written, full=full)
             if plan.patch is None:
                 return plan.outcome(place, problem)
             if plan.evicted or not (reply and _object_too_large(reply)):

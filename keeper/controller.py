@@ -242,7 +242,7 @@ class Keeper:
         """Whether a Pod that is gated now will be decided soon, if this replica acts."""
         now = self._clock()
         return now < self._last_progress + NOT_READY_AFTER and any(
-            self._hears(namespace, now) for namespace in self._reflectors
+            self._is_in_contact(namespace, now) for namespace in self._reflectors
         )
 
     @property
@@ -261,7 +261,7 @@ class Keeper:
             wait_seconds=int(self._settings.single_flight_timeout),
             plans=plan.READS,
             # Where one of several cannot be read, because it is gone or our rights are, the others go on.
-            backlogged=Namespaces.of(self.backlogged | self._unheard()),
+            backlogged=Namespaces.of(self.backlogged | self._out_of_contact()),
             stopped=Namespaces.of(self._breaker.stopped),
             trial=Namespaces.of(self._breaker.trial),
             troubled=self._breaker.troubled,
@@ -361,21 +361,21 @@ class Keeper:
 
     # --- What is done about it ------------------------------------------------------------------------
 
-    def _hears(self, namespace: str, now: float) -> bool:
+    def _is_in_contact(self, namespace: str, now: float) -> bool:
         """Whether every change of the Namespace's Pods and caches is heard of ("": of all Namespaces')."""
         pods = self._reflectors[namespace]
-        caches = self._store.heard(namespace) + WATCH_IDLE_TIMEOUT + WATCH_GRACE
-        return pods.in_sync and now < min(_heard_until(pods), caches)
+        caches = self._store.last_contact(namespace) + WATCH_IDLE_TIMEOUT + WATCH_GRACE
+        return pods.in_sync and now < min(_in_contact_until(pods), caches)
 
-    def _unheard(self) -> frozenset[str]:
+    def _out_of_contact(self) -> frozenset[str]:
         """Of several Namespaces that are kept, those where a new Pod had better not be gated."""
         now = self._clock()
-        return frozenset(name for name in self._settings.namespaces if not self._hears(name, now))
+        return frozenset(name for name in self._settings.namespaces if not self._is_in_contact(name, now))
 
     def _may_lead(self) -> bool:
         """Whether this replica may have the Lease: it sees Pods, and gets on with its work."""
         now = self._clock()
-        sees = any(now < _heard_until(one) for one in self._reflectors.values())
+        sees = any(now < _in_contact_until(one) for one in self._reflectors.values())
         return sees and now < self._last_progress + YIELD_LEASE_AFTER
 
     async def _work(self) -> None:
@@ -486,6 +486,6 @@ class Keeper:
         return math.inf
 
 
-def _heard_until(pods: Reflector) -> float:
+def _in_contact_until(pods: Reflector) -> float:
     """When the reflector's last word from the API server is so old that it is taken to hang."""
-    return pods.heard + pod_watch.WATCH_IDLE_TIMEOUT + WATCH_GRACE
+    return pods.last_contact + pod_watch.WATCH_IDLE_TIMEOUT + WATCH_GRACE

@@ -154,7 +154,7 @@ class Store(Protocol):
     def knows(self, namespace: str) -> bool:
         """Whether changes of the Namespace's entries are heard of: only then is no entry a miss."""
 
-    def heard(self, namespace: str) -> float:
+    def last_contact(self, namespace: str) -> float:
         """When the store was last known to be well, by the clock that it was given ("": for all Namespaces).
 
         Minus infinity while it is not, or changes may have been missed.

@@ -62,9 +62,9 @@ class Reflector:
     """Keeps a handler told of what a path of the API holds.
 
     `in_sync`: a whole list was handled, and the watch after it is open (or has ended as agreed a moment ago,
-    and is being resumed). `heard`: `clock()` when the API server last said something. `on_synced` is called
-    each time that `in_sync` becomes true. `page` is the most objects in a page of the list, `pause` the
-    seconds before the second attempt. With `identity_only` the handler gets name, namespace and
+    and is being resumed). `last_contact`: `clock()` when the API server last said something. `on_synced` is
+    called each time that `in_sync` becomes true. `page` is the most objects in a page of the list, `pause`
+    the seconds before the second attempt. With `identity_only` the handler gets name, namespace and
     resourceVersion of each object, and nothing else that it could go by.
     """
 
@@ -95,7 +95,7 @@ class Reflector:
         self._version = ""
         """Where the watch goes on; empty where a list has to come first."""
         self.in_sync = False
-        self.heard = -math.inf
+        self.last_contact = -math.inf
         self.trouble: ApiError | None = None
         """What the last attempt failed with; None once a watch is open."""
 
@@ -136,7 +136,7 @@ class Reflector:
             most=self._page,
             metadata_only=self._identity_only,
         ):
-            self.heard = self._clock()
+            self.last_contact = self._clock()
             items = page.get("items") or []
             items.reverse()
             while items:
@@ -159,7 +159,7 @@ class Reflector:
         async with client.watch(
             self._api, self._path, query, silence=self._silence, accept=accept, parse=parse
         ) as events:
-            opened = self.heard = self._clock()
+            opened = self.last_contact = self._clock()
             self.trouble = None
             if not self.in_sync:
                 self.in_sync = True
@@ -169,7 +169,7 @@ class Reflector:
                 if type_ != "BOOKMARK":
                     self._handler.changed(type_, obj)
                 self._version = obj["metadata"]["resourceVersion"]
-                self.heard = self._clock()
+                self.last_contact = self._clock()
                 self._backoff.reset()
                 await breath.take()
         if self._version == before and self._clock() - opened < _SHORTEST:

@@ -44,8 +44,8 @@ class ConfigMapStore:
         """With a `collector` its caches are cleaned up."""
         self._api, self._view, self._writer, self._hits = api, view, writer, hits
         self._parts = [view.run, hits.run, *([collector.run] if collector else [])]
-        self.knows, self.heard, self.hit, self.close = view.knows, view.heard, hits.hit, writer.close
-        self.fills = view.fills
+        self.knows, self.last_contact, self.fills = view.knows, view.last_contact, view.fills
+        self.hit, self.close = hits.hit, writer.close
 
     @property
     def in_sync(self) -> bool:

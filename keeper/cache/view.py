@@ -115,15 +115,15 @@ class View:
 
     def knows(self, namespace: str) -> bool:
         """Whether every change of the Namespace's caches is heard of."""
-        return self.heard(namespace) > -math.inf
+        return self.last_contact(namespace) > -math.inf
 
-    def heard(self, namespace: str) -> float:
+    def last_contact(self, namespace: str) -> float:
         """`clock()` when the API server last said something of the Namespace's caches ("": of those of all).
 
         Minus infinity while there are changes that were not heard of.
         """
         part = self._parts.get(namespace) or self._parts.get("")
-        return part.reflector.heard if part is not None and part.reflector.in_sync else -math.inf
+        return part.reflector.last_contact if part is not None and part.reflector.in_sync else -math.inf
 
     async def read(self, namespace: str, cache: str, seconds: float | None = READ_TIMEOUT) -> Answer:
         """Give all of a cache's data, no older than the last change that was heard of before the call.

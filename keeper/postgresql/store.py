@@ -180,8 +180,8 @@ class PostgresStore:
     def knows(self, namespace: str) -> bool:
         return self._view.knows(namespace)
 
-    def heard(self, namespace: str) -> float:
-        return min(self._view.heard(namespace), self._database.heard)
+    def last_contact(self, namespace: str) -> float:
+        return min(self._view.last_contact(namespace), self._database.last_contact)
 
     def subscribe(self, on_change: OnChange, followed: Followed) -> None:
         self._on_change, self._followed = on_change, followed

@@ -164,8 +164,8 @@ async def test_a_watch_that_ends_is_resumed_without_a_new_list(cluster: Cluster)
     namespace = cluster.namespace()
     async with following(cluster, namespace, watch_seconds=1) as (reflector, recorder):
         for number in range(3):
-            heard = reflector.heard
-            await until(lambda heard=heard: reflector.heard > heard)  # nothing happens: a watch was opened
+            before = reflector.last_contact
+            await until(lambda before=before: reflector.last_contact > before)  # nothing: a watch was opened
             create(cluster, namespace, f"c-{number}")
             await until(lambda number=number: len(recorder.events) == number + 1)
         assert recorder.lists == recorder.syncs == 1

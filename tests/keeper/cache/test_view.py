@@ -505,12 +505,12 @@ async def test_when_it_last_heard_of_the_api_server_is_known(cluster: Cluster) -
     collection, now = Collection(), [5.0]
     collection.on_watch.append(silent)
     async with viewed(cluster, collection, clock=lambda: now[0]) as view:
-        assert view.heard(WORK) == float("-inf")
+        assert view.last_contact(WORK) == float("-inf")
         await until(lambda: view.in_sync)
-        assert view.heard(WORK) == 5.0
+        assert view.last_contact(WORK) == 5.0
         now[0] = 7.0
         collection.put("cache", {})
-        assert view.heard(WORK) == 5.0
+        assert view.last_contact(WORK) == 5.0
 
 
 async def test_how_full_the_caches_are_that_were_read_is_known_without_a_request(cluster: Cluster) -> None:

@@ -486,5 +486,5 @@ async def test_he_is_told_of_what_another_keeper_or_kubectl_does(
 
 async def test_a_store_that_runs_knows_of_its_namespace(store: Store, backing: Backing) -> None:
     assert store.knows(backing.namespace)
-    assert store.heard(backing.namespace) > 0
+    assert store.last_contact(backing.namespace) > 0
     assert store.kept_bytes >= 0

@@ -49,7 +49,7 @@ LABELS_SECONDS = 5.0
 CACHES_OF_ONE = 500
 """Caches of one Namespace that a pass looks at; the next one goes on with those behind them."""
 _PAGE = 500
-_HOPELESS = 5
+_MOST_FAILURES = 5
 """Caches in a row that a server could not be asked about, after which a pass ends."""
 
 
@@ -174,7 +174,7 @@ class CacheGC:
                 self._last[namespace] = found.names[-1]
         # 2. One after the other, the Namespaces by turns.
         failed, skipped = 0, set[str]()
-        while self._acts() and failed < _HOPELESS and (key := queue.pop()) is not None:
+        while self._acts() and failed < _MOST_FAILURES and (key := queue.pop()) is not None:
             cost = Cost()
             worked, seconds = await metered(cost, self._collect(caches[key], skipped))
             queue.done(key, cost.total)

@@ -82,7 +82,7 @@ class Reflector:
         clock: Callable[[], float] = time.monotonic,
         pause: float = 1.0,
         watch_seconds: int = 240,
-        silence: float = WATCH_IDLE_TIMEOUT,
+        idle_timeout: float = WATCH_IDLE_TIMEOUT,
         on_synced: Callable[[], None] = lambda: None,
     ) -> None:
         self._api, self._path, self._handler, self._name = api, path, handler, name
@@ -91,7 +91,7 @@ class Reflector:
         self._selected += [("fieldSelector", fields)] if fields else []
         self._page, self._clock = page, clock
         self._backoff = Backoff(pause, pause * _LONGEST_PAUSE)
-        self._watch_seconds, self._silence, self._on_synced = watch_seconds, silence, on_synced
+        self._watch_seconds, self._idle_timeout, self._on_synced = watch_seconds, idle_timeout, on_synced
         self._version = ""
         """Where the watch goes on; empty where a list has to come first."""
         self.in_sync = False
@@ -157,7 +157,7 @@ class Reflector:
         if self._identity_only:
             accept, parse = client.METADATA_ONLY, client.identified
         async with client.watch(
-            self._api, self._path, query, silence=self._silence, accept=accept, parse=parse
+            self._api, self._path, query, idle_timeout=self._idle_timeout, accept=accept, parse=parse
         ) as events:
             opened = self.last_contact = self._clock()
             self.trouble = None

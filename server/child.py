@@ -222,7 +222,7 @@ class Child:
         turn = self._waiting[task] = asyncio.get_running_loop().create_future()
         self._turns.add(share, task, urgent=first, untried=True)
         self._begin_next()
-        self._hurry()
+        self._end_sooner()
         try:
             async with asyncio.timeout(seconds):
                 await turn
@@ -255,7 +255,7 @@ class Child:
         self._later = None
         self._begin_next()
 
-    def _hurry(self) -> None:
+    def _end_sooner(self) -> None:
         """End the task that runs soon, if somebody waits who owes less."""
         if self._limit is None or self._limit.expired():
             return
@@ -277,7 +277,7 @@ class Child:
         self._until = self._begun + seconds
         try:
             async with asyncio.timeout_at(self._until) as self._limit:
-                self._hurry()
+                self._end_sooner()
                 await loop.sock_sendall(connection, _REQUEST.pack(len(name), sum(map(len, data))) + name)
                 for part in data:
                     await loop.sock_sendall(connection, part)

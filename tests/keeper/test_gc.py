@@ -278,7 +278,7 @@ async def test_a_namespace_that_is_written_to_all_the_time_is_left_to_the_next_p
 
 @pytest.mark.contract
 async def test_a_namespace_that_may_not_be_read_is_no_trouble_of_the_api_servers(cluster: Cluster) -> None:
-    *others, own = namespaces = [cluster.namespace() for _ in range(gc._HOPELESS + 1)]
+    *others, own = namespaces = [cluster.namespace() for _ in range(gc._MOST_FAILURES + 1)]
     rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "patch"]}]
     group = "rbac.authorization.k8s.io"
     for namespace in others:

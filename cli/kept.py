@@ -148,9 +148,9 @@ async def remove(connected: Session, args: argparse.Namespace) -> int:
     return code
 
 
-async def text_of(asked: KeeperClient, cache: str, place: str) -> str:
+async def text_of(asked: KeeperClient, cache: str, data_key: str) -> str:
     """The text of an entry, "" for none."""
-    return str((await asked.ask(SHOW_PATH, cache=cache, dataKey=place))["entry"] or "")
+    return str((await asked.ask(SHOW_PATH, cache=cache, dataKey=data_key))["entry"] or "")
 
 
 async def earlier(asked: KeeperClient, facts: Facts) -> Earlier | None:

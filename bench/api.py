@@ -1,10 +1,8 @@
 """An API server to measure against: a real kube-apiserver where one is built, else the devcluster's.
 
-Both run in processes of their own. `python -m bench.api DIR` is the second of them: it prints one line of
-JSON and serves until standard input ends, as tools/control-plane does.
+Both run in processes of their own.
 """
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -16,7 +14,6 @@ from pathlib import Path
 import yaml
 
 from argo import names as argo
-from devcluster.api import serve
 from tests import control_plane
 from tests.cluster import DEVCLUSTER, KUBE_APISERVER, Cluster, Object
 
@@ -81,7 +78,7 @@ def create(cluster: Cluster, obj: Object) -> str:
 
 @contextmanager
 def _devcluster(directory: Path) -> Iterator[Cluster]:
-    command = [sys.executable, "-m", "bench.api", str(directory)]
+    command = [sys.executable, "-m", "bench.devcluster_process", str(directory)]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -94,14 +91,3 @@ def _devcluster(directory: Path) -> Iterator[Cluster]:
         finally:
             process.stdin.close()
             process.wait(_END_SECONDS)
-
-
-async def _serve(directory: Path) -> None:
-    async with serve(directory) as api:
-        ready = {"url": api.url, "ca_file": api.ca_file, "kubeconfig": api.kubeconfig}
-        print(json.dumps({**ready, "admin_token": api.admin_token}, default=str), flush=True)
-        await asyncio.to_thread(sys.stdin.read)
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1])))

@@ -1,7 +1,4 @@
-"""Hits whose artifacts are looked for first (`--verify-artifacts`), beside the same hits without.
-
-`python -m bench.artifacts` is the object store: it prints its address, and serves until standard input ends.
-"""
+"""Hits whose artifacts are looked for first (`--verify-artifacts`), beside the same hits without."""
 
 import asyncio
 import itertools
@@ -23,7 +20,7 @@ from bench.measure import interleave, percentile
 from memoize import configmap
 from memoize.entry import Entry
 from tests.cluster import Cluster
-from tests.keeper.artifacts.objects import BUCKET, Objects
+from tests.keeper.artifacts.objects import BUCKET
 
 NAME = "artifacts"
 _METHOD = """Webhook and keeper before an API server, twice: with `--verify-artifacts` and without. Each has a
@@ -143,7 +140,7 @@ def _keys(number: int) -> list[str]:
 @contextmanager
 def _store() -> Iterator[str]:
     """The object store until the block ends; its address."""
-    command = [sys.executable, "-B", "-m", "bench.artifacts"]
+    command = [sys.executable, "-B", "-m", "bench.object_store"]
     with subprocess.Popen(
         command, cwd=api.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -153,15 +150,3 @@ def _store() -> Iterator[str]:
             yield process.stdout.readline().strip()
         finally:
             process.stdin.close()
-
-
-async def _serve() -> None:
-    objects = Objects()
-    objects.everything = '"1"'
-    async with objects.serving() as address:
-        print(address, flush=True)
-        await asyncio.to_thread(sys.stdin.read)
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve())

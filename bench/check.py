@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from bench import api, machine
 from bench.figures import Report, Target, compare
 from bench.measure import interleave
-from bench.steppod import CACHE, Workload, bare_python, entry, tls_get
+from bench.steppod import Workload, bare_python, tls_get
+from bench.steps import CACHE, entry
 from memoize.reasons import Reason
 
 NAME = "check"

@@ -1,19 +1,19 @@
-"""`python -m bench.constant PORT CERT_DIR`: the webhook's yardstick.
+"""`python -m bench.constant PORT CERT_DIR READY_PATH PATH…`: the webhook's yardstick.
 
-An aiohttp server with the webhook's TLS settings that parses the same reviews and answers a constant.
+An aiohttp server with the webhook's TLS settings that parses the reviews that are sent to these paths, and
+answers a constant.
 """
 
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from aiohttp import web
 
 from server.bodies import BODY_LIMIT
-from server.listener import READY_PATH
 from server.tls import ServingCertificate
-from webhook.hooks import PODS_PATH, WORKFLOWS_PATH
 
 _ANSWER = json.dumps(
     {
@@ -33,12 +33,12 @@ async def _ready(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
-async def serve(port: int, certificates: Path) -> None:
+async def serve(port: int, certificates: Path, ready_path: str, paths: Sequence[str]) -> None:
     """Serve on this host until killed."""
     app = web.Application(client_max_size=BODY_LIMIT)
-    app.router.add_post(PODS_PATH, _answer)
-    app.router.add_post(WORKFLOWS_PATH, _answer)
-    app.router.add_get(READY_PATH, _ready)
+    for path in paths:
+        app.router.add_post(path, _answer)
+    app.router.add_get(ready_path, _ready)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     serving = ServingCertificate(certificates)
@@ -48,4 +48,4 @@ async def serve(port: int, certificates: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), Path(sys.argv[2])))
+    asyncio.run(serve(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:]))

@@ -15,7 +15,7 @@ from bench.figures import Figure, Report, Target, compare
 from bench.hits import Side
 from bench.kube import KubeError, connected
 from bench.measure import Series
-from bench.steppod import entry
+from bench.steps import entry
 from bench.workflows import PODS, WORKFLOWS, Runner
 
 NAME = "fanout"

@@ -18,7 +18,7 @@ from bench import api, machine
 from bench.figures import Report, Target, compare
 from bench.measure import Series, percentile
 from bench.relay import Relay, relayed
-from bench.steppod import entries, step
+from bench.steps import entries, step
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from kube import client

@@ -11,7 +11,7 @@ from enum import StrEnum
 from argo import names as argo
 from bench.chain import Object, memoize, submitted
 from bench.kube import Kube, KubeError
-from bench.steppod import entry
+from bench.steps import entry
 from bench.workflows import CONFIG_MAPS
 from memoize.names import MEMOIZE
 

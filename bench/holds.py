@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from argo import names as argo
 from bench import api, machine
-from bench.argo import Stand, at_rate, side_by_side, standing
+from bench.argo import Stand, standing
 from bench.figures import Figure, Report, Target, compare
 from bench.installed import Installed, installed, memory, parse_metrics
 from bench.measure import Series, percentile
-from bench.steppod import entry
+from bench.pace import at_rate, side_by_side
+from bench.steps import entry
 from memoize import names
 from memoize.key import data_key
 from tests.cluster import MERGE, Cluster

@@ -100,7 +100,8 @@ def installed(
 
 def _grant(cluster: Cluster, namespace: str, account: str) -> str:
     """The rights that the manifests give to this account, for one of its name in the namespace; its token."""
-    given = {kind: rules(rendered([]), account, kind) for kind in ("Role", "ClusterRole")}
+    manifests = rendered([])
+    given = {kind: rules(manifests, account, kind) for kind in ("Role", "ClusterRole")}
     name = f"{namespace}-{account}"
     reference = {"apiGroup": _RBAC, "kind": "ClusterRole", "name": name}
     subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}

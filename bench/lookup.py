@@ -9,7 +9,8 @@ from functools import partial
 from bench import api, machine
 from bench.figures import Report, Target, compare
 from bench.measure import interleave
-from bench.steppod import Workload, entries, step, tls_get
+from bench.steppod import Workload, tls_get
+from bench.steps import entries, step
 from memoize.entry import Hit, look_up
 from memoize.outputs import Declared
 from memoize.reasons import Reason

@@ -1,5 +1,6 @@
 """The most memory that a process had for a while, its children's included."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -52,6 +53,11 @@ def peaks(*pids: int) -> Iterator[list[Peak]]:
         thread.join()
         for one in found:
             one.look()
+
+
+def most_resident() -> float:
+    """The most memory that this process ever had, in MiB."""
+    return _field(os.getpid(), "VmHWM") or 0.0
 
 
 def _field(pid: int, name: str) -> float | None:

@@ -1,51 +1,38 @@
-"""ConfigMaps and PostgreSQL side by side: look-ups, memory, hits, clean-up, and the bytes of a write.
-
-`python -m bench.stores` is the process that is measured: it is told in JSON what to do, and prints one line
-of JSON.
-"""
+"""ConfigMaps and PostgreSQL side by side: look-ups, memory, hits, clean-up, and the bytes of a write."""
 
 import asyncio
-import gc
 import itertools
 import json
 import os
-import random
 import subprocess
 import sys
-import tempfile
-import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import asyncpg
-from kubernetes_asyncio.client import ApiClient
 
 from bench import api, holds, machine
-from bench.argo import at_rate, standing
+from bench.argo import standing
 from bench.figures import Figure, Report, Target, compare
 from bench.installed import Installed, installed
 from bench.measure import Series, interleave, percentile
+from bench.pace import at_rate
 from bench.relay import Relay, relayed
-from bench.steppod import entries, entry, step
-from keeper.lookup import CacheLookup
+from bench.steps import entry
+from bench.store_process import CONFIG_MAPS, ENTRY, POSTGRESQL, Filled, store_of
 from keeper.postgresql import rows
-from keeper.store import Store
-from kube import client
 from memoize import configmap
-from memoize.entry import Entry, Hit
+from memoize.entry import Entry
 from memoize.reasons import Reason
 from tests import postgresql
 from tests.cluster import Cluster
-from tests.keeper.store.backing import running
-from tests.keeper.stores import config_maps, in_postgresql
 from tests.waiting import until
 from tests.webhook.serving import api_client
 
@@ -66,18 +53,11 @@ _FEW = 1000
 """Entries of the caches whose process is the reference …"""
 _FEW_CACHES = 10
 """… and their caches, of one namespace."""
-_ENTRY = 300
-"""Bytes of an entry."""
 _CAPTURED = 2000
 """Bytes of one that is captured."""
-_CONFIGMAPS, _POSTGRESQL = "ConfigMaps", "PostgreSQL"
-_STORES = (_CONFIGMAPS, _POSTGRESQL)
-_KIB, _MIB = 1 << 10, 1 << 20
+_STORES = (CONFIG_MAPS, POSTGRESQL)
+_MIB = 1 << 20
 _PATIENCE = 1800.0
-_CONNECTIONS = 10
-_MOST_BYTES = 64 << 30
-_ANY_EXPIRED = "SELECT EXISTS (SELECT FROM stepmemo.entries WHERE expires <= now())"
-_SELECT = "SELECT text FROM stepmemo.entries WHERE namespace = $1 AND cache = $2 AND digest = $3"
 _TEN_MS = Target("at most", 10, of="value")
 _THREE_TIMES = Target("at most", 3)
 _A_TENTH_MORE = Target("at most", 1.1)
@@ -125,27 +105,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """Caches of some namespaces, each with so many entries. `dsn`: of the database that has them, or ""."""
-
-    store: str
-    namespaces: Sequence[str]
-    caches: int
-    """Of each namespace."""
-    entries: int
-    """Of each cache."""
-    dsn: str = ""
-
-    def places(self) -> Iterator[tuple[str, str]]:
-        """Namespace and name of every cache."""
-        return ((namespace, f"cache-{one}") for namespace in self.namespaces for one in range(self.caches))
-
-    def texts(self) -> Mapping[str, str]:
-        """The entries of each cache by data key."""
-        return entries(self.entries, self.entries * _ENTRY)
-
-
 def run(arguments: Namespace) -> Report:
     """Fill both stores with the same entries, and ask them in turn."""
     described = machine.describe()
@@ -155,7 +114,7 @@ def run(arguments: Namespace) -> Report:
         facts = {
             "API server": api.describe(cluster),
             "PostgreSQL": str(version),
-            "entries": f"{arguments.entries:,} of {_ENTRY} bytes in {arguments.caches:,} caches",
+            "entries": f"{arguments.entries:,} of {ENTRY} bytes in {arguments.caches:,} caches",
             "rounds": str(arguments.rounds),
             "look-ups": f"{arguments.rate:g} a second for {arguments.seconds:g} s",
             "hits": f"{arguments.hits}, {arguments.hit_rate:g} a second",
@@ -171,27 +130,27 @@ def _figures(series: Series, arguments: Namespace) -> Iterator[Figure]:
 
     bare = "a bare SELECT by primary key"
     for store, what, target in (
-        (_POSTGRESQL, "p50", None),
-        (_POSTGRESQL, "p99", _TEN_MS),
-        (_POSTGRESQL, "p99", _THREE_TIMES),
-        (_CONFIGMAPS, "p50", None),
-        (_CONFIGMAPS, "p99", None),
+        (POSTGRESQL, "p50", None),
+        (POSTGRESQL, "p99", _TEN_MS),
+        (POSTGRESQL, "p99", _THREE_TIMES),
+        (CONFIG_MAPS, "p50", None),
+        (CONFIG_MAPS, "p99", None),
     ):
         yield figure(f"{store}: a look-up, {what}", "ms", f"{what} {store}", bare, f"{what} bare", target)
-    for store, target in ((_POSTGRESQL, _A_TENTH_MORE), (_CONFIGMAPS, None)):
+    for store, target in ((POSTGRESQL, _A_TENTH_MORE), (CONFIG_MAPS, None)):
         what, few = f"{store}: memory with {arguments.entries:,} entries", f"with {_FEW:,}"
         yield figure(what, "MiB", f"many {store}", few, f"few {store}", target)
     for percent in ("p50", "p99"):
         yield figure(
-            f"{_POSTGRESQL}: a hit, Pod created to Succeeded, {percent}",
+            f"{POSTGRESQL}: a hit, Pod created to Succeeded, {percent}",
             "ms",
-            f"hit {percent} {_POSTGRESQL}",
-            f"with {_CONFIGMAPS}",
-            f"hit {percent} {_CONFIGMAPS}",
+            f"hit {percent} {POSTGRESQL}",
+            f"with {CONFIG_MAPS}",
+            f"hit {percent} {CONFIG_MAPS}",
             None,
         )
     yield figure(
-        f"{_POSTGRESQL}: the slowest look-up while {arguments.expired:,} expired entries go",
+        f"{POSTGRESQL}: the slowest look-up while {arguments.expired:,} expired entries go",
         "ms",
         "slowest beside",
         "while none do",
@@ -199,11 +158,11 @@ def _figures(series: Series, arguments: Namespace) -> Iterator[Figure]:
         Target("at most", 50, of="value"),
     )
     yield figure(
-        f"{_POSTGRESQL}: {arguments.captures:,} captures, bytes of its log and of a watch",
+        f"{POSTGRESQL}: {arguments.captures:,} captures, bytes of its log and of a watch",
         "MiB",
-        f"captures {_POSTGRESQL}",
-        f"{_CONFIGMAPS}: bytes of a watch",
-        f"captures {_CONFIGMAPS}",
+        f"captures {POSTGRESQL}",
+        f"{CONFIG_MAPS}: bytes of a watch",
+        f"captures {CONFIG_MAPS}",
         None,
     )
 
@@ -228,14 +187,14 @@ class World:
         shape = namespaces, given.caches // namespaces, max(1, given.entries // given.caches)
         many = {store: self._filled(store, *shape) for store in _STORES}
         few = {store: self._filled(store, 1, _FEW_CACHES, _FEW // _FEW_CACHES) for store in _STORES}
-        expiring = self._filled(_POSTGRESQL, *shape)
+        expiring = self._filled(POSTGRESQL, *shape)
         with ExitStack() as stack:
             both = {store: stack.enter_context(self._installed(store)) for store in _STORES}
             return interleave(
                 given.rounds,
                 [
                     *(partial(self._look_ups, many[store]) for store in _STORES),
-                    partial(self._bare, many[_POSTGRESQL]),
+                    partial(self._bare, many[POSTGRESQL]),
                     *(partial(self._memory, "few", few[store]) for store in _STORES),
                     *(partial(self._memory, "many", many[store]) for store in _STORES),
                     *(partial(self._hits, store, *both[store]) for store in _STORES),
@@ -246,7 +205,7 @@ class World:
 
     def _filled(self, store: str, namespaces: int, caches: int, entries: int) -> Filled:
         names = [self._cluster.namespace() for _ in range(namespaces)]
-        if store == _CONFIGMAPS:
+        if store == CONFIG_MAPS:
             filled = Filled(store, names, caches, entries)
             texts = filled.texts()
             for namespace, cache in filled.places():
@@ -284,7 +243,7 @@ class World:
     def _child(self, do: str, filled: Filled, **more: float) -> Mapping[str, float]:
         what = {"do": do, "filled": asdict(filled), "seed": next(self._numbers), **more}
         done = subprocess.run(
-            [sys.executable, "-B", "-m", "bench.stores", json.dumps(what)],
+            [sys.executable, "-B", "-m", "bench.store_process", json.dumps(what)],
             cwd=api.ROOT,
             env={"PATH": os.defpath, "KUBECONFIG": str(self._cluster.kubeconfig)},
             capture_output=True,
@@ -304,7 +263,7 @@ class World:
         namespace = self._cluster.namespace()
         texts = {f"key-{number}": entry(f"answer {number}") for number in range(self._arguments.hits)}
         flags: tuple[str, ...] = ()
-        if store == _POSTGRESQL:
+        if store == POSTGRESQL:
             dsn = self._database()
             file = self._directory / f"{namespace}.dsn"
             file.write_text(dsn)
@@ -331,7 +290,7 @@ class World:
 
     def _captures(self, store: str) -> Mapping[str, float]:
         namespace = self._cluster.namespace()
-        dsn = self._database() if store == _POSTGRESQL else ""
+        dsn = self._database() if store == POSTGRESQL else ""
         written = asyncio.run(self._captured(Filled(store, [namespace], 1, 1, dsn)))
         return {f"captures {store}": written / _MIB}
 
@@ -340,7 +299,7 @@ class World:
         (namespace,), count = filled.namespaces, self._arguments.captures
         where = urlsplit(self._cluster.url)
         with relayed(str(where.hostname), where.port or 443) as relay:
-            async with api_client(self._cluster) as connected, _store(connected, filled) as store:
+            async with api_client(self._cluster) as connected, store_of(connected, filled) as store:
                 watching = asyncio.create_task(_watch(self._cluster, relay, namespace))
                 await until(lambda: relay.received)
                 await asyncio.sleep(1)
@@ -357,7 +316,7 @@ class World:
                 watched, log = relay.received - began, await self._log_position() - position
                 watching.cancel()
                 await asyncio.wait([watching])
-        return watched + (log if filled.store == _POSTGRESQL else 0)
+        return watched + (log if filled.store == POSTGRESQL else 0)
 
     async def _log_position(self) -> float:
         ((position,),) = await self._server.fetch("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
@@ -382,14 +341,14 @@ async def _watch(cluster: Cluster, relay: Relay, namespace: str) -> None:
 
 async def _put_all(cluster: Cluster, filled: Filled, texts: Mapping[str, str]) -> None:
     """Put these into the one cache that hits are looked up in."""
-    async with api_client(cluster) as connected, _store(connected, filled) as store:
+    async with api_client(cluster) as connected, store_of(connected, filled) as store:
         for data_key, text in texts.items():
             await store.put(filled.namespaces[0], holds.CACHE, data_key, text, datetime.now(UTC))
 
 
 async def _fill(cluster: Cluster, filled: Filled) -> None:
     """Have the store make its schema, and copy the entries into it."""
-    async with api_client(cluster) as connected, _store(connected, filled):
+    async with api_client(cluster) as connected, store_of(connected, filled):
         pass
     texts = filled.texts()
     await _copy(
@@ -425,111 +384,3 @@ async def _copy(filled: Filled, found: Iterator[tuple[tuple[str, str], str, str]
         await connection.execute("CHECKPOINT", timeout=_PATIENCE)
     finally:
         await connection.close()
-
-
-# --- The process that is measured -------------------------------------------------------------------------
-
-
-async def _measured(what: Mapping[str, Any]) -> Mapping[str, float]:
-    filled = Filled(**what["filled"])
-    chosen = random.Random(what["seed"])
-    if what["do"] == "bare":
-        async with asyncpg.create_pool(filled.dsn, max_size=_CONNECTIONS) as pool:
-
-            async def select(place: tuple[str, str], data_key: str) -> None:
-                digest = bytes.fromhex(rows.digest_of(data_key))
-                if await pool.fetchval(_SELECT, *place, digest) is None:
-                    raise RuntimeError("there is no such row")
-
-            await select(next(filled.places()), "key-0")
-            return _in_short(await _taken(filled, select, chosen, what["rate"], what["seconds"]))
-    async with await client.connect() as connected, _store(connected, filled) as store:
-        lookup = CacheLookup(store, lambda: datetime.now(UTC))
-
-        async def look_up(place: tuple[str, str], data_key: str) -> None:
-            asked = step(data_key, place[1])
-            while (found := (await lookup.look_up(*place, asked)).found) is None:
-                pass
-            if not isinstance(found, Hit):
-                raise RuntimeError(f"the look-up missed: {found.reason}")  # noqa: TRY004 - a benchmark gone wrong
-
-        for place in filled.places():
-            await look_up(place, "key-0")
-        if what["do"] == "memory":
-            return {"memory": _most_resident() / _MIB}
-        # As the keeper does: what was imported is no garbage, and a collection of it is long.
-        gc.collect()
-        gc.freeze()
-        if what["do"] == "look_ups":
-            return _in_short(await _taken(filled, look_up, chosen, what["rate"], what["seconds"]))
-        return await _beside_the_clean_up(filled, look_up, chosen, what["rate"])
-
-
-async def _taken(
-    filled: Filled,
-    ask: Callable[[tuple[str, str], str], Awaitable[None]],
-    chosen: random.Random,
-    rate: float,
-    seconds: float,
-) -> list[float]:
-    """Milliseconds of each look-up, from the moment at which it was due."""
-    places, taken = list(filled.places()), list[float]()
-    began = time.perf_counter()
-
-    async def one(number: int) -> None:
-        await ask(chosen.choice(places), f"key-{chosen.randrange(filled.entries)}")
-        taken.append(1000 * (time.perf_counter() - began - number / rate))
-
-    await at_rate(rate, max(1, int(rate * seconds)), one)
-    return taken
-
-
-def _in_short(taken: Sequence[float]) -> Mapping[str, float]:
-    return {"p50": percentile(taken, 50), "p99": percentile(taken, 99), "slowest": max(taken)}
-
-
-async def _beside_the_clean_up(
-    filled: Filled,
-    ask: Callable[[tuple[str, str], str], Awaitable[None]],
-    chosen: random.Random,
-    rate: float,
-) -> Mapping[str, float]:
-    """Look up, a second at a time, until the store has taken away the last entry that has expired."""
-    connection, slowest = await asyncpg.connect(filled.dsn), 0.0
-    try:
-        while await connection.fetchval(
-            "SELECT EXISTS (SELECT FROM stepmemo.entries WHERE expires <= now())"
-        ):
-            slowest = max(slowest, *await _taken(filled, ask, chosen, rate, 1))
-    finally:
-        await connection.close()
-    return {"slowest": slowest}
-
-
-@asynccontextmanager
-async def _store(connected: ApiClient, filled: Filled) -> AsyncIterator[Store]:
-    """The store as the keeper has it, in sync and at work until the block ends."""
-    with tempfile.NamedTemporaryFile("w") as dsn_file:
-        dsn_file.write(filled.dsn)
-        dsn_file.flush()
-        store: Store = config_maps(connected, filled.namespaces)
-        if filled.store == _POSTGRESQL:
-            store = in_postgresql(
-                connected,
-                Path(dsn_file.name),
-                filled.namespaces,
-                connections=_CONNECTIONS,
-                most_bytes=_MOST_BYTES,
-            )
-        async with running(store):
-            yield store
-
-
-def _most_resident() -> int:
-    """The most bytes of memory that this process ever had."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return 1024 * int(fields["VmHWM"].split()[0])
-
-
-if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_measured(json.loads(sys.argv[1])))))

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 from argo import names as argo
 from bench import reviews
-from bench.argo import Stand, at_rate, side_by_side, step_pod
+from bench.argo import Stand, step_pod
 from bench.installed import Installed, parse_metrics
 from bench.load import BadAnswerError, Connection, request
-from bench.steppod import entry
+from bench.pace import at_rate, side_by_side
+from bench.steps import entry
 from memoize import configmap, names
 from server import lookups
 from tests.cluster import MERGE

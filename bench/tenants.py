@@ -22,7 +22,7 @@ from bench.load import BadAnswerError, Connection, request
 from bench.measure import percentile
 from bench.peak import Peak, peaks
 from bench.report import number
-from bench.steppod import entry
+from bench.steps import entry
 from bench.tenant_loads import HOSTILE, HOSTILE_LOADS, Extra, Work, World, have_cache, make_step
 from keeper.single_flight import SingleFlight
 from keeper.steppods import Phase

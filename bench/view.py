@@ -1,41 +1,24 @@
-"""What the caches of others cost: the memory of the view, and how long a look-up takes beside them.
+"""What the caches of others cost: the memory of the view, and how long a look-up takes beside them."""
 
-`python -m bench.view` is the process that is measured: it is told in JSON what to follow, and prints one line
-of JSON.
-"""
-
-import asyncio
 import contextlib
-import gc
 import json
 import os
 import subprocess
 import sys
 import threading
-import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-from kubernetes_asyncio.client import ApiClient
 
 from bench import api, machine
 from bench.figures import Figure, Report, Target, compare
-from bench.measure import Series, interleave, percentile
-from bench.steppod import entries, step
-from keeper.cache.lru import size_of
-from keeper.cache.view import KEPT_BYTES, View
-from keeper.lookup import CacheLookup
-from kube import client
+from bench.measure import Series, interleave
+from bench.steps import entries
+from bench.view_process import CACHE
+from keeper.cache.view import KEPT_BYTES
 from memoize import configmap
-from memoize.entry import Hit
-from memoize.outcome import Outcome
 from tests.cluster import Cluster
-from tests.keeper.stores import config_maps
-from tests.waiting import until
 
 NAME = "view"
 _METHOD = """A process that follows the caches of some namespaces through the API server, as the keeper does.
@@ -47,13 +30,10 @@ read, twenty a second, while another tenant changes one entry of 50 bytes in a c
 wait for, once a second and as fast as the API server takes it. Last, what one read of a large cache costs the
 process: its CPU time."""
 _MOST_BYTES = 1_000_000
-_SYNC_SECONDS = 300.0
-_PAUSE = 0.05
 _MIB = 1 << 20
 _BOUNDED = Target("at most", 2 * KEPT_BYTES / _MIB, of="value")
 _HALF_A_SECOND = Target("at most", 500, of="value")
 _ALONE, _EACH_SECOND, _WITHOUT_END = "alone", "1 s", "0 s"
-_CACHE = "cache"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -75,7 +55,7 @@ def run(arguments: Namespace) -> Report:
     described = machine.describe()
     with api.scratch() as (cluster, _):
         quiet, large, many = (cluster.namespace() for _ in range(3))
-        _put(cluster, quiet, _CACHE, entries(100, 40_000))
+        _put(cluster, quiet, CACHE, entries(100, 40_000))
         for number in range(arguments.caches):
             _put(cluster, large, f"cache-{number}", entries(250, _MOST_BYTES))
         keys = {f"{number:05}": "x" for number in range(arguments.keys)}
@@ -192,7 +172,7 @@ def _changing(cluster: Cluster, namespace: str, each: str) -> Iterator[list[int]
 
 def _child(cluster: Cluster, what: Mapping[str, Any]) -> Mapping[str, float]:
     done = subprocess.run(
-        [sys.executable, "-B", "-m", "bench.view", json.dumps(what)],
+        [sys.executable, "-B", "-m", "bench.view_process", json.dumps(what)],
         cwd=api.ROOT,
         env={"PATH": os.defpath, "KUBECONFIG": str(cluster.kubeconfig)},
         capture_output=True,
@@ -203,87 +183,3 @@ def _child(cluster: Cluster, what: Mapping[str, Any]) -> Mapping[str, float]:
         raise RuntimeError(f"the view failed:\n{done.stderr}")
     found: Mapping[str, float] = json.loads(done.stdout)
     return found
-
-
-# --- The process that is measured -------------------------------------------------------------------------
-
-
-async def _measured(what: Mapping[str, Any]) -> Mapping[str, float]:
-    async with await client.connect() as connected:
-        if what["do"] == "memory":
-            return await _grown(connected, what["idle"], what["quiet"], what["other"], what["caches"])
-        return await _latencies(connected, what["quiet"], what["other"], what["seconds"])
-
-
-@contextlib.asynccontextmanager
-async def _followed(connected: ApiClient, *namespaces: str) -> AsyncIterator[View]:
-    """A view that is in sync."""
-    view = View(connected, namespaces)
-    following = asyncio.create_task(view.run())
-    try:
-        await until(lambda: view.in_sync, _SYNC_SECONDS)
-        yield view
-    finally:
-        following.cancel()
-        await asyncio.wait([following])
-
-
-async def _grown(
-    connected: ApiClient, empty: str, quiet: str, other: str, caches: int
-) -> Mapping[str, float]:
-    async with _followed(connected, empty):
-        gc.collect()
-        idle = _most_resident()
-    async with _followed(connected, quiet, other) as view:
-        listed = _most_resident() - idle
-        kept = await view.read(quiet, _CACHE)
-        cpu, size = [], []
-        for number in range(caches):
-            began = time.process_time()
-            answer = await view.read(other, f"cache-{number}", None)
-            cpu.append(1000 * (time.process_time() - began))
-            size.append(size_of(answer) / _MIB)
-            if isinstance(answer, Outcome):
-                raise RuntimeError(f"a cache cannot be read: {answer}")  # noqa: TRY004 - a benchmark gone wrong
-        if await view.read(quiet, _CACHE) is not kept:
-            raise RuntimeError("one tenant's caches took another's place")
-        asked = _most_resident() - idle
-    return {
-        "idle": idle / _MIB,
-        "listed": listed / _MIB,
-        "asked": asked / _MIB,
-        "cpu": percentile(cpu, 50),
-        "size": percentile(size, 50),
-    }
-
-
-async def _latencies(connected: ApiClient, quiet: str, other: str, seconds: float) -> Mapping[str, float]:
-    taken: list[float] = []
-    async with _followed(connected, quiet, other) as view:
-        view.subscribe(lambda *_: None, {(other, "cache-0")})
-        store = config_maps(connected, view=view)
-        lookup, asked = CacheLookup(store, lambda: datetime.now(UTC)), step("key-7", _CACHE)
-        end = time.perf_counter() + seconds
-        while (began := time.perf_counter()) < end:
-            view.forget(quiet, _CACHE)
-            while (found := (await lookup.look_up(quiet, _CACHE, asked)).found) is None:
-                pass
-            if not isinstance(found, Hit):
-                raise RuntimeError(f"the look-up missed: {found.reason}")  # noqa: TRY004
-            taken.append(1000 * (time.perf_counter() - began))
-            await asyncio.sleep(_PAUSE)
-    return {"p50": percentile(taken, 50), "p99": percentile(taken, 99)}
-
-
-def _most_resident() -> int:
-    """The most bytes of memory that this process ever had."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return 1024 * int(fields["VmHWM"].split()[0])
-
-
-def _main(argv: Sequence[str]) -> None:
-    print(json.dumps(asyncio.run(_measured(json.loads(argv[0])))))
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1:])

@@ -20,6 +20,7 @@ from bench.measure import Series, interleave, percentile
 from bench.servers import Server, started
 from certs import bundle
 from memoize import names
+from server.listener import READY_PATH
 from webhook.hooks import PODS_PATH, WORKFLOWS_PATH
 
 NAME = "webhook"
@@ -117,13 +118,12 @@ def _servers(stack: ExitStack, directory: Path, kubeconfig: Path, namespace: str
     flags = ["--listen=127.0.0.1:{port}", "--certs=files", f"--cert-dir={certificates}"]
     flags += [f"--namespace={namespace}", "--metrics-listen=off"]
     environment = {"KUBECONFIG": str(kubeconfig)}
+    constant = ["{port}", str(certificates), READY_PATH, PODS_PATH, WORKFLOWS_PATH]
     state = f"--state-dir={directory / 'state'}"
     stack.enter_context(started("keeper", "keeper", [*flags, state], directory, environment))
     return [
         stack.enter_context(started(_OURS, "webhook", [*flags, "--image=bench"], directory, environment)),
-        stack.enter_context(
-            started(_CONSTANT, "bench.constant", ["{port}", str(certificates)], directory, {})
-        ),
+        stack.enter_context(started(_CONSTANT, "bench.constant", constant, directory, {})),
     ]
 
 

@@ -10,12 +10,13 @@ import aiohttp
 
 from argo import names as argo
 from bench import api, machine
-from bench.argo import Stand, at_rate, standing
+from bench.argo import Stand, standing
 from bench.figures import Figure, Report, Target, compare
 from bench.installed import installed
 from bench.measure import Series
+from bench.pace import at_rate
 from bench.relay import Relay, relayed
-from bench.steppod import entries
+from bench.steps import entries
 from tests.cluster import Cluster
 
 NAME = "written"

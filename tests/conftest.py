@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -179,7 +180,8 @@ def _half(item: pytest.Item) -> int:
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Keep texts out of the ids: one may hold the time, and workers must have the same tests."""
-    return argname if isinstance(val, str) and len(val) > _LONGEST_ID else None
+    text = val.pattern if isinstance(val, re.Pattern) else val
+    return argname if isinstance(text, str | bytes) and len(text) > _LONGEST_ID else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

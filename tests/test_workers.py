@@ -1,5 +1,6 @@
 """How the tests are shared among workers."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,9 @@ def test_a_report_names_a_test_as_pytest_takes_it(
     report.node = "of a worker"
     ours.pytest_runtest_logreport(report)
     assert report.nodeid == told
+
+
+@pytest.mark.parametrize("text", ["x" * 61, b"x" * 61, re.compile("x" * 61)])
+def test_a_long_text_is_no_part_of_an_id(request: pytest.FixtureRequest, text: object) -> None:
+    """xdist sends all ids to every worker, and whoever reads a report reads them too."""
+    assert re.fullmatch("text[0-2]", request.node.callspec.id)

@@ -1,10 +1,8 @@
-import asyncio
 import json
-import time
 
 from argo.steppod import StepPod
 from bench.api import ROOT
-from bench.argo import at_rate, node_id, result, step_pod, succeeded
+from bench.argo import node_id, result, step_pod, succeeded
 from keeper.identity import mismatch
 
 
@@ -34,18 +32,3 @@ def test_a_step_that_is_over_has_every_container_ended() -> None:
     status = succeeded(pod)
     ended = [one["name"] for kind in ("initContainerStatuses", "containerStatuses") for one in status[kind]]
     assert ended == ["init", "wait", "main"]
-
-
-async def test_work_begins_at_its_rate_though_earlier_work_has_not_ended() -> None:
-    began: list[float] = []
-    over = asyncio.Event()
-
-    async def work(number: int) -> None:
-        began.append(time.perf_counter())
-        if number == 4:
-            over.set()
-        await over.wait()
-
-    called = time.perf_counter()
-    await at_rate(200, 5, work)
-    assert began[-1] - called >= 4 / 200  # the first may be late, and the others are not for that

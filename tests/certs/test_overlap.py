@@ -6,6 +6,8 @@ from functools import lru_cache
 from random import Random
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from certs import bundle, pki
 from certs.bundle import NOTHING, Bundle
@@ -24,6 +26,9 @@ LONGEST_SLEEP = timedelta(hours=23)
 issuer = lru_cache(maxsize=1000)(pki.issuer)
 authorities = lru_cache(maxsize=1000)(pki.authorities)
 ends_at = lru_cache(maxsize=1000)(pki.ends_at)
+server_flaw = lru_cache(maxsize=1000)(pki.server_flaw)
+load_certificate = lru_cache(maxsize=1000)(x509.load_pem_x509_certificate)
+load_key = lru_cache(maxsize=1000)(serialization.load_pem_private_key)
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +36,9 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pki, "issuer", lambda certificate, among: issuer(certificate, tuple(among)))
     monkeypatch.setattr(pki, "authorities", authorities)
     monkeypatch.setattr(pki, "ends_at", ends_at)
+    monkeypatch.setattr(pki, "server_flaw", server_flaw)
+    monkeypatch.setattr(x509, "load_pem_x509_certificate", load_certificate)
+    monkeypatch.setattr(serialization, "load_pem_private_key", load_key)
 
 
 @dataclass
@@ -96,10 +104,10 @@ class Installation:
         self.clients.append((self.now, self.random.choice(self.replicas).trusted))
 
     def everybody_is_trusted(self) -> None:
-        for replica in self.replicas:
-            certificate = replica.served.server.certificate
+        read_at = {trusted: when for when, trusted in self.clients}
+        for certificate in {replica.served.server.certificate for replica in self.replicas}:
             assert pki.made_at(certificate) <= self.now <= ends_at(certificate)
-            for when, trusted in self.clients:
+            for trusted, when in read_at.items():
                 assert issuer(certificate, trusted), f"distrusted at {self.now} by who read at {when}"
         assert len(self.stored.trusted) <= 3
         assert len(self.ca_bundle) <= 6

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from bench.argo import at_rate, step_pod
+from bench.argo import step_pod
 from bench.measure import percentile
+from bench.pace import at_rate
 from kube import client
 from kube.errors import ApiError
 from memoize import names

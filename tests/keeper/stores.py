@@ -1,4 +1,6 @@
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from keeper.postgresql.database import Database
 from keeper.postgresql.rows import LONG_AGO
 from keeper.postgresql.store import PostgresStore
 from keeper.postgresql.upkeep import Upkeep
+from keeper.store import Store
 from memoize.reasons import Reason
+from tests.waiting import until
 
 
 def config_maps(
@@ -51,3 +55,18 @@ def in_postgresql(
         connections,
         on_written,
     )
+
+
+@asynccontextmanager
+async def running(store: Store, *, in_sync: bool = True) -> AsyncIterator[Store]:
+    """The store until the block ends, by default once it is in sync."""
+    task = asyncio.create_task(store.run())  # type: ignore[arg-type]
+    try:
+        if in_sync:
+            await until(lambda: store.in_sync)
+        yield store
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await store.close()

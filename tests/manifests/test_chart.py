@@ -31,6 +31,7 @@ from tests.manifests.rendering import (
     KEEPER,
     KEPT_NAMESPACE,
     KEPT_REFERENCES,
+    LOADER,
     MONITORING,
     NAMESPACE_OPT_IN,
     NAMESPACES,
@@ -61,8 +62,6 @@ pytestmark = pytest.mark.slow
 Json = dict[str, Any]
 CHART = ROOT / "chart"
 HOOK = "helm.sh/hook"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""In C, where the machine has it: Helm writes long texts."""
 DEV = {"image": {"tag": "dev"}}
 """The image that the base names."""
 

@@ -4,6 +4,7 @@ import copy
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,12 @@ DATA: Json = {
 TEMPLATES = {"container": WHOLE, "script": SCRIPT, "containerSet": SET, "resource": RESOURCE, "data": DATA}
 
 
+@cache
+def _unchanged(kind: str, layout: str) -> AutoKey:
+    """The key of one of TEMPLATES."""
+    return _key(pod_of(TEMPLATES[kind], layout=layout))
+
+
 def _at(template: Json, *path: str | int) -> Any:
     found: Any = template
     for step in path:
@@ -266,7 +273,7 @@ def test_another_step_has_another_key_and_the_part_says_why(
 ):
     template = copy.deepcopy(TEMPLATES[kind])
     change(template)
-    before, after = (_key(pod_of(t, layout=layout)) for t in (TEMPLATES[kind], template))
+    before, after = _unchanged(kind, layout), _key(pod_of(template, layout=layout))
     assert before.digest != after.digest
     told = keyparts.changed(before.digests, after.digests)
     assert told == parts
@@ -313,7 +320,7 @@ THE_SAME = [
 def test_the_same_step_has_the_same_key(layout: str, kind: str, change: Callable[[Json], None]):
     template = copy.deepcopy(TEMPLATES[kind])
     change(template)
-    assert _key(pod_of(template, layout=layout, run="z")).parts == _key(pod_of(TEMPLATES[kind])).parts
+    assert _key(pod_of(template, layout=layout, run="z")).parts == _unchanged(kind, "4.1").parts
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)

@@ -1,12 +1,12 @@
 """What holds for every step Pod, however it looks and however the entrypoint gets into it."""
 
 import json
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import jsonpatch
-import pytest
 from hypothesis import given, settings
 
 from memoize import names
@@ -24,14 +24,12 @@ Json = dict[str, Any]
 SETTINGS = InjectSettings(image="registry.test/stepmemo:1", pull_secrets=("ours",))
 
 SERVICE = CacheServiceAddress("https://stepmemo.test", "the PEM")
-CHOSEN = {
-    f"{injection}-{'service' if service else 'direct'}": replace(
-        SETTINGS, injection=injection, service=service
-    )
+CHOSEN = [
+    replace(SETTINGS, injection=injection, service=service)
     for injection in Delivery
     for service in (None, SERVICE)
-}
-any_pod = pytest.mark.parametrize("chosen", CHOSEN.values(), ids=CHOSEN)
+]
+"""Each example is a Pod for all of them: to draw it takes longer than to inject it."""
 quickly = settings(max_examples=min(40, settings.default.max_examples))
 
 
@@ -55,42 +53,43 @@ def injected(pod: Json, chosen: InjectSettings) -> Json | None:
     return changed
 
 
-@any_pod
-@given(pod=step_pods())
-@quickly
-def test_the_operations_make_what_a_direct_change_makes(pod: Json, chosen: InjectSettings) -> None:
-    decision = decide(pod, chosen.injection)
-    step = decision.plan.step.to_json() if isinstance(decision, Inject) else ""
-    assert injected(pod, chosen) == mutated(pod, chosen, step)
+def all_injected(pod: Json) -> Iterator[tuple[InjectSettings, Json]]:
+    """The Pod by each setting that it is not left alone by, in ever another copy."""
+    for chosen in CHOSEN:
+        after = injected(pod, chosen)
+        if after is not None:
+            yield chosen, after
 
 
-@any_pod
 @given(pod=step_pods())
 @quickly
-def test_a_second_pass_changes_nothing(pod: Json, chosen: InjectSettings) -> None:
-    after = injected(pod, chosen)
-    if after is not None:
+def test_the_operations_make_what_a_direct_change_makes(pod: Json) -> None:
+    for chosen in CHOSEN:
+        decision = decide(pod, chosen.injection)
+        step = decision.plan.step.to_json() if isinstance(decision, Inject) else ""
+        assert injected(pod, chosen) == mutated(pod, chosen, step), chosen
+
+
+@given(pod=step_pods())
+@quickly
+def test_a_second_pass_changes_nothing(pod: Json) -> None:
+    for chosen, after in all_injected(pod):
         for told in Delivery:
-            assert decide(after, told) == Skip(Reason.ALREADY_INJECTED)
+            assert decide(after, told) == Skip(Reason.ALREADY_INJECTED), chosen
 
 
-@any_pod
 @given(pod=step_pods())
 @quickly
-def test_the_pod_keeps_its_qos_class_and_everything_that_is_not_argos(
-    pod: Json, chosen: InjectSettings
-) -> None:
-    after = injected(pod, chosen)
-    if after is None:
-        return
-    assert qos.qos_class(after["spec"]) == qos.qos_class(pod["spec"])
-    assert foreign(after) == foreign(pod)
+def test_the_pod_keeps_its_qos_class_and_everything_that_is_not_argos(pod: Json) -> None:
     touched = {"containers", "initContainers", "volumes", "imagePullSecrets"}
-    rest = [{k: v for k, v in p["spec"].items() if k not in touched} for p in (pod, after)]
-    assert rest[0] == rest[1]
-    if chosen.service is not None:
-        assert after["metadata"]["labels"].pop(names.RESULT) == names.RESULT_IN_POD
-    assert after["metadata"] == pod["metadata"]
+    for chosen, after in all_injected(pod):
+        assert qos.qos_class(after["spec"]) == qos.qos_class(pod["spec"]), chosen
+        assert foreign(after) == foreign(pod), chosen
+        rest = [{k: v for k, v in p["spec"].items() if k not in touched} for p in (pod, after)]
+        assert rest[0] == rest[1], chosen
+        if chosen.service is not None:
+            assert after["metadata"]["labels"].pop(names.RESULT) == names.RESULT_IN_POD
+        assert after["metadata"] == pod["metadata"], chosen
 
 
 def foreign(pod: Json) -> list[Json]:
@@ -102,22 +101,19 @@ def foreign(pod: Json) -> list[Json]:
     return [*(c for c in everything if "env" not in c and c["name"] not in ours), *volumes]
 
 
-@any_pod
 @given(pod=step_pods())
 @quickly
-def test_the_result_is_a_pod_that_could_be(pod: Json, chosen: InjectSettings) -> None:
-    after = injected(pod, chosen)
-    if after is None:
-        return
-    spec = after["spec"]
-    everything = [*(spec.get("initContainers") or ()), *spec["containers"]]
-    assert len({c["name"] for c in everything}) == len(everything)
-    volumes = [volume["name"] for volume in spec["volumes"]]
-    assert len(set(volumes)) == len(volumes)
-    for container in everything:
-        paths = [mount["mountPath"] for mount in container.get("volumeMounts", ())]
-        assert len(set(paths)) == len(paths)
-        if (container.get("command") or [""])[0].startswith("/stepmemo"):
-            used = {m["name"] for m in container["volumeMounts"] if m["name"].startswith("stepmemo")}
-            assert used
-            assert used <= set(volumes)
+def test_the_result_is_a_pod_that_could_be(pod: Json) -> None:
+    for chosen, after in all_injected(pod):
+        spec = after["spec"]
+        everything = [*(spec.get("initContainers") or ()), *spec["containers"]]
+        assert len({c["name"] for c in everything}) == len(everything), chosen
+        volumes = [volume["name"] for volume in spec["volumes"]]
+        assert len(set(volumes)) == len(volumes), chosen
+        for container in everything:
+            paths = [mount["mountPath"] for mount in container.get("volumeMounts", ())]
+            assert len(set(paths)) == len(paths), chosen
+            if (container.get("command") or [""])[0].startswith("/stepmemo"):
+                used = {m["name"] for m in container["volumeMounts"] if m["name"].startswith("stepmemo")}
+                assert used, chosen
+                assert used <= set(volumes), chosen

@@ -62,7 +62,11 @@ def test_a_text_that_is_no_yaml_is_told_by_its_line_alone() -> None:
     assert refusal(b"repositories:\n- s3: {secretKey: hunter2") == "it is no YAML, line 2"
 
 
-@pytest.mark.parametrize("text", [b"!!int ''", b"!!bool hunter2", b"!!timestamp hunter2", b"[" * 10_000])
+@pytest.mark.parametrize(
+    "text",
+    [b"!!int ''", b"!!bool hunter2", b"!!timestamp hunter2", b"[" * 10_000],
+    ids=["int", "bool", "timestamp", "deep"],
+)
 def test_whatever_the_reader_of_yaml_raises_is_told_as_such(text: bytes) -> None:
     assert refusal(text).startswith("it is no YAML")
 

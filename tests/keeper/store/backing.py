@@ -1,8 +1,7 @@
 """Either store, with as many keepers on it as a test wants."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Hashable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +13,7 @@ from keeper.cache.writer import Writer
 from keeper.store import Cache, Store
 from server.lookups import Lookups
 from tests.cluster import Cluster
-from tests.keeper.stores import in_postgresql
-from tests.waiting import until
+from tests.keeper.stores import in_postgresql, running
 from tests.webhook.serving import api_client
 
 CACHE = "cache"
@@ -64,21 +62,6 @@ class Postgres:
             )
             async with running(store, in_sync=in_sync):
                 yield store
-
-
-@asynccontextmanager
-async def running(store: Store, *, in_sync: bool = True) -> AsyncIterator[Store]:
-    """The store until the block ends, by default once it is in sync."""
-    task = asyncio.create_task(store.run())  # type: ignore[arg-type]
-    try:
-        if in_sync:
-            await until(lambda: store.in_sync)
-        yield store
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        await store.close()
 
 
 def seed(backing: Backing, data: Mapping[str, str], name: str = CACHE, *, cache: bool = True) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from bench.steppod import entries, entry, step
+from bench.steps import entries, entry, step
 from memoize.entry import Entry
 
 

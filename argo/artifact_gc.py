@@ -18,7 +18,7 @@ NEVER = "Never"
 """The strategy that leaves an artifact alone, as does none ("")."""
 
 
-class Reference(NamedTuple):
+class WorkflowTemplateRef(NamedTuple):
     """A `workflowTemplateRef`: the name of a WorkflowTemplate, or of a ClusterWorkflowTemplate."""
 
     name: str
@@ -43,10 +43,10 @@ def deletes(strategy: str) -> bool:
     return strategy not in ("", NEVER)
 
 
-def reference(workflow: Mapping[str, Any]) -> Reference | None:
+def reference(workflow: Mapping[str, Any]) -> WorkflowTemplateRef | None:
     """The template that the Workflow's spec is merged over, which may name the strategy in its place."""
     spec = workflow.get("spec")
     block = spec.get("workflowTemplateRef") if isinstance(spec, Mapping) else None
     if not isinstance(block, Mapping) or not block.get("name"):
         return None
-    return Reference(str(block["name"]), block.get("clusterScope") is True)
+    return WorkflowTemplateRef(str(block["name"]), block.get("clusterScope") is True)

@@ -371,7 +371,7 @@ async def _copy(filled: Filled, found: Iterator[tuple[tuple[str, str], str, str]
     columns = ("namespace", "cache", "digest", "data_key", "text", "bytes", *said)
 
     def record(place: tuple[str, str], data_key: str, text: str) -> tuple[object, ...]:
-        namespace, cache, digest, *rest = rows.put_arguments(rows.Place(*place, data_key), text)
+        namespace, cache, digest, *rest = rows.put_arguments(rows.EntryRef(*place, data_key), text)
         return namespace, cache, bytes.fromhex(str(digest)), *rest
 
     connection = await asyncpg.connect(filled.dsn)

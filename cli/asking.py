@@ -25,7 +25,7 @@ class NoKeeperError(CommandError):
     """The keeper could not be asked, whatever Namespace it is about."""
 
 
-class Keeper:
+class KeeperClient:
     """The keeper, for the caches of the Namespace; each method raises CommandError."""
 
     def __init__(self, connected: Session, stepmemo: str, account: str) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from argo import names as argo
 from argo.shape import mapping
 from cli import inventory, output, session
-from cli.inventory import Cache, Item
+from cli.inventory import CacheRow, Item
 from cli.output import Field
 from cli.plain import plain
 from cli.session import DONE, FAILED, SECONDS, CommandError, Session
@@ -59,16 +59,18 @@ async def caches(connected: Session, args: argparse.Namespace, limit: int, hint:
     Where there is none, the `hint` says what else may be.
     Of each only what is shown is kept, so memory is bounded by a page and the rows.
     """
-    of_namespace, found = dict[str, int](), list[Cache]()
+    of_namespace, found = dict[str, int](), list[CacheRow]()
     async for one in listed(connected, connected.namespace):
         namespace = one["metadata"]["namespace"]
         if namespace not in of_namespace:
             of_namespace[namespace] = await most_bytes(connected, namespace, limit)
-        found.append(Cache.of(one, of_namespace[namespace]))
+        found.append(CacheRow.of(one, of_namespace[namespace]))
     return print_caches(connected, args, found, hint)
 
 
-def print_caches(connected: Session, args: argparse.Namespace, found: Sequence[Cache], hint: str = "") -> int:
+def print_caches(
+    connected: Session, args: argparse.Namespace, found: Sequence[CacheRow], hint: str = ""
+) -> int:
     """Print them as a table, or for programs; returns the exit code."""
     if not found and args.output not in ("json", "yaml"):
         where = f"the Namespace {connected.namespace}" if connected.namespace else "any Namespace"

@@ -14,7 +14,7 @@ from contextlib import suppress
 from io import StringIO
 from typing import NoReturn
 
-_PATIENCE = 2.0
+_CLUSTER_TIMEOUT = 2.0
 """Seconds that somebody who pressed the tab key waits for the cluster."""
 _NO_FILES = ":4"
 """Cobra's ShellCompDirectiveNoFileComp, as its last line."""
@@ -55,7 +55,7 @@ def caches(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[st
     found: list[str] = []
 
     async def do(connected: session.Session) -> int:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_CLUSTER_TIMEOUT):
             found.extend([name async for name in browse.names(connected) if name.startswith(prefix)])
         return session.DONE
 

@@ -23,24 +23,24 @@ STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableDocument:
     """A document, or a whole file, that is no YAML; `why` is for a person, with the line where known."""
 
     why: str
 
 
-def read(source: str) -> str | Unreadable:
+def read(source: str) -> str | UnreadableDocument:
     """The text of a file, or of standard input for `-`."""
     try:
         data = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        return Unreadable(f"is not UTF-8 at byte {e.start}")
+        return UnreadableDocument(f"is not UTF-8 at byte {e.start}")
     except OSError as e:
-        return Unreadable(e.strerror or str(e))
+        return UnreadableDocument(e.strerror or str(e))
 
 
-def parse(text: str) -> Iterator[Any | Unreadable]:
+def parse(text: str) -> Iterator[Any | UnreadableDocument]:
     """The documents of a file in their order, empty ones left out, a broken one in its place.
 
     Documents are cut at `---` lines first, as kubectl does, so that one broken document hides no other.
@@ -58,7 +58,7 @@ def parse(text: str) -> Iterator[Any | Unreadable]:
             # The empty lines in front make the error's line the file's.
             document = _unshared(yaml.load("\n" * line + chunk, Loader=_Loader), [_MOST + len(chunk)])
         except (yaml.YAMLError, ValueError, RecursionError) as e:
-            yield Unreadable(_why(e))
+            yield UnreadableDocument(_why(e))
         else:
             if document is not None:
                 yield document

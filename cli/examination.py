@@ -13,7 +13,7 @@ import webhook.settings
 from argo import names as argo
 from argo.shape import mapping
 from cli import checks, installation, output, session
-from cli.checks import Account, Finding, Level
+from cli.checks import Account, CheckResult, Level
 from cli.installation import KEEPER, WEBHOOK
 from cli.output import Field
 from cli.session import DONE, FAILED, CommandError, Session
@@ -22,7 +22,7 @@ from kube import pages
 from kube.errors import ApiError
 from memoize import names
 from webhook.inject import containers, image_volume
-from webhook.inject.containers import InjectSettings, Service
+from webhook.inject.containers import CacheServiceAddress, InjectSettings
 from webhook.inject.resources import Work
 from webhook.pods.delivery import Delivery
 
@@ -66,7 +66,7 @@ async def doctor(connected: Session, args: argparse.Namespace) -> int:
     return FAILED if any(finding.level is Level.FAIL for finding in found) else DONE
 
 
-def show(found: Sequence[Finding]) -> None:
+def show(found: Sequence[CheckResult]) -> None:
     """Print what was found, one after the other, each cure below."""
     longest = max(len(finding.check) for finding in found)
     for finding in found:
@@ -77,14 +77,14 @@ def show(found: Sequence[Finding]) -> None:
             output.line(f"         cure: {finding.cure}")
 
 
-async def _findings(connected: Session, args: argparse.Namespace) -> AsyncIterator[Finding]:
+async def _findings(connected: Session, args: argparse.Namespace) -> AsyncIterator[CheckResult]:
     ours = args.stepmemo_namespace
     async for finding in _kubernetes(connected):
         yield finding
     # 1. The webhook, and how the API server comes to it.
     deployed = await _seen("webhook", installation.deployment(connected, ours, WEBHOOK))
     settings = _webhook_settings(deployed)
-    yield deployed if isinstance(deployed, Finding) else checks.deployment(deployed, WEBHOOK)
+    yield deployed if isinstance(deployed, CheckResult) else checks.deployment(deployed, WEBHOOK)
     async for finding in _configuration(connected, ours, settings):
         yield finding
     yield await _admission(connected)
@@ -93,7 +93,7 @@ async def _findings(connected: Session, args: argparse.Namespace) -> AsyncIterat
         yield checks.ok("keeper", "there is none: --access direct")
     else:
         there = await _seen("keeper", installation.deployment(connected, ours, KEEPER))
-        yield there if isinstance(there, Finding) else checks.deployment(there, KEEPER)
+        yield there if isinstance(there, CheckResult) else checks.deployment(there, KEEPER)
         async for finding in _keeper(connected, ours):
             yield finding
     yield await _policies(connected)
@@ -106,11 +106,11 @@ async def _findings(connected: Session, args: argparse.Namespace) -> AsyncIterat
 
 
 async def _seen(check: str, wanted: Any) -> Any:
-    """What was asked for; a Finding where it could not be had."""
+    """What was asked for; a CheckResult where it could not be had."""
     try:
         return await wanted
     except CommandError as error:
-        return Finding(Level.UNKNOWN, check, str(error))
+        return CheckResult(Level.UNKNOWN, check, str(error))
 
 
 def _webhook_settings(deployed: Any) -> webhook.settings.Settings:
@@ -120,18 +120,18 @@ def _webhook_settings(deployed: Any) -> webhook.settings.Settings:
     return installation.settings(found, webhook.settings.parse, {"STEPMEMO_IMAGE": image})
 
 
-async def _kubernetes(connected: Session) -> AsyncIterator[Finding]:
+async def _kubernetes(connected: Session) -> AsyncIterator[CheckResult]:
     found = await _seen("kubernetes", connected.ask("get /version", "GET", "/version"))
-    yield found if isinstance(found, Finding) else checks.kubernetes(found)
+    yield found if isinstance(found, CheckResult) else checks.kubernetes(found)
 
 
 async def _configuration(
     connected: Session, namespace: str, settings: webhook.settings.Settings
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[CheckResult]:
     name = settings.webhook_configuration
     path = f"{_ADMISSION}/mutatingwebhookconfigurations/{quote(name, safe='')}"
     found = await _seen("webhook configuration", connected.find("get mutatingwebhookconfigurations", path))
-    if isinstance(found, Finding):
+    if isinstance(found, CheckResult):
         yield found
         return
     for finding in checks.configuration(found, name):
@@ -142,20 +142,20 @@ async def _configuration(
         return
     if settings.certs == "files":
         said = "it is in files (--certs files): `webhook` below says whether the API server trusts it"
-        yield Finding(Level.UNKNOWN, "certificate", said)
+        yield CheckResult(Level.UNKNOWN, "certificate", said)
         return
     path = f"/api/v1/namespaces/{namespace}/secrets/{settings.secret}"
     secret = await _seen("certificate", connected.find(f"get secrets in {namespace}", path))
-    if isinstance(secret, Finding):
+    if isinstance(secret, CheckResult):
         yield secret
     elif secret is None:
-        yield Finding(Level.UNKNOWN, "certificate", f"there is no Secret {settings.secret}")
+        yield CheckResult(Level.UNKNOWN, "certificate", f"there is no Secret {settings.secret}")
     else:
         serving = base64.b64decode(str(mapping(secret.get("data")).get("tls.crt") or ""))
         yield checks.certificate(serving, [base64.b64decode(one) for one in bundles], session.now())
 
 
-async def _admission(connected: Session) -> Finding:
+async def _admission(connected: Session) -> CheckResult:
     path = f"/apis/{argo.API_VERSION}/namespaces/{connected.namespace}/workflowtemplates"
     body = {**_TEMPLATE, "metadata": {"name": "stepmemo-doctor", "namespace": connected.namespace}}
     query = [("dryRun", "All"), ("fieldValidation", "Ignore")]
@@ -165,17 +165,17 @@ async def _admission(connected: Session) -> Finding:
     except CommandError as error:
         if error.status == HTTPStatus.NOT_FOUND:
             return checks.not_there(error.said, connected.namespace)
-        return Finding(Level.UNKNOWN, "webhook", str(error))
+        return CheckResult(Level.UNKNOWN, "webhook", str(error))
 
 
-async def _keeper(connected: Session, namespace: str) -> AsyncIterator[Finding]:
+async def _keeper(connected: Session, namespace: str) -> AsyncIterator[CheckResult]:
     path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{KEEPER}"
     versions, lease = set[str](), None
     for look in range(LOOKS):
         if look:
             await asyncio.sleep(PAUSE)
         lease = await _seen("keeper", connected.find(f"get leases in {namespace}", path))
-        if isinstance(lease, Finding):
+        if isinstance(lease, CheckResult):
             yield lease
             return
         metadata = mapping(mapping(lease).get("metadata"))
@@ -189,7 +189,7 @@ async def _keeper(connected: Session, namespace: str) -> AsyncIterator[Finding]:
         yield finding
 
 
-async def _policies(connected: Session) -> Finding:
+async def _policies(connected: Session) -> CheckResult:
     async def listed(plural: str, name: Callable[[Json], object]) -> set[str]:
         query = [("labelSelector", "app.kubernetes.io/part-of=stepmemo")]
         found = await connected.ask(f"list {plural}", "GET", f"{_ADMISSION}/{plural}", query=query)
@@ -199,15 +199,15 @@ async def _policies(connected: Session) -> Finding:
         present = await listed("validatingadmissionpolicies", lambda one: one["metadata"]["name"])
         bound = await listed("validatingadmissionpolicybindings", lambda one: one["spec"]["policyName"])
     except CommandError as error:
-        return Finding(Level.UNKNOWN, "policies", str(error))
+        return CheckResult(Level.UNKNOWN, "policies", str(error))
     return checks.policies(present, bound)
 
 
-async def _argo(connected: Session, namespace: str) -> AsyncIterator[Finding]:
+async def _argo(connected: Session, namespace: str) -> AsyncIterator[CheckResult]:
     found = await _seen(
         "argo", connected.ask(f"list deployments in {namespace}", "GET", f"{_APPS}/{namespace}/deployments")
     )
-    if isinstance(found, Finding):
+    if isinstance(found, CheckResult):
         yield found
         return
     controllers = [
@@ -218,18 +218,18 @@ async def _argo(connected: Session, namespace: str) -> AsyncIterator[Finding]:
     ]
     if not controllers:
         said = f"no Deployment in {namespace} is Argo's controller"
-        yield Finding(Level.UNKNOWN, "argo", said, "say by --argo-namespace where it runs")
+        yield CheckResult(Level.UNKNOWN, "argo", said, "say by --argo-namespace where it runs")
         return
     yield checks.argo_version([str(container.get("image")) for _, container in controllers])
     for name, container in controllers:
         yield checks.requeue(container, namespace, name)
 
 
-async def _namespace(connected: Session, settings: webhook.settings.Settings) -> AsyncIterator[Finding]:
+async def _namespace(connected: Session, settings: webhook.settings.Settings) -> AsyncIterator[CheckResult]:
     namespace = connected.namespace
     path = f"/api/v1/namespaces/{namespace}"
     found = await _seen("namespace", connected.find("get namespaces", path))
-    if isinstance(found, Finding):
+    if isinstance(found, CheckResult):
         yield found
     else:
         metadata = mapping(mapping(found).get("metadata"))
@@ -242,15 +242,17 @@ async def _namespace(connected: Session, settings: webhook.settings.Settings) ->
             yield finding
     async for finding in _accounts(connected, direct=settings.access == "direct"):
         yield finding
-    through_service = None if settings.access == "direct" else Service("https://stepmemo-keeper", "")
+    through_service = (
+        None if settings.access == "direct" else CacheServiceAddress("https://stepmemo-keeper", "")
+    )
     plain, ours = _pods(replace(settings.inject, service=through_service))
     refused = await _seen("containers", _refused(connected, plain))
     of_ours = "" if refused else await _seen("containers", _refused(connected, ours))
-    unknown = next((one for one in (refused, of_ours) if isinstance(one, Finding)), None)
+    unknown = next((one for one in (refused, of_ours) if isinstance(one, CheckResult)), None)
     yield unknown or checks.containers(refused, of_ours)
 
 
-async def _accounts(connected: Session, *, direct: bool) -> AsyncIterator[Finding]:
+async def _accounts(connected: Session, *, direct: bool) -> AsyncIterator[CheckResult]:
     """The service accounts that report for the steps whose Pods are there, or `default`."""
     accounts = set[str]()
     query = [("labelSelector", argo.WORKFLOW_LABEL)]
@@ -262,10 +264,10 @@ async def _accounts(connected: Session, *, direct: bool) -> AsyncIterator[Findin
             if len(accounts) >= MOST_ACCOUNTS:
                 break
     except ApiError as error:
-        yield Finding(Level.UNKNOWN, "accounts", str(session.failure("list pods", error)))
+        yield CheckResult(Level.UNKNOWN, "accounts", str(session.failure("list pods", error)))
     for name in sorted(accounts or {"default"})[:MOST_ACCOUNTS]:
         found = await _seen(f"account {name}", _account(connected, name, direct=direct))
-        if isinstance(found, Finding):
+        if isinstance(found, CheckResult):
             yield found
             continue
         for finding in checks.account(found, connected.namespace):

@@ -54,7 +54,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Writes the Pod, or the operations, to standard output; returns the exit code."""
     pod = _read_pod(args.file)
-    if isinstance(pod, documents.Unreadable):
+    if isinstance(pod, documents.UnreadableDocument):
         return _unusable(args.file, pod.why)
     namespace = pod["metadata"].get("namespace") or "default"
     workflow = {"annotations": {names.MODE: opt_in.Mode.REFRESH}} if args.capture_only else {}
@@ -89,16 +89,16 @@ def _say(*parts: str) -> None:
     print(": ".join(filter(None, ("stepmemo inject", *parts))), file=sys.stderr)
 
 
-def _read_pod(source: str) -> Mapping[str, Any] | documents.Unreadable:
+def _read_pod(source: str) -> Mapping[str, Any] | documents.UnreadableDocument:
     text = documents.read(source)
-    if isinstance(text, documents.Unreadable):
+    if isinstance(text, documents.UnreadableDocument):
         return text
     found = list(documents.parse(text))
     if len(found) != 1:
-        return documents.Unreadable(f"must hold one Pod, holds {len(found)} documents")
-    if isinstance(found[0], documents.Unreadable):
+        return documents.UnreadableDocument(f"must hold one Pod, holds {len(found)} documents")
+    if isinstance(found[0], documents.UnreadableDocument):
         return found[0]
     if not documents.is_pod(found[0]):
-        return documents.Unreadable("must hold a Pod")
+        return documents.UnreadableDocument("must hold a Pod")
     wrong = documents.fault(found[0]["spec"], shape.POD_SPEC, "spec")
-    return documents.Unreadable(wrong) if wrong else found[0]
+    return documents.UnreadableDocument(wrong) if wrong else found[0]

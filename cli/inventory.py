@@ -20,7 +20,7 @@ _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Cache:
+class CacheRow:
     """A cache, which is a ConfigMap or lies in a database; None is what is not known of that one."""
 
     namespace: str
@@ -37,13 +37,13 @@ class Cache:
     store: str = STORE
 
     @classmethod
-    def kept(cls, namespace: str, found: Mapping[str, Any], store: str) -> "Cache":
+    def kept(cls, namespace: str, found: Mapping[str, Any], store: str) -> "CacheRow":
         """What the keeper says of a cache, and of the store."""
         name, entries, size = str(found["cache"]), int(found["entries"]), int(found["bytes"])
         return cls(namespace, name, entries, None, size, None, None, None, _STORES.get(store, store))
 
     @classmethod
-    def of(cls, found: Mapping[str, Any], limit: int = configmap.MOST_BYTES) -> "Cache":
+    def of(cls, found: Mapping[str, Any], limit: int = configmap.MOST_BYTES) -> "CacheRow":
         """Read a ConfigMap of `limit` bytes, or its metadata alone where it is too large for more."""
         metadata = mapping(found.get("metadata"))
         data = configmap.data(found)

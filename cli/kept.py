@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import keeper.settings
 from cli import browse, inventory, output, session
-from cli.asking import Keeper, NoKeeperError
+from cli.asking import KeeperClient, NoKeeperError
 from cli.explanation import Facts
-from cli.inventory import Cache, Listed
+from cli.inventory import CacheRow, Listed
 from cli.keychange import Earlier
 from cli.plain import plain
 from cli.session import DONE, FAILED, CommandError, Session
@@ -34,27 +34,29 @@ async def caches(
         limit = settings.cache_max_bytes if settings else configmap.MOST_BYTES
         try:
             listed = browse.listed(connected, connected.namespace)
-            found += [Cache.of(one, limit) async for one in listed]
+            found += [CacheRow.of(one, limit) async for one in listed]
         except CommandError as error:
             session.say("caches", f"not shown are ConfigMaps, which are read beside the database: {error}")
     return browse.print_caches(connected, args, found) or code
 
 
-async def _caches(connected: Session, args: argparse.Namespace) -> list[Cache]:
+async def _caches(connected: Session, args: argparse.Namespace) -> list[CacheRow]:
     asked = keeper_of(connected, args).pages(CACHES_PATH)
     return [
-        Cache.kept(connected.namespace, one, page["store"]) async for page in asked for one in page["items"]
+        CacheRow.kept(connected.namespace, one, page["store"])
+        async for page in asked
+        for one in page["items"]
     ]
 
 
 async def _everywhere(
     connected: Session, args: argparse.Namespace, kept: Sequence[str]
-) -> tuple[int, list[Cache]]:
+) -> tuple[int, list[CacheRow]]:
     """The caches of all Namespaces that are kept; what could not be asked about is told in one line."""
     names = sorted(kept or await _namespaces(connected))
     at_once, failed = asyncio.Semaphore(AT_ONCE), dict[str, CommandError]()
 
-    async def of_one(namespace: str) -> list[Cache]:
+    async def of_one(namespace: str) -> list[CacheRow]:
         async with at_once:
             try:
                 return await _caches(connected.within(namespace), args)
@@ -146,12 +148,12 @@ async def remove(connected: Session, args: argparse.Namespace) -> int:
     return code
 
 
-async def text_of(asked: Keeper, cache: str, place: str) -> str:
+async def text_of(asked: KeeperClient, cache: str, data_key: str) -> str:
     """The text of an entry, "" for none."""
-    return str((await asked.ask(SHOW_PATH, cache=cache, dataKey=place))["entry"] or "")
+    return str((await asked.ask(SHOW_PATH, cache=cache, dataKey=data_key))["entry"] or "")
 
 
-async def earlier(asked: Keeper, facts: Facts) -> Earlier | None:
+async def earlier(asked: KeeperClient, facts: Facts) -> Earlier | None:
     """The entry that the step is compared with, None where there is none."""
     before = timestamp(facts.created) if facts.created else ""
     found = await asked.ask(
@@ -161,6 +163,6 @@ async def earlier(asked: Keeper, facts: Facts) -> Earlier | None:
     return Earlier(found["dataKey"], entry) if isinstance(entry, Entry) else None
 
 
-def keeper_of(connected: Session, args: argparse.Namespace) -> Keeper:
+def keeper_of(connected: Session, args: argparse.Namespace) -> KeeperClient:
     """The keeper that the flags name."""
-    return Keeper(connected, args.stepmemo_namespace, args.account)
+    return KeeperClient(connected, args.stepmemo_namespace, args.account)

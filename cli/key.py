@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
     if args.target.startswith(_PODS):
         return session.run("key", args, lambda connected: _of_cluster(connected, args))
     text = documents.read(args.target)
-    found = [text] if isinstance(text, documents.Unreadable) else list(documents.parse(text))
+    found = [text] if isinstance(text, documents.UnreadableDocument) else list(documents.parse(text))
     for document in found:
-        if isinstance(document, documents.Unreadable):
+        if isinstance(document, documents.UnreadableDocument):
             return session.say("key", f"{args.target}: {document.why}", USAGE)
     objects = [one for document in found for one in documents.objects(document)]
     for one in objects:

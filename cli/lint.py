@@ -90,11 +90,11 @@ def _sources(paths: list[str]) -> Iterator[_Source]:
 
 def _lint(source: _Source) -> Iterator[_Remark]:
     text = documents.read(source.path)
-    if isinstance(text, documents.Unreadable):
+    if isinstance(text, documents.UnreadableDocument):
         yield _Remark(source.path, [text.why], [], linted=False)
         return
     for document in documents.parse(text):
-        if isinstance(document, documents.Unreadable):
+        if isinstance(document, documents.UnreadableDocument):
             yield _unreadable(source, text, document.why)
             continue
         for obj in documents.objects(document):

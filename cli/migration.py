@@ -45,7 +45,7 @@ AND data_key = ANY ($3::text[])
 _PROBLEMS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError, TimeoutError)
 
 
-class Cache(NamedTuple):
+class CacheRef(NamedTuple):
     """Which cache."""
 
     namespace: str
@@ -70,7 +70,7 @@ async def migrate(connected: Session, args: argparse.Namespace) -> int:
         else:
             with _asked("list caches"):
                 found = await database.fetch(CACHES, connected.namespace, args.caches)
-            caches = [Cache(*row) for row in found]
+            caches = [CacheRef(*row) for row in found]
         with _progress() as (progress, task):
             progress.update(task, total=len(caches))
             for cache in caches:
@@ -99,16 +99,16 @@ _LEFT = {
 }
 
 
-def _told(cache: Cache, what: str, done: Done) -> int:
+def _told(cache: CacheRef, what: str, done: Done) -> int:
     return session.say("migrate", f"{cache}: {done[what]} {_LEFT[what]}", FAILED) if done[what] else DONE
 
 
 # --- ConfigMaps into the database -------------------------------------------------------------------------
 
 
-async def _config_maps(connected: Session, names: Sequence[str]) -> list[Cache]:
+async def _config_maps(connected: Session, names: Sequence[str]) -> list[CacheRef]:
     if names:
-        return [Cache(connected.namespace, name) for name in names]
+        return [CacheRef(connected.namespace, name) for name in names]
     within = f"namespaces/{connected.namespace}/" if connected.namespace else ""
     query = [("labelSelector", f"{argo.CONFIGMAP_TYPE}={argo.CONFIGMAP_TYPE_CACHE}")]
     listed = pages.pages(
@@ -118,10 +118,10 @@ async def _config_maps(connected: Session, names: Sequence[str]) -> list[Cache]:
         found = [one["metadata"] async for page in listed for one in page.get("items") or ()]
     except ApiError as error:
         raise session.failure("list ConfigMaps", error) from None
-    return [Cache(metadata["namespace"], metadata["name"]) for metadata in found]
+    return [CacheRef(metadata["namespace"], metadata["name"]) for metadata in found]
 
 
-async def _into_database(connected: Session, database: Any, cache: Cache) -> Done:
+async def _into_database(connected: Session, database: Any, cache: CacheRef) -> Done:
     done = Done()
     data = configmap.data(await browse.read(connected, cache.name))
     there = {info.data_key: info.created async for info in _listed(database, cache)}
@@ -136,7 +136,9 @@ async def _into_database(connected: Session, database: Any, cache: Cache) -> Don
             done["there"] += 1
             continue
         with _asked("write an entry"):
-            written = await database.fetch(sql.PUT, *rows.put_arguments(rows.Place(*cache, data_key), text))
+            written = await database.fetch(
+                sql.PUT, *rows.put_arguments(rows.EntryRef(*cache, data_key), text)
+            )
         # Not written: a newer one came meanwhile.
         done["copied" if written else "there"] += 1
     return done
@@ -155,7 +157,7 @@ class _Info(NamedTuple):
     created: datetime
 
 
-async def _listed(database: Any, cache: Cache) -> AsyncIterator[_Info]:
+async def _listed(database: Any, cache: CacheRef) -> AsyncIterator[_Info]:
     after = ""
     while True:
         with _asked("list entries"):
@@ -168,7 +170,7 @@ async def _listed(database: Any, cache: Cache) -> AsyncIterator[_Info]:
         after = page[-1]["digest"]
 
 
-async def _into_config_map(connected: Session, database: Any, cache: Cache) -> Done:
+async def _into_config_map(connected: Session, database: Any, cache: CacheRef) -> Done:
     chosen, all_of_it = await _chosen(database, cache)
     entries = dict[str, str]()
     for info in chosen:
@@ -191,7 +193,7 @@ async def _into_config_map(connected: Session, database: Any, cache: Cache) -> D
     return Done(done)
 
 
-async def _chosen(database: Any, cache: Cache) -> tuple[list[_Info], int]:
+async def _chosen(database: Any, cache: CacheRef) -> tuple[list[_Info], int]:
     """As many entries as a ConfigMap may hold, those that were used last; and how many there are."""
     heap, size, number = list[_Info](), 0, 0
     async for info in _listed(database, cache):
@@ -203,7 +205,7 @@ async def _chosen(database: Any, cache: Cache) -> tuple[list[_Info], int]:
     return heap, number
 
 
-async def _remove_gone(connected: Session, database: Any, cache: Cache) -> int:
+async def _remove_gone(connected: Session, database: Any, cache: CacheRef) -> int:
     """Remove from the ConfigMap what was removed in the database: entries, and none that is newer."""
     for _ in range(browse.ATTEMPTS):
         path = browse.path(cache.namespace, cache.name)

@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     readable = True
     for source in args.files:
         text = documents.read(source)
-        for document in [text] if isinstance(text, documents.Unreadable) else documents.parse(text):
-            if isinstance(document, documents.Unreadable):
+        for document in [text] if isinstance(text, documents.UnreadableDocument) else documents.parse(text):
+            if isinstance(document, documents.UnreadableDocument):
                 readable = False
                 print(f"{source}: {document.why}", file=sys.stderr)
                 continue

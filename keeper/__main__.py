@@ -14,13 +14,13 @@ from kubernetes_asyncio.client import ApiClient
 from certs import bundle
 from certs.reader import CertificateReader
 from keeper import settings
-from keeper.api.handlers import Service
+from keeper.api.handlers import CacheService
 from keeper.api.in_flight import Bytes
 from keeper.api.people import People
 from keeper.artifacts.verifier import SECONDS, Verifier
 from keeper.breaker import Breaker
 from keeper.cache.batch import Rules
-from keeper.cache.last_hit import Hits, gathered
+from keeper.cache.last_hit import LastHits, gathered
 from keeper.cache.reporter import CacheReporter
 from keeper.cache.store import ConfigMapStore
 from keeper.cache.view import View
@@ -29,7 +29,7 @@ from keeper.controller import LEASE, Keeper, KeeperSettings
 from keeper.gc import CacheGC, Caches, ConfigMaps
 from keeper.limits import Limits, NamespaceLimits, OfNamespace
 from keeper.postgresql.database import Database
-from keeper.postgresql.hits import Hits as PostgresHits
+from keeper.postgresql.hits import DatabaseHits
 from keeper.postgresql.store import PostgresStore
 from keeper.postgresql.unused import UnusedRows
 from keeper.postgresql.upkeep import Upkeep
@@ -123,7 +123,7 @@ async def _serve(chosen: Settings, were_killed: bool) -> None:
 
         listener = Listener(metrics, problem, notice)
         in_flight = Bytes()
-        service = Service(
+        service = CacheService(
             api,
             store,
             metrics.service_requests,
@@ -184,7 +184,7 @@ def _store(
         return PostgresStore(
             database,
             view,
-            PostgresHits(database, chosen.hit_interval, metrics.last_hit_updates),
+            DatabaseHits(database, chosen.hit_interval, metrics.last_hit_updates),
             upkeep,
             lookups.namespace_created,
             chosen.postgresql_connections,
@@ -198,7 +198,7 @@ def _store(
         rules=lambda namespace: Rules(limits(namespace).max_bytes, settled),
         on_cache=CacheReporter(metrics, events),
     )
-    hits = Hits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
+    hits = LastHits(writer, view, chosen.hit_interval, on_renewed=metrics.last_hit_updates)
     caches = ConfigMaps(api, chosen.namespaces, writer, unused_for)
     return ConfigMapStore(api, view, writer, hits, CacheGC(api, caches, acts) if unused_for else None)
 

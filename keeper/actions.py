@@ -16,7 +16,7 @@ from enum import Enum
 from typing import TypeVar
 
 from keeper import patches, paths, steppods
-from keeper.patches import Request
+from keeper.patches import PatchRequest
 from keeper.requests import Requests
 from keeper.steppods import GatedStep, ObservedPod, Phase
 from keeper.task_results import PostedResult, TaskResults, posted_result
@@ -195,7 +195,7 @@ class Actions:
     async def _patch(
         self,
         path: str,
-        requests: Sequence[Request],
+        requests: Sequence[PatchRequest],
         seen: ObservedPod,
         read: Callable[[ObservedPod], Awaitable[ObservedPod | ActionResult]],
     ) -> ObservedPod | ActionResult:

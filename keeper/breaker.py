@@ -82,7 +82,7 @@ class _Trouble:
     next_deletion: float
     counts: bool = True
 
-    def is_hopeless(self, now: float) -> bool:
+    def deletion_is_due(self, now: float) -> bool:
         """Whether its Pod should be deleted now."""
         old = now - self.since >= DELETE_POD_AFTER and now >= self.next_deletion
         return old and self.pod.untouched and self.pod.owner is not None
@@ -214,14 +214,14 @@ class Circuits:
         newest = ([(namespace, step) for step in reversed(here.remembered)] for namespace, here in having)
         return list(islice((one for row in zip_longest(*newest) for one in row if one), most))
 
-    def hopeless(self, now: float, most: int) -> list[InjectedContainers]:
+    def to_delete(self, now: float, most: int) -> list[InjectedContainers]:
         """Give Pods that should be deleted, one of a Namespace; each one again only after a while.
 
         Namespaces take turns, so that none waits for what another piles up.
         """
         found: list[InjectedContainers] = []
         for here in sorted(self._namespaces.values(), key=lambda here: here.last_turn):
-            trouble = next((one for one in here.troubles() if one.is_hopeless(now)), None)
+            trouble = next((one for one in here.troubles() if one.deletion_is_due(now)), None)
             if trouble is None:
                 continue
             trouble.next_deletion, here.last_turn = now + AGAIN, now
@@ -312,8 +312,8 @@ class Breaker:
         while True:
             self._circuits.pass_time(self._clock())
             self._log_changes()
-            hopeless = self._circuits.hopeless(self._clock(), MOST_DELETIONS)
-            await asyncio.gather(*map(self._delete, hopeless))
+            due = self._circuits.to_delete(self._clock(), MOST_DELETIONS)
+            await asyncio.gather(*map(self._delete, due))
             await self._sleep(PACE)
 
     def _log_changes(self) -> None:

@@ -36,8 +36,8 @@ from keeper.requests import Requests, SpareRequests
 from keeper.single_flight import SingleFlight
 from keeper.state import (
     Answering,
-    Backoff,
     Capturing,
+    Failures,
     Gated,
     Gone,
     Labelling,
@@ -242,7 +242,7 @@ class Keeper:
         """Whether a Pod that is gated now will be decided soon, if this replica acts."""
         now = self._clock()
         return now < self._last_progress + NOT_READY_AFTER and any(
-            self._hears(namespace, now) for namespace in self._reflectors
+            self._is_in_contact(namespace, now) for namespace in self._reflectors
         )
 
     @property
@@ -261,7 +261,7 @@ class Keeper:
             wait_seconds=int(self._settings.single_flight_timeout),
             plans=plan.READS,
             # Where one of several cannot be read, because it is gone or our rights are, the others go on.
-            backlogged=Namespaces.of(self.backlogged | self._unheard()),
+            backlogged=Namespaces.of(self.backlogged | self._out_of_contact()),
             stopped=Namespaces.of(self._breaker.stopped),
             trial=Namespaces.of(self._breaker.trial),
             troubled=self._breaker.troubled,
@@ -316,7 +316,7 @@ class Keeper:
             self._breaker.on_pod(pod)
         if found.phase is Phase.OVER and not isinstance(record.state, Unlabelled):
             # What a step reported goes with its workflow, so there is no time to lose.
-            self._enqueue(record, urgent=record.backoff is None)
+            self._enqueue(record, urgent=record.failures is None)
         elif isinstance(record.state, Releasing | Orphaned):
             self._enqueue(record)
         now = self._now()
@@ -361,21 +361,21 @@ class Keeper:
 
     # --- What is done about it ------------------------------------------------------------------------
 
-    def _hears(self, namespace: str, now: float) -> bool:
+    def _is_in_contact(self, namespace: str, now: float) -> bool:
         """Whether every change of the Namespace's Pods and caches is heard of ("": of all Namespaces')."""
         pods = self._reflectors[namespace]
-        caches = self._store.heard(namespace) + WATCH_IDLE_TIMEOUT + WATCH_GRACE
-        return pods.in_sync and now < min(_heard_until(pods), caches)
+        caches = self._store.last_contact(namespace) + WATCH_IDLE_TIMEOUT + WATCH_GRACE
+        return pods.in_sync and now < min(_in_contact_until(pods), caches)
 
-    def _unheard(self) -> frozenset[str]:
+    def _out_of_contact(self) -> frozenset[str]:
         """Of several Namespaces that are kept, those where a new Pod had better not be gated."""
         now = self._clock()
-        return frozenset(name for name in self._settings.namespaces if not self._hears(name, now))
+        return frozenset(name for name in self._settings.namespaces if not self._is_in_contact(name, now))
 
     def _may_lead(self) -> bool:
         """Whether this replica may have the Lease: it sees Pods, and gets on with its work."""
         now = self._clock()
-        sees = any(now < _heard_until(one) for one in self._reflectors.values())
+        sees = any(now < _in_contact_until(one) for one in self._reflectors.values())
         return sees and now < self._last_progress + YIELD_LEASE_AFTER
 
     async def _work(self) -> None:
@@ -409,11 +409,11 @@ class Keeper:
         self._queue.clear()
         for record in self._records.in_order():
             record.result_may_exist = True  # whoever acted before may have posted for it
-            record.tried, record.backoff = False, None
+            record.tried, record.failures = False, None
             if not isinstance(record.state, Running):
                 self._enqueue(record)
         for record in self._orphans:
-            record.backoff = None
+            record.failures = None
             self._enqueue(record)
 
     async def _reconcile(self, uid: str, slots: asyncio.Semaphore) -> None:
@@ -439,7 +439,7 @@ class Keeper:
                 return
             record.tried = True
             result = await self._reconciler.reconcile(record)
-            record.backoff = None
+            record.failures = None
             if isinstance(record.state, Gone):
                 if (again := self._records.get(uid)) is not None:
                     self._enqueue(again)  # it came back while its answer was taken away
@@ -456,23 +456,23 @@ class Keeper:
             return  # what was tried for the Pod is gone with it
         outcome, now = as_outcome(error), self._clock()
         self._reporter.failure(record.pod, outcome, error)
-        backoff = record.backoff = record.backoff or Backoff(now)
-        left = backoff.first + self._patience(record, error) - now
+        failures = record.failures = record.failures or Failures(now)
+        left = failures.first + self._give_up_after(record, error) - now
         if left <= 0:
             self._reconciler.give_up(record, outcome)
-            backoff, left = Backoff(now), math.inf
-            record.backoff = backoff
+            failures, left = Failures(now), math.inf
+            record.failures = failures
         if isinstance(record.state, Orphaned) and isinstance(record.state.then, Gone):
             self._keep_orphan(record)
         if isinstance(record.state, Gone):
             return
-        pause = random.uniform(0, min(_FIRST_PAUSE * 2**backoff.count, _LONGEST_PAUSE))
-        backoff.count = min(backoff.count + 1, 20)
+        pause = random.uniform(0, min(_FIRST_PAUSE * 2**failures.count, _LONGEST_PAUSE))
+        failures.count = min(failures.count + 1, 20)
         asked = error.retry_after if isinstance(error, ApiError) else 0.0
         wait = min(max(pause, min(asked, _LONGEST_RETRY_AFTER)), left)
         self._queue.add_later(record.pod.namespace, record.pod.uid, wait)
 
-    def _patience(self, record: Record, error: Exception) -> float:
+    def _give_up_after(self, record: Record, error: Exception) -> float:
         """Seconds after which it is given up what this error ended."""
         match record.state:
             case Gated() | Answering():
@@ -486,6 +486,6 @@ class Keeper:
         return math.inf
 
 
-def _heard_until(pods: Reflector) -> float:
+def _in_contact_until(pods: Reflector) -> float:
     """When the reflector's last word from the API server is so old that it is taken to hang."""
-    return pods.heard + pod_watch.WATCH_IDLE_TIMEOUT + WATCH_GRACE
+    return pods.last_contact + pod_watch.WATCH_IDLE_TIMEOUT + WATCH_GRACE

@@ -62,7 +62,7 @@ class Ending(Enum):
     FAILED = "not released"
 
 
-class Result(NamedTuple):
+class ReleaseResult(NamedTuple):
     """What became of one Pod, and why if it failed."""
 
     pod: Pod
@@ -82,7 +82,7 @@ async def find(api: ApiClient, namespace: str) -> list[Pod]:
     ]
 
 
-async def release(api: ApiClient, wanted: Sequence[Pod]) -> AsyncIterator[Result]:
+async def release(api: ApiClient, wanted: Sequence[Pod]) -> AsyncIterator[ReleaseResult]:
     """Release these Pods, some side by side; yields what became of each, as it comes.
 
     Whoever stops this early waits for those that are being released: none is left half way.
@@ -101,23 +101,23 @@ async def release(api: ApiClient, wanted: Sequence[Pod]) -> AsyncIterator[Result
             await asyncio.wait(running)
 
 
-async def _release(api: ApiClient, pod: Pod) -> Result:
+async def _release(api: ApiClient, pod: Pod) -> ReleaseResult:
     try:
         for _ in range(ATTEMPTS):
             found = await client.request(api, "GET", pod.path, seconds=SECONDS)
             if _gate(found) is None:
-                return Result(pod, Ending.NOT_GATED)
+                return ReleaseResult(pod, Ending.NOT_GATED)
             try:
                 await _free(api, pod, found)
             except _CHANGED:
                 pass
             else:
-                return Result(pod, Ending.RELEASED)
+                return ReleaseResult(pod, Ending.RELEASED)
     except NotFound:
-        return Result(pod, Ending.NOT_FOUND)
+        return ReleaseResult(pod, Ending.NOT_FOUND)
     except ApiError as error:
-        return Result(pod, Ending.FAILED, str(error))
-    return Result(pod, Ending.FAILED, "others kept changing it")
+        return ReleaseResult(pod, Ending.FAILED, str(error))
+    return ReleaseResult(pod, Ending.FAILED, "others kept changing it")
 
 
 async def _free(api: ApiClient, pod: Pod, found: Mapping[str, Any]) -> None:

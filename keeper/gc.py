@@ -41,7 +41,7 @@ WORKS = 1 / 20
 """Part of the time during a pass that it works …"""
 LONGEST_PAUSE = 10.0
 """… and the seconds after which it goes on whatever the last cache took: the others do not wait for it."""
-PATIENCE = 1.0
+TURN_TIMEOUT = 1.0
 """Seconds that it waits while entries are written to others of the Namespace's caches; then all of that
 Namespace wait for the next pass."""
 LABELS_SECONDS = 5.0
@@ -49,7 +49,7 @@ LABELS_SECONDS = 5.0
 CACHES_OF_ONE = 500
 """Caches of one Namespace that a pass looks at; the next one goes on with those behind them."""
 _PAGE = 500
-_HOPELESS = 5
+_MOST_FAILURES = 5
 """Caches in a row that a server could not be asked about, after which a pass ends."""
 
 
@@ -174,7 +174,7 @@ class CacheGC:
                 self._last[namespace] = found.names[-1]
         # 2. One after the other, the Namespaces by turns.
         failed, skipped = 0, set[str]()
-        while self._acts() and failed < _HOPELESS and (key := queue.pop()) is not None:
+        while self._acts() and failed < _MOST_FAILURES and (key := queue.pop()) is not None:
             cost = Cost()
             worked, seconds = await metered(cost, self._collect(caches[key], skipped))
             queue.done(key, cost.total)
@@ -207,8 +207,8 @@ class CacheGC:
             return not isinstance(error, TEMPORARY), self._clock() - begun
         seconds = self._clock() - begun
         try:
-            async with asyncio.timeout(PATIENCE) as patience, self._caches.turn(namespace):
-                patience.reschedule(None)
+            async with asyncio.timeout(TURN_TIMEOUT) as timeout, self._caches.turn(namespace):
+                timeout.reschedule(None)
                 begun = self._clock()
                 worked = await self._clean(cache, labels)
                 return worked, seconds + self._clock() - begun

@@ -11,11 +11,11 @@ from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from memoize.step import Step
 
-PATIENCE = 0.25
+LOOKUP_TIMEOUT = 0.25
 """Seconds that a look-up waits for a cache to be read. Whoever looks up has one of few slots, and is called
 again when it has been read."""
 
-VERIFY_PATIENCE = 0.05
+VERIFY_TIMEOUT = 0.05
 """The same for its artifacts, of which it hears at once: a repository that is slow must not have all slots of
 its Namespace wait, or its next Pods find none."""
 
@@ -42,13 +42,13 @@ class CacheLookup:
         """Say whether the cache answers the step, whose template must be known (`declared`)."""
         if step.declared is None or not self._store.knows(namespace):
             return Lookup(None)
-        text = await self._store.read(namespace, cache, step.data_key, PATIENCE)
+        text = await self._store.read(namespace, cache, step.data_key, LOOKUP_TIMEOUT)
         if isinstance(text, Outcome):
             known = text.reason not in NOT_NOW or text.reason is Reason.STORE_UNAVAILABLE
             return Lookup(Miss(text.reason, text.detail) if known else None)
         found = look_up({step.data_key: text}, step, step.declared, self._now())
         if self._verifier is not None and isinstance(found, Hit):
-            miss = await self._verifier.verify(namespace, cache, step.data_key, text, VERIFY_PATIENCE)
+            miss = await self._verifier.verify(namespace, cache, step.data_key, text, VERIFY_TIMEOUT)
             if miss is not None:
                 return Lookup(Miss(*miss) if miss is not NOT_KNOWN_YET else None)
         return Lookup(found, text)

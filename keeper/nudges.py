@@ -70,7 +70,7 @@ SPACING = 0.1
 """Seconds from one nudge of a Workflow to the next at least …"""
 SPACING_BY_TIME = 10
 """… and that many times what the last one took: a large Workflow, or a slow API server, is nudged less."""
-PATIENCE = 10.0
+REQUESTS_TIMEOUT = 10.0
 """Seconds that a nudge waits for requests to be left: after the controller's own time it is of no use."""
 MOST, MOST_OF_ONE = 5_000, 500
 """Workflows that are to be nudged, or are remembered, and those of one Namespace; some hundred bytes each."""
@@ -231,14 +231,16 @@ class Nudges:
             except Exception:
                 _log.exception("cannot nudge a Workflow")
                 self._on_result(NudgeResult.FAILED)
-            await asyncio.sleep(min(PATIENCE, max(cost.seconds * LOOP_REST, cost.bytes / BYTES_PER_SECOND)))
+            await asyncio.sleep(
+                min(REQUESTS_TIMEOUT, max(cost.seconds * LOOP_REST, cost.bytes / BYTES_PER_SECOND))
+            )
         finally:
             self._queue.done(uid, cost.total)
             slots.release()
 
     async def _nudge(self, uid: str, cost: Cost) -> None:
         # 1. Whoever waits in the queue meanwhile waits for the same.
-        late = self._pending[uid].due + PATIENCE
+        late = self._pending[uid].due + REQUESTS_TIMEOUT
         while True:
             if self._requests.has_left or self._clock() >= late:
                 break
@@ -272,7 +274,7 @@ class Nudges:
     def _seen_at(self, owner: Owner) -> float | None:
         """When the Workflow may be read again; None where a nudge would be of no use any more then."""
         known = self._known.get(owner)
-        return known.until if known and known.wait < PATIENCE else None
+        return known.until if known and known.wait < REQUESTS_TIMEOUT else None
 
     async def _why_not(self, pending: _Pending) -> NudgeResult | None:
         """Why this Workflow is not to be nudged, if it is not."""

@@ -68,14 +68,14 @@ def status(pod: GatedStep, entry: Entry, now: datetime) -> Json:
     }
 
 
-class Request(NamedTuple):
+class PatchRequest(NamedTuple):
     """The body of a PATCH of a Pod, and its content type."""
 
     body: Json | list[Op]
     content_type: str
 
 
-def announce_release(pod: ObservedPod, reason: Outcome) -> list[Request]:
+def announce_release(pod: ObservedPod, reason: Outcome) -> list[PatchRequest]:
     """A gated Pod says why it is to run, and stays gated.
 
     It makes another version of the Pod, so that an answer which is being finished is refused from here on.
@@ -86,7 +86,7 @@ def announce_release(pod: ObservedPod, reason: Outcome) -> list[Request]:
     return [_patch([*_unchanged(pod), why]), _patch([*_unchanged(pod), announced])]
 
 
-def release(pod: ObservedPod, label: str, reason: Outcome) -> list[Request]:
+def release(pod: ObservedPod, label: str, reason: Outcome) -> list[PatchRequest]:
     """A gated Pod is let run, and says why: `label` is a value of names.RESULT.
 
     With label and reason, without the reason, and at last nothing but the gate's removal, whatever else has
@@ -98,32 +98,32 @@ def release(pod: ObservedPod, label: str, reason: Outcome) -> list[Request]:
     return [_patch([*labelled, why]), _patch(labelled), take_gate(pod)]
 
 
-def take_gate(pod: ObservedPod) -> Request:
+def take_gate(pod: ObservedPod) -> PatchRequest:
     """Our gate is taken away by its name, wherever it stands; the others stay, and nothing else is looked at.
 
     (A Pod that has succeeded meanwhile is not scheduled any more, gate or none.)
     """
     body = {"metadata": {"uid": pod.uid}, "spec": WITHOUT_GATE}
-    return Request(body, client.STRATEGIC_MERGE_PATCH)
+    return PatchRequest(body, client.STRATEGIC_MERGE_PATCH)
 
 
-def final_label(pod: ObservedPod, label: str, outcome: Outcome) -> list[Request]:
+def final_label(pod: ObservedPod, label: str, outcome: Outcome) -> list[PatchRequest]:
     """A Pod says how its memoization ended, with the reason or without."""
     return _with_less({"metadata": {"uid": pod.uid, **_marks(label, outcome)}})
 
 
-def complete(pod: GatedStep, entry: Entry, now: datetime) -> list[Request]:
+def complete(pod: GatedStep, entry: Entry, now: datetime) -> list[PatchRequest]:
     """A gated Pod succeeds (see `status`), with the reason or without; to be sent to its `status`."""
     return _with_less(status(pod, entry, now))
 
 
-def _with_less(body: Json) -> list[Request]:
+def _with_less(body: Json) -> list[PatchRequest]:
     metadata = {name: value for name, value in body["metadata"].items() if name != "annotations"}
-    return [Request(each, client.MERGE_PATCH) for each in (body, {**body, "metadata": metadata})]
+    return [PatchRequest(each, client.MERGE_PATCH) for each in (body, {**body, "metadata": metadata})]
 
 
-def _patch(ops: list[Op]) -> Request:
-    return Request(ops, client.JSON_PATCH)
+def _patch(ops: list[Op]) -> PatchRequest:
+    return PatchRequest(ops, client.JSON_PATCH)
 
 
 def _unchanged(pod: ObservedPod) -> list[Op]:

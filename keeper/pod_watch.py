@@ -68,7 +68,7 @@ def reflectors(
             page=PAGE,
             clock=clock,
             watch_seconds=WATCH_SECONDS,
-            silence=WATCH_IDLE_TIMEOUT,
+            idle_timeout=WATCH_IDLE_TIMEOUT,
             on_synced=on_synced,
         )
         for path in map(paths.pods, namespaces or [_ALL])

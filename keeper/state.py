@@ -194,7 +194,7 @@ def after(before: State, shown: State) -> State:
 
 
 @dataclass(slots=True)
-class Backoff:
+class Failures:
     """What failed since `first` (seconds of the keeper's clock), `count` times in a row."""
 
     first: float
@@ -214,7 +214,7 @@ class Record:
     """What it was when it last could be decided, which an edit may have made an InvalidStep of since."""
     undecided: bool = False
     """Its entry could not be looked up the last time."""
-    backoff: Backoff | None = None
+    failures: Failures | None = None
     tried: bool = False
     """It had a turn since it came into its phase."""
     phase_since: float = 0.0
@@ -229,7 +229,7 @@ class Record:
     def on_shown(self, pod: ObservedPod, shown: State, clock: float) -> None:
         """The watch shows the Pod like this now."""
         if pod.phase is not self.pod.phase:
-            self.tried, self.phase_since, self.backoff = False, clock, None
+            self.tried, self.phase_since, self.failures = False, clock, None
         self.pod, self.state = pod, after(self.state, shown)
         if isinstance(pod, GatedStep):
             self.last_valid = pod

@@ -19,7 +19,7 @@ T = TypeVar("T")
 Cache = tuple[str, str]
 """Namespace and name of a cache."""
 
-PATIENCE = 1.5
+READ_TIMEOUT = 1.5
 """Seconds until whoever asks for an entry gets an answer: one who waits in a Pod does not do so for long."""
 NOT_NOW = frozenset(
     {
@@ -123,12 +123,12 @@ class Store(Protocol):
     # --- For steps ------------------------------------------------------------------------------------
 
     async def read(
-        self, namespace: str, cache: str, data_key: str, patience: float | None = PATIENCE
+        self, namespace: str, cache: str, data_key: str, seconds: float | None = READ_TIMEOUT
     ) -> str | Outcome:
         """Give the text of the entry, "" for none; an Outcome where that is not known, or it is no cache.
 
         No older than the last change that the store heard of, and than what was put here, before the call.
-        RateLimited or Undecided where it takes more than `patience` seconds; then `on_change` is told of it
+        RateLimited or Undecided where it takes more than `seconds`; then `on_change` is told of it
         later, if the entry is followed. None: however long it takes. StoreUnavailable: it is not worth a
         wait.
         """
@@ -154,7 +154,7 @@ class Store(Protocol):
     def knows(self, namespace: str) -> bool:
         """Whether changes of the Namespace's entries are heard of: only then is no entry a miss."""
 
-    def heard(self, namespace: str) -> float:
+    def last_contact(self, namespace: str) -> float:
         """When the store was last known to be well, by the clock that it was given ("": for all Namespaces).
 
         Minus infinity while it is not, or changes may have been missed.

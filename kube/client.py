@@ -231,18 +231,18 @@ async def watch(
     path: str,
     query: Sequence[tuple[str, str]],
     *,
-    silence: float,
+    idle_timeout: float,
     accept: str = JSON,
     parse: Callable[[bytes], Json] = parsed,
 ) -> AsyncIterator[AsyncIterator[tuple[str, Json]]]:
     """Open a watch: its events, each as its type and its object, until the API server ends it.
 
     `parse` reads an event, as `parsed` does. An ApiError where the watch is refused, tells an error, breaks,
-    or says nothing for `silence` seconds; TooLarge for an event of more than MOST_BYTES.
+    or says nothing for `idle_timeout` seconds; TooLarge for an event of more than MOST_BYTES.
     """
     with _as_api_errors():
         async with asyncio.timeout(OPEN_SECONDS):
-            limits = aiohttp.ClientTimeout(sock_read=silence)
+            limits = aiohttp.ClientTimeout(sock_read=idle_timeout)
             response = await _begin(api, "GET", path, limits, [("watch", "true"), *query], accept=accept)
     try:
         async with aclosing(_events(response, parse)) as events:

@@ -62,9 +62,9 @@ class Reflector:
     """Keeps a handler told of what a path of the API holds.
 
     `in_sync`: a whole list was handled, and the watch after it is open (or has ended as agreed a moment ago,
-    and is being resumed). `heard`: `clock()` when the API server last said something. `on_synced` is called
-    each time that `in_sync` becomes true. `page` is the most objects in a page of the list, `pause` the
-    seconds before the second attempt. With `identity_only` the handler gets name, namespace and
+    and is being resumed). `last_contact`: `clock()` when the API server last said something. `on_synced` is
+    called each time that `in_sync` becomes true. `page` is the most objects in a page of the list, `pause`
+    the seconds before the second attempt. With `identity_only` the handler gets name, namespace and
     resourceVersion of each object, and nothing else that it could go by.
     """
 
@@ -82,7 +82,7 @@ class Reflector:
         clock: Callable[[], float] = time.monotonic,
         pause: float = 1.0,
         watch_seconds: int = 240,
-        silence: float = WATCH_IDLE_TIMEOUT,
+        idle_timeout: float = WATCH_IDLE_TIMEOUT,
         on_synced: Callable[[], None] = lambda: None,
     ) -> None:
         self._api, self._path, self._handler, self._name = api, path, handler, name
@@ -91,11 +91,11 @@ class Reflector:
         self._selected += [("fieldSelector", fields)] if fields else []
         self._page, self._clock = page, clock
         self._backoff = Backoff(pause, pause * _LONGEST_PAUSE)
-        self._watch_seconds, self._silence, self._on_synced = watch_seconds, silence, on_synced
+        self._watch_seconds, self._idle_timeout, self._on_synced = watch_seconds, idle_timeout, on_synced
         self._version = ""
         """Where the watch goes on; empty where a list has to come first."""
         self.in_sync = False
-        self.heard = -math.inf
+        self.last_contact = -math.inf
         self.trouble: ApiError | None = None
         """What the last attempt failed with; None once a watch is open."""
 
@@ -136,7 +136,7 @@ class Reflector:
             most=self._page,
             metadata_only=self._identity_only,
         ):
-            self.heard = self._clock()
+            self.last_contact = self._clock()
             items = page.get("items") or []
             items.reverse()
             while items:
@@ -157,9 +157,9 @@ class Reflector:
         if self._identity_only:
             accept, parse = client.METADATA_ONLY, client.identified
         async with client.watch(
-            self._api, self._path, query, silence=self._silence, accept=accept, parse=parse
+            self._api, self._path, query, idle_timeout=self._idle_timeout, accept=accept, parse=parse
         ) as events:
-            opened = self.heard = self._clock()
+            opened = self.last_contact = self._clock()
             self.trouble = None
             if not self.in_sync:
                 self.in_sync = True
@@ -169,7 +169,7 @@ class Reflector:
                 if type_ != "BOOKMARK":
                     self._handler.changed(type_, obj)
                 self._version = obj["metadata"]["resourceVersion"]
-                self.heard = self._clock()
+                self.last_contact = self._clock()
                 self._backoff.reset()
                 await breath.take()
         if self._version == before and self._clock() - opened < _SHORTEST:

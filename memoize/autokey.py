@@ -37,7 +37,7 @@ Version = tuple[str, ...]
 """The uid and the resourceVersion of an object; empty for one that is not there."""
 
 
-class Reference(NamedTuple):
+class ObjectReference(NamedTuple):
     """An object in the Pod's Namespace that a step reads variables or files from."""
 
     kind: str
@@ -103,7 +103,7 @@ def ignored(text: object) -> list[str]:
     return [name for name in re.split(r"[\s,]+", text) if name] if isinstance(text, str) else []
 
 
-def of_pod(pod: StepPod, versions: Mapping[Reference, Version] | None = None) -> AutoKey | str:
+def of_pod(pod: StepPod, versions: Mapping[ObjectReference, Version] | None = None) -> AutoKey | str:
     """The key of the step that a Pod stands for, or why it cannot be known.
 
     It is the same before and after containers of ours came into the Pod. With `versions` those of
@@ -128,7 +128,7 @@ def of_pod(pod: StepPod, versions: Mapping[Reference, Version] | None = None) ->
     return key
 
 
-def references(pod: StepPod) -> tuple[Reference, ...]:
+def references(pod: StepPod) -> tuple[ObjectReference, ...]:
     """The Secrets and ConfigMaps that count by name in the key, each once; none where there is no key.
 
     Those that fill variables of the step's containers, and the files of volumes that these mount; not what
@@ -165,7 +165,7 @@ def _found(pod: StepPod) -> dict[str, Any] | str:
     return found
 
 
-def _references(parts: Mapping[str, Any]) -> list[Reference]:
+def _references(parts: Mapping[str, Any]) -> list[ObjectReference]:
     """The objects that variables and volumes among the parts are from, in order."""
     return sorted(
         {
@@ -177,7 +177,7 @@ def _references(parts: Mapping[str, Any]) -> list[Reference]:
     )
 
 
-def _referred(value: Any) -> Iterator[Reference]:
+def _referred(value: Any) -> Iterator[ObjectReference]:
     """Those of a variable (EnvVarSource), of an EnvFromSource, or of what `_volume` makes; or of many."""
     if isinstance(value, (list, tuple)):
         for one in value:
@@ -185,7 +185,7 @@ def _referred(value: Any) -> Iterator[Reference]:
     elif isinstance(value, dict):
         for field, kind in _REFERRING.items():
             if holder := mapping(value.get(field)):
-                yield Reference(kind, str(holder.get("secretName") or holder.get("name") or ""))
+                yield ObjectReference(kind, str(holder.get("secretName") or holder.get("name") or ""))
         yield from _referred(mapping(value.get("projected")).get("sources"))
 
 

@@ -54,7 +54,7 @@ class Declared(NamedTuple):
         return cls(**{**{name: fields[name] for name in cls._fields}, **lists})
 
 
-class Refused(NamedTuple):
+class NotStorable(NamedTuple):
     """Outputs that must not be stored, and why."""
 
     reason: Reason
@@ -142,7 +142,7 @@ def log_names(declared: Declared) -> list[str]:
     return [name for main in declared.mains if (name := f"{main}{_LOGS_SUFFIX}") not in names]
 
 
-def storable(outputs: Mapping[str, Any] | None, declared: Declared, gc: bool) -> Outputs | Refused:
+def storable(outputs: Mapping[str, Any] | None, declared: Declared, gc: bool) -> Outputs | NotStorable:
     """Return what an entry may hold of a step's sound outputs, or why it must not hold them.
 
     `gc` says that Argo may delete artifacts of this workflow that do not say Never themselves. Archived logs
@@ -160,12 +160,14 @@ def storable(outputs: Mapping[str, Any] | None, declared: Declared, gc: bool) ->
         strategy = artifact_gc.strategy(artifact) or strategies.get(name, "")
         try:
             if artifact_gc.deletes(strategy) or (gc and strategy != artifact_gc.NEVER):
-                refused = Refused(Reason.ARTIFACT_GC, f"artifact {name} will be deleted with its workflow")
+                refused = NotStorable(
+                    Reason.ARTIFACT_GC, f"artifact {name} will be deleted with its workflow"
+                )
             else:
                 located.append(artifacts.located(artifact, declared.archive))
                 continue
         except artifacts.NoLocationError as error:
-            refused = Refused(Reason.OUTPUTS_INCOMPLETE, f"artifact {name} {error}")
+            refused = NotStorable(Reason.OUTPUTS_INCOMPLETE, f"artifact {name} {error}")
         if name not in logs:
             return refused
     if "artifacts" in kept:

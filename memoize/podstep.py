@@ -6,7 +6,7 @@ from argo import names as argo
 from argo.layout import Layout
 from argo.steppod import StepPod
 from memoize import autokey, eligibility, names, outputs, spec
-from memoize.autokey import Reference, Version
+from memoize.autokey import ObjectReference, Version
 from memoize.outcome import Outcome
 from memoize.outputs import Declared
 from memoize.reasons import Reason
@@ -14,7 +14,7 @@ from memoize.spec import Memo
 from memoize.step import Step
 
 
-def with_key(pod: StepPod, versions: Mapping[Reference, Version] | None = None) -> StepPod | Outcome:
+def with_key(pod: StepPod, versions: Mapping[ObjectReference, Version] | None = None) -> StepPod | Outcome:
     """The Pod with its key computed, if it asks for that; or why it has none. Only admission asks this.
 
     `versions` are those of `references`, where they are to count.
@@ -32,7 +32,7 @@ def with_key(pod: StepPod, versions: Mapping[Reference, Version] | None = None) 
     return pod.with_annotations(key.annotations)
 
 
-def references(pod: StepPod) -> tuple[Reference, ...]:
+def references(pod: StepPod) -> tuple[ObjectReference, ...]:
     """Of what the Pod's key can have the versions counted: none where it asks for no computed key."""
     return autokey.references(pod) if pod.annotations.get(names.KEY) == names.AUTO_KEY else ()
 

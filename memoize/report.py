@@ -10,7 +10,7 @@ from typing import Any
 from argo.shape import mapping
 from memoize.entry import LONGEST_TOOK, Entry
 from memoize.outcome import Outcome
-from memoize.outputs import BrokenOutputsError, Declared, Outputs, Refused, missing, sound, storable
+from memoize.outputs import BrokenOutputsError, Declared, NotStorable, Outputs, missing, sound, storable
 from memoize.reasons import Reason
 from memoize.step import Step
 from memoize.taskresult import completed, posted_by_us
@@ -58,7 +58,7 @@ def new_entry(
     `now` is aware. `took` are the seconds that the step's main containers ran, 0 where that is not known.
     """
     kept = storable(outputs, declared, step.gc)
-    if isinstance(kept, Refused):
+    if isinstance(kept, NotStorable):
         return Outcome(kept.reason, kept.detail)
     return Entry(
         node_id=step.node_id,

@@ -9,7 +9,7 @@ from memoize.configmap import MOST_OBJECT_BYTES
 from memoize.eviction import SETTLED, Eviction, make_room
 from memoize.outcome import Outcome
 
-_CROWDED = 3 / 4
+_FULL = 3 / 4
 """What is left of an object that the API server will not have any larger, for a reason other than its values:
 nobody says how much it takes."""
 
@@ -48,20 +48,20 @@ def write(
     limit: int,
     *,
     written: bool = False,
-    crowded: bool = False,
+    full: bool = False,
     keep: Collection[str] = (),
     settled: timedelta = SETTLED,
 ) -> Write:
     """Decide how the entries get into a cache of at most `limit` bytes of values, and what makes room.
 
-    `written`: they are there already, and those that find no room go again. `crowded`: the API server takes
+    `written`: they are there already, and those that find no room go again. `full`: the API server takes
     no larger object. The rest is as in `make_room`. What goes, goes on condition that nobody wrote since: who
     did may have used, or replaced, just that.
     """
     present = configmap.data(config_map)
     object_limit = MOST_OBJECT_BYTES
-    if crowded:
-        object_limit = int(sum(configmap.object_bytes(*item) for item in present.items()) * _CROWDED)
+    if full:
+        object_limit = int(sum(configmap.object_bytes(*item) for item in present.items()) * _FULL)
     fitting, evicted = make_room(
         present,
         entries,

@@ -23,7 +23,7 @@ class _Body:
         self.most = most
         self.chunks: list[bytes] = []
         self.size = 0
-        self.patience: asyncio.Timeout | None = None
+        self.timeout: asyncio.Timeout | None = None
         self.shed = False
         """Given up, since others were to get through."""
 
@@ -68,7 +68,7 @@ class Bodies:
             raise self._too_large()
         self._arriving.add(body)
         try:
-            async with asyncio.timeout(self._seconds) as body.patience:
+            async with asyncio.timeout(self._seconds) as body.timeout:
                 async for chunk in request.content.iter_any():
                     self._add(body, chunk)
         except TimeoutError:
@@ -96,8 +96,8 @@ class Bodies:
             largest.shed = True
             if largest is body:
                 raise _too_much()
-            if largest.patience and not largest.patience.expired():
-                largest.patience.reschedule(0)
+            if largest.timeout and not largest.timeout.expired():
+                largest.timeout.reschedule(0)
 
     def _drop(self, body: _Body) -> None:
         self._held -= body.size

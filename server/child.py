@@ -40,7 +40,7 @@ WAITING = 16
 """Tasks that wait for the one that runs …"""
 OF_ONE = 8
 """… and those of one share, such as a Namespace, the running one included: most take 10 to 50 ms."""
-PATIENCE = 2.0
+QUEUE_TIMEOUT = 2.0
 """Seconds that a task waits. One that begins later would end when nobody waits for it any more."""
 USUAL = 0.05
 """Seconds of a task that costs its share no later turn."""
@@ -122,14 +122,14 @@ class Child:
         *modules: str,
         seconds: float = SECONDS,
         memory: int = MEMORY,
-        patience: float = PATIENCE,
+        queue_timeout: float = QUEUE_TIMEOUT,
         of_one: int = OF_ONE,
         suffered: float = SUFFERED,
         anybody: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._modules, self._seconds, self._memory, self._patience = modules, seconds, memory, patience
-        self._of_one, self._suffered, self._clock = of_one, suffered, clock
+        self._modules, self._memory, self._of_one, self._clock = modules, memory, of_one, clock
+        self._seconds, self._queue_timeout, self._suffered = seconds, queue_timeout, suffered
         self._turns = FairQueue(
             share=1, clock=clock, remembered=REMEMBERED, quiet=QUIET, overdue=OVERDUE, anybody=anybody
         )
@@ -181,10 +181,10 @@ class Child:
         self._shares[share] += 1
         task = str(next(self._numbers))
         try:
-            patience, left = self._patience, within - LEAST
+            queue_timeout, left = self._queue_timeout, within - LEAST
             if self._socket is None or self._starting:
-                patience += self._seconds  # a start is nobody's fault, and on a busy machine takes long
-            await self._wait(task, share, left if again else min(patience, left), again)
+                queue_timeout += self._seconds  # a start is nobody's fault, and on a busy machine takes long
+            await self._wait(task, share, left if again else min(queue_timeout, left), again)
             begun = self._clock()
             try:
                 left = until - begun
@@ -222,7 +222,7 @@ class Child:
         turn = self._waiting[task] = asyncio.get_running_loop().create_future()
         self._turns.add(share, task, urgent=first, untried=True)
         self._begin_next()
-        self._hurry()
+        self._end_sooner()
         try:
             async with asyncio.timeout(seconds):
                 await turn
@@ -255,7 +255,7 @@ class Child:
         self._later = None
         self._begin_next()
 
-    def _hurry(self) -> None:
+    def _end_sooner(self) -> None:
         """End the task that runs soon, if somebody waits who owes less."""
         if self._limit is None or self._limit.expired():
             return
@@ -277,7 +277,7 @@ class Child:
         self._until = self._begun + seconds
         try:
             async with asyncio.timeout_at(self._until) as self._limit:
-                self._hurry()
+                self._end_sooner()
                 await loop.sock_sendall(connection, _REQUEST.pack(len(name), sum(map(len, data))) + name)
                 for part in data:
                     await loop.sock_sendall(connection, part)

@@ -63,7 +63,7 @@ class Workflows(Protocol):
         """Something where it is there with its uid, else None."""
 
 
-class Reporter(NamedTuple):
+class ReportingController(NamedTuple):
     """Who writes an Event."""
 
     component: str
@@ -103,7 +103,7 @@ class Events:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._api, self._on_dropped = api, on_dropped
-        self._reporter = Reporter(component, instance)
+        self._controller = ReportingController(component, instance)
         self._workflows, self._clock, self._sleep = workflows, clock, sleep
         self._warnings = _Line(WAITING, WAITING_OF_ONE, clock, sleep)
         self._news = _Line(WAITING, WAITING_OF_ONE, clock, sleep)
@@ -111,21 +111,21 @@ class Events:
 
     def hit(self, owner: Owner, node: str, entry: Entry, now: datetime) -> None:
         """Say on the Workflow that this step was answered, and what that saved. Returns at once."""
-        self._tell(self._news, owner, hit_event(owner, node, entry, self._reporter, now))
+        self._tell(self._news, owner, hit_event(owner, node, entry, self._controller, now))
 
     def answered(self, owner: Owner, node: str, detail: str) -> None:
         """Say on the Workflow that this step was answered inside its Pod. Returns at once."""
         text = f"step {_short(node)} was served from the cache" + _said(detail)
-        told = _event(owner, Reason.HIT, text, (node,), self._reporter, datetime.now(UTC))
+        told = _event(owner, Reason.HIT, text, (node,), self._controller, datetime.now(UTC))
         self._tell(self._news, owner, told)
 
     def stored(self, owner: Owner, node: str, detail: str) -> None:
         """Say on the Workflow that this step's outputs were stored. Returns at once."""
-        self._tell(self._news, owner, stored_event(owner, node, detail, self._reporter, datetime.now(UTC)))
+        self._tell(self._news, owner, stored_event(owner, node, detail, self._controller, datetime.now(UTC)))
 
     def skipped(self, owner: Owner, node: str, reason: Reason, detail: str) -> None:
         """Say on the Workflow that this step is not memoized and why. Returns at once."""
-        told = skip_event(owner, node, reason, detail, self._reporter, datetime.now(UTC))
+        told = skip_event(owner, node, reason, detail, self._controller, datetime.now(UTC))
         self._tell(self._warnings, owner, told)
 
     def of_cache(self, cache: Owner, reason: Reason, text: str, now: datetime) -> None:
@@ -134,7 +134,7 @@ class Events:
         `cache` is the ConfigMap's Namespace, name and uid.
         """
         minute = f"{now:%Y-%m-%dT%H:%M}"
-        told = _event(cache, reason, text, (minute,), self._reporter, now, "ConfigMap")
+        told = _event(cache, reason, text, (minute,), self._controller, now, "ConfigMap")
         self._tell(self._news if reason is Reason.EVICTED else self._warnings, cache, told)
 
     def _tell(self, line: "_Line", owner: Owner, told: dict[str, Any]) -> None:
@@ -258,26 +258,30 @@ class _Line:
         return waiting
 
 
-def hit_event(owner: Owner, node: str, entry: Entry, reporter: Reporter, now: datetime) -> dict[str, Any]:
+def hit_event(
+    owner: Owner, node: str, entry: Entry, controller: ReportingController, now: datetime
+) -> dict[str, Any]:
     """The Event (core/v1) for one hit; the same entry for the same step is told once."""
     said = ", ".join(filter(None, (saved(entry), origin(entry, now))))
     text = f"step {_short(node)} was served from the cache" + _said(said)
     created = str(entry.created.timestamp()) if entry.created else ""
-    return _event(owner, Reason.HIT, text, (node, entry.node_id, created), reporter, now)
+    return _event(owner, Reason.HIT, text, (node, entry.node_id, created), controller, now)
 
 
-def stored_event(owner: Owner, node: str, detail: str, reporter: Reporter, now: datetime) -> dict[str, Any]:
+def stored_event(
+    owner: Owner, node: str, detail: str, controller: ReportingController, now: datetime
+) -> dict[str, Any]:
     """The Event (core/v1) for outputs that were stored; told once for each step."""
     text = f"the outputs of step {_short(node)} were stored" + _said(detail)
-    return _event(owner, Reason.STORED, text, (node,), reporter, now)
+    return _event(owner, Reason.STORED, text, (node,), controller, now)
 
 
 def skip_event(
-    owner: Owner, node: str, reason: Reason, detail: str, reporter: Reporter, now: datetime
+    owner: Owner, node: str, reason: Reason, detail: str, controller: ReportingController, now: datetime
 ) -> dict[str, Any]:
     """The Event (core/v1) for one skip."""
     text = f"step {_short(node)} is not memoized" + _said(detail)
-    return _event(owner, reason, text, (node, detail), reporter, now)
+    return _event(owner, reason, text, (node, detail), controller, now)
 
 
 def _said(detail: str) -> str:
@@ -297,7 +301,7 @@ def _event(
     reason: Reason,
     text: str,
     about: tuple[str, ...],
-    reporter: Reporter,
+    controller: ReportingController,
     now: datetime,
     kind: str = "Workflow",
 ) -> dict[str, Any]:
@@ -310,8 +314,8 @@ def _event(
         involved_uid=owner.uid,
         reason=reason,
         text=text,
-        component=reporter.component,
-        instance=reporter.instance,
+        component=controller.component,
+        instance=controller.instance,
         now=now,
         kind=kind,
     )

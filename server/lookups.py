@@ -26,9 +26,9 @@ from kube import client
 from kube.caching import CachedReads, TtlCache
 from kube.errors import ApiError, NotFound
 from memoize import names, spec
-from memoize.autokey import Reference, Version
+from memoize.autokey import ObjectReference, Version
 from server.logs import fields
-from server.rate_limit import FairLimit, Limits
+from server.rate_limit import FairLimit, RateLimits
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ _LABEL = 63
 """Characters of a Namespace's name."""
 
 Json = Mapping[str, Any]
-_Object = tuple[str, Reference]
+_Object = tuple[str, ObjectReference]
 """A Secret or ConfigMap, by its Namespace."""
 _RESOURCES = {"Secret": "secrets", "ConfigMap": "configmaps"}
 
@@ -118,14 +118,14 @@ class Lookups:
             _ABSENT, clock, group=lambda key: key[0], most_of_one=MOST_OF_ONE
         )
         self._created = TtlCache[str, datetime](MOST_NAMESPACES, clock)
-        self._of_namespace = Limits(NAMESPACE_RATE, NAMESPACE_BURST, clock=clock)
+        self._of_namespace = RateLimits(NAMESPACE_RATE, NAMESPACE_BURST, clock=clock)
         self._of_all = FairLimit(RATE, BURST, clock=clock)
-        self._whole_of_namespace = Limits(WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST, clock=clock)
+        self._whole_of_namespace = RateLimits(WHOLE_NAMESPACE_RATE, WHOLE_NAMESPACE_BURST, clock=clock)
         self._whole_of_all = FairLimit(WHOLE_RATE, WHOLE_BURST, clock=clock)
         self._objects = CachedReads[_Object, Version | None](
             lambda _: FRESH_VERSION, most=MOST, clock=clock, group=lambda one: one[0], most_of_one=MOST_OF_ONE
         )
-        self._objects_of_namespace = Limits(NAMESPACE_RATE, NAMESPACE_BURST, clock=clock)
+        self._objects_of_namespace = RateLimits(NAMESPACE_RATE, NAMESPACE_BURST, clock=clock)
         self._objects_of_all = FairLimit(RATE, BURST, clock=clock)
 
     async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
@@ -168,7 +168,9 @@ class Lookups:
         """
         return await self._deletions.get(owner, partial(self._read_deletion, owner))
 
-    async def versions(self, namespace: str, references: Sequence[Reference]) -> Mapping[Reference, Version]:
+    async def versions(
+        self, namespace: str, references: Sequence[ObjectReference]
+    ) -> Mapping[ObjectReference, Version]:
         """The versions of these objects, read side by side; without those that could not be read.
 
         Of an object its metadata alone are sent, and its uid and resourceVersion kept. These have bounds of
@@ -230,7 +232,7 @@ class Lookups:
             self._known.put((who[0], who[0]), True, KNOWN_NAMESPACE)
         return found
 
-    def _is_over(self, of_namespace: Limits, of_all: FairLimit, namespace: str) -> bool:
+    def _is_over(self, of_namespace: RateLimits, of_all: FairLimit, namespace: str) -> bool:
         """Whether one more request is too many: for the Namespace, then for all."""
         share = namespace if self.has_seen(namespace) else _UNKNOWN
         return of_namespace.take(namespace) > 0 or not of_all.take(share)

@@ -260,7 +260,7 @@ class Metrics:
         self._nudges.labels(result).inc()
 
     def artifact_checked(self, finding: str) -> None:
-        """Count one artifact that was looked for; `finding` is a keeper.artifacts.verifier.Finding."""
+        """Count one artifact that was looked for; `finding` is a keeper.artifacts.verifier.ArtifactState."""
         self._artifact_checks.labels(finding).inc()
 
     def breaker_deleted(self) -> None:

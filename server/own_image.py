@@ -12,7 +12,7 @@ from server.settings import SettingsError
 
 _log = logging.getLogger(__name__)
 
-PATIENCE = 15.0
+OWN_IMAGE_TIMEOUT = 15.0
 """Seconds to go on asking an API server that gives no answer: well within the two minutes of the startup
 probe, so that our error is the last thing in the log."""
 PAUSE = 1.0
@@ -30,7 +30,7 @@ async def own_image(
     pod: str,
     container: str,
     *,
-    patience: float = PATIENCE,
+    seconds: float = OWN_IMAGE_TIMEOUT,
     pause: float = PAUSE,
 ) -> str:
     """The image of this container in the spec of this Pod.
@@ -43,7 +43,7 @@ async def own_image(
     subject = f"the image that Pod {namespace}/{pod} runs"
     problem = "no answer"
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(seconds):
             while True:
                 try:
                     found = await client.request(api, "GET", path, seconds=_REQUEST_SECONDS)
@@ -58,7 +58,7 @@ async def own_image(
                 _log.warning("cannot read the own Pod yet", extra=fields(error=problem))
                 await asyncio.sleep(pause)
     except TimeoutError:
-        raise TimeoutError(f"could not read {subject} in {patience:g} s: {problem}") from None
+        raise TimeoutError(f"could not read {subject} in {seconds:g} s: {problem}") from None
     images: dict[str, str] = {each["name"]: each["image"] for each in found["spec"]["containers"]}
     if container not in images:
         raise SettingsError(

@@ -13,7 +13,7 @@ _LONGEST = 100.0
 """Seconds more that one must have had none where all that can be had in advance was."""
 
 
-class Limits:
+class RateLimits:
     """Buckets of `burst` requests that fill up again by `rate` a second. `clock` counts seconds."""
 
     def __init__(

@@ -18,5 +18,5 @@ class Cache(Protocol):
         Empty where there is no such cache yet.
         """
 
-    def store(self, place: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
-        """Keep the entry under the data key `place`, and touch no other entry but expired ones."""
+    def store(self, data_key: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
+        """Keep the entry under the `data_key`, and touch no other entry but expired ones."""

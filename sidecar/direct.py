@@ -38,7 +38,7 @@ class ConfigMapCache:
             return failure(reply)
         return configmap.not_a_cache(reply.body) or configmap.data(reply.body)
 
-    def store(self, place: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
+    def store(self, data_key: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
         """Write one key; see Cache. Repeats what met somebody else's write until the time is over.
 
         The usual way is one request that says its own condition: the label is tested and the key added as one
@@ -50,7 +50,7 @@ class ConfigMapCache:
             return refused
         conflict = None
         while True:
-            reply = self._write(place, text, now, until)
+            reply = self._write(data_key, text, now, until)
             if isinstance(reply, Outcome):
                 return reply
             if reply.ok:
@@ -64,21 +64,21 @@ class ConfigMapCache:
             if not until.pause(_BETWEEN_CONFLICTS):
                 return conflict
 
-    def _write(self, place: str, text: str, now: datetime, until: Deadline) -> RequestResult | Outcome:
+    def _write(self, data_key: str, text: str, now: datetime, until: Deadline) -> RequestResult | Outcome:
         if self._most_bytes < configmap.MOST_BYTES:
-            return self._write_seen(place, text, now, until)
-        reply = self._patch(configmap.added({place: text}), until)
+            return self._write_seen(data_key, text, now, until)
+        reply = self._patch(configmap.added({data_key: text}), until)
         if reply.status == _NOT_FOUND:
-            return self._create({place: text}, until)
+            return self._create({data_key: text}, until)
         if reply.ok and names.MAX_BYTES in configmap.annotations(reply.body):
-            return self._write_seen(place, text, now, until, written=True)
+            return self._write_seen(data_key, text, now, until, written=True)
         if reply.status == _INVALID or _too_large(reply):
-            return self._write_seen(place, text, now, until, reply)
+            return self._write_seen(data_key, text, now, until, reply)
         return reply
 
     def _write_seen(
         self,
-        place: str,
+        data_key: str,
         text: str,
         now: datetime,
         until: Deadline,
@@ -95,21 +95,21 @@ class ConfigMapCache:
 
         found = self._get(until)
         if found.status == _NOT_FOUND and not refused:
-            return self._create({place: text}, until)
+            return self._create({data_key: text}, until)
         if not found.ok:
             return found
         if not_written := configmap.refused(found.body):
             return not_written
         most, problem = limit(found.body, self._most_bytes)
         reply = refused
-        for crowded in (False, True):
-            plan = write(found.body, {place: text}, now, most, written=written, crowded=crowded)
+        for full in (False, True):
+            plan = write(found.body, {data_key: text}, now, most, written=written, full=full)
             if plan.patch is None:
-                return plan.outcome(place, problem)
+                return plan.outcome(data_key, problem)
             if plan.evicted or not (reply and _object_too_large(reply)):
                 reply = self._patch(plan.patch, until)
                 if reply.ok:
-                    return plan.outcome(place, problem)
+                    return plan.outcome(data_key, problem)
                 if not _object_too_large(reply):
                     break
         return reply or found

@@ -26,9 +26,9 @@ _LONGEST_DETAIL = 500
 class ServiceCache:
     """The one entry that this Pod may see and write."""
 
-    def __init__(self, server: Server, place: str) -> None:
+    def __init__(self, server: Server, data_key: str) -> None:
         self._server = server
-        self._place = place
+        self._data_key = data_key
 
     def load(self, until: Deadline) -> Mapping[str, str] | Outcome:
         """Look the Pod's key up; see Cache. Raises NoCredentialsError."""
@@ -41,10 +41,10 @@ class ServiceCache:
             case {"entry": None}:
                 return {}
             case {"entry": str(text)}:
-                return {self._place: text}
+                return {self._data_key: text}
         return _unintelligible(reply)
 
-    def store(self, place: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
+    def store(self, data_key: str, entry: Entry, now: datetime, until: Deadline) -> Outcome:
         """Have the service keep the entry; see Cache. Raises NoCredentialsError.
 
         To ask again, where a reply was lost, does no harm: the same entry takes the place of itself.

@@ -28,7 +28,7 @@ from webhook.big_reviews import UNKNOWN, BigReviews
 from webhook.hooks import Hooks
 from webhook.in_child import Given
 from webhook.inject import preflight
-from webhook.inject.containers import InjectSettings, Service
+from webhook.inject.containers import CacheServiceAddress, InjectSettings
 from webhook.keeper_watch import STATES, KeeperWatch
 from webhook.pods.delivery import Delivery
 from webhook.settings import Settings
@@ -89,7 +89,9 @@ async def _serve(given: Settings) -> None:
         def injected() -> InjectSettings:
             if not service:
                 return chosen.inject
-            return replace(chosen.inject, service=Service(chosen.cache_service_url, authorities.pem))
+            return replace(
+                chosen.inject, service=CacheServiceAddress(chosen.cache_service_url, authorities.pem)
+            )
 
         status = (lambda: keeper.status) if keeper else None
         shares, child = LocalShares(), Child(in_child.__name__, anybody=UNKNOWN)

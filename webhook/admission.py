@@ -14,20 +14,20 @@ from argo import names as argo
 from argo.fields import FieldError
 from argo.steppod import NotAStep, Owner, StepPod
 from kube.jsonpatch import Op
-from memoize.autokey import Reference, Version
+from memoize.autokey import ObjectReference, Version
 from memoize.event import EVENT_AT_ADMISSION
 from memoize.keeper_status import KeeperStatus
 from memoize.opt_in import Mode
 from memoize.podstep import references
 from memoize.reasons import Reason
-from server.rate_limit import Limits
+from server.rate_limit import RateLimits
 from webhook import keeper_state
 from webhook.inject.containers import InjectSettings
 from webhook.inject.patch import inject
 from webhook.keeper_state import Injection
 from webhook.pods import decision, gating, room, traces
 from webhook.pods.decision import MemoizedStep, Skip
-from webhook.review import Request
+from webhook.review import AdmissionRequest
 from webhook.submit.verdict import review_object
 
 WORKFLOW_OPERATIONS: Mapping[str, frozenset[str]] = {
@@ -53,7 +53,7 @@ _NAMESPACES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AdmissionOutcome:
     """What was decided about one object."""
 
     reason: Reason
@@ -74,7 +74,7 @@ class Outcome:
 OfStep = tuple[Mapping[str, Any] | None, Mapping[str, str] | None, bool]
 
 
-class Lookups(Protocol):
+class AdmissionLookups(Protocol):
     """What admission looks up (server.lookups)."""
 
     async def namespace_labels(self, name: str) -> Mapping[str, str] | None:
@@ -87,12 +87,12 @@ class Lookups(Protocol):
         """Whether the Workflow's artifacts are deleted; None where that could not be read."""
 
     async def versions(
-        self, namespace: str, references: tuple[Reference, ...]
-    ) -> Mapping[Reference, Version]:
+        self, namespace: str, references: tuple[ObjectReference, ...]
+    ) -> Mapping[ObjectReference, Version]:
         """The versions of these objects, without those that could not be read."""
 
 
-class Events(Protocol):
+class AdmissionEvents(Protocol):
     """Where it tells of what it left alone (server.events)."""
 
     def skipped(self, owner: Owner, node: str, reason: Reason, detail: str) -> None:
@@ -113,8 +113,8 @@ class LocalShares:
     """The shares that this replica gives. `clock` counts seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._gated = Limits(GATED_RATE, GATED_BURST, most=_NAMESPACES, clock=clock)
-        self._trials = Limits(1 / TRIAL_SECONDS, 1, most=_NAMESPACES, clock=clock)
+        self._gated = RateLimits(GATED_RATE, GATED_BURST, most=_NAMESPACES, clock=clock)
+        self._trials = RateLimits(1 / TRIAL_SECONDS, 1, most=_NAMESPACES, clock=clock)
 
     def may_gate(self, namespace: str) -> bool:
         """See Shares."""
@@ -135,8 +135,8 @@ class Admission:
 
     def __init__(
         self,
-        lookups: Lookups,
-        events: Events,
+        lookups: AdmissionLookups,
+        events: AdmissionEvents,
         validate: str,
         settings: Callable[[], InjectSettings],
         keeper: Callable[[], KeeperStatus | None] | None = None,
@@ -149,11 +149,11 @@ class Admission:
         self._shares = shares or LocalShares()
         self._count_versions = count_versions
 
-    async def workflow(self, request: Request) -> Outcome:
+    async def workflow(self, request: AdmissionRequest) -> AdmissionOutcome:
         """Validate the memoize blocks of a Workflow or a template, and take opted-in ones over."""
         operations = WORKFLOW_OPERATIONS.get(request.kind, frozenset())
         if request.group != argo.GROUP or request.subresource or request.operation not in operations:
-            return Outcome(Reason.NOT_MEMOIZED, "not an object that this webhook looks at")
+            return AdmissionOutcome(Reason.NOT_MEMOIZED, "not an object that this webhook looks at")
         # None means the server's defaults: a submit must not fail because its Namespace cannot be read.
         labels = await self._lookups.namespace_labels(request.namespace) if request.namespace else None
         verdict = review_object(
@@ -165,7 +165,7 @@ class Admission:
             self._validate,
             size=request.size,
         )
-        return Outcome(
+        return AdmissionOutcome(
             verdict.reason,
             errors=verdict.errors,
             more_errors=verdict.more_errors,
@@ -174,17 +174,17 @@ class Admission:
             workflow=request.shown_name,
         )
 
-    async def pod(self, request: Request) -> Outcome:
+    async def pod(self, request: AdmissionRequest) -> AdmissionOutcome:
         """Gate a step Pod, let it run and be captured, inject into it, or leave it alone. Never denies."""
         if (request.group, request.kind, request.subresource, request.operation) != ("", "Pod", "", "CREATE"):
-            return Outcome(Reason.NOT_A_STEP, "not an object that this webhook looks at")
+            return AdmissionOutcome(Reason.NOT_A_STEP, "not an object that this webhook looks at")
         if room.too_many_containers(request.object or {}):
             many = f"more than {room.CONTAINERS} containers"
-            return Outcome(Reason.BEYOND_BUDGET, many, warnings=[f"spec: {many}: not memoized"])
+            return AdmissionOutcome(Reason.BEYOND_BUDGET, many, warnings=[f"spec: {many}: not memoized"])
         pod, cleared = traces.cleared(request.object or {})
         step = StepPod.parse(pod, request.namespace)
         if isinstance(step, NotAStep):
-            return Outcome(Reason.NOT_A_STEP, ops=cleared, node=step.node_id)
+            return AdmissionOutcome(Reason.NOT_A_STEP, ops=cleared, node=step.node_id)
         outcome = await self._step(step, request)
         if not outcome.ops:
             # A block's key became an annotation at submit: no Pod that is left alone may be refused for it.
@@ -193,10 +193,10 @@ class Admission:
             self._events.skipped(step.owner, step.node_id, outcome.reason, outcome.detail)
         return replace(outcome, ops=[*cleared, *outcome.ops], workflow=step.owner.name, node=step.node_id)
 
-    async def _step(self, step: StepPod, request: Request) -> Outcome:
+    async def _step(self, step: StepPod, request: AdmissionRequest) -> AdmissionOutcome:
         memoized = await self._classify(step)
         if isinstance(memoized, Skip):
-            return Outcome(memoized.reason, memoized.detail)
+            return AdmissionOutcome(memoized.reason, memoized.detail)
         status = self._keeper() if self._keeper else None
         if self._keeper:
             match gating.decide_gating(memoized, status, datetime.now(UTC)):
@@ -205,24 +205,24 @@ class Admission:
                 case gating.RunAndCapture() as run:
                     return _run_and_capture(memoized, run, request)
                 case Skip() as skip:
-                    return Outcome(skip.reason, skip.detail)
+                    return AdmissionOutcome(skip.reason, skip.detail)
         settings = self._settings()
         injection = decision.plan_injection(memoized, settings.injection)
         if isinstance(injection, Skip):
-            return Outcome(injection.reason, injection.detail)
+            return AdmissionOutcome(injection.reason, injection.detail)
         if status and (refused := self._refused(status, step, request.dry_run)):
-            return Outcome(Reason.IMAGE_BROKEN, refused)
+            return AdmissionOutcome(Reason.IMAGE_BROKEN, refused)
         pod = memoized.pod.pod
         ops = [*memoized.ops, *inject(pod, injection.plan, settings)]
-        return _fitted(pod, Outcome(injection.reason, injection.detail, ops=ops), {}, request)
+        return _fitted(pod, AdmissionOutcome(injection.reason, injection.detail, ops=ops), {}, request)
 
-    def _gate(self, memoized: MemoizedStep, gate: gating.Gate, request: Request) -> Outcome:
+    def _gate(self, memoized: MemoizedStep, gate: gating.Gate, request: AdmissionRequest) -> AdmissionOutcome:
         """Gate the Pod, if that is not one more than its Namespace may have gated now."""
         if not request.dry_run and not self._shares.may_gate(memoized.pod.owner.namespace):
             detail = f"the Namespace has more than {GATED_RATE:.0f} Pods gated in a second"
             return _run_and_capture(memoized, gating.RunAndCapture(gate.plan, detail), request)
         pod = memoized.pod.pod
-        outcome = Outcome(Reason.GATED, gate.detail, ops=[*memoized.ops, *gating.ops(pod, gate)])
+        outcome = AdmissionOutcome(Reason.GATED, gate.detail, ops=[*memoized.ops, *gating.ops(pod, gate)])
         return _fitted(pod, outcome, gating.written(gate), request)
 
     def _refused(self, status: KeeperStatus, step: StepPod, dry_run: bool) -> str:
@@ -255,18 +255,20 @@ class Admission:
         return found.of_deleted_artifacts() if deleted else found
 
 
-def _run_and_capture(memoized: MemoizedStep, run: gating.RunAndCapture, request: Request) -> Outcome:
+def _run_and_capture(
+    memoized: MemoizedStep, run: gating.RunAndCapture, request: AdmissionRequest
+) -> AdmissionOutcome:
     pod = memoized.pod.pod
-    outcome = Outcome(Reason.NOT_GATED, run.detail, ops=[*memoized.ops, *gating.ops(pod, run)])
+    outcome = AdmissionOutcome(Reason.NOT_GATED, run.detail, ops=[*memoized.ops, *gating.ops(pod, run)])
     return _fitted(pod, outcome, gating.written(run), request)
 
 
 def _fitted(
-    pod: Mapping[str, Any], outcome: Outcome, written: Mapping[str, str], request: Request
-) -> Outcome:
+    pod: Mapping[str, Any], outcome: AdmissionOutcome, written: Mapping[str, str], request: AdmissionRequest
+) -> AdmissionOutcome:
     """The outcome, if the Pod has room for its operations and for the annotations `written` with them."""
     ops = room.fitted(pod, outcome.ops, written, request.size)
-    return Outcome(Reason.NO_ROOM, ops) if isinstance(ops, str) else replace(outcome, ops=ops)
+    return AdmissionOutcome(Reason.NO_ROOM, ops) if isinstance(ops, str) else replace(outcome, ops=ops)
 
 
 def _must_ask(found: MemoizedStep, metadata: Mapping[str, Any]) -> bool:

@@ -12,9 +12,9 @@ from argo.steppod import Owner
 from memoize.reasons import Reason
 from server.child import LEAST, WAITING, Child, FullError, KilledError, with_head
 from webhook import in_child
-from webhook.admission import Events, Lookups, OfStep, Shares
+from webhook.admission import AdmissionEvents, AdmissionLookups, OfStep, Shares
 from webhook.in_child import Decided, Given, Malformed, Need
-from webhook.reply import Reply
+from webhook.reply import ReviewAnswer
 from webhook.review import MalformedReviewError
 
 BYTES = 64 * 1024
@@ -37,7 +37,7 @@ UNKNOWN = "?"
 """The one share of all Namespaces that were not seen to be there: callers can make up any number."""
 
 
-class SeenLookups(Lookups, Protocol):
+class SeenLookups(AdmissionLookups, Protocol):
     """What admission looks up, and which Namespaces are known by it (server.lookups)."""
 
     def has_seen(self, namespace: str) -> bool:
@@ -66,7 +66,7 @@ class BigReviews:
         self,
         child: Child,
         lookups: SeenLookups,
-        events: Events,
+        events: AdmissionEvents,
         shares: Shares,
         given: Callable[[str, Mapping[Hashable, Any]], Given],
         *,
@@ -84,7 +84,7 @@ class BigReviews:
             "may_try": shares.may_try,
         }
 
-    async def reply(self, webhook: str, body: bytes, address: str = "") -> Reply:
+    async def reply(self, webhook: str, body: bytes, address: str = "") -> ReviewAnswer:
         """The reply; ShedError, MalformedReviewError, or FailedError for a bug. `address`: who calls."""
         until, facts = self._clock() + self._seconds, dict[Hashable, Any]()
         # Who calls may say any name, so it decides who waits, of those who call from there, and nothing else;

@@ -14,10 +14,10 @@ from server.metrics import Metrics
 from server.outcomes import ORDINARY
 from server.refusals import Refusal, Refusals, RefusedError
 from webhook import reply, review
-from webhook.admission import Outcome
+from webhook.admission import AdmissionOutcome
 from webhook.big_reviews import BigReviews, ShedError, is_big
 from webhook.reply import Decide
-from webhook.review import MalformedReviewError, Request
+from webhook.review import AdmissionRequest, MalformedReviewError
 from webhook.under_way import UnderWay
 
 _log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Hooks:
         return timed
 
     async def _answer(self, webhook: str, decide: Decide, share: float, request: web.Request) -> web.Response:
-        question: Request | None = None
+        question: AdmissionRequest | None = None
         async with self._bodies.received(request, share) as body:
             try:
                 if self._big is not None and is_big(body):
@@ -93,7 +93,7 @@ class Hooks:
             except Exception:
                 # Not a denial: a 500 leaves it to failurePolicy, which lets the object through unchanged.
                 self._metrics.decided(webhook, Reason.INTERNAL_ERROR)
-                broken = Outcome(Reason.INTERNAL_ERROR)
+                broken = AdmissionOutcome(Reason.INTERNAL_ERROR)
                 extra = reply.told(webhook, question, broken) if question else fields(webhook=webhook)
                 _log.exception("cannot decide", extra=extra)
                 return web.Response(status=500, text="a bug of stepmemo's; its log has the traceback\n")

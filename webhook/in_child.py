@@ -9,15 +9,15 @@ from collections.abc import Coroutine, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from argo.steppod import Owner
-from memoize.autokey import Reference, Version
+from memoize.autokey import ObjectReference, Version
 from memoize.keeper_status import KeeperStatus
 from memoize.reasons import Reason
 from server.child import headed
 from webhook import reply, review
 from webhook.admission import Admission, OfStep
 from webhook.inject.containers import InjectSettings
-from webhook.reply import Reply
-from webhook.review import MalformedReviewError, Request
+from webhook.reply import ReviewAnswer
+from webhook.review import AdmissionRequest, MalformedReviewError
 
 IN_CHILD = ("decide",)
 FUNCTION = f"{__name__}:decide"
@@ -39,7 +39,7 @@ class Malformed(NamedTuple):
 class Decided(NamedTuple):
     """The reply, and the arguments of `Events.skipped` for the Event there is to be."""
 
-    reply: Reply
+    reply: ReviewAnswer
     event: tuple[Owner, str, Reason, str] | None
 
 
@@ -84,7 +84,7 @@ def key_of(need: Need) -> Hashable:
     return need.what, need.args
 
 
-def _decided(given: Given, question: Request) -> Decided:
+def _decided(given: Given, question: AdmissionRequest) -> Decided:
     facts, events = _Facts(given.facts), _Events()
     keeper = given.keeper
     status = (lambda: keeper[0]) if keeper is not None else None
@@ -101,12 +101,12 @@ def _decided(given: Given, question: Request) -> Decided:
     return Decided(_result(reply.of(given.webhook, question, decide)), events.told)
 
 
-def _result(coroutine: Coroutine[Any, Any, Reply]) -> Reply:
+def _result(coroutine: Coroutine[Any, Any, ReviewAnswer]) -> ReviewAnswer:
     """What it returns; it never waits, since every fact is there or raises."""
     try:
         coroutine.send(None)
     except StopIteration as end:
-        made: Reply = end.value
+        made: ReviewAnswer = end.value
         return made
     finally:
         coroutine.close()
@@ -143,9 +143,9 @@ class _Facts:
         return found
 
     async def versions(
-        self, namespace: str, references: tuple[Reference, ...]
-    ) -> Mapping[Reference, Version]:
-        found: Mapping[Reference, Version] = self._found("versions", namespace, references)
+        self, namespace: str, references: tuple[ObjectReference, ...]
+    ) -> Mapping[ObjectReference, Version]:
+        found: Mapping[ObjectReference, Version] = self._found("versions", namespace, references)
         return found
 
     def may_gate(self, namespace: str) -> bool:

@@ -32,8 +32,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 class KeeperWatch:
     """What the keeper says of itself, while it is to be believed.
 
-    `clock` counts seconds. After `silence` seconds without an event the watch is opened anew: the connection
-    may be dead.
+    `clock` counts seconds. After `idle_timeout` seconds without an event the watch is opened anew: the
+    connection may be dead.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class KeeperWatch:
         namespace: str,
         *,
         clock: Callable[[], float] = time.monotonic,
-        silence: float = TRUST,
+        idle_timeout: float = TRUST,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._api, self._clock, self._silence, self._sleep = api, clock, silence, sleep
+        self._api, self._clock, self._idle_timeout, self._sleep = api, clock, idle_timeout, sleep
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases"
         self._lease, self._begun = SeenLease(), clock()
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
@@ -89,16 +89,16 @@ class KeeperWatch:
                 self._backoff.reset()
 
     async def _follow(self) -> None:
-        """Look at the Lease and then watch it, until the watch ends or nothing is heard for `silence`."""
+        """Look at the Lease and then watch it, until it ends or nothing comes for `idle_timeout`."""
         # RBAC takes a list and a watch of one name for a request for that object.
         query = [("fieldSelector", f"metadata.name={LEASE}")]
-        found = await client.request(self._api, "GET", self._path, seconds=self._silence, query=query)
+        found = await client.request(self._api, "GET", self._path, seconds=self._idle_timeout, query=query)
         leases, version = found.get("items"), mapping(found.get("metadata")).get("resourceVersion")
         if not isinstance(leases, list) or not isinstance(version, str):
             raise Unreadable("the answer is not a list")
         self._lease.listed(mapping(leases[0]) if leases else None)
         query.append(("resourceVersion", version))
-        async with client.watch(self._api, self._path, query, silence=self._silence) as events:
+        async with client.watch(self._api, self._path, query, idle_timeout=self._idle_timeout) as events:
             async for type_, lease in events:
                 self._lease.changed(None if type_ == "DELETED" else lease, self._clock())
                 self._trouble = ""

@@ -9,17 +9,17 @@ from kube import jsonpatch
 from memoize.reasons import Reason
 from server.logs import fields
 from webhook import review
-from webhook.admission import Outcome
-from webhook.review import Request
+from webhook.admission import AdmissionOutcome
+from webhook.review import AdmissionRequest
 
-Decide = Callable[[Request], Coroutine[Any, Any, Outcome]]
+Decide = Callable[[AdmissionRequest], Coroutine[Any, Any, AdmissionOutcome]]
 """One webhook's decision; whatever it raises is a bug, answered with a 500."""
 
 _LOGGED = 512
 """Characters of a value in a log line: most are the caller's."""
 
 
-class Reply(NamedTuple):
+class ReviewAnswer(NamedTuple):
     """The answer, and the log line."""
 
     reason: Reason
@@ -28,7 +28,7 @@ class Reply(NamedTuple):
     """The `extra` of the log line."""
 
 
-async def of(webhook: str, question: Request, decide: Decide) -> Reply:
+async def of(webhook: str, question: AdmissionRequest, decide: Decide) -> ReviewAnswer:
     """What there is to reply. It changes the question's object, which nobody reads after this.
 
     Whatever it raises is a bug: a patch that does not apply, for instance.
@@ -36,12 +36,12 @@ async def of(webhook: str, question: Request, decide: Decide) -> Reply:
     try:
         outcome = await decide(question)
     except RecursionError:
-        outcome = Outcome(Reason.BEYOND_BUDGET, "too many objects in each other")
+        outcome = AdmissionOutcome(Reason.BEYOND_BUDGET, "too many objects in each other")
     body = json.dumps(_answered(question, outcome)).encode()
-    return Reply(outcome.reason, body, told(webhook, question, outcome))
+    return ReviewAnswer(outcome.reason, body, told(webhook, question, outcome))
 
 
-def told(webhook: str, question: Request, outcome: Outcome) -> dict[str, object]:
+def told(webhook: str, question: AdmissionRequest, outcome: AdmissionOutcome) -> dict[str, object]:
     """What a decision's log line says. Of an error only the place: its message repeats the value."""
     return fields(
         webhook=webhook,
@@ -58,7 +58,7 @@ def told(webhook: str, question: Request, outcome: Outcome) -> dict[str, object]
     )
 
 
-def _answered(question: Request, outcome: Outcome) -> dict[str, object]:
+def _answered(question: AdmissionRequest, outcome: AdmissionOutcome) -> dict[str, object]:
     if outcome.errors:
         errors, more = outcome.errors, outcome.more_errors
         return review.denied(question, outcome.reason, errors, outcome.warnings, more)

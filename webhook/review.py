@@ -33,7 +33,7 @@ class MalformedReviewError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class AdmissionRequest:
     """The question. `object` and `old_object` are as the API server sent them, None where it sent none.
 
     `name` is empty where the API server will make one from `generateName`.
@@ -58,7 +58,7 @@ class Request:
         return cut(self.name or str(_metadata(self.object).get("generateName") or ""), _SHOWN)
 
 
-def parse(body: bytes) -> Request:
+def parse(body: bytes) -> AdmissionRequest:
     """The question in a request's body; MalformedReviewError for anything else."""
     try:
         document = fastjson.loads(body)
@@ -79,7 +79,7 @@ def parse(body: bytes) -> Request:
         raise MalformedReviewError("request.uid is missing")
     if len(uid) > _UID:
         raise MalformedReviewError("request.uid is too long")
-    parsed = Request(
+    parsed = AdmissionRequest(
         uid=uid,
         group=kind_of_object.text("group"),
         kind=kind_of_object.text("kind"),
@@ -100,7 +100,7 @@ def parse(body: bytes) -> Request:
 
 
 def allowed(
-    request: Request, reason: Reason, warnings: Sequence[str] = (), ops: Sequence[Op] = ()
+    request: AdmissionRequest, reason: Reason, warnings: Sequence[str] = (), ops: Sequence[Op] = ()
 ) -> dict[str, Any]:
     """Let the object through, changed by `ops` where there are any."""
     response: dict[str, Any] = {"allowed": True}
@@ -111,7 +111,7 @@ def allowed(
 
 
 def denied(
-    request: Request,
+    request: AdmissionRequest,
     reason: Reason,
     errors: Sequence[FieldError],
     warnings: Sequence[str] = (),
@@ -147,7 +147,7 @@ def denied(
 
 
 def _review(
-    request: Request, reason: Reason, warnings: Sequence[str], response: Mapping[str, Any]
+    request: AdmissionRequest, reason: Reason, warnings: Sequence[str], response: Mapping[str, Any]
 ) -> dict[str, Any]:
     said: dict[str, Any] = {"warnings": list(warnings)} if warnings else {}
     # The API server puts the webhook's name before the key: pods.stepmemo.dev/reason.

@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from kubernetes_asyncio.client import ApiClient
 
-from keeper.api.errors import Refusal, unavailable
+from keeper.api.errors import ErrorAnswer, unavailable
 from kube import client
 from kube.caching import CachedReads
 from kube.errors import ApiError
@@ -85,16 +85,16 @@ class _Reviews(Generic[T]):
     ) -> None:
         """`read` says whose token it is by a TokenReview's status, None for one that is refused."""
         self._api, self._read = api, read
-        self._refused = Refusal(HTTPStatus.UNAUTHORIZED, refused)
-        self._answers: CachedReads[bytes, T | Refusal] = CachedReads(_serves, most=MOST, clock=clock)
+        self._refused = ErrorAnswer(HTTPStatus.UNAUTHORIZED, refused)
+        self._answers: CachedReads[bytes, T | ErrorAnswer] = CachedReads(_serves, most=MOST, clock=clock)
         self._at_once, self._most = asyncio.Semaphore(at_once), at_once + waiting
 
-    def known(self, token: str) -> T | Refusal | None:
+    def known(self, token: str) -> T | ErrorAnswer | None:
         """The answer, where it is there and fresh."""
         known = self._answers.known(_digest(token))
         return known[0] if known else None
 
-    async def caller(self, token: str) -> T | Refusal:
+    async def caller(self, token: str) -> T | ErrorAnswer:
         """Whose token it is; a 401 for one that is not taken, a 503 where the API server does not say."""
         if not 0 < len(token) <= LONGEST or not token.isascii() or not token.isprintable():
             return self._refused
@@ -103,7 +103,7 @@ class _Reviews(Generic[T]):
             return _BUSY
         return await self._answers.get(digest, partial(self._review, token))
 
-    async def _review(self, token: str) -> T | Refusal:
+    async def _review(self, token: str) -> T | ErrorAnswer:
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
@@ -142,7 +142,7 @@ class PeoplesTokens(_Reviews[Person]):
 
 def _serves(answer: object) -> float:
     """The seconds that an answer serves; none for what the API server did not say."""
-    if not isinstance(answer, Refusal):
+    if not isinstance(answer, ErrorAnswer):
         return FRESH
     return FRESH_REFUSAL if answer.code == HTTPStatus.UNAUTHORIZED else 0
 

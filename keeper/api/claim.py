@@ -11,7 +11,7 @@ from argo import tags
 from argo.fields import FieldError, Kind, annotation
 from keeper import container_status, paths
 from keeper.api.auth import Caller
-from keeper.api.errors import Refusal, unavailable
+from keeper.api.errors import ErrorAnswer, unavailable
 from keeper.api.request import Claim
 from kube import client
 from kube.errors import ApiError, NotFound
@@ -23,29 +23,29 @@ _OVER = ("Succeeded", "Failed")
 _METADATA = "metadata"
 
 
-async def read(api: ApiClient, caller: Caller) -> Claim | Refusal:
+async def read(api: ApiClient, caller: Caller) -> Claim | ErrorAnswer:
     """The claim of a caller; a 403 for one that has none, a 503 where the API server does not say."""
     path = paths.pod(caller.namespace, caller.pod)
     try:
         pod = await client.request(api, "GET", path, seconds=TIMEOUT)
     except NotFound:
-        return Refusal(HTTPStatus.FORBIDDEN, "the Pod is gone")
+        return ErrorAnswer(HTTPStatus.FORBIDDEN, "the Pod is gone")
     except ApiError as error:
         return unavailable(f"the API server did not show the Pod: {error}")
     return claim(pod, caller)
 
 
-def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
+def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | ErrorAnswer:
     """The claim of a caller by its Pod; a 403 says what the Pod lacks."""
     metadata = pod.get(_METADATA) or {}
     if metadata.get("uid") != caller.uid:
-        return Refusal(HTTPStatus.FORBIDDEN, "the token is of an earlier Pod of that name")
+        return ErrorAnswer(HTTPStatus.FORBIDDEN, "the token is of an earlier Pod of that name")
     if metadata.get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in _OVER:
-        return Refusal(HTTPStatus.FORBIDDEN, "the Pod is over")
+        return ErrorAnswer(HTTPStatus.FORBIDDEN, "the Pod is over")
     labels = metadata.get("labels") or {}
     ours = list(container_status.of_ours(pod.get("spec") or {}))
     if labels.get(names.RESULT) != names.RESULT_IN_POD or not ours:
-        return Refusal(HTTPStatus.FORBIDDEN, "nothing was injected into the Pod")
+        return ErrorAnswer(HTTPStatus.FORBIDDEN, "nothing was injected into the Pod")
     annotations = metadata.get("annotations") or {}
     memo, errors = spec.from_pod(annotations, _METADATA)
     errors += [
@@ -59,7 +59,7 @@ def claim(pod: Mapping[str, Any], caller: Caller) -> Claim | Refusal:
     if memo is None and not errors:
         errors.append(FieldError(annotation(_METADATA, names.KEY), Kind.REQUIRED, "the memoize key"))
     if memo is None or not node_id or errors:
-        return Refusal(HTTPStatus.FORBIDDEN, "the Pod is no memoized step", errors)
+        return ErrorAnswer(HTTPStatus.FORBIDDEN, "the Pod is no memoized step", errors)
     return Claim(
         namespace=caller.namespace,
         pod=caller.pod,

@@ -32,7 +32,7 @@ _OUTCOMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ErrorAnswer:
     """No, and why. `retry_after` is in seconds, 0 where asking again is of no use."""
 
     code: int
@@ -78,6 +78,6 @@ class Refusal:
         }
 
 
-def unavailable(message: str, reason: Reason = Reason.API_UNAVAILABLE) -> Refusal:
+def unavailable(message: str, reason: Reason = Reason.API_UNAVAILABLE) -> ErrorAnswer:
     """The refusal where something could not be asked: not the caller's fault, and worth another try."""
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, message, retry_after=1, reason=reason)
+    return ErrorAnswer(HTTPStatus.SERVICE_UNAVAILABLE, message, retry_after=1, reason=reason)

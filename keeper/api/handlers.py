@@ -17,7 +17,7 @@ from kubernetes_asyncio.client import ApiClient
 from keeper.api import claim as pod
 from keeper.api import request as body
 from keeper.api.auth import Caller, Tokens
-from keeper.api.errors import Refusal, unavailable
+from keeper.api.errors import ErrorAnswer, unavailable
 from keeper.api.in_flight import Bytes, Turns
 from keeper.api.request import Claim
 from keeper.api.routes import Json, Routes
@@ -28,7 +28,7 @@ from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.child import Child, EndedError, FullError, KilledError, LateError, with_head
-from server.rate_limit import Limits
+from server.rate_limit import RateLimits
 
 LOOKUP_PATH = "/v1/lookup"
 ENTRIES_PATH = "/v1/entries"
@@ -48,7 +48,7 @@ _LONG = 64 << 10
 _BEARER = "Bearer "
 
 
-class Service:
+class CacheService:
     """Answers sidecars of these Namespaces, of all where none is named.
 
     `on_request` is told route and status of each request, for the metrics.
@@ -62,15 +62,15 @@ class Service:
         *,
         namespaces: Collection[str] = (),
         tokens: Tokens | None = None,
-        limits: Limits | None = None,
+        limits: RateLimits | None = None,
         in_flight: Bytes | None = None,
         verifier: Verifier | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api, self._store, self._now, self._verifier = api, store, now, verifier
         self._tokens = tokens or Tokens(api)
-        self._limits = limits or Limits(RATE, BURST)
-        self._reviews = Limits(REVIEW_RATE, REVIEW_BURST)
+        self._limits = limits or RateLimits(RATE, BURST)
+        self._reviews = RateLimits(REVIEW_RATE, REVIEW_BURST)
         self._namespaces = frozenset(namespaces)
         self._reads = Turns()
         self._child = Child(body.__name__)
@@ -85,9 +85,9 @@ class Service:
         app.router.add_post(LOOKUP_PATH, self._routes.route("lookup", self._lookup))
         app.router.add_post(ENTRIES_PATH, self._routes.route("entries", self._put))
 
-    async def _lookup(self, claim: Claim, content: bytes) -> Json | Refusal:
+    async def _lookup(self, claim: Claim, content: bytes) -> Json | ErrorAnswer:
         if not claim.looks_up:
-            return Refusal(HTTPStatus.FORBIDDEN, "the Pod was not to be answered")
+            return ErrorAnswer(HTTPStatus.FORBIDDEN, "the Pod was not to be answered")
         if refusal := body.lookup(content, claim):
             return refusal
         text = await self._store.read(claim.namespace, claim.memo.cache, claim.data_key)
@@ -112,24 +112,24 @@ class Service:
             return None
         return miss
 
-    async def _put(self, claim: Claim, content: bytes) -> Json | Refusal:
+    async def _put(self, claim: Claim, content: bytes) -> Json | ErrorAnswer:
         if not claim.stores:
-            return Refusal(HTTPStatus.FORBIDDEN, "the Pod was not to be stored")
+            return ErrorAnswer(HTTPStatus.FORBIDDEN, "the Pod was not to be stored")
         now = self._now()
         if len(content) > _LONG:
             text = await self._read_entry(claim, content, now)
         else:
             text = body.entry(content, claim, now)
-        if isinstance(text, Refusal):
+        if isinstance(text, ErrorAnswer):
             return text
         if self._verifier is not None and len(text) < LONG_FOR_ETAGS:
             text = (await self._verifier.with_etags(claim.namespace, Entry.parse(text))).dump()
         reason, detail = await self._store.put(claim.namespace, claim.memo.cache, claim.data_key, text, now)
         if reason is Reason.RATE_LIMITED:
-            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, detail, retry_after=1)
+            return ErrorAnswer(HTTPStatus.TOO_MANY_REQUESTS, detail, retry_after=1)
         return {"reason": reason.value, "detail": detail}
 
-    async def _read_entry(self, claim: Claim, content: bytes, now: datetime) -> str | Refusal:
+    async def _read_entry(self, claim: Claim, content: bytes, now: datetime) -> str | ErrorAnswer:
         """The entry in a long body, read where nobody waits for it."""
         head = with_head((claim, now))
         try:
@@ -139,34 +139,34 @@ class Service:
         except (EndedError, LateError):
             return unavailable("large entries cannot be read now")
         except KilledError as error:
-            return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the entry {error}")
-        found: str | Refusal = pickle.loads(answer)
+            return ErrorAnswer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the entry {error}")
+        found: str | ErrorAnswer = pickle.loads(answer)
         return found
 
     @asynccontextmanager
-    async def _claim(self, caller: Caller) -> AsyncIterator[Claim | Refusal]:
+    async def _claim(self, caller: Caller) -> AsyncIterator[Claim | ErrorAnswer]:
         yield await self._claimed(caller)
 
-    async def _claimed(self, caller: Caller) -> Claim | Refusal:
+    async def _claimed(self, caller: Caller) -> Claim | ErrorAnswer:
         """What the caller may have."""
         if self._namespaces and caller.namespace not in self._namespaces:
-            return Refusal(HTTPStatus.FORBIDDEN, "the caches of this Namespace are not kept")
+            return ErrorAnswer(HTTPStatus.FORBIDDEN, "the caches of this Namespace are not kept")
         if wait := self._limits.take(caller.namespace):
-            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests of this namespace", (), wait)
+            return ErrorAnswer(HTTPStatus.TOO_MANY_REQUESTS, "too many requests of this namespace", (), wait)
         try:
             async with asyncio.timeout(TURN_SECONDS), self._reads.of(caller.namespace):
                 return await pod.read(self._api, caller)
         except TimeoutError:
             return unavailable("too many Pods are being read")
 
-    async def _caller(self, request: web.Request) -> Caller | Refusal:
+    async def _caller(self, request: web.Request) -> Caller | ErrorAnswer:
         authorization = request.headers.get("Authorization", "")
         if not authorization.startswith(_BEARER):
-            return Refusal(HTTPStatus.UNAUTHORIZED, "no bearer token")
+            return ErrorAnswer(HTTPStatus.UNAUTHORIZED, "no bearer token")
         token = authorization.removeprefix(_BEARER)
         known = self._tokens.known(token)
         if known is None and (wait := self._reviews.take(request.remote or "")):
-            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many tokens from this address", (), wait)
+            return ErrorAnswer(HTTPStatus.TOO_MANY_REQUESTS, "too many tokens from this address", (), wait)
         return known or await self._tokens.caller(token)
 
 

@@ -40,7 +40,7 @@ from kubernetes_asyncio.client import ApiClient
 
 from argo.fields import FieldError, Kind
 from keeper.api.auth import PeoplesTokens, Person
-from keeper.api.errors import Refusal, unavailable
+from keeper.api.errors import ErrorAnswer, unavailable
 from keeper.api.in_flight import Bytes
 from keeper.api.request import invalid, json_object
 from keeper.api.routes import Routes
@@ -52,7 +52,7 @@ from memoize.entry import BrokenEntry, Entry, timestamp
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.logs import fields
-from server.rate_limit import FairLimit, Limits
+from server.rate_limit import FairLimit, RateLimits
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ _FORWARDED_FOR = "X-Forwarded-For"
 _ADDRESS = 64
 """Characters of a client's address."""
 
-Answer = Callable[[Person, Mapping[str, str]], Coroutine[Any, Any, Mapping[str, Any] | Refusal]]
+Answer = Callable[[Person, Mapping[str, str]], Coroutine[Any, Any, Mapping[str, Any] | ErrorAnswer]]
 
 
 class People:
@@ -112,12 +112,12 @@ class People:
         on_request: Callable[[str, int], None] = lambda route, status: None,
         *,
         namespaces: Collection[str] = (),
-        limits: Limits | None = None,
+        limits: RateLimits | None = None,
         sleep: Callable[[float], Coroutine[Any, Any, object]] = asyncio.sleep,
     ) -> None:
         self._store, self._kept_in, self._namespaces = store, kept_in, frozenset(namespaces)
         self._tokens, self._reviews = PeoplesTokens(api), OrderedDict[str, FairLimit]()
-        self._limits, self._sleep = limits or Limits(RATE, BURST), sleep
+        self._limits, self._sleep = limits or RateLimits(RATE, BURST), sleep
         self._slots, self._under_way = Slots(AT_ONCE, AT_ONCE_OF_ONE), Counter[str]()
         self._rests: set[asyncio.Task[None]] = set()
         self.in_flight = Bytes(MOST_BYTES, MOST_BYTES_OF_ONE)
@@ -145,24 +145,24 @@ class People:
 
     # --- What is asked --------------------------------------------------------------------------------
 
-    async def _caches(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | Refusal:
+    async def _caches(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | ErrorAnswer:
         page = await self._store.caches(person.namespace, asked["after"], CACHES_OF_A_PAGE)
         if isinstance(page, Outcome):
             return _refusal(page)
         items = [{"cache": one.cache, "entries": one.entries, "bytes": one.bytes} for one in page.items]
         return {"items": items, "after": page.after}
 
-    async def _list(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | Refusal:
+    async def _list(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | ErrorAnswer:
         page = await self._store.entries(person.namespace, asked["cache"], asked["after"], ENTRIES_OF_A_PAGE)
         if isinstance(page, Outcome):
             return _refusal(page)
         return {"items": list(map(_item, page.items)), "after": page.after}
 
-    async def _show(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | Refusal:
+    async def _show(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | ErrorAnswer:
         text = await self._store.read(person.namespace, asked["cache"], asked["dataKey"])
         return _refusal(text) if isinstance(text, Outcome) else {"entry": text or None}
 
-    async def _earlier(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | Refusal:
+    async def _earlier(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | ErrorAnswer:
         try:
             before = datetime.fromisoformat(asked["before"]).astimezone(UTC) if asked["before"] else None
         except (ValueError, OverflowError):
@@ -174,14 +174,14 @@ class People:
             return _refusal(found)
         return {"dataKey": found.data_key, "entry": found.text} if found else {"dataKey": None, "entry": None}
 
-    async def _remove(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | Refusal:
+    async def _remove(self, person: Person, asked: Mapping[str, str]) -> Mapping[str, Any] | ErrorAnswer:
         place = person.namespace, asked["cache"], asked["dataKey"]
         text = await self._store.read(*place)
         if isinstance(text, Outcome):
             return _refusal(text)
         if text and not _is_entry(text):
             said = "it is not an entry, so it is left"
-            return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, said, reason=Reason.BROKEN_ENTRY)
+            return ErrorAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, said, reason=Reason.BROKEN_ENTRY)
         removed = await self._store.delete(*place)
         if isinstance(removed, Outcome):
             return _refusal(removed)
@@ -191,13 +191,13 @@ class People:
 
     # --- Who asks, and when it is his turn ------------------------------------------------------------
 
-    async def _caller(self, request: web.Request) -> Person | Refusal:
+    async def _caller(self, request: web.Request) -> Person | ErrorAnswer:
         token = request.headers.get(names.PEOPLES_TOKEN, "")
         if not token:
-            return Refusal(HTTPStatus.UNAUTHORIZED, f"no token in the header {names.PEOPLES_TOKEN}")
+            return ErrorAnswer(HTTPStatus.UNAUTHORIZED, f"no token in the header {names.PEOPLES_TOKEN}")
         known = self._tokens.known(token)
         if known is None and not self._may_be_reviewed(request):
-            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many tokens from this address", (), 1)
+            return ErrorAnswer(HTTPStatus.TOO_MANY_REQUESTS, "too many tokens from this address", (), 1)
         return known or await self._tokens.caller(token)
 
     def _may_be_reviewed(self, request: web.Request) -> bool:
@@ -216,17 +216,17 @@ class People:
         )
 
     @asynccontextmanager
-    async def _claim(self, person: Person) -> AsyncIterator["_Visit | Refusal"]:
+    async def _claim(self, person: Person) -> AsyncIterator["_Visit | ErrorAnswer"]:
         namespace = person.namespace
         if self._namespaces and namespace not in self._namespaces:
-            yield Refusal(HTTPStatus.FORBIDDEN, "the caches of this Namespace are not kept")
+            yield ErrorAnswer(HTTPStatus.FORBIDDEN, "the caches of this Namespace are not kept")
         elif wait := self._limits.take(namespace):
-            yield Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests of this namespace", (), wait)
+            yield ErrorAnswer(HTTPStatus.TOO_MANY_REQUESTS, "too many requests of this namespace", (), wait)
         elif (mine := self._under_way[namespace]) >= MOST_OF_ONE or (
             mine and self._under_way.total() >= MOST
         ):
             said = "too many requests of people are under way"
-            yield Refusal(HTTPStatus.TOO_MANY_REQUESTS, said, (), 1)
+            yield ErrorAnswer(HTTPStatus.TOO_MANY_REQUESTS, said, (), 1)
         else:
             visit = _Visit(person, AsyncExitStack(), cost.Cost())
             self._under_way[namespace] += 1
@@ -249,19 +249,21 @@ class People:
 
     def _reading(
         self, known: Collection[str], answer: Answer
-    ) -> "Callable[[_Visit, bytes], Awaitable[bytes | Refusal]]":
+    ) -> "Callable[[_Visit, bytes], Awaitable[bytes | ErrorAnswer]]":
         """The answer to a body with these fields."""
 
-        async def answered(visit: _Visit, content: bytes) -> bytes | Refusal:
+        async def answered(visit: _Visit, content: bytes) -> bytes | ErrorAnswer:
             asked = _asked(content, known)
-            return asked if isinstance(asked, Refusal) else await self._in_turn(visit, answer, asked)
+            return asked if isinstance(asked, ErrorAnswer) else await self._in_turn(visit, answer, asked)
 
         return answered
 
-    async def _in_turn(self, visit: "_Visit", answer: Answer, asked: Mapping[str, str]) -> bytes | Refusal:
-        async def work() -> bytes | Refusal:
+    async def _in_turn(
+        self, visit: "_Visit", answer: Answer, asked: Mapping[str, str]
+    ) -> bytes | ErrorAnswer:
+        async def work() -> bytes | ErrorAnswer:
             found = await answer(visit.person, asked)
-            if isinstance(found, Refusal):
+            if isinstance(found, ErrorAnswer):
                 return found
             return json.dumps({"store": self._kept_in, **found}).encode()
 
@@ -294,10 +296,10 @@ def _is_entry(text: str) -> bool:
     return True
 
 
-def _asked(content: bytes, known: Collection[str]) -> Mapping[str, str] | Refusal:
+def _asked(content: bytes, known: Collection[str]) -> Mapping[str, str] | ErrorAnswer:
     """The fields of a body, `after` "" where it is left out."""
     found = json_object(content, known)
-    if isinstance(found, Refusal):
+    if isinstance(found, ErrorAnswer):
         return found
     found = {"after": "", **found}
     errors = [
@@ -325,10 +327,10 @@ def _time(time: datetime | None) -> str | None:
     return timestamp(time) if time else None
 
 
-def _refusal(outcome: Outcome) -> Refusal:
+def _refusal(outcome: Outcome) -> ErrorAnswer:
     """What is told of a store that does not answer, or of a ConfigMap that is no cache."""
     if outcome.reason is Reason.RATE_LIMITED:
-        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, outcome.detail, (), 1)
+        return ErrorAnswer(HTTPStatus.TOO_MANY_REQUESTS, outcome.detail, (), 1)
     if outcome.reason in NOT_NOW:
         return unavailable(outcome.detail, outcome.reason)
-    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, outcome.detail, reason=outcome.reason)
+    return ErrorAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, outcome.detail, reason=outcome.reason)

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from argo.fields import FieldError, Kind
-from keeper.api.errors import Refusal
+from keeper.api.errors import ErrorAnswer
 from memoize import configmap
 from memoize.entry import BrokenEntry, Entry
 from memoize.key import belongs
@@ -44,19 +44,19 @@ _CLAIMED = ("cache", "key")
 _ENTRY = "entry"
 
 
-def lookup(body: bytes, claim: Claim) -> Refusal | None:
+def lookup(body: bytes, claim: Claim) -> ErrorAnswer | None:
     """Check the body of a look-up: an empty object will do."""
     found = _object(body, claim, _CLAIMED)
-    return found if isinstance(found, Refusal) else None
+    return found if isinstance(found, ErrorAnswer) else None
 
 
-def entry(body: bytes, claim: Claim, now: datetime) -> str | Refusal:
+def entry(body: bytes, claim: Claim, now: datetime) -> str | ErrorAnswer:
     """Return the entry to store: `{"entry": "<text>"}`.
 
     It is held to the caller's Pod, since other steps will believe it, and made at `now` by our own clock.
     """
     found = _object(body, claim, (*_CLAIMED, _ENTRY))
-    if isinstance(found, Refusal):
+    if isinstance(found, ErrorAnswer):
         return found
     text = found.get(_ENTRY)
     if text is None:
@@ -64,16 +64,16 @@ def entry(body: bytes, claim: Claim, now: datetime) -> str | Refusal:
     if not isinstance(text, str):
         return invalid(FieldError(_ENTRY, Kind.TYPE_INVALID, "must be a string that holds JSON"))
     if refused := configmap.too_large_for(text):
-        return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, refused.detail)
+        return ErrorAnswer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, refused.detail)
     try:
         parsed = Entry.parse(text)
     except BrokenEntry as error:
         return invalid(FieldError(_ENTRY, Kind.INVALID, str(error)))
     if errors := list(_forged(parsed, claim)):
-        return Refusal(HTTPStatus.FORBIDDEN, "the entry is not the Pod's", errors)
+        return ErrorAnswer(HTTPStatus.FORBIDDEN, "the entry is not the Pod's", errors)
     text = parsed._replace(created=now, last_hit=now).dump()
     if refused := configmap.too_large_for(text):
-        return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, refused.detail)
+        return ErrorAnswer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, refused.detail)
     return text
 
 
@@ -83,28 +83,28 @@ def entry_in_child(data: bytes) -> bytes:
     return pickle.dumps(entry(body, claim, now))
 
 
-def json_object(body: bytes, known: Collection[str]) -> dict[str, Any] | Refusal:
+def json_object(body: bytes, known: Collection[str]) -> dict[str, Any] | ErrorAnswer:
     """The JSON object that a body is, which has no other fields than these."""
     try:
         found = json.loads(body or b"{}")
     except (ValueError, RecursionError):
-        return Refusal(HTTPStatus.BAD_REQUEST, "the body is not JSON")
+        return ErrorAnswer(HTTPStatus.BAD_REQUEST, "the body is not JSON")
     if not isinstance(found, dict):
-        return Refusal(HTTPStatus.BAD_REQUEST, "the body is no JSON object")
+        return ErrorAnswer(HTTPStatus.BAD_REQUEST, "the body is no JSON object")
     if any(name not in known for name in found):
         # Not told which: a field's name is the caller's text too, and nobody needs it.
         return invalid(FieldError("", Kind.UNKNOWN, f"only {', '.join(known)} are known here"))
     return found
 
 
-def invalid(*errors: FieldError) -> Refusal:
+def invalid(*errors: FieldError) -> ErrorAnswer:
     """The refusal of a body with these faults."""
-    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "the body is invalid", errors)
+    return ErrorAnswer(HTTPStatus.UNPROCESSABLE_ENTITY, "the body is invalid", errors)
 
 
-def _object(body: bytes, claim: Claim, known: tuple[str, ...]) -> dict[str, Any] | Refusal:
+def _object(body: bytes, claim: Claim, known: tuple[str, ...]) -> dict[str, Any] | ErrorAnswer:
     found = json_object(body, known)
-    if isinstance(found, Refusal):
+    if isinstance(found, ErrorAnswer):
         return found
     said = {"cache": claim.memo.cache, "key": claim.memo.key}
     errors = [
@@ -112,7 +112,7 @@ def _object(body: bytes, claim: Claim, known: tuple[str, ...]) -> dict[str, Any]
         for name in _CLAIMED
         if name in found and found[name] != said[name]
     ]
-    return Refusal(HTTPStatus.FORBIDDEN, "the request is not the Pod's", errors) if errors else found
+    return ErrorAnswer(HTTPStatus.FORBIDDEN, "the request is not the Pod's", errors) if errors else found
 
 
 def _forged(entry: Entry, claim: Claim) -> Iterator[FieldError]:

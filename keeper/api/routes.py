@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from aiohttp import web
 
-from keeper.api.errors import Refusal, unavailable
+from keeper.api.errors import ErrorAnswer, unavailable
 from keeper.api.in_flight import Bytes, TooMuchError
 from memoize.reasons import Reason
 from server.logs import fields
@@ -28,7 +28,7 @@ SEND_SECONDS = 5.0
 Json = Mapping[str, Any]
 
 
-class Caller(Protocol):
+class AnyCaller(Protocol):
     """Who asks."""
 
     @property
@@ -36,7 +36,7 @@ class Caller(Protocol):
         """Whose share of everything is used."""
 
 
-class Claim(Protocol):
+class AnyClaim(Protocol):
     """What a caller may ask for."""
 
     @property
@@ -44,8 +44,8 @@ class Claim(Protocol):
         """Fields of the log line that say who it was."""
 
 
-A = TypeVar("A", bound=Caller)
-C = TypeVar("C", bound=Claim)
+A = TypeVar("A", bound=AnyCaller)
+C = TypeVar("C", bound=AnyClaim)
 
 
 class Routes(Generic[A, C]):
@@ -58,8 +58,8 @@ class Routes(Generic[A, C]):
 
     def __init__(
         self,
-        caller: Callable[[web.Request], Awaitable[A | Refusal]],
-        claim: Callable[[A], AbstractAsyncContextManager[C | Refusal]],
+        caller: Callable[[web.Request], Awaitable[A | ErrorAnswer]],
+        claim: Callable[[A], AbstractAsyncContextManager[C | ErrorAnswer]],
         in_flight: Bytes,
         body_limit: int,
         on_request: Callable[[str, int], None],
@@ -72,7 +72,7 @@ class Routes(Generic[A, C]):
         self._level = level
 
     def route(
-        self, route: str, answer: Callable[[C, bytes], Awaitable[Json | bytes | Refusal]]
+        self, route: str, answer: Callable[[C, bytes], Awaitable[Json | bytes | ErrorAnswer]]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """The handler that answers a claim and a body by `answer`, which may give the JSON itself.
 
@@ -85,21 +85,23 @@ class Routes(Generic[A, C]):
                 caller = await self._caller(request)
             except Exception:
                 caller = _bug(route)
-            if isinstance(caller, Refusal):
+            if isinstance(caller, ErrorAnswer):
                 return self._answered(route, None, caller)
             # 2. For what: all bytes of the request count until its answer is sent.
             claim: C | None = None
             with self._in_flight.of(caller.namespace) as more:
                 async with AsyncExitStack() as until_sent:
-                    result: Json | bytes | Refusal
+                    result: Json | bytes | ErrorAnswer
                     try:
                         claimed = await until_sent.enter_async_context(self._claim(caller))
-                        if isinstance(claimed, Refusal):
+                        if isinstance(claimed, ErrorAnswer):
                             result = claimed
                         else:
                             claim = claimed
                             content = await self._receive(request, more)
-                            result = content if isinstance(content, Refusal) else await answer(claim, content)
+                            result = (
+                                content if isinstance(content, ErrorAnswer) else await answer(claim, content)
+                            )
                         response = self._answered(route, claim, result, more)
                     except TooMuchError as error:
                         response = self._answered(route, claim, _refused(error))
@@ -110,7 +112,7 @@ class Routes(Generic[A, C]):
 
         return handle
 
-    async def _receive(self, request: web.Request, more: Callable[[int], None]) -> bytes | Refusal:
+    async def _receive(self, request: web.Request, more: Callable[[int], None]) -> bytes | ErrorAnswer:
         """The body; `more` is told of its bytes as they come."""
         content = bytearray()
         try:
@@ -120,11 +122,11 @@ class Routes(Generic[A, C]):
                     more(len(chunk))
                     if len(content) > self._body_limit:
                         said = f"the body is larger than {self._body_limit} bytes"
-                        return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, said)
+                        return ErrorAnswer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, said)
         except TimeoutError:
-            return Refusal(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time")
+            return ErrorAnswer(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time")
         except (web.RequestPayloadError, OSError):
-            return Refusal(HTTPStatus.BAD_REQUEST, "the body broke off")
+            return ErrorAnswer(HTTPStatus.BAD_REQUEST, "the body broke off")
         return bytes(content)
 
     async def _sent(self, request: web.Request, response: web.Response) -> None:
@@ -142,11 +144,11 @@ class Routes(Generic[A, C]):
         self,
         route: str,
         claim: C | None,
-        result: Json | bytes | Refusal,
+        result: Json | bytes | ErrorAnswer,
         more: Callable[[int], None] = lambda size: None,
     ) -> web.Response:
         """Tell the outcome to the caller, the log and the metrics; keys and values to the caller alone."""
-        if isinstance(result, Refusal):
+        if isinstance(result, ErrorAnswer):
             level, status, told = logging.WARNING, result.code, result.outcome._asdict()
             response = web.json_response(result.status, status=status, headers=result.headers)
         else:
@@ -161,14 +163,14 @@ class Routes(Generic[A, C]):
         return response
 
 
-def _refused(error: TooMuchError) -> Refusal:
+def _refused(error: TooMuchError) -> ErrorAnswer:
     if error.own:
         said = "too many bytes or requests of this namespace are in hand"
-        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, said, (), 1)
+        return ErrorAnswer(HTTPStatus.TOO_MANY_REQUESTS, said, (), 1)
     return unavailable("too many bytes are in hand")
 
 
-def _bug(route: str) -> Refusal:
+def _bug(route: str) -> ErrorAnswer:
     """What a caller is told of an exception that nobody thought of; call while it is handled."""
     _log.exception("cannot answer", extra=fields(route=route, reason=Reason.INTERNAL_ERROR.value))
-    return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug of stepmemo's; see its log")
+    return ErrorAnswer(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug of stepmemo's; see its log")

@@ -20,7 +20,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from yarl import URL
 
 from keeper.artifacts.repositories import GCS, HTTP, S3, Azure, ConfigError, Kind
-from keeper.artifacts.verifier import Gone, Probe, There, Unknown
+from keeper.artifacts.verifier import ObjectGone, Probe, There, Unknown
 from server.program import user_agent
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class _ObjectProbe:
     def __init__(self, store: Any) -> None:
         self._store = store
 
-    async def __call__(self, key: str) -> There | Gone | Unknown:
+    async def __call__(self, key: str) -> There | ObjectGone | Unknown:
         try:
             found = await obstore.head_async(self._store, key)
         except FileNotFoundError:
@@ -90,14 +90,14 @@ class _ObjectProbe:
             return _unknown(error)
         return There(_strong(found.get("e_tag") or ""))
 
-    async def _below(self, key: str) -> There | Gone | Unknown:
+    async def _below(self, key: str) -> There | ObjectGone | Unknown:
         try:
             async for some in obstore.list(self._store, prefix=key, chunk_size=1):
                 if some:
                     return There()
         except (BaseError, OSError, ValueError) as error:
             return _unknown(error)
-        return Gone()
+        return ObjectGone()
 
 
 class _HttpProbe:
@@ -108,7 +108,7 @@ class _HttpProbe:
             both = f"{read(kind.username_file)}:{read(kind.password_file)}".encode()
             self._headers["Authorization"] = f"Basic {base64.b64encode(both).decode()}"
 
-    async def __call__(self, key: str) -> There | Gone | Unknown:
+    async def __call__(self, key: str) -> There | ObjectGone | Unknown:
         try:
             # No redirect is followed: only what is configured is contacted.
             async with self._web.session.head(
@@ -117,7 +117,7 @@ class _HttpProbe:
                 if 200 <= answer.status < 300:
                     return There(_strong(answer.headers.get("ETag", "")))
                 if answer.status in (404, 410):
-                    return Gone()
+                    return ObjectGone()
                 return Unknown(f"status {answer.status}", down=answer.status >= 500)
         except (aiohttp.ClientError, OSError, ValueError):
             return Unknown("no answer", down=True)

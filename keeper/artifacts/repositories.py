@@ -183,7 +183,7 @@ class _File(_Table, frozen=True):
     repositories: tuple[Repository, ...] = ()
 
 
-class Place(NamedTuple):
+class ArtifactLocation(NamedTuple):
     """Where an artifact is: its key in a repository, its whole URL in one of HTTP."""
 
     repository: Repository
@@ -228,7 +228,7 @@ class Repositories:
         self._by_place = {one.kind.place: one for one in repositories}
         self._of_http = [one for one in repositories if one.http is not None]
 
-    def find(self, namespace: str, artifact: Mapping[str, Any]) -> Place | str | None:
+    def find(self, namespace: str, artifact: Mapping[str, Any]) -> ArtifactLocation | str | None:
         """Where the artifact of an entry of this Namespace is looked for.
 
         A text says why it is not: nobody is to be asked about it. None: what it says is no place but the
@@ -250,7 +250,7 @@ class Repositories:
             return f"repository {found.name} is not for this Namespace"
         if found.http is None and not is_plain(key):
             return f"its key in repository {found.name} is one that cannot be asked for"
-        return Place(found, key)
+        return ArtifactLocation(found, key)
 
     def _find_http(self, url: str) -> tuple[Repository | None, str]:
         """The one whose URL is the longest beginning; a URL that means something else is in none."""

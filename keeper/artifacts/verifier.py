@@ -77,7 +77,7 @@ class There(NamedTuple):
     etag: str = ""
 
 
-class Gone(NamedTuple):
+class ObjectGone(NamedTuple):
     """There is no such object."""
 
 
@@ -91,11 +91,11 @@ class Unknown(NamedTuple):
 class Probe(Protocol):
     """Looks for objects of one repository; raises nothing but CancelledError."""
 
-    async def __call__(self, key: str) -> There | Gone | Unknown:
+    async def __call__(self, key: str) -> There | ObjectGone | Unknown:
         """Say whether there is an object of this key, within a second or so."""
 
 
-class Finding(StrEnum):
+class ArtifactState(StrEnum):
     """What came of looking for one artifact: a label of the metric."""
 
     THERE = "there"
@@ -130,7 +130,7 @@ class _Shown(msgspec.Struct):
 class _Checked(NamedTuple):
     """What is known of one artifact."""
 
-    finding: Finding
+    finding: ArtifactState
     name: str
     etag: str = ""
     detail: str = ""
@@ -222,11 +222,11 @@ class Verifier:
     # --- Before an entry is served --------------------------------------------------------------------
 
     async def verify(
-        self, namespace: str, cache: str, data_key: str, text: str, patience: float
+        self, namespace: str, cache: str, data_key: str, text: str, seconds: float
     ) -> Outcome | None:
         """Say why the entry with this text must not be served; None where it may be.
 
-        NOT_KNOWN_YET after `patience` seconds; then `on_known` is told of it later.
+        NOT_KNOWN_YET after `seconds`; then `on_known` is told of it later.
         """
         if not _may_have_artifacts(text):
             return None
@@ -265,7 +265,7 @@ class Verifier:
             return miss
 
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 return await self._verdicts.get(key, look)
         except TimeoutError:
             if (known := self._verdicts.known(key)) is not None:
@@ -357,17 +357,17 @@ class Verifier:
         match answer:
             case Unknown(why):
                 return _unknown(name, f"repository {repository.name}: {why}")
-            case Gone():
+            case ObjectGone():
                 detail = f"artifact {name} is gone from repository {repository.name}"
-                return _Checked(Finding.GONE, name, detail=detail, served=False)
+                return _Checked(ArtifactState.GONE, name, detail=detail, served=False)
             case There(etag):
                 before = etags.get(name)
                 if not (etag and before) or etag == before:
-                    return _Checked(Finding.THERE, name, etag)
+                    return _Checked(ArtifactState.THERE, name, etag)
                 detail = f"artifact {name} in repository {repository.name} is not what was stored"
-                return _Checked(Finding.CHANGED, name, etag, detail, repository.changed == "serve")
+                return _Checked(ArtifactState.CHANGED, name, etag, detail, repository.changed == "serve")
 
-    async def _ask(self, asked: _Asked, namespace: str, key: str) -> There | Gone | Unknown:
+    async def _ask(self, asked: _Asked, namespace: str, key: str) -> There | ObjectGone | Unknown:
         """What the repository says, if the Namespace had an answer from it lately."""
         if (down := asked.down.get(namespace)) is not None:
             return down
@@ -387,7 +387,7 @@ class Verifier:
         self._say(namespace, checked)
         for one in checked:
             if not one.served:
-                gone = one.finding is Finding.GONE
+                gone = one.finding is ArtifactState.GONE
                 return Outcome(Reason.ARTIFACT_GONE if gone else Reason.ARTIFACT_CHANGED, one.detail)
         return None
 
@@ -460,4 +460,4 @@ def _etags(shown: _Shown) -> Mapping[str, Any]:
 
 
 def _unknown(name: str, why: str) -> _Checked:
-    return _Checked(Finding.UNKNOWN, name, detail=why)
+    return _Checked(ArtifactState.UNKNOWN, name, detail=why)

@@ -168,8 +168,8 @@ class _Batch:
         limit = self._limit(seen)
         self.fill = Fill(limit, configmap.used(seen))
         # 2. What fits, as far as sizes are known; and if the API server knows better, with more room.
-        for crowded in (False, True):
-            plan = await self._plan(seen, entries, limit, written=written, crowded=crowded)
+        for full in (False, True):
+            plan = await self._plan(seen, entries, limit, written=written, full=full)
             refused_before = trouble and trouble.object_too_large and not (plan.evicted or plan.refused)
             if plan.patch is not None and not refused_before:
                 try:
@@ -189,7 +189,7 @@ class _Batch:
         return self._settle(plan, written=written)
 
     async def _plan(
-        self, seen: Mapping[str, Any], entries: Mapping[str, str], limit: int, *, written: bool, crowded: bool
+        self, seen: Mapping[str, Any], entries: Mapping[str, str], limit: int, *, written: bool, full: bool
     ) -> Write:
         decide = partial(
             write,
@@ -198,7 +198,7 @@ class _Batch:
             self._now,
             limit,
             written=written,
-            crowded=crowded,
+            full=full,
             keep={*self._keep(), *self.done},
             settled=self._rules.settled,
         )

@@ -34,7 +34,7 @@ _Waiting = dict[str, dict[str, int]]
 """By cache and data key, a hash of the entry that was hit."""
 
 
-class Hits:
+class LastHits:
     """Gathers hits, and renews the times of the entries in a task of its own (`run`).
 
     `on_renewed` is told of every write: what became of it, and how many entries it was about. `now` is aware.

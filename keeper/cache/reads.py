@@ -69,16 +69,16 @@ class Reads:
         self._due: dict[str, float] = {}
         """By Namespace, when all that was read is paid for."""
 
-    async def get(self, cache: Cache, patience: float | None = None) -> Answer:
+    async def get(self, cache: Cache, seconds: float | None = None) -> Answer:
         """What the cache holds, no older than the last event that was told of before the call.
 
-        RateLimited after `patience` seconds, None for any number: the read goes on, and `on_left` is told.
+        RateLimited after `seconds`, None for any number: the read goes on, and `on_left` is told.
         """
         read = self._latest.get(cache)
         if read is None or read.told is not None:
             read = self._begin(cache, read)
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 # One caller that hangs up must not end the read that others wait for.
                 return await asyncio.shield(read.task)
         except TimeoutError:

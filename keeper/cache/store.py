@@ -7,11 +7,21 @@ from urllib.parse import quote
 from kubernetes_asyncio.client import ApiClient
 
 from keeper.cache.configmap import CacheError, ConfigMap
-from keeper.cache.last_hit import Hits
+from keeper.cache.last_hit import LastHits
 from keeper.cache.view import SELECTOR, View
 from keeper.cache.writer import Writer
 from keeper.gc import CacheGC
-from keeper.store import NOT_NOW, PATIENCE, CacheInfo, EntryInfo, Followed, Found, OnChange, Page, entry_info
+from keeper.store import (
+    NOT_NOW,
+    READ_TIMEOUT,
+    CacheInfo,
+    EntryInfo,
+    Followed,
+    Found,
+    OnChange,
+    Page,
+    entry_info,
+)
 from kube import client
 from kube.errors import ApiError, Conflict, Invalid, NotFound
 from memoize import configmap, spec
@@ -29,13 +39,13 @@ class ConfigMapStore:
     """The caches that the view follows; `keeper.store.Store` says what it does."""
 
     def __init__(
-        self, api: ApiClient, view: View, writer: Writer, hits: Hits, collector: CacheGC | None = None
+        self, api: ApiClient, view: View, writer: Writer, hits: LastHits, collector: CacheGC | None = None
     ) -> None:
         """With a `collector` its caches are cleaned up."""
         self._api, self._view, self._writer, self._hits = api, view, writer, hits
         self._parts = [view.run, hits.run, *([collector.run] if collector else [])]
-        self.knows, self.heard, self.hit, self.close = view.knows, view.heard, hits.hit, writer.close
-        self.fills = view.fills
+        self.knows, self.last_contact, self.fills = view.knows, view.last_contact, view.fills
+        self.hit, self.close = hits.hit, writer.close
 
     @property
     def in_sync(self) -> bool:
@@ -49,9 +59,9 @@ class ConfigMapStore:
         return await until_first_ends(*map(again, self._parts))
 
     async def read(
-        self, namespace: str, cache: str, data_key: str, patience: float | None = PATIENCE
+        self, namespace: str, cache: str, data_key: str, seconds: float | None = READ_TIMEOUT
     ) -> str | Outcome:
-        data = await self._view.read(namespace, cache, patience)
+        data = await self._view.read(namespace, cache, seconds)
         return data if isinstance(data, Outcome) else data.get(data_key, "")
 
     async def put(self, namespace: str, cache: str, data_key: str, text: str, now: datetime) -> Outcome:
@@ -144,7 +154,7 @@ class ConfigMapStore:
         page, items = client.parsed(text), list[CacheInfo]()
         for found in page.get("items") or ():  # an empty list of metadata comes as null
             key = found["metadata"]["namespace"], found["metadata"]["name"]
-            data = await self._view.read(*key, patience=None)
+            data = await self._view.read(*key, seconds=None)
             if not isinstance(data, Outcome):
                 items.append(CacheInfo(*key, len(data), sum(map(configmap.size, data.values()))))
             elif data.reason in NOT_NOW:

@@ -18,7 +18,7 @@ from kubernetes_asyncio.client import ApiClient
 from argo import names as argo
 from keeper.cache.lru import Answer, Data, DataCache
 from keeper.cache.reads import Reads
-from keeper.store import NOT_NOW, PATIENCE, Cache, CacheFill
+from keeper.store import NOT_NOW, READ_TIMEOUT, Cache, CacheFill
 from kube import client
 from kube.backoff import Backoff
 from kube.caching import TtlCache
@@ -115,28 +115,28 @@ class View:
 
     def knows(self, namespace: str) -> bool:
         """Whether every change of the Namespace's caches is heard of."""
-        return self.heard(namespace) > -math.inf
+        return self.last_contact(namespace) > -math.inf
 
-    def heard(self, namespace: str) -> float:
+    def last_contact(self, namespace: str) -> float:
         """`clock()` when the API server last said something of the Namespace's caches ("": of those of all).
 
         Minus infinity while there are changes that were not heard of.
         """
         part = self._parts.get(namespace) or self._parts.get("")
-        return part.reflector.heard if part is not None and part.reflector.in_sync else -math.inf
+        return part.reflector.last_contact if part is not None and part.reflector.in_sync else -math.inf
 
-    async def read(self, namespace: str, cache: str, patience: float | None = PATIENCE) -> Answer:
+    async def read(self, namespace: str, cache: str, seconds: float | None = READ_TIMEOUT) -> Answer:
         """Give all of a cache's data, no older than the last change that was heard of before the call.
 
-        Empty where there is none; an Outcome where it is no cache, or cannot be read within `patience`
-        seconds (None: however long that takes). Do not change it.
+        Empty where there is none; an Outcome where it is no cache, or cannot be read within `seconds`
+        (None: however long that takes). Do not change it.
         """
         if not spec.is_dns1123_subdomain(cache):
             return {}  # a tenant wrote the name, and it must not lead the request elsewhere
         key = (namespace, cache)
         if self.knows(namespace) and (kept := self._kept.get(key)) is not None:
             return kept
-        return await self._reads.get(key, patience)
+        return await self._reads.get(key, seconds)
 
     def forget(self, namespace: str, cache: str) -> None:
         """Take the cache for changed before an event says so: the caller has written to it."""
@@ -203,7 +203,7 @@ class View:
         try:
             while self._changed[key] and key in self._followed:
                 self._changed[key] = False
-                answer = await self.read(*key, patience=None)
+                answer = await self.read(*key, seconds=None)
                 if _not_now(answer):
                     self._changed[key] = True
                     await asyncio.sleep(backoff.next())

@@ -35,7 +35,7 @@ STATEMENT_SECONDS = 3.0
 ANSWER_SECONDS = 4.0
 """… and until its answer must be here: a server that did not even cancel it is taken to be away."""
 LOCK_SECONDS = 1.0
-BEAT = 1.0
+IDLE_TICK = 1.0
 """Seconds from one question whether the database is well to the next."""
 GRACE = 2.0
 """Seconds after a break in which a statement waits for new connections instead of being refused: a restart,
@@ -135,7 +135,7 @@ class Database:
         self._problem = "not connected yet"
         self._said = ""
         self._read_only = False
-        self._heard = -math.inf
+        self._last_contact = -math.inf
         self.on_well: Callable[[], None] = lambda: None
         """Called each time that there are new connections: changes may have been missed."""
         self.on_down: Callable[[], None] = lambda: None
@@ -147,9 +147,9 @@ class Database:
         return self._pool is not None
 
     @property
-    def heard(self) -> float:
+    def last_contact(self) -> float:
         """When it was last known to be well, by the clock; minus infinity while it is away."""
-        return self._heard if self.is_well else -math.inf
+        return self._last_contact if self.is_well else -math.inf
 
     async def fetch(self, statement: str, *arguments: object) -> list[Any]:
         """Give the rows of the statement; a DatabaseError. It may have taken effect all the same."""
@@ -264,7 +264,7 @@ class Database:
         return pool
 
     def _on_open(self, pool: asyncpg.Pool) -> None:
-        self._pool, self._heard, self._read_only = pool, self._clock(), False
+        self._pool, self._last_contact, self._read_only = pool, self._clock(), False
         self._broken.clear()
         self._well.set()
         if self._said:
@@ -290,7 +290,7 @@ class Database:
         opened, failed = self._clock(), 0
         while True:
             try:
-                async with asyncio.timeout(BEAT):
+                async with asyncio.timeout(IDLE_TICK):
                     await self._broken.wait()
                 return
             except TimeoutError:
@@ -306,8 +306,8 @@ class Database:
             failed = 0
             if compatible > len(self._migrations):
                 return  # and `_open` says so
-            self._heard = self._clock()
-            if self._read_only and self._heard - opened > REOPEN:
+            self._last_contact = self._clock()
+            if self._read_only and self._last_contact - opened > REOPEN:
                 return
 
     def _on_error(self, pool: asyncpg.Pool, error: Exception) -> DatabaseError:

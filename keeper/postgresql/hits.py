@@ -13,7 +13,7 @@ from itertools import islice
 from keeper.cache.last_hit import MOST, gathered
 from keeper.postgresql import sql
 from keeper.postgresql.database import Database, DatabaseError
-from keeper.postgresql.rows import Place
+from keeper.postgresql.rows import EntryRef
 from memoize.reasons import Reason
 
 _log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ AT_ONCE = 500
 """Rows of one statement."""
 
 
-class Hits:
+class DatabaseHits:
     """Gathers hits and writes them in a task of its own (`run`).
 
     `interval`: seconds between two updates of a row. `on_renewed` is told of every write: what became of it,
@@ -40,13 +40,13 @@ class Hits:
         self._database, self._interval = database, interval
         self._gathered = gathered(interval)
         self._on_renewed, self._sleep = on_renewed, sleep
-        self._hits: set[Place] = set()
+        self._hits: set[EntryRef] = set()
         self._counts: Counter[str] = Counter()
         """Of `_hits`, by Namespace."""
 
     def hit(self, namespace: str, cache: str, data_key: str, text: str) -> None:
         """Remember that the entry answered a step. Returns at once."""
-        place = Place(namespace, cache, data_key)
+        place = EntryRef(namespace, cache, data_key)
         if place not in self._hits and self._counts[namespace] < MOST:
             self._hits.add(place)
             self._counts[namespace] += 1

@@ -28,7 +28,7 @@ ROWS = 500
 """Of one statement …"""
 BYTES = 16 << 20
 """… and of their entries: the server has to touch all of them."""
-PATIENCE = 0.5
+CONFIG_MAP_TIMEOUT = 0.5
 """Seconds for one ConfigMap …"""
 LEAST = 0.1
 """… and for the first of a turn at least."""
@@ -111,7 +111,9 @@ class Removal:
                 # A turn that a slow database took all of goes on by a row at least: else nothing ever goes.
                 if turn.seconds <= 0 and looked_at:
                     break
-                data = await self._view.read(namespace, cache, max(LEAST, min(turn.seconds, PATIENCE)))
+                data = await self._view.read(
+                    namespace, cache, max(LEAST, min(turn.seconds, CONFIG_MAP_TIMEOUT))
+                )
                 if isinstance(data, Outcome) and data.reason in _LEFT:
                     turn.unread[cache] = data
                 else:

@@ -20,7 +20,7 @@ _TEMPLATE = re.compile(rf"[-a-zA-Z0-9]{{1,{argo.LONGEST_TEMPLATE}}}")
 an entry, so nothing else becomes a column."""
 
 
-class Place(NamedTuple):
+class EntryRef(NamedTuple):
     """Where an entry lies."""
 
     namespace: str
@@ -72,7 +72,7 @@ def created_of(text: str) -> datetime:
     return _columns(text).created
 
 
-def put_arguments(place: Place, text: str) -> tuple[object, ...]:
+def put_arguments(place: EntryRef, text: str) -> tuple[object, ...]:
     """The arguments of `sql.PUT` for an entry with this text."""
     return *place.row, place.data_key, text, size(text), *_columns(text)
 

@@ -21,10 +21,10 @@ from keeper.cache.view import View
 from keeper.gc import CacheGC
 from keeper.postgresql import sql
 from keeper.postgresql.database import Database, DatabaseError
-from keeper.postgresql.hits import Hits
+from keeper.postgresql.hits import DatabaseHits
 from keeper.postgresql.rows import (
     LONG_AGO,
-    Place,
+    EntryRef,
     created_of,
     is_cache,
     is_data_key,
@@ -33,10 +33,10 @@ from keeper.postgresql.rows import (
     size,
     storable,
 )
-from keeper.postgresql.turns import Turns
+from keeper.postgresql.turns import EntryTurns
 from keeper.postgresql.upkeep import Upkeep
 from keeper.slots import Slots
-from keeper.store import NOT_NOW, PATIENCE, CacheInfo, EntryInfo, Followed, Found, OnChange, Page
+from keeper.store import NOT_NOW, READ_TIMEOUT, CacheInfo, EntryInfo, Followed, Found, OnChange, Page
 from kube import cost
 from kube.backoff import Backoff
 from memoize import configmap
@@ -90,7 +90,7 @@ class PostgresStore:
         self,
         database: Database,
         view: View,
-        hits: Hits,
+        hits: DatabaseHits,
         upkeep: Upkeep,
         created: Callable[[str], Awaitable[datetime | None]],
         connections: int,
@@ -103,15 +103,15 @@ class PostgresStore:
         reads = max(1, (connections - OWN_CONNECTIONS) * 2 // 3)
         writes = max(1, connections - OWN_CONNECTIONS - reads)
         self._reads, self._writes = (Slots(most, -(-most // 2)) for most in (reads, writes))
-        self._reading: dict[Place, _Reading] = {}
+        self._reading: dict[EntryRef, _Reading] = {}
         """Those that may be joined: nothing was heard since they began."""
         self._tasks: set[asyncio.Task[str | Outcome]] = set()
         self._waiting: Counter[str] = Counter()
         """Bytes that wait to be written, by Namespace."""
         self._followed: Followed | None = None
         self._on_change: OnChange = lambda *_: None
-        self._turns = Turns()
-        self._seen: dict[str, dict[Place, int]] = {}
+        self._turns = EntryTurns()
+        self._seen: dict[str, dict[EntryRef, int]] = {}
         """By Namespace, the revisions of followed entries that were last told of, 0 for none."""
         database.on_well = database.on_down = self._tell_all
         self.hit, self.fills = hits.hit, upkeep.fills
@@ -121,9 +121,9 @@ class PostgresStore:
     # --- For steps ------------------------------------------------------------------------------------
 
     async def read(
-        self, namespace: str, cache: str, data_key: str, patience: float | None = PATIENCE
+        self, namespace: str, cache: str, data_key: str, seconds: float | None = READ_TIMEOUT
     ) -> str | Outcome:
-        place = Place(namespace, cache, data_key)
+        place = EntryRef(namespace, cache, data_key)
         if not place.valid:
             return ""
         reading = self._reading.get(place)
@@ -132,7 +132,7 @@ class PostgresStore:
             self._tasks.add(reading.task)
             reading.task.add_done_callback(lambda _: self._on_read(place, reading))
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 # One caller that hangs up must not end the read that others wait for.
                 return await asyncio.shield(reading.task)
         except TimeoutError:
@@ -140,7 +140,7 @@ class PostgresStore:
             return Outcome(Reason.UNDECIDED, "the entry could not be read in time")
 
     async def put(self, namespace: str, cache: str, data_key: str, text: str, now: datetime) -> Outcome:
-        outcome = await self._put(Place(namespace, cache, data_key), text)
+        outcome = await self._put(EntryRef(namespace, cache, data_key), text)
         self._on_written(outcome.reason)
         if outcome.reason is not Reason.STORED and self._database.is_well:  # else that has been said
             told = fields(
@@ -150,7 +150,7 @@ class PostgresStore:
         return outcome
 
     async def drop(self, namespace: str, cache: str, data_key: str, text: str) -> bool | Outcome:
-        place = Place(namespace, cache, data_key)
+        place = EntryRef(namespace, cache, data_key)
         if not place.valid:
             return False
         try:
@@ -180,8 +180,8 @@ class PostgresStore:
     def knows(self, namespace: str) -> bool:
         return self._view.knows(namespace)
 
-    def heard(self, namespace: str) -> float:
-        return min(self._view.heard(namespace), self._database.heard)
+    def last_contact(self, namespace: str) -> float:
+        return min(self._view.last_contact(namespace), self._database.last_contact)
 
     def subscribe(self, on_change: OnChange, followed: Followed) -> None:
         self._on_change, self._followed = on_change, followed
@@ -196,7 +196,7 @@ class PostgresStore:
     # --- For people -----------------------------------------------------------------------------------
 
     async def delete(self, namespace: str, cache: str, data_key: str) -> bool | Outcome:
-        place = Place(namespace, cache, data_key)
+        place = EntryRef(namespace, cache, data_key)
         if not place.valid:
             return False
         found = await self.read(*place)
@@ -289,25 +289,25 @@ class PostgresStore:
 
     # --- Reading --------------------------------------------------------------------------------------
 
-    async def _read(self, place: Place) -> str | Outcome:
+    async def _read(self, place: EntryRef) -> str | Outcome:
         try:
             return await self._newest(place)
         except DatabaseError as error:
             return Outcome(Reason.UNDECIDED, str(error)) if error.passes else error.outcome
 
-    async def _newest(self, place: Place) -> str | Outcome:
+    async def _newest(self, place: EntryRef) -> str | Outcome:
         """The row's entry, or the ConfigMap's if that is newer."""
         row = await self._row(place)
         text = row.text or "" if row is not None else ""
         # A ConfigMap that has to be read first is not waited for where there is an entry; it counts the next
         # time.
-        patience = 0.0 if row is not None and text and not row.expired else PATIENCE
-        held = await self._view.read(place.namespace, place.cache, patience)
+        seconds = 0.0 if row is not None and text and not row.expired else READ_TIMEOUT
+        held = await self._view.read(place.namespace, place.cache, seconds)
         if isinstance(held, Outcome):
             return held if not text and held.reason in NOT_NOW else text
         return _newer(row, held.get(place.data_key, ""))
 
-    async def _row(self, place: Place) -> _Row | None:
+    async def _row(self, place: EntryRef) -> _Row | None:
         rows = await self._rows(place.namespace, sql.READ, *place.row)
         row = _Row(*rows[0].values()) if rows else None
         if row is not None and row.written < await self._since(place.namespace):
@@ -330,7 +330,7 @@ class PostgresStore:
         except TimeoutError:
             raise DatabaseError("too many entries are being read", passes=True) from None
 
-    def _on_read(self, place: Place, reading: "_Reading") -> None:
+    def _on_read(self, place: EntryRef, reading: "_Reading") -> None:
         self._tasks.discard(reading.task)
         if self._reading.get(place) is reading:
             del self._reading[place]
@@ -339,7 +339,7 @@ class PostgresStore:
 
     # --- Writing --------------------------------------------------------------------------------------
 
-    async def _put(self, place: Place, text: str) -> Outcome:
+    async def _put(self, place: EntryRef, text: str) -> Outcome:
         if not place.valid:
             return Outcome(Reason.NOT_A_CACHE, "no cache and no entry can have these names")
         if not storable(text):
@@ -362,7 +362,7 @@ class PostgresStore:
             if not self._waiting[namespace]:
                 del self._waiting[namespace]
 
-    async def _insert(self, place: Place, text: str, length: int) -> Outcome:
+    async def _insert(self, place: EntryRef, text: str, length: int) -> Outcome:
         try:
             rows = await self._write(place, sql.PUT, *put_arguments(place, text))
         except DatabaseError as error:
@@ -373,7 +373,7 @@ class PostgresStore:
         self._changed(place, rows[0]["revision"] if rows else -1)
         return Outcome(Reason.STORED, f"{length} bytes" if rows else "a newer entry is there, or was")
 
-    async def _write(self, place: Place, statement: str, *arguments: object) -> list[Any]:
+    async def _write(self, place: EntryRef, statement: str, *arguments: object) -> list[Any]:
         """Send the statement until it works or its time is over; a DatabaseError."""
         backoff, trouble = (
             Backoff(_FIRST_PAUSE, _LONGEST_PAUSE),
@@ -395,11 +395,11 @@ class PostgresStore:
 
     # --- Telling --------------------------------------------------------------------------------------
 
-    def _is_followed(self, place: Place) -> bool:
+    def _is_followed(self, place: EntryRef) -> bool:
         namespace, cache, data_key = place
         return self._followed is not None and data_key in self._followed.data_keys(namespace, cache)
 
-    def _changed(self, place: Place, revision: int) -> None:
+    def _changed(self, place: EntryRef, revision: int) -> None:
         """It was changed here: what is being read may be older, and who waits is told at once."""
         self._reading.pop(place, None)
         if self._is_followed(place):
@@ -425,11 +425,11 @@ class PostgresStore:
                 except DatabaseError as error:
                     _log.debug("cannot look at entries that are waited for: %s", error)
 
-    async def _look(self, places: Collection[Place]) -> None:
+    async def _look(self, places: Collection[EntryRef]) -> None:
         rows = await self._database.fetch(
             sql.REVISIONS, *map(list, zip(*(one.row for one in places), strict=True))
         )
-        found = {Place(*tuple(row)[:3]): row["revision"] for row in rows}
+        found = {EntryRef(*tuple(row)[:3]): row["revision"] for row in rows}
         for place in places:
             revision, seen = found.get(place, 0), self._seen.setdefault(place.namespace, {})
             if seen.get(place, 0) != revision:
@@ -437,7 +437,7 @@ class PostgresStore:
                 self._reading.pop(place, None)  # it may be older
                 self._on_change(*place[:2], {place.data_key: ("row", revision)})
 
-    def _to_look_at(self) -> Collection[Place]:
+    def _to_look_at(self) -> Collection[EntryRef]:
         """The entries of this turn: all that are followed, or of each Namespace its share."""
         if self._followed is None:
             return ()

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from argo import artifact_gc
-from argo.artifact_gc import Reference
+from argo.artifact_gc import WorkflowTemplateRef
 
 FINALIZER = "workflows.argoproj.io/artifact-gc"
 PHASE = "workflows.argoproj.io/phase"
@@ -57,9 +57,14 @@ def test_a_strategy_that_is_not_known_deletes() -> None:
     [
         ({}, None),
         ({"workflowTemplateRef": {}}, None),
-        ({"workflowTemplateRef": {"name": "t"}}, Reference("t", cluster=False)),
-        ({"workflowTemplateRef": {"name": "t", "clusterScope": True}}, Reference("t", cluster=True)),
+        ({"workflowTemplateRef": {"name": "t"}}, WorkflowTemplateRef("t", cluster=False)),
+        (
+            {"workflowTemplateRef": {"name": "t", "clusterScope": True}},
+            WorkflowTemplateRef("t", cluster=True),
+        ),
     ],
 )
-def test_the_template_under_a_workflow_is_found(spec: dict[str, Any], found: Reference | None) -> None:
+def test_the_template_under_a_workflow_is_found(
+    spec: dict[str, Any], found: WorkflowTemplateRef | None
+) -> None:
     assert artifact_gc.reference({"spec": spec}) == found

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from certs import pki
 from cli import checks
-from cli.checks import Account, Finding, Level
+from cli.checks import Account, CheckResult, Level
 from keeper.limits import read
 from memoize import plan
 from memoize.keeper_status import EVERY, KeeperStatus, Namespaces
@@ -28,11 +28,13 @@ def hook(name: str, **fields: Any) -> Json:
     return {"name": name, "failurePolicy": "Ignore", "clientConfig": {"caBundle": "x"}, **fields}
 
 
-def configured(*hooks: Json) -> Iterator[Finding]:
+def configured(*hooks: Json) -> Iterator[CheckResult]:
     return checks.configuration({"webhooks": list(hooks)}, "stepmemo")
 
 
-def kept(status: KeeperStatus | None, *, renewed: bool = True, holder: str = "keeper-0") -> Iterator[Finding]:
+def kept(
+    status: KeeperStatus | None, *, renewed: bool = True, holder: str = "keeper-0"
+) -> Iterator[CheckResult]:
     return checks.keeper(status and status.to_json(), renewed, holder, "work")
 
 
@@ -49,12 +51,12 @@ def token(volume: str, secret: str) -> Json:
     return {"serviceAccountName": "runner", "volumes": [{"name": volume, "secret": {"secretName": secret}}]}
 
 
-def limits(*, direct: bool = False, **annotations: str) -> Iterator[Finding]:
+def limits(*, direct: bool = False, **annotations: str) -> Iterator[CheckResult]:
     said = read({f"stepmemo.dev/{name.replace('_', '-')}": text for name, text in annotations.items()})
     return checks.limits(said, "work", direct=direct)
 
 
-def requeue(*values: str) -> Finding:
+def requeue(*values: str) -> CheckResult:
     """Of a controller whose Deployment names it so many times; the last one counts, as in Kubernetes."""
     env = [{"name": "DEFAULT_REQUEUE_TIME", "value": value} for value in values]
     return checks.requeue({"env": env}, "argo", "c")
@@ -190,8 +192,8 @@ POD, WORKFLOW = checks.HOOKS
         (checks.policies(checks.POLICIES, checks.POLICIES[1:]), ["warn: stepmemo-creates not in force"]),
     ],
 )
-def test_what_was_read_is_judged(found: Finding | Iterable[Finding], said: list[str]) -> None:
-    findings = [found] if isinstance(found, Finding) else list(found)
+def test_what_was_read_is_judged(found: CheckResult | Iterable[CheckResult], said: list[str]) -> None:
+    findings = [found] if isinstance(found, CheckResult) else list(found)
     assert len(findings) == len(said)
     for finding, beginning in zip(findings, said, strict=True):
         assert f"{finding.level}: {finding.said}".startswith(beginning)

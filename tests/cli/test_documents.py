@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli import documents
-from cli.documents import Unreadable
+from cli.documents import UnreadableDocument
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
@@ -71,7 +71,7 @@ def test_documents_are_cut_at_their_lines_and_empty_ones_left_out():
 def test_a_broken_document_hides_no_other_and_names_its_line():
     first, broken, last = documents.parse("a: 1\n\n\n\n---\nb: 2\nc: d: e\n---\nd: 3\n")
     assert (first, last) == ({"a": 1}, {"d": 3})
-    assert isinstance(broken, Unreadable)
+    assert isinstance(broken, UnreadableDocument)
     assert broken.why.startswith("line 7: ")
 
 
@@ -80,7 +80,7 @@ def test_a_broken_document_hides_no_other_and_names_its_line():
 )
 def test_what_cannot_be_read_is_said_so(text):
     (found,) = documents.parse(text)
-    assert isinstance(found, Unreadable)
+    assert isinstance(found, UnreadableDocument)
 
 
 def test_json_may_be_indented_with_tabs():
@@ -112,9 +112,9 @@ def test_lists_are_taken_apart_at_any_depth():
 
 def test_reading_says_why_it_cannot(tmp_path):
     (tmp_path / "latin").write_bytes(b"a: \xe4")
-    assert documents.read(str(tmp_path / "latin")) == Unreadable("is not UTF-8 at byte 3")
-    assert documents.read(str(tmp_path / "none")) == Unreadable("No such file or directory")
-    assert documents.read(str(tmp_path)) == Unreadable("Is a directory")
+    assert documents.read(str(tmp_path / "latin")) == UnreadableDocument("is not UTF-8 at byte 3")
+    assert documents.read(str(tmp_path / "none")) == UnreadableDocument("No such file or directory")
+    assert documents.read(str(tmp_path)) == UnreadableDocument("Is a directory")
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
@@ -136,13 +136,13 @@ def test_what_is_written_is_read_back(value, form):
 @pytest.mark.parametrize(("name", "text"), [("1", "1"), ("on", "true"), ("~", None), ("[1]", None)])
 def test_the_name_of_a_field_is_text_as_kubectl_has_it(name: str, text: str | None):
     (found,) = documents.parse(f"a: {{{name}: x, b: z}}")
-    assert isinstance(found, Unreadable) if text is None else found == {"a": {text: "x", "b": "z"}}
+    assert isinstance(found, UnreadableDocument) if text is None else found == {"a": {text: "x", "b": "z"}}
 
 
 @pytest.mark.parametrize("value", ["!!binary aGk=", "!!timestamp 2020-01-01", "!!set {x: }"])
 def test_a_value_that_json_does_not_have_is_told(value: str):
     (found,) = documents.parse(f"a: {value}")
-    assert isinstance(found, Unreadable)
+    assert isinstance(found, UnreadableDocument)
     assert "which JSON does not have" in found.why
 
 
@@ -150,6 +150,6 @@ def test_aliases_that_repeat_without_end_are_told():
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
     (found,) = documents.parse("\n".join(lines))
-    assert found == Unreadable("its aliases repeat too much")
+    assert found == UnreadableDocument("its aliases repeat too much")
     (items,) = documents.parse(str(list(range(20_000))).replace("[", "- [", 1))
     assert items == [list(range(20_000))]

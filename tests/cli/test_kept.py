@@ -19,7 +19,7 @@ from keeper.api.people import People
 from memoize import names
 from memoize.key import data_key
 from memoize.reasons import Reason
-from server.rate_limit import Limits
+from server.rate_limit import RateLimits
 from tests.cli.caches import argos, data, entry, make
 from tests.cli.conftest import NOW, Stepmemo
 from tests.cli.test_installation import POSTGRES
@@ -83,7 +83,7 @@ async def without_database(
     async with api_client(cluster) as api:
         store = config_maps(api)
         app = web.Application()
-        People(api, store, "configmap", limits=Limits(0.001, 1)).add_to(app)
+        People(api, store, "configmap", limits=RateLimits(0.001, 1)).add_to(app)
         async with behind_a_service(cluster, app, tmp_path / "tls", home, "stepmemo-keeper"):
             yield Installed(cluster, stepmemo, home, store), app
         await store.close()
@@ -292,13 +292,13 @@ def bind(cluster: Cluster, namespace: str, role: str, of: str) -> None:
 async def test_where_nobody_can_be_asked_all_namespaces_are_not_tried(
     cluster: Cluster, stepmemo: Stepmemo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, pages = list[str](), asking.Keeper.pages
+    asked, pages = list[str](), asking.KeeperClient.pages
 
     def counted(self: Any, path: str, **more: str) -> Any:
         asked.append(self._connected.namespace)
         return pages(self, path, **more)
 
-    monkeypatch.setattr(asking.Keeper, "pages", counted)
+    monkeypatch.setattr(asking.KeeperClient, "pages", counted)
     home = cluster.namespace()
     args = ["caches", "-A", "--keeper", "--stepmemo-namespace", home, "--account", "default"]
 

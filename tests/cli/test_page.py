@@ -127,7 +127,7 @@ def shown(
         cluster.delete("Namespace", "", name)
 
 
-def findings() -> list[checks.Finding]:
+def findings() -> list[checks.CheckResult]:
     """What doctor finds in a cluster with two faults."""
     ca = pki.new_ca(NOW)
     serving = pki.new_server(ca, ["stepmemo-webhook.stepmemo.svc"], NOW - 60 * DAY).certificate

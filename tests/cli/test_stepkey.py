@@ -7,7 +7,7 @@ from argo.steppod import StepPod
 from cli import stepkey
 from cli.stepkey import StepKey
 from memoize import autokey, names
-from memoize.autokey import AutoKey, Reference
+from memoize.autokey import AutoKey, ObjectReference
 from memoize.key import data_key
 from tests.argopods import pod_of
 
@@ -51,7 +51,7 @@ def test_of_a_key_with_versions_that_are_not_in_the_pod_that_is_told(*, changed:
     pod = pod_of({**SAY, "container": {**SAY["container"], "env": [secret]}})
     step = StepPod.parse(pod, "n")
     assert isinstance(step, StepPod)
-    computed = autokey.of_pod(step, {Reference("Secret", "creds"): ("u", "1")})
+    computed = autokey.of_pod(step, {ObjectReference("Secret", "creds"): ("u", "1")})
     assert isinstance(computed, AutoKey)
     pod["metadata"]["annotations"] |= computed.annotations
     if changed:

@@ -24,7 +24,7 @@ Json = dict[str, Any]
 NODE = "greet-x2k9f-2718281828"
 POD = "greet-x2k9f-say-2718281828"
 COMPUTED = f"auto-v1-{'0' * 64}"
-REPORTER = events.Reporter("stepmemo-keeper", "stepmemo-keeper-0")
+REPORTER = events.ReportingController("stepmemo-keeper", "stepmemo-keeper-0")
 
 
 def step_pod(label: str = "", reason: str = "", **annotations: str) -> Json:

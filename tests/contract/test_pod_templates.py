@@ -39,7 +39,7 @@ def test_a_volume_of_an_unknown_source_becomes_an_empty_directory(cluster: Clust
     assert status == 201, body
     assert body["template"]["spec"]["volumes"] == [{"name": volume["name"], "emptyDir": {}}]
     verdict = preflight.evaluate_preflight(template, status, body)
-    assert isinstance(verdict, preflight.Refused)
+    assert isinstance(verdict, preflight.Unusable)
     assert "spec.volumes[stepmemo-image].picture" in verdict.why
 
 
@@ -50,7 +50,7 @@ def test_an_unknown_field_of_a_container_is_dropped(cluster: Cluster) -> None:
     status, body, _ = tried(cluster, template)
     assert status == 201, body
     verdict = preflight.evaluate_preflight(template, status, body)
-    assert isinstance(verdict, preflight.Refused)
+    assert isinstance(verdict, preflight.Unusable)
     assert "drops spec.containers[stepmemo].restartRules:" in verdict.why
 
 
@@ -61,7 +61,7 @@ def test_a_template_that_cannot_be_is_422(cluster: Cluster) -> None:
     assert status == 422
     causes = [(cause["field"], cause["reason"]) for cause in body["details"]["causes"]]
     assert causes == [("template.spec.containers[1].volumeMounts[0].name", "FieldValueNotFound")]
-    assert isinstance(preflight.evaluate_preflight(template, status, body), preflight.Refused)
+    assert isinstance(preflight.evaluate_preflight(template, status, body), preflight.Unusable)
 
 
 def test_an_account_without_the_right_is_403(cluster: Cluster) -> None:
@@ -71,5 +71,5 @@ def test_an_account_without_the_right_is_403(cluster: Cluster) -> None:
     status, body, _ = tried(cluster, template, token)
     assert status == 403
     verdict = preflight.evaluate_preflight(template, status, body)
-    assert isinstance(verdict, preflight.Refused)
+    assert isinstance(verdict, preflight.Unusable)
     assert 'cannot create resource "podtemplates"' in verdict.why

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kubernetes_asyncio.client import ApiClient
 
-from keeper.cache.last_hit import Hits
+from keeper.cache.last_hit import LastHits
 from keeper.cache.store import ConfigMapStore
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
@@ -25,7 +25,7 @@ def config_maps(
 ) -> ConfigMapStore:
     """A store of ConfigMaps, not running."""
     view, writer = view or View(api, namespaces), writer or Writer(api)
-    return ConfigMapStore(api, view, writer, Hits(writer, view))
+    return ConfigMapStore(api, view, writer, LastHits(writer, view))
 
 
 async def always(namespace: str) -> datetime:
@@ -49,7 +49,7 @@ def in_postgresql(
     return PostgresStore(
         database,
         view,
-        hits.Hits(database, hit_interval),
+        hits.DatabaseHits(database, hit_interval),
         Upkeep(database, view, lambda namespace: most_bytes),
         created,
         connections,

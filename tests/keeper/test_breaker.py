@@ -122,9 +122,9 @@ class Table:
         self.time += seconds
         self.circuits.pass_time(self.time)
 
-    def hopeless(self, most: int = 1) -> list[str]:
+    def to_delete(self, most: int = 1) -> list[str]:
         """The UIDs of Pods that are to be deleted now."""
-        return [found.uid for found in self.circuits.hopeless(self.time, most)]
+        return [found.uid for found in self.circuits.to_delete(self.time, most)]
 
     def refuses(self, namespace: str = "work", step: str = "other") -> str:
         """Why admission leaves such a Pod alone, by what the keeper publishes."""
@@ -242,7 +242,7 @@ def test_containers_of_our_name_that_start_something_else_are_not_ours() -> None
     table.see(pod(check=PULL, command="/bin/sh"))
     table.after(DELETE_POD_AFTER)
     assert table.circuits.open() == {}
-    assert table.hopeless() == []
+    assert table.to_delete() == []
 
 
 def test_a_container_that_could_never_start_opens_it_at_once() -> None:
@@ -335,12 +335,12 @@ def test_a_pod_is_hopeless_after_two_minutes_and_then_only_now_and_then() -> Non
     table = Table()
     table.see(pod(check=PULL))
     table.after(DELETE_POD_AFTER - 1)
-    assert table.hopeless() == []
+    assert table.to_delete() == []
     table.after(1)
-    assert table.hopeless() == ["u-1"]
-    assert table.hopeless() == []
+    assert table.to_delete() == ["u-1"]
+    assert table.to_delete() == []
     table.after(breaker.AGAIN)
-    assert table.hopeless() == ["u-1"]
+    assert table.to_delete() == ["u-1"]
 
 
 def test_no_namespace_waits_for_the_hopeless_pods_of_another() -> None:
@@ -352,12 +352,12 @@ def test_no_namespace_waits_for_the_hopeless_pods_of_another() -> None:
     table.after(DELETE_POD_AFTER)
     turns = []
     for _ in range(3):
-        turns.append(table.hopeless(2))
+        turns.append(table.to_delete(2))
         table.after(breaker.PACE)
     first, second, third = turns
     assert [first[1], *second] == ["u-100", "u-101", "u-102"]
     assert len({first[0], *third}) == 2, "one of its own a turn, and each another"
-    assert len(table.hopeless(10)) == 1, "one of a Namespace at a time"
+    assert len(table.to_delete(10)) == 1, "one of a Namespace at a time"
 
 
 def changed(**status: Any) -> Json:
@@ -402,7 +402,7 @@ def test_a_pod_whose_main_may_have_begun_or_that_nobody_makes_anew_is_never_dele
     table = Table()
     table.see(seen)
     table.after(DELETE_POD_AFTER)
-    assert table.hopeless() == []
+    assert table.to_delete() == []
 
 
 def test_of_a_pod_that_is_known_by_its_metadata_alone_nothing_is_told() -> None:
@@ -413,7 +413,7 @@ def test_of_a_pod_that_is_known_by_its_metadata_alone_nothing_is_told() -> None:
     table = Table()
     table.see(seen)
     table.after(DELETE_POD_AFTER)
-    assert table.hopeless() == []
+    assert table.to_delete() == []
     assert table.refuses() == ""
 
 

@@ -242,7 +242,7 @@ async def test_a_cache_that_takes_long_does_not_put_off_the_others_for_as_long_a
 async def test_the_wait_for_those_who_write_is_no_work(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gc, "PATIENCE", 300.0)
+    monkeypatch.setattr(gc, "TURN_TIMEOUT", 300.0)
     setting.make({**NEW, "old": entry(61)})
     seconds = [0.0]
     setting.clock = lambda: seconds[0]
@@ -261,7 +261,7 @@ async def test_the_wait_for_those_who_write_is_no_work(
 async def test_a_namespace_that_is_written_to_all_the_time_is_left_to_the_next_pass(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gc, "PATIENCE", 0.05)
+    monkeypatch.setattr(gc, "TURN_TIMEOUT", 0.05)
     busy, quiet = namespaces = [cluster.namespace() for _ in range(2)]
     async with _Made(cluster, *namespaces) as setting:
         for namespace, name in itertools.product(namespaces, "ab"):
@@ -278,7 +278,7 @@ async def test_a_namespace_that_is_written_to_all_the_time_is_left_to_the_next_p
 
 @pytest.mark.contract
 async def test_a_namespace_that_may_not_be_read_is_no_trouble_of_the_api_servers(cluster: Cluster) -> None:
-    *others, own = namespaces = [cluster.namespace() for _ in range(gc._HOPELESS + 1)]
+    *others, own = namespaces = [cluster.namespace() for _ in range(gc._MOST_FAILURES + 1)]
     rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "patch"]}]
     group = "rbac.authorization.k8s.io"
     for namespace in others:

@@ -11,7 +11,7 @@ import pytest
 from keeper.artifacts.repositories import Repository
 from keeper.artifacts.verifier import Probe, Verifier
 from keeper.breaker import Breaker
-from keeper.cache.last_hit import Hits
+from keeper.cache.last_hit import LastHits
 from keeper.cache.store import ConfigMapStore
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
@@ -42,7 +42,7 @@ async def keeping(server: Server, probes: Mapping[Repository, Probe] | None = No
 
     assert server.cluster.create({"kind": "Namespace", "metadata": {"name": "stepmemo"}})[0] == 201
     view, writer = View(api, clock=clock), Writer(api, clock=clock)
-    store = ConfigMapStore(api, view, writer, Hits(writer, view, now=now))
+    store = ConfigMapStore(api, view, writer, LastHits(writer, view, now=now))
     events = Events(api, metrics.event_dropped, "stepmemo-keeper", "test", clock=clock)
     breaker = Breaker(api, metrics, events, clock=clock, now=now)
     verifier = Verifier(store.drop, clock=clock)

@@ -23,7 +23,7 @@ import pytest
 from keeper import patches
 from keeper.steppods import GatedStep, read
 from memoize.entry import Entry
-from memoize.outputs import Refused, sound, storable
+from memoize.outputs import NotStorable, sound, storable
 from memoize.taskresult import answer
 from tests.keeper.gatedsteps import RECORDED, held
 
@@ -124,7 +124,7 @@ def ran(pod: Json, step: GatedStep) -> tuple[Json, Json]:
 def hit(pod: Json, step: GatedStep, reported: Json) -> tuple[Json, Json]:
     """The same Pod, answered with what a run of it reported."""
     stored = storable(sound(reported["outputs"]), step.declared, gc=False)
-    assert not isinstance(stored, Refused)
+    assert not isinstance(stored, NotStorable)
     entry = Entry.parse(Entry("wf-0", stored, NOW, None).dump())
     status = patches.status(step, entry, NOW)["status"]
     return {**pod, "status": status}, answer(step.step, step.declared, step.uid, entry.outputs)

@@ -185,7 +185,7 @@ async def test_an_event_of_a_watch_that_cannot_be_read_is_unreadable(cluster: Cl
 
     async with answering(answer) as url, api_client(cluster, url=url) as api:
         with pytest.raises(Unreadable):
-            async with client.watch(api, "/api/v1/things", [], silence=5) as events:
+            async with client.watch(api, "/api/v1/things", [], idle_timeout=5) as events:
                 [event async for event in events]
 
 
@@ -197,7 +197,7 @@ async def test_an_error_that_a_watch_tells_is_of_its_kind(cluster: Cluster) -> N
 
     async with answering(answer) as url, api_client(cluster, url=url) as api:
         with pytest.raises(TooManyRequests) as raised:
-            async with client.watch(api, "/api/v1/things", [], silence=5) as events:
+            async with client.watch(api, "/api/v1/things", [], idle_timeout=5) as events:
                 [event async for event in events]
     assert (raised.value.status, raised.value.message) == (429, "later")
 

@@ -164,8 +164,8 @@ async def test_a_watch_that_ends_is_resumed_without_a_new_list(cluster: Cluster)
     namespace = cluster.namespace()
     async with following(cluster, namespace, watch_seconds=1) as (reflector, recorder):
         for number in range(3):
-            heard = reflector.heard
-            await until(lambda heard=heard: reflector.heard > heard)  # nothing happens: a watch was opened
+            before = reflector.last_contact
+            await until(lambda before=before: reflector.last_contact > before)  # nothing: a watch was opened
             create(cluster, namespace, f"c-{number}")
             await until(lambda number=number: len(recorder.events) == number + 1)
         assert recorder.lists == recorder.syncs == 1
@@ -284,7 +284,7 @@ async def test_an_api_server_that_is_busy_is_left_alone_for_as_long_as_it_wishes
 async def test_a_connection_that_died_without_a_word_is_noticed(cluster: Cluster) -> None:
     collection = Collection()
     collection.on_watch.append(silent)
-    async with followed(cluster, collection, silence=0.1) as (_, recorder):
+    async with followed(cluster, collection, idle_timeout=0.1) as (_, recorder):
         collection.put("a", {})
         await until(lambda: recorder.events)
         assert recorder.syncs == 2

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from argo.steppod import Owner
-from memoize.autokey import Reference
+from memoize.autokey import ObjectReference
 from memoize.reasons import Reason
 from server.bodies import BODY_LIMIT
 from server.events import Events
@@ -165,7 +165,7 @@ async def test_with_the_component_it_may_read_versions(cluster: Cluster, kept: b
     )
     rules = find(given[1], given[0], "stepmemo-references")["rules"]
     token = cluster.service_account(namespace, WEBHOOK, rules)
-    references = [Reference("Secret", "s"), Reference("ConfigMap", "c")]
+    references = [ObjectReference("Secret", "s"), ObjectReference("ConfigMap", "c")]
     async with api_client(cluster, token=token) as api:
         versions = await Lookups(api, [].append, seconds=10).versions(namespace, references)
     assert versions == dict.fromkeys(references, ())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from memoize.answer import answer
 from memoize.entry import Entry, Hit, Miss, look_up
-from memoize.outputs import Refused, declared, missing, sound, storable
+from memoize.outputs import NotStorable, declared, missing, sound, storable
 from memoize.reasons import Reason
 from memoize.spec import Memo
 
@@ -357,7 +357,7 @@ def test_what_one_step_stored_answers_another_as_its_own_run_would_have_or_not_a
 ):
     """Through the whole way: reported, stored, written down, looked up, answered."""
     stored = storable(sound(run(writer, found, writer_asked)), declared(writer, writer_asked), gc=False)
-    if isinstance(stored, Refused):
+    if isinstance(stored, NotStorable):
         return
     text = Entry("wf-1", stored, NOW, NOW).dump()
     promised = declared(reader, reader_asked)

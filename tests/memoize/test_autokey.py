@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from argo import names as argo
 from argo.steppod import StepPod
 from memoize import autokey, keyparts, names
-from memoize.autokey import MOST_REFERENCES, AutoKey, Reference, Version
+from memoize.autokey import MOST_REFERENCES, AutoKey, ObjectReference, Version
 from memoize.key import data_key
 from tests.argopods import LAYOUTS, pod_of
 from tests.recordedpods import PODS
@@ -633,7 +633,7 @@ def _step(template: Json, **options: Any) -> StepPod:
     return step
 
 
-def _versions(template: Json, version: Version = ("u", "1")) -> dict[Reference, Version]:
+def _versions(template: Json, version: Version = ("u", "1")) -> dict[ObjectReference, Version]:
     return dict.fromkeys(autokey.references(_step(template)), version)
 
 
@@ -647,7 +647,7 @@ def test_what_variables_and_files_of_a_step_are_from_is_what_it_refers_to(
 
 def test_what_is_left_out_is_not_referred_to():
     template = _referring(env=_env("a", "b"))
-    assert autokey.references(_step(template, key_ignore="env/a")) == (Reference(SECRET, "b"),)
+    assert autokey.references(_step(template, key_ignore="env/a")) == (ObjectReference(SECRET, "b"),)
 
 
 @pytest.mark.parametrize(("template", "referred"), REFERRING.values(), ids=REFERRING)
@@ -675,7 +675,8 @@ def test_another_version_is_another_key_and_the_part_says_which_object_it_is_of(
     template = _referring(env=_env("a", "b"), volumeMounts=_mounting("c"))
     versions = _versions(template)
     keys = [
-        autokey.of_pod(_step(template), {**versions, Reference(SECRET, "b"): one}) for one in (before, after)
+        autokey.of_pod(_step(template), {**versions, ObjectReference(SECRET, "b"): one})
+        for one in (before, after)
     ]
     first, second = keys
     assert isinstance(first, AutoKey)
@@ -688,7 +689,7 @@ def test_another_version_is_another_key_and_the_part_says_which_object_it_is_of(
 def test_where_a_version_is_not_known_there_is_no_key(kind: str, name: str):
     template = _referring(env=_env("a"), volumeMounts=_mounting("c"))
     versions = _versions(template)
-    del versions[Reference(kind, name)]
+    del versions[ObjectReference(kind, name)]
     assert autokey.of_pod(_step(template), versions) == (
         f"a {kind} that it refers to could not be read: write a key for this template, or have "
         "--auto-key-references set to name"

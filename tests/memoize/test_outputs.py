@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from memoize.outputs import (
     BrokenOutputsError,
     Declared,
-    Refused,
+    NotStorable,
     declared,
     lasting_outputs,
     missing,
@@ -153,18 +153,18 @@ class TestStorable:
     def test_an_artifact_that_its_own_strategy_deletes_refuses_the_whole(self, strategy: str):
         outputs = {"artifacts": [artifact(artifactGC={"strategy": strategy})]}
         refused = storable(outputs, self.DECLARED, gc=False)
-        assert isinstance(refused, Refused)
+        assert isinstance(refused, NotStorable)
         assert refused.reason is Reason.ARTIFACT_GC
 
     def test_the_strategy_that_the_template_declares_counts_as_well(self):
         res = {"name": "res", "artifactGC": {"strategy": "OnWorkflowDeletion"}}
         wanted = Declared(artifacts=(res,), archive={"s3": S3})
-        assert isinstance(storable({"artifacts": [artifact()]}, wanted, gc=False), Refused)
+        assert isinstance(storable({"artifacts": [artifact()]}, wanted, gc=False), NotStorable)
 
     def test_under_a_workflow_that_deletes_only_artifacts_that_say_never_are_stored(self):
-        assert isinstance(storable({"artifacts": [artifact()]}, self.DECLARED, gc=True), Refused)
+        assert isinstance(storable({"artifacts": [artifact()]}, self.DECLARED, gc=True), NotStorable)
         stored = storable({"artifacts": [artifact(artifactGC=NEVER)]}, self.DECLARED, gc=True)
-        assert not isinstance(stored, Refused)
+        assert not isinstance(stored, NotStorable)
 
     def test_archived_logs_are_kept(self):
         stored = storable({"artifacts": [artifact("main-logs")]}, self.DECLARED, gc=False)
@@ -180,7 +180,7 @@ class TestStorable:
 
     def test_an_artifact_that_lies_nowhere_refuses_the_whole(self):
         refused = storable({"artifacts": [artifact()]}, Declared(artifacts=({"name": "res"},)), gc=False)
-        assert isinstance(refused, Refused)
+        assert isinstance(refused, NotStorable)
         assert refused.reason is Reason.OUTPUTS_INCOMPLETE
         assert "wf/res.tgz" not in refused.detail
 
@@ -251,7 +251,7 @@ class TestSound:
                 continue
             missing(found, Declared(parameters=({"name": "out"},)))
             kept = storable(found, Declared(archive={"s3": S3}), gc=False)
-            if not isinstance(kept, Refused):
+            if not isinstance(kept, NotStorable):
                 assert sound(json.loads(json.dumps(kept))) == kept
 
 
@@ -314,7 +314,7 @@ class TestMonotonic:
         self, outputs: dict[str, Any], promised: Declared, gc: bool
     ):
         stored = storable(sound(outputs), promised, gc)
-        if not isinstance(stored, Refused):
+        if not isinstance(stored, NotStorable):
             assert missing(stored, promised) == missing(outputs, promised)
 
     @given(REPORTED, PROMISED, st.booleans())
@@ -323,16 +323,16 @@ class TestMonotonic:
     ):
         """A step that was answered by an entry and whose outputs were stored under another key, say."""
         stored = storable(sound(outputs), promised, gc)
-        if not isinstance(stored, Refused):
+        if not isinstance(stored, NotStorable):
             assert storable(stored, promised, gc) == stored
 
     @given(REPORTED, PROMISED)
     def test_what_may_be_stored_where_artifacts_are_deleted_may_be_stored_where_they_are_not(
         self, outputs: dict[str, Any], promised: Declared
     ):
-        if not isinstance(storable(outputs, promised, gc=True), Refused):
+        if not isinstance(storable(outputs, promised, gc=True), NotStorable):
             kept = storable(outputs, promised, gc=False)
-            assert not isinstance(kept, Refused)
+            assert not isinstance(kept, NotStorable)
 
 
 def test_outputs_that_last_are_those_that_no_workflow_deletes():

@@ -34,7 +34,7 @@ LONG = b"60"
 
 @asynccontextmanager
 async def child(**changes: Any) -> AsyncIterator[Child]:
-    one = Child(HERE, **({"seconds": 30.0, "patience": 30.0} | changes))
+    one = Child(HERE, **({"seconds": 30.0, "queue_timeout": 30.0} | changes))
     try:
         yield one
     finally:
@@ -305,7 +305,7 @@ async def test_a_task_of_who_took_no_longer_than_usual_is_not() -> None:
 
 
 async def test_what_was_begun_waits_longer_than_a_newcomer() -> None:
-    async with child(patience=0.05) as one:
+    async with child(queue_timeout=0.05) as one:
         first = await busy(one, "a")
         task = asyncio.create_task(one.call(f"{HERE}:number", share="b", again=True))
         with pytest.raises(FullError):
@@ -349,7 +349,7 @@ async def test_a_turn_that_comes_as_its_task_is_given_up_goes_to_the_next() -> N
 
 
 async def test_a_task_that_has_waited_too_long_is_shed() -> None:
-    async with child(patience=0.05) as one:
+    async with child(queue_timeout=0.05) as one:
         first = await busy(one)
         with pytest.raises(FullError):
             await one.call(f"{HERE}:number")

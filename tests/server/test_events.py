@@ -21,7 +21,7 @@ from server.events import (
     WAITING_OF_ONE,
     Dropped,
     Events,
-    Reporter,
+    ReportingController,
     Workflows,
     hit_event,
     skip_event,
@@ -33,8 +33,8 @@ from tests.waiting import until
 from tests.webhook.serving import api_client
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-REPORTER = Reporter("stepmemo-keeper", "stepmemo-0")
-ANOTHER = Reporter("stepmemo-webhook", "stepmemo-1")
+REPORTER = ReportingController("stepmemo-keeper", "stepmemo-0")
+ANOTHER = ReportingController("stepmemo-webhook", "stepmemo-1")
 OWNER = Owner("work", "hello", "u-1")
 ENTRY = Entry("wf-1", None, NOW - timedelta(hours=3), None, workflow="hello-x2k9f", took=312)
 
@@ -138,7 +138,12 @@ def test_the_name_follows_from_what_is_said() -> None:
 def test_the_api_server_takes_an_event_about_the_longest_names(cluster: Cluster) -> None:
     owner = Owner(cluster.namespace(), "a" * 199 + "." + "b" * 53, "u-1")
     event = skip_event(
-        owner, "n" * 300, Reason.NAME_CLASH, "d" * 2000, Reporter("stepmemo-webhook", "h" * 63), NOW
+        owner,
+        "n" * 300,
+        Reason.NAME_CLASH,
+        "d" * 2000,
+        ReportingController("stepmemo-webhook", "h" * 63),
+        NOW,
     )
     assert cluster.create(event)[0] == 201
 
@@ -162,7 +167,7 @@ async def test_a_hit_says_what_it_saved_and_a_stored_entry_is_told(cluster: Clus
 
 
 def test_another_replica_says_the_same_hit_under_the_same_name_and_a_newer_answer_under_another() -> None:
-    def name(entry: Entry, reporter: Reporter, now: datetime) -> str:
+    def name(entry: Entry, reporter: ReportingController, now: datetime) -> str:
         found: str = hit_event(OWNER, "n", entry, reporter, now)["metadata"]["name"]
         return found
 

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from argo.steppod import Owner
-from memoize.autokey import Reference
+from memoize.autokey import ObjectReference
 from server.lookups import (
     BURST,
     FRESH,
@@ -132,7 +132,7 @@ async def test_what_is_forbidden_is_nothing(cluster: Cluster) -> None:
     assert failed == ["workflows", "namespaces"]
 
 
-SECRET, CONFIG_MAP = Reference("Secret", "s"), Reference("ConfigMap", "c")
+SECRET, CONFIG_MAP = ObjectReference("Secret", "s"), ObjectReference("ConfigMap", "c")
 
 
 @pytest.mark.contract
@@ -145,7 +145,7 @@ async def test_of_secrets_and_configmaps_the_versions_are_read_and_of_what_is_no
         status, body = cluster.create({"apiVersion": "v1", "kind": one.kind, "metadata": metadata})
         assert status == 201, body
         made[one] = body["metadata"]["uid"], body["metadata"]["resourceVersion"]
-    absent = Reference("Secret", "c")
+    absent = ObjectReference("Secret", "c")
     async with looking(cluster) as (lookups, failed):
         found = await lookups.versions(namespace, [SECRET, CONFIG_MAP, absent])
     assert (found, failed) == ({**made, absent: ()}, [])
@@ -225,7 +225,7 @@ async def test_whether_artifacts_will_be_deleted_is_unknown_where_a_spec_cannot_
 async def test_a_name_that_is_no_name_is_not_asked_for(cluster: Cluster, name: str) -> None:
     async with looking(cluster) as (lookups, failed):
         assert await lookups.workflow_metadata(Owner("default", name, "u")) is None
-        references = [Reference(kind, name) for kind in ("Secret", "ConfigMap")]
+        references = [ObjectReference(kind, name) for kind in ("Secret", "ConfigMap")]
         assert await lookups.versions("default", references) == dict.fromkeys(references, ())
         assert await lookups.versions(name, [SECRET]) == {}
     assert failed == []
@@ -348,7 +348,7 @@ async def test_versions_are_a_bounded_number_of_requests_and_take_nothing_from_w
     asked, lookups = flooded()
     asked.there = {f"real-{number}": "u" for number in range(300)}
     await lookups.namespace_labels("work")
-    references = [Reference("Secret", f"s-{number}") for number in range(3_000)]
+    references = [ObjectReference("Secret", f"s-{number}") for number in range(3_000)]
     found = await lookups.versions("work", references)
     assert asked.count("/secrets/") == len(found) == NAMESPACE_BURST
     owners = [Owner("work", f"real-{number}", "u") for number in range(NAMESPACE_BURST)]

@@ -61,7 +61,7 @@ async def test_an_api_server_in_trouble_is_asked_until_patience_ends(
 ) -> None:
     async with answering(trouble) as url, api_client(cluster, url=url) as api:
         with pytest.raises(TimeoutError, match=r"could not read the image that Pod memo/me runs in 0\.3 s: "):
-            await own_image(api, "memo", "me", "webhook", patience=0.3, pause=0.01)
+            await own_image(api, "memo", "me", "webhook", seconds=0.3, pause=0.01)
 
 
 async def test_trouble_that_passes_is_forgotten(cluster: Cluster) -> None:
@@ -79,5 +79,5 @@ async def test_trouble_that_passes_is_forgotten(cluster: Cluster) -> None:
         answering(recovering, path="/api/v1/namespaces/memo/pods/me") as url,
         api_client(cluster, url=url) as api,
     ):
-        assert await own_image(api, "memo", "me", "webhook", patience=20, pause=0.01) == "i:1"
+        assert await own_image(api, "memo", "me", "webhook", seconds=20, pause=0.01) == "i:1"
     assert asked == 3

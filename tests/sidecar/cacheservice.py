@@ -11,7 +11,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from argo import names as argo
-from keeper.api.handlers import Service
+from keeper.api.handlers import CacheService
 from memoize import names
 from memoize.step import Step
 from server.tls import CERTIFICATE_FILE, KEY_FILE
@@ -54,7 +54,7 @@ async def _serve(stack: AsyncExitStack, cluster: Cluster, directory: Path) -> in
     store = config_maps(api)
     stack.push_async_callback(store.close)
     app = web.Application()
-    service = Service(api, store)
+    service = CacheService(api, store)
     stack.push_async_callback(service.close)
     service.add_to(app)
     runner = web.AppRunner(app, access_log=None)

@@ -13,7 +13,7 @@ import pytest
 from argo import names as argo
 from argo.steppod import StepPod
 from memoize import autokey, names
-from memoize.autokey import AutoKey, Reference
+from memoize.autokey import AutoKey, ObjectReference
 from memoize.event import EVENT_AT_ADMISSION
 from memoize.keeper_status import KeeperStatus, Namespaces, digest
 from memoize.key import data_key
@@ -23,10 +23,10 @@ from server.lookups import Lookups
 from tests.cluster import Cluster
 from tests.webhook.keeperstatus import GONE, READY
 from tests.webhook.serving import api_client
-from webhook.admission import GATED_BURST, GATED_RATE, Admission, LocalShares, Outcome
+from webhook.admission import GATED_BURST, GATED_RATE, Admission, AdmissionOutcome, LocalShares
 from webhook.inject.containers import InjectSettings
 from webhook.pods import room
-from webhook.review import Request
+from webhook.review import AdmissionRequest
 
 Json = dict[str, Any]
 
@@ -56,7 +56,7 @@ class Installed:
     @asynccontextmanager
     async def deciding(
         self, token: str | None = None, **request: Any
-    ) -> AsyncIterator[Callable[[], Awaitable[Outcome]]]:
+    ) -> AsyncIterator[Callable[[], Awaitable[AdmissionOutcome]]]:
         """The decision on the Pod, with the rights of that token."""
         async with api_client(self.cluster, token=token) as api:
             admission = Admission(
@@ -70,8 +70,8 @@ class Installed:
             )
             yield lambda: admission.pod(replace(self.request(), **request))
 
-    def request(self) -> Request:
-        return Request(
+    def request(self) -> AdmissionRequest:
+        return AdmissionRequest(
             uid="u",
             group="",
             kind="Pod",
@@ -84,11 +84,11 @@ class Installed:
             dry_run=False,
         )
 
-    def after(self, outcome: Outcome) -> Json:
+    def after(self, outcome: AdmissionOutcome) -> Json:
         """The Pod as it would be admitted."""
         return dict(jsonpatch.apply_patch(self.pod, list(outcome.ops)))
 
-    def result(self, outcome: Outcome) -> str | None:
+    def result(self, outcome: AdmissionOutcome) -> str | None:
         """The label that the Pod would get."""
         found: str | None = self.after(outcome)["metadata"]["labels"].get(names.RESULT)
         return found
@@ -193,7 +193,7 @@ async def test_with_versions_a_secret_that_changes_is_another_key_and_one_that_d
     step = StepPod.parse(referring.pod, referring.namespace)
     assert isinstance(step, StepPod)
     version = made["metadata"]["uid"], made["metadata"]["resourceVersion"]
-    expected = autokey.of_pod(step, {Reference("Secret", "creds"): version})
+    expected = autokey.of_pod(step, {ObjectReference("Secret", "creds"): version})
     assert isinstance(expected, AutoKey)
     assert there == (expected.key, expected.short["ref/secret/creds"])
     made["data"] = {"k": "Mg=="}

@@ -15,7 +15,7 @@ from tests.webhook.directly import mutated
 from tests.webhook.pods import judged
 from tests.webhook.pods.steppods import step_pods
 from webhook.inject import qos
-from webhook.inject.containers import InjectSettings, Service
+from webhook.inject.containers import CacheServiceAddress, InjectSettings
 from webhook.inject.patch import inject
 from webhook.pods.decision import Inject, Skip
 from webhook.pods.delivery import Delivery
@@ -23,7 +23,7 @@ from webhook.pods.delivery import Delivery
 Json = dict[str, Any]
 SETTINGS = InjectSettings(image="registry.test/stepmemo:1", pull_secrets=("ours",))
 
-SERVICE = Service("https://stepmemo.test", "the PEM")
+SERVICE = CacheServiceAddress("https://stepmemo.test", "the PEM")
 CHOSEN = [
     replace(SETTINGS, injection=injection, service=service)
     for injection in Delivery

@@ -19,7 +19,7 @@ import pytest
 from argo import names as argo
 from argo.steppod import Owner
 from memoize import names
-from memoize.autokey import Reference, Version
+from memoize.autokey import ObjectReference, Version
 from memoize.keeper_status import EVERY, KeeperStatus
 from memoize.reasons import Reason
 from server.child import LEAST, OF_ONE, WAITING, Child, FailedError
@@ -31,7 +31,7 @@ from webhook.admission import Admission
 from webhook.big_reviews import BYTES, PARTS, PLACES, UNKNOWN, BigReviews, ShedError, is_big
 from webhook.in_child import Given
 from webhook.inject.containers import InjectSettings
-from webhook.reply import Reply, of
+from webhook.reply import ReviewAnswer, of
 from webhook.submit.budget import OBJECT
 
 Json = dict[str, Any]
@@ -68,8 +68,8 @@ class Site:
         return True
 
     async def versions(
-        self, namespace: str, references: tuple[Reference, ...]
-    ) -> Mapping[Reference, Version]:
+        self, namespace: str, references: tuple[ObjectReference, ...]
+    ) -> Mapping[ObjectReference, Version]:
         self.asked.append(f"versions of {', '.join(one.name for one in references)} in {namespace}")
         return dict.fromkeys(references, ("u", "1"))
 
@@ -104,14 +104,14 @@ async def apart(
     site: Site, clock: Callable[[], float] = lambda: 0.0, **limits: Any
 ) -> AsyncIterator[BigReviews]:
     limits = {"anybody": UNKNOWN, **limits}
-    child = Child(in_child.__name__, **({"seconds": LONG, "patience": LONG, "clock": clock} | limits))
+    child = Child(in_child.__name__, **({"seconds": LONG, "queue_timeout": LONG, "clock": clock} | limits))
     try:
         yield BigReviews(child, site, site, site, site.given, seconds=LONG, clock=clock)
     finally:
         await child.close()
 
 
-async def in_the_loop(site: Site, webhook: str, body: bytes) -> Reply:
+async def in_the_loop(site: Site, webhook: str, body: bytes) -> ReviewAnswer:
     admission = site.admission()
     decide = admission.workflow if webhook == "workflows" else admission.pod
     return await of(webhook, review.parse(body), decide)
@@ -121,7 +121,7 @@ def body(obj: Json, **changes: Any) -> bytes:
     return json.dumps(ask(obj, "work", **changes)).encode()
 
 
-def answer(reply: Reply) -> Json:
+def answer(reply: ReviewAnswer) -> Json:
     return dict(json.loads(reply.body)["response"])
 
 

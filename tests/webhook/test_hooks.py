@@ -26,7 +26,7 @@ from server.tls import ServingCertificate
 from tests.cluster import Cluster
 from tests.waiting import until
 from tests.webhook.serving import HOST, api_client, certify, trusting
-from webhook.admission import Admission, Outcome
+from webhook.admission import Admission, AdmissionOutcome
 from webhook.big_reviews import BigReviews
 from webhook.hooks import Decide, Hooks
 from webhook.inject.containers import InjectSettings
@@ -181,8 +181,8 @@ def step_pod(pod: Json, cluster: Cluster, namespace: str, changes: Json | None =
     return own
 
 
-async def nothing(_: object) -> Outcome:
-    return Outcome(Reason.NOT_MEMOIZED)
+async def nothing(_: object) -> AdmissionOutcome:
+    return AdmissionOutcome(Reason.NOT_MEMOIZED)
 
 
 # --- /mutate/workflows -------------------------------------------------------------------------------
@@ -423,7 +423,7 @@ async def test_other_methods_and_paths_are_refused(tmp_path: Path) -> None:
 async def test_a_bug_of_ours_is_a_500_with_a_traceback_in_the_log_and_never_a_denial(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def trip(_: object) -> Outcome:
+    async def trip(_: object) -> AdmissionOutcome:
         raise ZeroDivisionError("whoops")
 
     async with serving(nothing, trip, tmp_path) as served:
@@ -439,8 +439,8 @@ async def test_a_bug_of_ours_is_a_500_with_a_traceback_in_the_log_and_never_a_de
 
 
 async def test_a_patch_that_does_not_apply_is_our_bug_and_not_the_api_servers_error(tmp_path: Path) -> None:
-    async def remove_what_is_not_there(_: object) -> Outcome:
-        return Outcome(Reason.ACCEPTED, ops=[remove(("spec", "memoize"))])
+    async def remove_what_is_not_there(_: object) -> AdmissionOutcome:
+        return AdmissionOutcome(Reason.ACCEPTED, ops=[remove(("spec", "memoize"))])
 
     async with serving(remove_what_is_not_there, nothing, tmp_path) as served:
         status, _ = await served.post("/mutate/workflows", ask(workflow("work"), "work"))
@@ -503,11 +503,11 @@ async def test_reviews_of_one_namespace_are_shed_without_a_retry_after_and_other
 ) -> None:
     under_way, go_on = 0, asyncio.Event()
 
-    async def ponder(_: object) -> Outcome:
+    async def ponder(_: object) -> AdmissionOutcome:
         nonlocal under_way
         under_way += 1
         await go_on.wait()
-        return Outcome(Reason.ACCEPTED)
+        return AdmissionOutcome(Reason.ACCEPTED)
 
     share = MOST // 2
     async with serving(nothing, ponder, tmp_path) as served:
@@ -558,10 +558,10 @@ async def test_what_a_caller_wrote_is_not_repeated_at_length(
 async def test_the_metrics_say_how_much_there_is_of_bodies_until_they_are_answered(tmp_path: Path) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(_: object) -> Outcome:
+    async def slow(_: object) -> AdmissionOutcome:
         begun.set()
         await go_on.wait()
-        return Outcome(Reason.NOT_A_STEP)
+        return AdmissionOutcome(Reason.NOT_A_STEP)
 
     def said() -> float:
         (line,) = [line for line in served.metrics.splitlines() if line.startswith("stepmemo_body_bytes ")]
@@ -616,10 +616,10 @@ async def test_after_the_signal_each_answer_is_the_last_on_its_connection(tmp_pa
 async def test_a_review_in_flight_is_answered_before_the_end(tmp_path: Path) -> None:
     asked, go_on = asyncio.Event(), asyncio.Event()
 
-    async def ponder(_: object) -> Outcome:
+    async def ponder(_: object) -> AdmissionOutcome:
         asked.set()
         await go_on.wait()
-        return Outcome(Reason.ACCEPTED)
+        return AdmissionOutcome(Reason.ACCEPTED)
 
     async with serving(ponder, nothing, tmp_path, delay=0) as served:
         body = ask(workflow("work"), "work")

@@ -68,7 +68,7 @@ async def test_a_keeper_is_followed_from_its_first_renewal_to_its_end(cluster: C
         assert status == 200, answer
 
     # No time passes, and no silence ends the watch: what it shows last is what ends the keeper, at once.
-    patient: Json = {"clock": lambda: 100.0, "silence": 600.0}
+    patient: Json = {"clock": lambda: 100.0, "idle_timeout": 600.0}
     async with following(cluster, namespace=namespace, token=token, **patient) as watch:
         assert cluster.create(named(next(numbers), namespace))[0] == 201
         assert cluster.create(named(next(numbers), namespace, name="another"))[0] == 201
@@ -184,7 +184,7 @@ TROUBLES: dict[str, Answer] = {
 async def test_whatever_is_in_the_way_is_got_over(cluster: Cluster, trouble: Answer, where: str) -> None:
     leases = Leases()
     getattr(leases, where).append(trouble)
-    async with leases.serving() as url, following(cluster, url, silence=0.2, sleep=shortly) as watch:
+    async with leases.serving() as url, following(cluster, url, idle_timeout=0.2, sleep=shortly) as watch:
         assert watch.status is None
         await until(lambda: watch.state is KeeperState.READY)
     assert leases.lists == 2
@@ -198,7 +198,7 @@ async def test_how_the_keeper_is_counts_as_unknown_until_a_renewal_is_seen(clust
         return await leases._watch(request)
 
     leases.on_watch.append(late)
-    options: Json = {"clock": lambda: 100.0, "silence": 600.0}
+    options: Json = {"clock": lambda: 100.0, "idle_timeout": 600.0}
     async with leases.serving() as url, following(cluster, url, **options) as watch:
         await until(lambda: leases.watches)
         assert watch.settling
@@ -215,7 +215,7 @@ async def test_a_keeper_that_cannot_be_seen_is_waited_for_some_seconds(
 ) -> None:
     leases, now = Leases(), [100.0]
     getattr(leases, where).extend([trouble] * 1000)
-    options: Json = {"clock": lambda: now[0], "silence": 600.0}
+    options: Json = {"clock": lambda: now[0], "idle_timeout": 600.0}
     async with leases.serving() as url, following(cluster, url, **options) as watch:
         await until(lambda: leases.watches if where == "on_watch" else leases.lists)
         now[0] += SETTLE - 0.1
@@ -231,7 +231,7 @@ async def test_where_nobody_holds_the_lease_nobody_is_waited_for(cluster: Cluste
     leases = Leases()
     leases.on_list.append(nobody)
     leases.on_watch.append(silent)
-    options: Json = {"clock": lambda: 100.0, "silence": 600.0}
+    options: Json = {"clock": lambda: 100.0, "idle_timeout": 600.0}
     async with leases.serving() as url, following(cluster, url, **options) as watch:
         assert watch.settling
         await until(lambda: not watch.settling)
@@ -247,7 +247,7 @@ async def test_a_watch_that_says_nothing_is_opened_anew(cluster: Cluster) -> Non
         return await silent(request)
 
     leases.on_watch += [falls_silent, silent]
-    async with leases.serving() as url, following(cluster, url, silence=0.1) as watch:
+    async with leases.serving() as url, following(cluster, url, idle_timeout=0.1) as watch:
         await until(lambda: leases.watches == 3)
         await until(lambda: watch.status == READY)
     assert leases.lists == 3

@@ -11,7 +11,7 @@ from argo.fields import FieldError, Kind
 from kube import jsonpatch
 from memoize.reasons import Reason
 from webhook import review
-from webhook.review import MalformedReviewError, Request
+from webhook.review import AdmissionRequest, MalformedReviewError
 
 Json = dict[str, Any]
 
@@ -33,13 +33,13 @@ def ask(**changes: Any) -> Json:
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
 
 
-def parse(**changes: Any) -> Request:
+def parse(**changes: Any) -> AdmissionRequest:
     return review.parse(json.dumps(ask(**changes)).encode())
 
 
 def test_a_review_is_read() -> None:
     body = json.dumps(ask(dryRun=True, subResource="status")).encode()
-    assert review.parse(body) == Request(
+    assert review.parse(body) == AdmissionRequest(
         uid="705ab4f5",
         group="argoproj.io",
         kind="Workflow",

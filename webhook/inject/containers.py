@@ -53,7 +53,7 @@ _MEBIBYTE = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class CacheServiceAddress:
     """The cache service as step Pods reach it: `https://host[:port]`, and the PEM of its authority."""
 
     url: str
@@ -115,7 +115,7 @@ class InjectSettings:
         "1Mi",
         "with --access direct, how many bytes a cache may hold; else the keeper's own setting says so",
     )
-    service: Service | None = None
+    service: CacheServiceAddress | None = None
 
     @property
     def python_memory_mib(self) -> int:

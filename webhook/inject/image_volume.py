@@ -30,9 +30,9 @@ capture that was killed back to be killed again."""
 
 def parts(spec: Mapping[str, Any], plan: InjectionPlan, settings: InjectSettings) -> Parts:
     """What goes into a Pod with this spec. ValueError where a quantity of the Pod's is none."""
-    patience = ("-t", str(settings.check_timeout_ms)) if plan.check else ()
+    timeout = ("-t", str(settings.check_timeout_ms)) if plan.check else ()
     return Parts(
-        entrypoint=(names.VOLUME_ENTRYPOINT, *patience),
+        entrypoint=(names.VOLUME_ENTRYPOINT, *timeout),
         entrypoint_mounts=(containers.SHARED_MOUNT, _IMAGE_MOUNT),
         volumes=(*containers.volumes(settings), _image_volume(settings)),
         first=(_sidecar(spec, plan, settings),),

@@ -23,7 +23,7 @@ from webhook.inject.containers import InjectSettings
 
 _log = logging.getLogger(__name__)
 
-PATIENCE = 15.0
+PREFLIGHT_TIMEOUT = 15.0
 """Seconds to go on asking an API server that gives no answer. The liveness probe ends a server that does not
 listen after 20 to 30: our error should be the last thing in its log."""
 PAUSE = 1.0
@@ -45,14 +45,14 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Unusable:
     """It does not, or we may not ask; `why` is for the operator."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class NoAnswer:
     """No answer to the question; ask again."""
 
     why: str
@@ -68,28 +68,28 @@ def pod_template(settings: InjectSettings) -> dict[str, Any]:
     }
 
 
-def evaluate_preflight(sent: dict[str, Any], code: int, answer: object) -> Taken | Refused | Later:
+def evaluate_preflight(sent: dict[str, Any], code: int, answer: object) -> Taken | Unusable | NoAnswer:
     """What the API server's answer to creating `sent` means: its HTTP status and its JSON, if it is any."""
     if 200 <= code < 300:
         if not isinstance(answer, dict) or answer.get("kind") != sent["kind"]:
-            return Later(f"{code}, and what comes back is no {sent['kind']}")
+            return NoAnswer(f"{code}, and what comes back is no {sent['kind']}")
         lost = list(_lost(sent["template"], answer.get("template"), ""))
         if not lost:
             return Taken()
-        return Refused(
+        return Unusable(
             f"cannot be used on this API server, which drops {', '.join(lost)}: Kubernetes 1.35 or newer is "
             f"needed, with the features ImageVolume and ContainerRestartRules on; {_INSTEAD}"
         )
     message = answer.get("message") if isinstance(answer, dict) else None
     said = f"{code} {message}" if message else str(code)
     if code in _LATER or code >= 500:
-        return Later(said)
+        return NoAnswer(said)
     if code == 403 and 'cannot create resource "podtemplates"' in said:  # others: a quota, a policy
-        return Refused(
+        return Unusable(
             f"may not be tried: {said}; apply manifests/components/image-volume, which allows to create "
             f"podtemplates in the server's own namespace, {_INSTEAD}"
         )
-    return Refused(f"cannot be used on this API server, which refuses it: {said}; {_INSTEAD}")
+    return Unusable(f"cannot be used on this API server, which refuses it: {said}; {_INSTEAD}")
 
 
 def _lost(sent: object, back: object, path: str) -> Iterator[str]:
@@ -125,7 +125,7 @@ async def require_image_volumes(
     namespace: str,
     settings: InjectSettings,
     *,
-    patience: float = PATIENCE,
+    seconds: float = PREFLIGHT_TIMEOUT,
     pause: float = PAUSE,
 ) -> None:
     """Return once the API server has taken the preflight in this namespace.
@@ -136,23 +136,23 @@ async def require_image_volumes(
     path = f"/api/v1/namespaces/{namespace}/podtemplates?dryRun=All"
     problem = "no answer"
     try:
-        async with asyncio.timeout(patience):
-            while isinstance(verdict := await _ask(api, path, sent), Later):
+        async with asyncio.timeout(seconds):
+            while isinstance(verdict := await _ask(api, path, sent), NoAnswer):
                 problem = verdict.why
                 _log.warning("cannot try image volumes yet", extra=fields(error=problem))
                 await asyncio.sleep(pause)
     except TimeoutError:
-        raise UnansweredError(f"{_SETTING} could not be tried in {patience:g} s: {problem}") from None
-    if isinstance(verdict, Refused):
+        raise UnansweredError(f"{_SETTING} could not be tried in {seconds:g} s: {problem}") from None
+    if isinstance(verdict, Unusable):
         raise SettingsError([f"{_SETTING} {verdict.why}"])
     _log.info("the API server takes image volumes")
 
 
-async def _ask(api: ApiClient, path: str, sent: dict[str, Any]) -> Taken | Refused | Later:
+async def _ask(api: ApiClient, path: str, sent: dict[str, Any]) -> Taken | Unusable | NoAnswer:
     try:
         answer = await client.request(api, "POST", path, seconds=_REQUEST_SECONDS, body=sent)
     except ApiError as error:
         if not error.status:
-            return Later(str(error))
+            return NoAnswer(str(error))
         return evaluate_preflight(sent, error.status, {"message": error.message})
     return evaluate_preflight(sent, 201, answer)

@@ -16,7 +16,7 @@ from argo.layout import ContainerRef, Layout
 from argo.steppod import NotAStep, StepPod
 from kube.jsonpatch import Op, add
 from memoize import names, opt_in
-from memoize.autokey import Reference, Version
+from memoize.autokey import ObjectReference, Version
 from memoize.opt_in import Mode
 from memoize.outcome import Outcome
 from memoize.podstep import mains_of, step_of, with_key
@@ -117,7 +117,7 @@ def classify_pod(
     pod: StepPod | NotAStep,
     workflow_metadata: Mapping[str, Any] | None,
     namespace_labels: Mapping[str, str] | None,
-    versions: Mapping[Reference, Version] | None = None,
+    versions: Mapping[ObjectReference, Version] | None = None,
 ) -> Skip | MemoizedStep:
     """Whether this Pod's step is memoized. None is what could not be read, as opposed to empty.
 

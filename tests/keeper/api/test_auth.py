@@ -6,7 +6,7 @@ from aiohttp import web
 
 from keeper.api import auth as reviewing
 from keeper.api.auth import FRESH, FRESH_REFUSAL, Caller, PeoplesTokens, Person, Tokens
-from keeper.api.errors import Refusal
+from keeper.api.errors import ErrorAnswer
 from memoize import names
 from tests.cluster import Cluster
 from tests.keeper.api.asked import recorded
@@ -22,8 +22,8 @@ class Clock:
         return self.now
 
 
-def code(answer: Caller | Person | Refusal) -> int:
-    return answer.code if isinstance(answer, Refusal) else 200
+def code(answer: Caller | Person | ErrorAnswer) -> int:
+    return answer.code if isinstance(answer, ErrorAnswer) else 200
 
 
 @pytest.mark.contract
@@ -143,7 +143,7 @@ async def test_reviews_under_way_are_bounded(cluster: Cluster, monkeypatch: pyte
     async with answering(hang, "POST") as url, api_client(cluster, url=url) as api:
         tokens = Tokens(api)
         answers = await asyncio.gather(*(tokens.caller(token) for token in "abc"))
-    assert [answer.message for answer in answers if isinstance(answer, Refusal)][2] == (
+    assert [answer.message for answer in answers if isinstance(answer, ErrorAnswer)][2] == (
         "too many tokens are being reviewed"
     )
 
@@ -156,7 +156,7 @@ async def test_an_api_server_in_trouble_makes_no_token_bad(
     async with answering(answer, "POST") as url, api_client(cluster, url=url) as api:
         tokens = Tokens(api)
         refusal = await tokens.caller("a.b.c")
-        assert isinstance(refusal, Refusal)
+        assert isinstance(refusal, ErrorAnswer)
         assert refusal.code == 503
         assert refusal.headers == {"Retry-After": "1"}
         assert tokens.known("a.b.c") is None

@@ -7,7 +7,7 @@ import pytest
 from keeper.api import claim as reading
 from keeper.api.auth import Caller
 from keeper.api.claim import claim
-from keeper.api.errors import Refusal
+from keeper.api.errors import ErrorAnswer
 from keeper.api.request import Claim
 from memoize import names
 from tests.cluster import Cluster
@@ -53,7 +53,7 @@ def test_a_claim_is_what_the_pod_carries() -> None:
 )
 def test_a_pod_without_a_claim_is_refused(metadata: dict[str, Any]) -> None:
     refusal = claim(pod(**metadata), CALLER)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, ErrorAnswer)
     assert refusal.code == 403
 
 
@@ -71,7 +71,7 @@ def test_a_pod_that_only_says_that_it_was_injected_is_refused(ours: list[dict[st
     found = pod()
     found["spec"]["containers"] = [{"name": "main"}, *ours]
     refusal = claim(found, CALLER)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, ErrorAnswer)
     assert (refusal.code, refusal.message) == (403, "nothing was injected into the Pod")
 
 
@@ -117,5 +117,5 @@ async def test_an_api_server_in_trouble_is_not_the_callers_fault(
     monkeypatch.setattr(reading, "TIMEOUT", 0.1)
     async with answering(answer) as url, api_client(cluster, url=url) as api:
         refusal = await reading.read(api, CALLER)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, ErrorAnswer)
     assert (refusal.code, refusal.headers) == (503, {"Retry-After": "1"})

@@ -1,11 +1,11 @@
 from argo.fields import FieldError, Kind
-from keeper.api.errors import Refusal, unavailable
+from keeper.api.errors import ErrorAnswer, unavailable
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 
 
 def test_a_refusal_is_a_status_of_kubernetes() -> None:
-    refusal = Refusal(422, "the body is invalid", [FieldError("entry", Kind.REQUIRED, "the entry")])
+    refusal = ErrorAnswer(422, "the body is invalid", [FieldError("entry", Kind.REQUIRED, "the entry")])
     assert refusal.status == {
         "kind": "Status",
         "apiVersion": "v1",
@@ -28,5 +28,5 @@ def test_what_may_work_later_says_when() -> None:
 
 
 def test_the_log_has_a_reason_code_and_no_value() -> None:
-    refusal = Refusal(403, "the Pod is over", [FieldError("key", Kind.INVALID, "bad", "secret")])
+    refusal = ErrorAnswer(403, "the Pod is over", [FieldError("key", Kind.INVALID, "bad", "secret")])
     assert refusal.outcome == Outcome(Reason.FORBIDDEN, "the Pod is over")

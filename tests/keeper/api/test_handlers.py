@@ -18,15 +18,15 @@ from argo import names as argo
 from keeper.api import handlers as serving
 from keeper.api import request, routes
 from keeper.api.auth import FRESH, Tokens
-from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH, Service
+from keeper.api.handlers import ENTRIES_PATH, LOOKUP_PATH, CacheService
 from keeper.api.in_flight import MOST_BYTES_OF_ONE, Bytes
-from keeper.artifacts.verifier import Gone, Probe, There, Unknown, Verifier
+from keeper.artifacts.verifier import ObjectGone, Probe, There, Unknown, Verifier
 from memoize import names
 from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.child import Child
-from server.rate_limit import Limits
+from server.rate_limit import RateLimits
 from tests.cluster import Cluster
 from tests.keeper.api.steps import CACHE, KEY, annotations, container, entry, make_pod, token_of
 from tests.keeper.artifacts.test_verifier import Bucket, at, repository
@@ -66,7 +66,7 @@ class Setting:
         requests: list[tuple[str, int]],
         found: list[tuple[str, ...]],
         clock: Clock,
-        service: Service,
+        service: CacheService,
     ) -> None:
         self.cluster, self.client, self.requests, self.clock = cluster, client, requests, clock
         self.service, self.found = service, found
@@ -115,7 +115,7 @@ class Serving:
         cluster: Cluster,
         *,
         read: Callable[..., Awaitable[Outcome]] | None = None,
-        limits: Limits | None = None,
+        limits: RateLimits | None = None,
         in_flight: Bytes | None = None,
         namespaces: Sequence[str] = (),
         probe: Probe | None = None,
@@ -136,7 +136,7 @@ class Serving:
         self._verifier = Verifier(self._store.drop)
         if self._probe is not None:
             self._verifier.use({repository(): self._probe})
-        self._service = service = Service(
+        self._service = service = CacheService(
             api,
             self._store,
             lambda route, status: requests.append((route, status)),
@@ -540,7 +540,7 @@ async def test_without_a_bearer_token_nobody_is_asked(setting: Setting, header: 
 
 
 async def test_a_namespace_that_asks_too_much_is_told_when_to_come_again(cluster: Cluster) -> None:
-    async with Serving(cluster, limits=Limits(0.1, 2, clock=Clock())) as setting:
+    async with Serving(cluster, limits=RateLimits(0.1, 2, clock=Clock())) as setting:
         token, other = setting.step(), setting.step(namespace=cluster.namespace())
         answers = [await setting.look_up(token) for _ in range(3)]
         assert [answer.status for answer in answers] == [200, 200, 429]
@@ -635,12 +635,12 @@ async def test_hundreds_of_pods_at_once_are_all_served(
     [
         (There('"1"'), None),
         (There('"2"'), "ArtifactChanged"),
-        (Gone(), "ArtifactGone"),
+        (ObjectGone(), "ArtifactGone"),
         (Unknown("no answer", down=True), None),
     ],
 )
 async def test_an_entry_is_served_as_far_as_its_artifacts_let_it(
-    cluster: Cluster, answer: There | Gone | Unknown, reason: str | None
+    cluster: Cluster, answer: There | ObjectGone | Unknown, reason: str | None
 ) -> None:
     bucket = Bucket()
     async with Serving(cluster, probe=bucket) as setting:
@@ -653,7 +653,7 @@ async def test_an_entry_is_served_as_far_as_its_artifacts_let_it(
         else:
             assert (found.body["entry"], found.body["reason"]) == (None, reason)
         assert len(setting.found) == (reason is None)
-        await until(lambda: (KEY in setting.data()) is (answer != Gone()))
+        await until(lambda: (KEY in setting.data()) is (answer != ObjectGone()))
 
 
 async def test_who_waits_in_a_pod_is_served_where_a_repository_is_slow(

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from keeper.api import people as serving
-from keeper.api.handlers import LOOKUP_PATH, Service
+from keeper.api.handlers import LOOKUP_PATH, CacheService
 from keeper.api.people import CACHES_PATH, EARLIER_PATH, LIST_PATH, REMOVE_PATH, SHOW_PATH, People
 from keeper.store import CacheInfo, EntryInfo, Page, Store
 from memoize import configmap, names
@@ -22,7 +22,7 @@ from memoize.entry import Entry
 from memoize.key import data_key
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
-from server.rate_limit import Limits
+from server.rate_limit import RateLimits
 from tests.cluster import Cluster
 from tests.keeper.api.steps import make_pod, token_of
 from tests.keeper.store.backing import CACHE, Backing
@@ -77,7 +77,7 @@ async def desk_of(cluster: Cluster, namespace: str, store: Any, **options: Any) 
     async with api_client(cluster) as api:
         requests: list[tuple[str, int]] = []
         app = web.Application(client_max_size=1024)
-        service = Service(api, store)
+        service = CacheService(api, store)
         service.add_to(app)
         told = lambda route, status: requests.append((route, status))  # noqa: E731
         people = People(api, store, "postgresql", told, **options)
@@ -322,7 +322,7 @@ async def test_a_page_is_bounded_and_leads_to_the_next(cluster: Cluster) -> None
 
 async def test_requests_of_a_namespace_are_limited_and_the_others_are_served(cluster: Cluster) -> None:
     store = Scripted(caches=Page([], ""))
-    async with desk_of(cluster, cluster.namespace(), store, limits=Limits(0.001, 2)) as desk:
+    async with desk_of(cluster, cluster.namespace(), store, limits=RateLimits(0.001, 2)) as desk:
         answers = [await desk.ask(CACHES_PATH) for _ in range(3)]
         other = await desk.ask(CACHES_PATH, peoples_token(cluster, cluster.namespace()))
     assert [answer.status for answer in answers] == [200, 200, 429]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeper.api import request
-from keeper.api.errors import Refusal
+from keeper.api.errors import ErrorAnswer
 from keeper.api.request import Claim
 from memoize import configmap
 from memoize.entry import Entry
@@ -36,12 +36,12 @@ def sent(**fields: Any) -> bytes:
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_body_is_answered(content: bytes) -> None:
     request.lookup(content, CLAIM)
-    assert isinstance(request.entry(content, CLAIM, NOW), Refusal)
+    assert isinstance(request.entry(content, CLAIM, NOW), ErrorAnswer)
 
 
 @given(st.text())
 def test_any_entry_is_answered(text: str) -> None:
-    assert isinstance(request.entry(json.dumps({"entry": text}).encode(), CLAIM, NOW), Refusal)
+    assert isinstance(request.entry(json.dumps({"entry": text}).encode(), CLAIM, NOW), ErrorAnswer)
 
 
 @given(st.dictionaries(st.sampled_from(["key", "maxAge", "pod", "workflow"]), st.text(), max_size=4))
@@ -68,7 +68,7 @@ def test_an_entry_that_only_grows_too_large_as_it_is_written_is_too_large() -> N
     made = {"nodeID": "wf-1", "outputs": {"result": "é" * 300_000}}
     content = json.dumps({"entry": json.dumps(made, ensure_ascii=False)}).encode()
     refusal = request.entry(content, CLAIM, NOW)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, ErrorAnswer)
     assert refusal.code == 413
     assert configmap.size(json.dumps(made, ensure_ascii=False)) < configmap.MOST_BYTES
 
@@ -78,11 +78,11 @@ def test_a_pod_that_carries_the_digest_alone_says_that_of_its_key() -> None:
     claim = CLAIM._replace(memo=Memo("", "my-cache", digest=place), data_key=place)
     assert isinstance(request.entry(sent(stepmemo={"key": place}), claim, NOW), str)
     for other in ("", "a b ", data_key("other")):
-        assert isinstance(request.entry(sent(stepmemo={"key": other}), claim, NOW), Refusal)
+        assert isinstance(request.entry(sent(stepmemo={"key": other}), claim, NOW), ErrorAnswer)
 
 
 def test_a_hashed_key_must_be_said() -> None:
     key = "a b"
     claim = CLAIM._replace(memo=Memo(key, "my-cache"), data_key=data_key(key))
-    assert isinstance(request.entry(sent(), claim, NOW), Refusal)
+    assert isinstance(request.entry(sent(), claim, NOW), ErrorAnswer)
     assert isinstance(request.entry(sent(stepmemo={"key": key}), claim, NOW), str)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from keeper.artifacts.verifier import Gone, There
+from keeper.artifacts.verifier import ObjectGone, There
 from memoize import names
 from memoize.entry import Entry
 from memoize.key import data_key
@@ -26,15 +26,15 @@ AT_MOST = 8.0
     [
         (AT_ONCE, There(), 0.06, names.RESULT_HIT),
         (AT_ONCE, There(), 3600, names.RESULT_HIT),
-        (RATE, Gone(), 0.005, names.RESULT_MISS),
+        (RATE, ObjectGone(), 0.005, names.RESULT_MISS),
     ],
 )
 def test_no_pod_is_left_waiting_whatever_is_found_and_however_late(
-    rate: float, answer: There | Gone, takes: float, label: str
+    rate: float, answer: There | ObjectGone, takes: float, label: str
 ) -> None:
     """Two seconds go to a repository that never answers, the others to an event loop that is overloaded."""
 
-    async def probe(key: str) -> There | Gone:
+    async def probe(key: str) -> There | ObjectGone:
         await asyncio.sleep(takes)
         return answer
 

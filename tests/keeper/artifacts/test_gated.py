@@ -3,7 +3,7 @@
 import pytest
 import pytest_asyncio
 
-from keeper.artifacts.verifier import Gone, There, Unknown
+from keeper.artifacts.verifier import ObjectGone, There, Unknown
 from memoize import names
 from tests.cluster import Cluster
 from tests.keeper.artifacts.test_verifier import Bucket, at, repository
@@ -22,25 +22,25 @@ async def site(cluster: Cluster) -> Site:
     [
         (There('"1"'), names.RESULT_HIT, "Hit"),
         (There('"2"'), names.RESULT_MISS, "ArtifactChanged"),
-        (Gone(), names.RESULT_MISS, "ArtifactGone"),
+        (ObjectGone(), names.RESULT_MISS, "ArtifactGone"),
         (Unknown("no answer", down=True), names.RESULT_HIT, "Hit"),
     ],
 )
 async def test_a_pod_is_answered_as_far_as_the_artifacts_let_it(
-    site: Site, answer: There | Gone | Unknown, label: str, reason: str
+    site: Site, answer: There | ObjectGone | Unknown, label: str, reason: str
 ) -> None:
     site.store(outputs=outputs(OUT, at("a")), etags={"out": '"1"'})
     async with keeping(site, probes={repository(): Bucket(a=answer)}):
         pod = site.pod()
         await decided(site, pod)
         assert (site.label(pod), site.reason(pod)) == (label, reason)
-        await until(lambda: (site.entry() is None) is (answer == Gone()))
+        await until(lambda: (site.entry() is None) is (answer == ObjectGone()))
         if label == names.RESULT_MISS:
             await until(lambda: any(reason in event for event in site.events()))
 
 
 async def test_what_is_gone_is_made_anew_once_and_found_again(site: Site) -> None:
-    bucket = Bucket(old=Gone())
+    bucket = Bucket(old=ObjectGone())
     site.store(outputs=outputs(OUT, at("old")))
     async with keeping(site, probes={repository(): bucket}):
         pods = [site.pod(number) for number in range(4)]
@@ -57,7 +57,7 @@ async def test_what_is_gone_is_made_anew_once_and_found_again(site: Site) -> Non
 
 
 async def test_an_entry_that_is_another_one_by_now_is_not_dropped(site: Site) -> None:
-    bucket = Bucket(old=Gone())
+    bucket = Bucket(old=ObjectGone())
     bucket.open.clear()
     site.store(outputs=outputs(OUT, at("old")))
     async with keeping(site, probes={repository(): bucket}):

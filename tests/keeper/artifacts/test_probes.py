@@ -6,7 +6,7 @@ import pytest
 from keeper.artifacts import probes
 from keeper.artifacts.probes import Web, probe
 from keeper.artifacts.repositories import GCS, HTTP, S3, Azure, ConfigError, Kind
-from keeper.artifacts.verifier import Gone, Probe, There, Unknown
+from keeper.artifacts.verifier import ObjectGone, Probe, There, Unknown
 from tests.keeper.artifacts.objects import BUCKET, Objects
 
 FILES = {"user": "user", "password": "c2VjcmV0"}
@@ -38,7 +38,7 @@ async def probing(name: str, objects: Objects) -> AsyncIterator[Probe]:
     async with objects.serving() as host:
         one = kind(name, host)
 
-        async def ask(key: str) -> There | Gone | Unknown:
+        async def ask(key: str) -> There | ObjectGone | Unknown:
             return await found(f"http://{host}/{BUCKET}/{key}" if name == "http" else key)
 
         found = probe(one, FILES.__getitem__, web)
@@ -65,7 +65,7 @@ async def test_an_object_that_is_there_is_known_by_its_etag(name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 async def test_what_is_not_there_is_gone(name: str) -> None:
     async with probing(name, Objects()) as ask:
-        assert await ask("out.tgz") == Gone()
+        assert await ask("out.tgz") == ObjectGone()
 
 
 @pytest.mark.parametrize("name", STORES)
@@ -74,7 +74,7 @@ async def test_a_directory_that_was_not_packed_is_there(name: str) -> None:
     objects.stored = {"out/a": "", "out/b": "", "outer/c": ""}
     async with probing(name, objects) as ask:
         assert await ask("out") == There()
-        assert await ask("oute") == Gone()
+        assert await ask("oute") == ObjectGone()
 
 
 @pytest.mark.parametrize("name", STORES)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from keeper.artifacts.repositories import MOST, ConfigError, Place, Repositories, is_plain, parse
+from keeper.artifacts.repositories import MOST, ArtifactLocation, ConfigError, Repositories, is_plain, parse
 
 S3 = {"endpoint": "minio.argo:9000", "bucket": "b"}
 AZURE = {"endpoint": "https://account.blob.core.windows.net", "container": "c"}
@@ -132,7 +132,7 @@ def test_an_artifact_lies_in_the_repository_that_is_configured_for_its_place(
     artifact: dict[str, Any], name: str, key: str | None
 ) -> None:
     place = REPOSITORIES.find("any", artifact)
-    assert isinstance(place, Place)
+    assert isinstance(place, ArtifactLocation)
     assert place.repository.name == name
     assert key in (None, place.key)
 
@@ -168,7 +168,7 @@ def test_what_lies_anywhere_else_is_asked_of_nobody(artifact: dict[str, Any]) ->
 
 def test_a_repository_of_some_namespaces_is_not_looked_into_for_others() -> None:
     artifact = {"s3": {**MINIO, "bucket": "ours"}}
-    assert isinstance(REPOSITORIES.find("ours", artifact), Place)
+    assert isinstance(REPOSITORIES.find("ours", artifact), ArtifactLocation)
     assert REPOSITORIES.find("theirs", artifact) == "repository ours is not for this Namespace"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from keeper.artifacts import verifier as bounds
 from keeper.artifacts.repositories import Repository, parse
-from keeper.artifacts.verifier import NOT_KNOWN_YET, Gone, There, Unknown, Verifier
+from keeper.artifacts.verifier import NOT_KNOWN_YET, ObjectGone, There, Unknown, Verifier
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -39,14 +39,14 @@ def entry(*artifacts: Mapping[str, Any], **changes: Any) -> Entry:
 class Bucket:
     """A repository of which a test says what it answers."""
 
-    def __init__(self, **answers: There | Gone | Unknown) -> None:
+    def __init__(self, **answers: There | ObjectGone | Unknown) -> None:
         self.answers = answers
         self.asked: list[str] = []
         self.at_once = self.most_at_once = 0
         self.open = asyncio.Event()
         self.open.set()
 
-    async def __call__(self, key: str) -> There | Gone | Unknown:
+    async def __call__(self, key: str) -> There | ObjectGone | Unknown:
         self.asked.append(key)
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
@@ -86,10 +86,10 @@ class Site:
         return self.drops
 
     async def verify(
-        self, one: Entry | str, patience: float = 30.0, namespace: str = "work"
+        self, one: Entry | str, seconds: float = 30.0, namespace: str = "work"
     ) -> Outcome | None:
         text = one if isinstance(one, str) else one.dump()
-        return await self.verifier.verify(namespace, *PLACE[1:], text, patience)
+        return await self.verifier.verify(namespace, *PLACE[1:], text, seconds)
 
 
 async def test_an_entry_whose_artifacts_are_all_there_is_served() -> None:
@@ -123,7 +123,7 @@ async def test_where_there_is_nothing_to_look_for_nobody_is_asked(text: str) -> 
 
 
 async def test_an_entry_with_an_artifact_that_is_gone_is_a_miss_and_is_dropped_by_its_text() -> None:
-    site, one = Site(Bucket(a=Gone())), entry(at("a"), at("b", "other"))
+    site, one = Site(Bucket(a=ObjectGone())), entry(at("a"), at("b", "other"))
     assert await site.verify(one) == GONE
     await until(lambda: site.sizes == [len(one.dump())])
     assert site.dropped == [(*PLACE, one.dump())]
@@ -134,7 +134,7 @@ async def test_an_entry_with_an_artifact_that_is_gone_is_a_miss_and_is_dropped_b
 async def test_what_was_not_dropped_is_not_counted_and_is_a_miss_all_the_same(
     drops: bool | Outcome, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site = Site(Bucket(a=Gone()))
+    site = Site(Bucket(a=ObjectGone()))
     site.drops = drops
     assert await site.verify(entry(at("a"))) == GONE
     await until(lambda: bool(site.dropped))
@@ -152,12 +152,12 @@ async def test_what_was_not_dropped_is_not_counted_and_is_a_miss_all_the_same(
         ({"out": '"2"'}, There(), "miss", None, "there"),
         ({"other": '"2"'}, There('"1"'), "miss", None, "there"),
         ({}, There('"1"'), "miss", None, "there"),
-        ({"out": '"2"'}, Gone(), "serve", GONE, "gone"),
+        ({"out": '"2"'}, ObjectGone(), "serve", GONE, "gone"),
     ],
 )
 async def test_content_that_is_another_one_is_a_miss_unless_the_repository_says_otherwise(
     etags: dict[str, str],
-    answer: There | Gone,
+    answer: There | ObjectGone,
     changed: str,
     expected: Outcome | None,
     finding: str,
@@ -165,7 +165,7 @@ async def test_content_that_is_another_one_is_a_miss_unless_the_repository_says_
     site = Site(Bucket(a=answer), changed=changed)
     assert await site.verify(entry(at("a"), etags=etags)) == expected
     assert site.checked == [finding]
-    assert (site.dropped == []) is (answer != Gone())
+    assert (site.dropped == []) is (answer != ObjectGone())
 
 
 async def test_etags_of_any_type_do_no_harm() -> None:
@@ -180,11 +180,11 @@ async def test_etags_of_any_type_do_no_harm() -> None:
     [
         (at("a"), Unknown("status 403"), "repository main: status 403"),
         (at("a"), Unknown("no answer", down=True), "repository main: no answer"),
-        (at("a", bucket="elsewhere"), Gone(), "no repository is configured for where it lies (s3)"),
+        (at("a", bucket="elsewhere"), ObjectGone(), "no repository is configured for where it lies (s3)"),
     ],
 )
 async def test_what_cannot_be_told_is_served_and_said_and_counted(
-    artifact: dict[str, Any], answer: Unknown | Gone, why: str, caplog: pytest.LogCaptureFixture
+    artifact: dict[str, Any], answer: Unknown | ObjectGone, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     site = Site(Bucket(a=answer))
     assert await site.verify(entry(artifact)) is None
@@ -206,7 +206,7 @@ async def test_a_bug_of_ours_lets_the_entry_be_served(caplog: pytest.LogCaptureF
 
 
 async def test_a_repository_that_is_slow_lets_the_entry_be_served_when_the_time_is_over() -> None:
-    bucket = Bucket(b=Gone())
+    bucket = Bucket(b=ObjectGone())
     bucket.open.clear()
     site = Site(bucket, seconds=0.01)
     assert await site.verify(entry(at("a"), at("b"))) is None
@@ -215,17 +215,17 @@ async def test_a_repository_that_is_slow_lets_the_entry_be_served_when_the_time_
 
 
 async def test_who_is_not_patient_is_told_later_and_all_wait_for_the_one_look() -> None:
-    bucket, one = Bucket(a=Gone()), entry(at("a"))
+    bucket, one = Bucket(a=ObjectGone()), entry(at("a"))
     bucket.open.clear()
     site = Site(bucket)
-    assert await site.verify(one, patience=0.01) is NOT_KNOWN_YET
-    assert await site.verify(one, patience=0.01) is NOT_KNOWN_YET
+    assert await site.verify(one, seconds=0.01) is NOT_KNOWN_YET
+    assert await site.verify(one, seconds=0.01) is NOT_KNOWN_YET
     assert site.told == []
     bucket.open.set()
     await until(lambda: bool(site.told))
     assert [told[:2] for told in site.told] == [PLACE[:2]]
     assert site.told[0][2].keys() == {"key"}
-    assert await site.verify(one, patience=0.0) == GONE
+    assert await site.verify(one, seconds=0.0) == GONE
     assert bucket.asked == ["a"]
 
 
@@ -234,39 +234,39 @@ async def test_an_entry_that_was_slow_to_look_at_is_served_where_it_is_slow_agai
     bucket, one = Bucket(), entry(at("a"))
     bucket.open.clear()
     site = Site(bucket)
-    assert await site.verify(one, patience=0.01) is NOT_KNOWN_YET
+    assert await site.verify(one, seconds=0.01) is NOT_KNOWN_YET
     bucket.open.set()
     await until(lambda: bool(site.told))
     site.now += bounds.THERE_SECONDS
     bucket.open.clear()
-    assert await site.verify(one, patience=0.01) is None
+    assert await site.verify(one, seconds=0.01) is None
     assert site.checked == ["there", "unknown"]
     bucket.open.set()
     await until(lambda: bucket.at_once == 0)
 
 
-@pytest.mark.parametrize("answer", [Gone(), There('"2"')])
+@pytest.mark.parametrize("answer", [ObjectGone(), There('"2"')])
 async def test_an_entry_that_was_slow_to_be_ruled_out_is_a_miss_where_it_is_slow_again(
-    answer: There | Gone,
+    answer: There | ObjectGone,
 ) -> None:
     """What was said a moment ago to one Pod is not served to the next, whose turn came late."""
     bucket, one = Bucket(a=answer), entry(at("a"), etags={"out": '"1"'})
     bucket.open.clear()
     site = Site(bucket)
-    assert await site.verify(one, patience=0.01) is NOT_KNOWN_YET
+    assert await site.verify(one, seconds=0.01) is NOT_KNOWN_YET
     bucket.open.set()
     await until(lambda: bool(site.told))
     site.now += bounds.ELSE_SECONDS
     bucket.open.clear()
-    assert await site.verify(one, patience=0.01) in (GONE, CHANGED)
+    assert await site.verify(one, seconds=0.01) in (GONE, CHANGED)
     bucket.open.set()
     await until(lambda: bucket.at_once == 0)
 
 
 @pytest.mark.parametrize(
-    ("answer", "seconds"), [(There(), bounds.THERE_SECONDS), (Gone(), bounds.ELSE_SECONDS)]
+    ("answer", "seconds"), [(There(), bounds.THERE_SECONDS), (ObjectGone(), bounds.ELSE_SECONDS)]
 )
-async def test_what_is_known_is_remembered_for_seconds(answer: There | Gone, seconds: float) -> None:
+async def test_what_is_known_is_remembered_for_seconds(answer: There | ObjectGone, seconds: float) -> None:
     bucket, one = Bucket(a=answer), entry(at("a"))
     site = Site(bucket)
     for _ in range(3):
@@ -349,7 +349,7 @@ async def test_so_many_bytes_of_entries_are_held_at_once_and_more_are_served(
 async def test_entries_of_a_cache_are_dropped_one_by_one_and_few_wait_for_that() -> None:
     """Else each of a thousand drops would have all who wait for that cache look again."""
     some = [entry(at("a"), workflow=str(n)) for n in range(bounds.MOST_TO_DROP + 3)]
-    site = Site(Bucket(a=Gone()))
+    site = Site(Bucket(a=ObjectGone()))
     site.drops_may_end.clear()
     assert {await site.verify(one) for one in some} == {GONE}
     assert await site.verifier.verify("work", "another", "key", some[0].dump(), 30.0) == GONE
@@ -372,7 +372,7 @@ async def test_so_many_bytes_wait_to_be_dropped_at_once_and_other_entries_stay(
 ) -> None:
     some = [entry(at("a"), workflow=str(n)) for n in range(3)]
     monkeypatch.setattr(bounds, "HELD_BYTES_OF_ONE", 2 * sys.getsizeof(some[0].dump()))
-    site = Site(Bucket(a=Gone()))
+    site = Site(Bucket(a=ObjectGone()))
     site.drops_may_end.clear()
     assert {await site.verify(one) for one in some} == {GONE}
     site.drops_may_end.set()
@@ -394,7 +394,7 @@ async def test_an_entry_that_is_known_is_not_read_again(monkeypatch: pytest.Monk
 
 
 async def test_what_is_looked_for_ends_with_the_first_that_is_gone() -> None:
-    bucket = Bucket(**{"0": Gone()})
+    bucket = Bucket(**{"0": ObjectGone()})
     site = Site(bucket)
     assert await site.verify(entry(*(at(str(number)) for number in range(100)))) == GONE
     assert len(bucket.asked) <= 2 * bounds.OF_AN_ENTRY
@@ -404,7 +404,7 @@ async def test_what_is_looked_for_ends_with_the_first_that_is_gone() -> None:
 
 
 async def test_an_entry_is_stored_with_the_etags_that_are_known() -> None:
-    bucket = Bucket(b=Unknown("status 403"), c=Gone(), d=There())
+    bucket = Bucket(b=Unknown("status 403"), c=ObjectGone(), d=There())
     site = Site(bucket)
     artifacts = [at(key, key) for key in "abcd"] + [at("e", "e", bucket="elsewhere")]
     stored = await site.verifier.with_etags("work", entry(*artifacts, etags={"b": '"forged"'}))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from argo import names as argo
 from keeper.cache import last_hit as hits
-from keeper.cache.last_hit import Hits, is_due, renew
+from keeper.cache.last_hit import LastHits, is_due, renew
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
 from memoize.entry import Entry
@@ -40,9 +40,11 @@ class Clock:
 
 
 class Caches:
-    """The ConfigMap `results`, and Hits that renew the times in it."""
+    """The ConfigMap `results`, and LastHits that renew the times in it."""
 
-    def __init__(self, cluster: Cluster, hits: Hits, clock: Clock, told: list[tuple[Reason, int]]) -> None:
+    def __init__(
+        self, cluster: Cluster, hits: LastHits, clock: Clock, told: list[tuple[Reason, int]]
+    ) -> None:
         self.cluster, self.namespace, self.hits, self.clock, self.told = (
             cluster,
             cluster.namespace(),
@@ -77,7 +79,7 @@ async def caches(cluster: Cluster):
     clock = Clock()
     told: list[tuple[Reason, int]] = []
     async with api_client(cluster) as api:
-        found = Hits(Writer(api), View(api), 600, on_renewed=lambda *what: told.append(what), now=clock)
+        found = LastHits(Writer(api), View(api), 600, on_renewed=lambda *what: told.append(what), now=clock)
         yield Caches(cluster, found, clock, told)
 
 
@@ -178,7 +180,7 @@ async def test_a_namespace_that_takes_long_keeps_no_other_waiting(cluster: Clust
 
     view, rounds = Slow(), asyncio.Semaphore(0)
     async with api_client(cluster) as api:
-        found = Hits(Writer(api), view, now=lambda: LATER, sleep=lambda _: rounds.acquire())
+        found = LastHits(Writer(api), view, now=lambda: LATER, sleep=lambda _: rounds.acquire())
         running = asyncio.create_task(found.run())
         for number in range(3):
             for namespace in ("slow", "other"):
@@ -203,7 +205,7 @@ async def test_a_bug_ends_neither_the_task_nor_the_other_caches(cluster: Cluster
 
     told: list[Reason] = []
     async with api_client(cluster) as api:
-        found = Hits(Writer(api), Broken(), on_renewed=lambda why, _: told.append(why), now=lambda: LATER)
+        found = LastHits(Writer(api), Broken(), on_renewed=lambda why, _: told.append(why), now=lambda: LATER)
         found.hit("work", "one", "a", text())
         found.hit("work", "other", "a", text())
         await found.flush()

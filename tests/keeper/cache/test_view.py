@@ -361,14 +361,14 @@ async def test_equal_reads_share_a_request_until_there_is_something_new(cluster:
     collection.on_get.append(slow)
     async with viewed(cluster, collection) as view:
         await until(lambda: view.in_sync)
-        first = [asyncio.create_task(view.read(*CACHE, patience=None)) for _ in range(3)]
+        first = [asyncio.create_task(view.read(*CACHE, seconds=None)) for _ in range(3)]
         await until(lambda: len(collection.gets) == 1)
         first.pop().cancel()
         told = Told(view, (WORK, "next"))
         collection.put("cache", {"k": TEXT})
         collection.put("next", {})
         await until(told.last({}))
-        later = [asyncio.create_task(view.read(*CACHE, patience=None)) for _ in range(3)]
+        later = [asyncio.create_task(view.read(*CACHE, seconds=None)) for _ in range(3)]
         slow.answers.set()
         assert await asyncio.gather(*first) == [{"k": OLD_TEXT}] * 2
         assert await asyncio.gather(*later) == [{"k": TEXT}] * 3
@@ -382,7 +382,7 @@ async def test_an_answer_that_an_event_overtook_is_not_kept(cluster: Cluster) ->
     collection.on_get.append(slow)
     async with viewed(cluster, collection) as view:
         await until(lambda: view.in_sync)
-        late = asyncio.create_task(view.read(*CACHE, patience=None))
+        late = asyncio.create_task(view.read(*CACHE, seconds=None))
         await until(lambda: collection.gets)
         told = Told(view, (WORK, "next"))
         collection.put("cache", {"k": TEXT})
@@ -438,7 +438,7 @@ async def test_a_read_that_somebody_did_not_wait_for_is_told_of_to_those_who_fol
         told = Told(view, CACHE)
         collection.on_get += [slow, slow]
         for name in ("cache", "other"):
-            assert (await view.read(WORK, name, patience=0)).reason is Reason.RATE_LIMITED
+            assert (await view.read(WORK, name, seconds=0)).reason is Reason.RATE_LIMITED
         slow.answers.set()
         assert await view.read(WORK, "other") == {"k": TEXT}
         assert await view.read(*CACHE) == {"k": TEXT}
@@ -495,7 +495,7 @@ async def test_nothing_is_under_way_any_more_once_it_has_ended(cluster: Cluster)
         await until(lambda: view.in_sync)
         Told(view, CACHE)
         collection.put("cache", {"k": TEXT})
-        other = asyncio.create_task(view.read(WORK, "other", patience=None))
+        other = asyncio.create_task(view.read(WORK, "other", seconds=None))
         await until(lambda: len(collection.gets) == 2)
     await asyncio.wait([other])
     assert other.cancelled()
@@ -505,12 +505,12 @@ async def test_when_it_last_heard_of_the_api_server_is_known(cluster: Cluster) -
     collection, now = Collection(), [5.0]
     collection.on_watch.append(silent)
     async with viewed(cluster, collection, clock=lambda: now[0]) as view:
-        assert view.heard(WORK) == float("-inf")
+        assert view.last_contact(WORK) == float("-inf")
         await until(lambda: view.in_sync)
-        assert view.heard(WORK) == 5.0
+        assert view.last_contact(WORK) == 5.0
         now[0] = 7.0
         collection.put("cache", {})
-        assert view.heard(WORK) == 5.0
+        assert view.last_contact(WORK) == 5.0
 
 
 async def test_how_full_the_caches_are_that_were_read_is_known_without_a_request(cluster: Cluster) -> None:

@@ -64,7 +64,7 @@ async def test_an_empty_database_gets_the_schema_and_the_next_keeper_finds_it(ow
     for _ in range(2):
         async with running(Database(own.dsn_file, 5)) as database:
             assert [tuple(row) for row in await database.fetch(sql.VERSION)] == [(OURS, 1)]
-            assert database.heard > 0
+            assert database.last_contact > 0
     assert len(await own.run("SELECT * FROM stepmemo.schema")) == OURS
 
 
@@ -116,8 +116,8 @@ async def test_a_keeper_works_on_beside_and_after_a_later_one_that_leaves_what_i
     old = Database(own.dsn_file, 5)
     old.on_well = on_well
     async with running(old), running(Database(own.dsn_file, 5, migrations=later(OURS))):
-        heard = old.heard
-        await until(lambda: old.heard > heard)  # and it has looked at the version
+        before = old.last_contact
+        await until(lambda: old.last_contact > before)  # and it has looked at the version
         assert times == 1
         assert await old.fetch("SELECT 1") == [(1,)]
     async with running(Database(own.dsn_file, 5)):  # taken back
@@ -168,7 +168,7 @@ async def test_a_dsn_that_leads_nowhere_is_told_without_its_password(
     async with running(Database(dsn_file, 5), wait=False) as database:
         await until(lambda: said(caplog))
         assert cause in await is_refused(database)
-        assert database.heard == -math.inf
+        assert database.last_contact == -math.inf
     assert "s3cret" not in caplog.text + str([vars(record) for record in caplog.records])
 
 
@@ -224,7 +224,7 @@ async def test_while_it_is_away_everybody_is_refused_at_once_and_then_it_is_back
             for _ in range(1000):
                 await is_refused(database)
             assert asyncio.get_running_loop().time() - begun < 5  # and not a time-out each
-            assert database.heard == -math.inf
+            assert database.last_contact == -math.inf
             await way.open()
             await until(lambda: database.is_well)
             assert await database.fetch("SELECT 1") == [(1,)]

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keeper.postgresql.rows import LONG_AGO, Place, created_of, digest_of, put_arguments, storable
+from keeper.postgresql.rows import LONG_AGO, EntryRef, created_of, digest_of, put_arguments, storable
 from memoize.entry import Entry
 from memoize.key import data_key, digest
 
@@ -30,10 +30,10 @@ def test_the_digest_of_a_row_is_that_of_the_memoize_key_however_its_data_key_loo
     ],
 )
 def test_only_where_an_entry_could_lie_is_looked_at(place: tuple[str, str, str], valid: bool) -> None:
-    assert Place(*place).valid is valid
+    assert EntryRef(*place).valid is valid
 
 
-PLACE = Place("work", "cache", "k")
+PLACE = EntryRef("work", "cache", "k")
 
 
 def columns(text: str) -> tuple[object, ...]:

@@ -13,11 +13,11 @@ from kubernetes_asyncio.client import ApiClient
 from keeper.cache.lru import Answer
 from keeper.cache.view import View
 from keeper.postgresql.database import Database
-from keeper.postgresql.hits import Hits
-from keeper.postgresql.rows import LONG_AGO, Place
+from keeper.postgresql.hits import DatabaseHits
+from keeper.postgresql.rows import LONG_AGO, EntryRef
 from keeper.postgresql.store import PostgresStore
 from keeper.postgresql.upkeep import Upkeep
-from keeper.store import NOT_NOW, PATIENCE, Page
+from keeper.store import NOT_NOW, READ_TIMEOUT, Page
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
@@ -45,7 +45,7 @@ class Caches(View):
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def read(self, namespace: str, cache: str, patience: float | None = PATIENCE) -> Answer:
+    async def read(self, namespace: str, cache: str, seconds: float | None = READ_TIMEOUT) -> Answer:
         answer = self.answer
         self.asked.set()
         await self.answers.wait()
@@ -60,7 +60,7 @@ class World:
         self.created: datetime | None = LONG_AGO
         self.databases = [Database(own.dsn_file, 6) for _ in range(2)]
         self.store, self.other = (
-            PostgresStore(one, self.view, Hits(one, 600.0), upkeep, self.since, 6)
+            PostgresStore(one, self.view, DatabaseHits(one, 600.0), upkeep, self.since, 6)
             for one in self.databases
             for upkeep in [Upkeep(one, self.view, lambda namespace: 1 << 30)]
         )
@@ -154,7 +154,7 @@ async def test_who_looks_again_after_a_change_does_not_join_a_read_from_before(
     if heard == "new connections":
         world.databases[0].on_well()
     else:
-        await world.store._look([Place(*WHERE, "a")])
+        await world.store._look([EntryRef(*WHERE, "a")])
     again = asyncio.ensure_future(world.read())
     await asyncio.sleep(0)
     world.view.answers.set()

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 import pytest
 
-from keeper.postgresql.rows import Place
-from keeper.postgresql.turns import Turns
+from keeper.postgresql.rows import EntryRef
+from keeper.postgresql.turns import EntryTurns
 from keeper.store import Cache
 
 
@@ -53,12 +53,12 @@ class Some:
         return sum(keys.given for caches in self.keys.values() for keys in caches.values())
 
 
-def by_namespace(chosen: Collection[Place]) -> Counter[str]:
+def by_namespace(chosen: Collection[EntryRef]) -> Counter[str]:
     return Counter(place.namespace for place in chosen)
 
 
 def test_where_there_are_few_all_are_chosen_each_time() -> None:
-    turns, some = Turns(), Some(a=(2, 3), b=(1, 1))
+    turns, some = EntryTurns(), Some(a=(2, 3), b=(1, 1))
     for _ in range(3):
         chosen, begun = turns.next(some, 100)
         assert by_namespace(chosen) == {"a": 6, "b": 1}
@@ -67,7 +67,7 @@ def test_where_there_are_few_all_are_chosen_each_time() -> None:
 
 @pytest.mark.parametrize("most", [20, 100])
 def test_of_many_each_namespace_has_its_share_and_what_one_does_not_need_is_the_others(most: int) -> None:
-    turns, some = Turns(), Some(large=(3, 1000), other=(1, 1000), small=(1, 4))
+    turns, some = EntryTurns(), Some(large=(3, 1000), other=(1, 1000), small=(1, 4))
     chosen, _ = turns.next(some, most)
     counts = by_namespace(chosen)
     assert counts.total() == most
@@ -76,8 +76,8 @@ def test_of_many_each_namespace_has_its_share_and_what_one_does_not_need_is_the_
 
 
 def test_every_entry_has_its_turn() -> None:
-    turns, some = Turns(), Some(a=(4, 25), b=(1, 1))
-    seen = Counter[Place]()
+    turns, some = EntryTurns(), Some(a=(4, 25), b=(1, 1))
+    seen = Counter[EntryRef]()
     for _ in range(12):
         seen.update(turns.next(some, 20)[0])
     assert len(seen) == 101
@@ -85,7 +85,7 @@ def test_every_entry_has_its_turn() -> None:
 
 
 def test_of_more_namespaces_than_entries_that_may_be_chosen_each_has_its_turn() -> None:
-    turns, some = Turns(), Some(**{f"n-{number}": (1, 2) for number in range(30)})
+    turns, some = EntryTurns(), Some(**{f"n-{number}": (1, 2) for number in range(30)})
     seen = Counter[str]()
     for _ in range(60):
         chosen, _ = turns.next(some, 10)
@@ -98,7 +98,7 @@ def test_what_is_not_chosen_costs_nothing() -> None:
     """Ten times as many entries that wait are no more to go through in a turn."""
     given = list[int]()
     for number in (10, 100):
-        turns, some = Turns(), Some(**{f"n-{one}": (number, 50) for one in range(20)})
+        turns, some = EntryTurns(), Some(**{f"n-{one}": (number, 50) for one in range(20)})
         for _ in range(10):
             turns.next(some, 200)
         given.append(some.given)
@@ -106,7 +106,7 @@ def test_what_is_not_chosen_costs_nothing() -> None:
 
 
 def test_what_is_followed_no_longer_is_forgotten() -> None:
-    turns, some = Turns(), Some(a=(1, 100), b=(1, 100))
+    turns, some = EntryTurns(), Some(a=(1, 100), b=(1, 100))
     turns.next(some, 20)
     del some.keys["a"]
     assert by_namespace(turns.next(some, 20)[0]) == {"b": 20}

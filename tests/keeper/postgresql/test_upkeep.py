@@ -341,7 +341,9 @@ async def test_hits_are_written_once_an_interval_and_no_index_is_on_their_time(
     own: Own, store: PostgresStore, namespace: str
 ) -> None:
     renewed: list[tuple[Reason, int]] = []
-    gathered = hits.Hits(store._database, 600.0, lambda reason, entries: renewed.append((reason, entries)))
+    gathered = hits.DatabaseHits(
+        store._database, 600.0, lambda reason, entries: renewed.append((reason, entries))
+    )
     for number in range(3):
         await store.put(namespace, CACHE, f"k-{number}", text("k"), NOW)
     for _ in range(3):
@@ -356,7 +358,7 @@ async def test_hits_are_written_once_an_interval_and_no_index_is_on_their_time(
 
 
 async def test_of_a_flood_of_hits_of_one_namespace_others_lose_none(store: PostgresStore) -> None:
-    gathered = hits.Hits(store._database, 600.0)
+    gathered = hits.DatabaseHits(store._database, 600.0)
     for number in range(last_hit.MOST + 100):
         gathered.hit("loud", CACHE, f"k-{number}", "")
     gathered.hit("quiet", CACHE, "k", "")

@@ -18,7 +18,7 @@ from keeper.postgresql import removal, sql, upkeep
 from keeper.postgresql.database import Database
 from keeper.postgresql.rows import LONG_AGO
 from keeper.postgresql.upkeep import Upkeep
-from keeper.store import PATIENCE
+from keeper.store import READ_TIMEOUT
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from tests.keeper.postgresql.conftest import Own
@@ -40,13 +40,13 @@ class Caches(View):
         """Of a clock that only moves while somebody waits."""
         self.hangs = False
 
-    async def read(self, namespace: str, cache: str, patience: float | None = PATIENCE) -> Answer:
+    async def read(self, namespace: str, cache: str, seconds: float | None = READ_TIMEOUT) -> Answer:
         self.asked.append(f"{namespace}/{cache}")
         if self.hangs:
             await asyncio.Event().wait()
         answer = self.answers.get(f"{namespace}/{cache}", self.answers.get(namespace, {}))
         if answer == BEHIND:
-            self.seconds += patience or 0.0
+            self.seconds += seconds or 0.0
         return answer
 
     def clock(self) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from argo import names as argo
-from keeper.cache.last_hit import Hits
+from keeper.cache.last_hit import LastHits
 from keeper.cache.store import ConfigMapStore
 from keeper.cache.view import View
 from keeper.cache.writer import Writer
@@ -41,7 +41,9 @@ class ConfigMaps:
     async def keeper(self) -> AsyncIterator[Store]:
         async with api_client(self.cluster) as api:
             view, writer = View(api, [self.namespace]), Writer(api)
-            async with running(ConfigMapStore(api, view, writer, Hits(writer, view, HIT_INTERVAL))) as store:
+            async with running(
+                ConfigMapStore(api, view, writer, LastHits(writer, view, HIT_INTERVAL))
+            ) as store:
                 yield store
 
 

@@ -144,7 +144,7 @@ async def test_an_entry_as_large_as_a_cache_can_hold_is_kept(
     large = text("a", result="x" * (size - len(text("a"))))
     assert len(large) == size
     assert (await store.put(*where, large, NOW)).reason is Reason.STORED
-    assert await store.read(*where, patience=None) == large
+    assert await store.read(*where, seconds=None) == large
 
 
 async def test_one_that_is_larger_is_refused_with_its_size(store: Store, backing: Backing) -> None:
@@ -486,5 +486,5 @@ async def test_he_is_told_of_what_another_keeper_or_kubectl_does(
 
 async def test_a_store_that_runs_knows_of_its_namespace(store: Store, backing: Backing) -> None:
     assert store.knows(backing.namespace)
-    assert store.heard(backing.namespace) > 0
+    assert store.last_contact(backing.namespace) > 0
     assert store.kept_bytes >= 0

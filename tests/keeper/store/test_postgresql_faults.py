@@ -275,7 +275,7 @@ async def test_a_keeper_that_starts_without_its_database_serves_as_soon_as_it_is
             store = await stack.enter_async_context(world.backing.keeper(in_sync=False))
             results = await every_call(store, world.namespace)
             assert set(reasons(results)) == set(results)
-            assert store.heard(world.namespace) == -math.inf
+            assert store.last_contact(world.namespace) == -math.inf
         await until(lambda: store.in_sync)
         assert (await store.put(world.namespace, CACHE, "a", text("a"), NOW)).reason is Reason.STORED
 

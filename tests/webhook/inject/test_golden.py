@@ -15,7 +15,7 @@ from memoize.reasons import Reason
 from tests.recordedpods import PODS
 from tests.webhook.pods import judged
 from webhook.inject import qos
-from webhook.inject.containers import InjectSettings, Service
+from webhook.inject.containers import CacheServiceAddress, InjectSettings
 from webhook.inject.patch import inject
 from webhook.pods.decision import Inject, Skip
 from webhook.pods.delivery import Delivery
@@ -38,7 +38,7 @@ SERVED = [
     for injection in Delivery
 ]
 """Cases that have twins for `--access service` too."""
-SERVICE = Service(
+SERVICE = CacheServiceAddress(
     "https://stepmemo.stepmemo.svc", "-----BEGIN CERTIFICATE-----\ngolden\n-----END CERTIFICATE-----\n"
 )
 SUFFIXES = {Delivery.INIT_CONTAINER: "golden", Delivery.IMAGE_VOLUME: "image-volume.golden"}

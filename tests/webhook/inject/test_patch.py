@@ -12,7 +12,7 @@ from memoize import names
 from memoize.step import Step
 from tests.webhook.pods import judged
 from webhook.inject import qos
-from webhook.inject.containers import InjectSettings, Service
+from webhook.inject.containers import CacheServiceAddress, InjectSettings
 from webhook.inject.patch import inject
 from webhook.pods.decision import Inject
 
@@ -319,7 +319,7 @@ def test_volumes_of_ours_that_a_step_can_write_are_bounded(pod: Json) -> None:
 
 # --- The cache service -------------------------------------------------------------------------------
 
-SERVED = replace(SETTINGS, service=Service("https://stepmemo.stepmemo.svc", "the PEM"))
+SERVED = replace(SETTINGS, service=CacheServiceAddress("https://stepmemo.stepmemo.svc", "the PEM"))
 
 
 def test_both_are_told_where_the_service_is_and_whom_to_trust(pod: Json) -> None:

@@ -16,7 +16,7 @@ from tests.webhook.serving import api_client
 from webhook import settings
 from webhook.inject import preflight
 from webhook.inject.containers import InjectSettings
-from webhook.inject.preflight import Later, Refused, Taken, UnansweredError
+from webhook.inject.preflight import NoAnswer, Taken, UnansweredError, Unusable
 
 Json = dict[str, Any]
 SETTINGS = InjectSettings(image="stepmemo:test")
@@ -77,7 +77,7 @@ def test_what_comes_back_with_less_is_refused_and_what_is_lost_is_named(
     change: Callable[[Json], Json], lost: str
 ) -> None:
     verdict = preflight.evaluate_preflight(SENT, 201, change(deepcopy(SENT)))
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, Unusable)
     assert f"drops {lost}: Kubernetes 1.35 or newer is needed" in verdict.why
     assert "use --injection=init-container" in verdict.why
 
@@ -85,19 +85,19 @@ def test_what_comes_back_with_less_is_refused_and_what_is_lost_is_named(
 @pytest.mark.parametrize("template", [None, [], {}, {"spec": {"volumes": 1, "containers": ["x"]}}])
 def test_a_template_of_another_shape_is_refused(template: object) -> None:
     assert isinstance(
-        preflight.evaluate_preflight(SENT, 201, {"kind": "PodTemplate", "template": template}), Refused
+        preflight.evaluate_preflight(SENT, 201, {"kind": "PodTemplate", "template": template}), Unusable
     )
 
 
 @pytest.mark.parametrize("answer", [None, [], "<html>", {}, {"kind": "Status"}])
 def test_an_answer_that_is_no_pod_template_says_nothing(answer: object) -> None:
-    assert isinstance(preflight.evaluate_preflight(SENT, 200, answer), Later)
+    assert isinstance(preflight.evaluate_preflight(SENT, 200, answer), NoAnswer)
 
 
 @pytest.mark.parametrize("code", [400, 404, 413, 422])
 def test_a_refusal_is_told_in_the_servers_words(code: int) -> None:
     verdict = preflight.evaluate_preflight(SENT, code, {"message": "PodTemplate is invalid: template.spec"})
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, Unusable)
     assert (
         f"refuses it: {code} PodTemplate is invalid: template.spec; or use --injection=init-container"
         in verdict.why
@@ -107,20 +107,20 @@ def test_a_refusal_is_told_in_the_servers_words(code: int) -> None:
 def test_a_missing_right_names_what_gives_it() -> None:
     message = 'podtemplates is forbidden: User "u" cannot create resource "podtemplates" in API group ""'
     verdict = preflight.evaluate_preflight(SENT, 403, {"message": message})
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, Unusable)
     assert f"may not be tried: 403 {message}; apply manifests/components/image-volume" in verdict.why
 
 
 def test_a_policy_that_forbids_it_is_told_in_its_own_words() -> None:
     verdict = preflight.evaluate_preflight(SENT, 403, {"message": "exceeded quota: few-things"})
-    assert isinstance(verdict, Refused)
+    assert isinstance(verdict, Unusable)
     assert "refuses it: 403 exceeded quota: few-things; or use --injection=init-container" in verdict.why
 
 
 @pytest.mark.parametrize("code", [401, 408, 409, 429, 500, 503, 504])
 @pytest.mark.parametrize("answer", [None, [], {"message": "later"}])
 def test_trouble_says_nothing_about_the_fields(code: int, answer: object) -> None:
-    assert isinstance(preflight.evaluate_preflight(SENT, code, answer), Later)
+    assert isinstance(preflight.evaluate_preflight(SENT, code, answer), NoAnswer)
 
 
 def test_errors_begin_with_the_setting() -> None:
@@ -168,13 +168,13 @@ async def test_an_api_server_in_trouble_is_asked_until_patience_ends(
 ) -> None:
     async with asking(trouble) as url, api_client(cluster, url=url) as api:
         with pytest.raises(UnansweredError, match=r"could not be tried in 0\.3 s"):
-            await preflight.require_image_volumes(api, "stepmemo", SETTINGS, patience=0.3, pause=0.01)
+            await preflight.require_image_volumes(api, "stepmemo", SETTINGS, seconds=0.3, pause=0.01)
 
 
 async def test_an_api_server_that_is_away_is_asked_until_patience_ends(cluster: Cluster) -> None:
     async with api_client(cluster, url="http://127.0.0.1:1") as api:
         with pytest.raises(UnansweredError, match="Cannot connect"):
-            await preflight.require_image_volumes(api, "stepmemo", SETTINGS, patience=0.3, pause=0.01)
+            await preflight.require_image_volumes(api, "stepmemo", SETTINGS, seconds=0.3, pause=0.01)
 
 
 async def test_trouble_that_passes_is_forgotten(cluster: Cluster) -> None:
@@ -188,5 +188,5 @@ async def test_trouble_that_passes_is_forgotten(cluster: Cluster) -> None:
         return web.json_response(asked[-1], status=201)
 
     async with asking(recovering) as url, api_client(cluster, url=url) as api:
-        await preflight.require_image_volumes(api, "stepmemo", SETTINGS, patience=20, pause=0.01)
+        await preflight.require_image_volumes(api, "stepmemo", SETTINGS, seconds=20, pause=0.01)
     assert asked == [SENT, SENT, SENT]

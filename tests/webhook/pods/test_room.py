@@ -21,7 +21,7 @@ from memoize.reasons import Reason
 from tests.recordedpods import PODS
 from tests.webhook.keeperstatus import GONE, READY
 from tests.webhook.pods import judged
-from webhook.inject.containers import InjectSettings, Service
+from webhook.inject.containers import CacheServiceAddress, InjectSettings
 from webhook.inject.patch import inject
 from webhook.pods import gating, room
 from webhook.pods.decision import Inject, MemoizedStep, Skip, plan_injection
@@ -40,7 +40,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SETTINGS = [
     InjectSettings(image="registry.test/stepmemo:1", injection=injection, service=service)
     for injection in Delivery
-    for service in (None, Service("https://stepmemo.test", "PEM " * 400))
+    for service in (None, CacheServiceAddress("https://stepmemo.test", "PEM " * 400))
 ]
 FULL = room.ANNOTATIONS
 
@@ -196,7 +196,7 @@ def test_a_pod_that_is_known_to_be_small_is_not_measured(pod: Json) -> None:
 
 
 def test_whoever_writes_a_service_ca_of_any_length_breaks_nothing(pod: Json) -> None:
-    settings = replace(SETTINGS[1], service=Service("https://x", "x" * 2_000_000))
+    settings = replace(SETTINGS[1], service=CacheServiceAddress("https://x", "x" * 2_000_000))
     decision = judged.decide(pod, "default", {}, {}, settings.injection)
     assert isinstance(decision, Inject)
     assert isinstance(room.fitted(pod, inject(pod, decision.plan, settings), {}), str)

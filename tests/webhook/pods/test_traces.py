@@ -17,7 +17,7 @@ from tests.recordedpods import PODS
 from tests.webhook.keeperstatus import READY
 from tests.webhook.pods import judged
 from tests.webhook.pods.steppods import step_pods
-from webhook.inject.containers import InjectSettings, Service
+from webhook.inject.containers import CacheServiceAddress, InjectSettings
 from webhook.inject.patch import inject
 from webhook.pods import gating, traces
 from webhook.pods.decision import MemoizedStep, Skip
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 Json = dict[str, Any]
 
 SETTINGS = InjectSettings(image="registry.test/stepmemo:1")
-SERVICE = Service("https://stepmemo.test", "the PEM")
+SERVICE = CacheServiceAddress("https://stepmemo.test", "the PEM")
 CHOSEN = [
     replace(SETTINGS, injection=injection, service=service)
     for injection in Delivery

@@ -31,14 +31,14 @@ from webhook.inject.containers import InjectSettings
 
 Json = dict[str, Any]
 
-WORKERS_A_CORE = 4
+WORKERS_A_CORE = 5
 """Most tests wait: for processes that start, for time-outs, for an API server."""
 _LONGEST_ID = 60
 _HERE = Path(__file__).parent
 SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/entrypoint")]
 """Rooms whose tests start servers or processes, or wait; elsewhere a test says so itself (`slow`)."""
 UNTRACED_ROOMS = {_HERE / "bench", _HERE / "devcluster"}
-TRACED_CASES = 10
+TRACED_CASES = 5
 """Of one test that is run with many parameters, in the order in which they stand."""
 _CASE = pytest.StashKey[int]()
 _cases: Counter[str] = Counter()

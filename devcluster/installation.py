@@ -37,7 +37,7 @@ ACCESS_DIRECT = "access-direct"
 NAMESPACES_ONLY = "namespaces"
 """The component that takes the cluster-wide rights away."""
 
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's, where PyYAML was built with it: eight times as fast."""
 _CLUSTER_WIDE = {
     "Namespace": NAMESPACES,
@@ -160,7 +160,7 @@ def rules(documents: Sequence[Object], account: str, kind: str) -> list[Any]:
 
 def _patched(documents: list[Object], patch: Object) -> list[Object]:
     """The documents with one entry of `patches` applied; ValueError if it fits none of them."""
-    change = yaml.load(patch["patch"], _SafeLoader)
+    change = yaml.load(patch["patch"], LOADER)
     target = patch.get("target") or {"kind": change["kind"], "name": change["metadata"]["name"]}
     found = [each for each in documents if _is_target(each, target)]
     if not found:
@@ -181,14 +181,14 @@ def _is_target(document: Object, target: Object) -> bool:
 def _documents(directory: Path) -> Iterator[Object]:
     """The objects of a kustomization, in the order that it names its files."""
     for name in _kustomization(directory).get("resources", []):
-        for document in yaml.load_all((directory / name).read_text(encoding="utf-8"), _SafeLoader):
+        for document in yaml.load_all((directory / name).read_text(encoding="utf-8"), LOADER):
             # An anchor makes one object of two places, and a patch of one would change the other.
             yield json.loads(json.dumps(document))
 
 
 def _kustomization(directory: Path) -> Object:
     text = (directory / "kustomization.yaml").read_text(encoding="utf-8")
-    found: Object = yaml.load(text, _SafeLoader)
+    found: Object = yaml.load(text, LOADER)
     return found
 
 

@@ -125,7 +125,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         group = " ".join([module, *which])
     if fixtures & SLOW_FIXTURES or _is_in_a_slow_room(item.path):
         item.add_marker(pytest.mark.slow)
-    elif not group and item.get_closest_marker("slow") is item.get_closest_marker("xdist_group") is None:
+    elif not group and not any(map(item.get_closest_marker, ("slow", "xdist_group"))):
         group = module
     if group:
         item.add_marker(pytest.mark.xdist_group(group))

@@ -2,17 +2,14 @@
 
 import asyncio
 import base64
-import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kubernetes_asyncio.client import ApiClient, Configuration
 
 from certs import pki
@@ -21,6 +18,7 @@ from certs.cluster import Certificates
 from certs.reader import CertificateReader
 from server.tls import utc_now
 from tests.cluster import Cluster
+from tests.manifests.rendering import objects
 from tests.waiting import until
 
 RBAC = Path(__file__).parents[2] / "manifests" / "base" / "webhook-rbac.yaml"
@@ -28,17 +26,6 @@ SECRET, CA_SECRET = "stepmemo-certs", "stepmemo-ca"
 ACCOUNT = "stepmemo-webhook"
 
 Json = dict[str, Any]
-
-
-@cache
-def _read() -> str:
-    return json.dumps(list(yaml.safe_load_all(RBAC.read_text(encoding="utf-8"))))
-
-
-def _of_the_manifests() -> list[Json]:
-    """The objects of RBAC, each time others."""
-    found: list[Json] = json.loads(_read())
-    return found
 
 
 @dataclass
@@ -62,7 +49,7 @@ class Installation:
 
     def rules(self, kind: str) -> list[Json]:
         """The rules of the manifests' Roles or ClusterRoles, about our own configuration, not theirs."""
-        rules: list[Json] = [rule for d in _of_the_manifests() if d["kind"] == kind for rule in d["rules"]]
+        rules: list[Json] = [rule for d in objects(RBAC) if d["kind"] == kind for rule in d["rules"]]
         for rule in rules:
             if rule["resources"] == ["mutatingwebhookconfigurations"]:
                 rule["resourceNames"] = [self.configuration]

@@ -10,6 +10,8 @@ from typing import Any
 import jsonpatch
 import yaml
 
+from devcluster.installation import LOADER
+
 ROOT = Path(__file__).parents[2] / "manifests"
 BASE = ROOT / "base"
 COMPONENTS = ROOT / "components"
@@ -64,8 +66,6 @@ OF_THE_KEEPER = (KEEPER, f"{KEEPER}-certs", NUDGE)
 PROGRAMS = (WEBHOOK, KEEPER)
 
 Json = dict[str, Any]
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's, where PyYAML was built with it: eight times as fast."""
 POLICIES = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 CLUSTER_WIDE = (
     *POLICIES,
@@ -200,7 +200,7 @@ def _patch(documents: list[Json], kustomization: Json) -> None:
 
 def _documents(directory: Path, kustomization: Json) -> Iterator[Json]:
     for name in kustomization.get("resources", ()):
-        yield from json.loads(_read(directory / name))
+        yield from objects(directory / name)
 
 
 def _generated(directory: Path, kustomization: Json) -> Iterator[Json]:
@@ -211,6 +211,12 @@ def _generated(directory: Path, kustomization: Json) -> Iterator[Json]:
         metadata = {"name": one["name"], "namespace": one["namespace"], "labels": options["labels"]}
         data = {name: (directory / name).read_text(encoding="utf-8") for name in one["files"]}
         yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+def objects(path: Path) -> list[Json]:
+    """Those of a file, each time others: a caller may change them."""
+    found: list[Json] = json.loads(_read(path))
+    return found
 
 
 @cache

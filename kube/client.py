@@ -114,7 +114,7 @@ def _telling(send: Callable[..., Awaitable[Any]], on_request: OnRequest) -> Call
     async def told(method: str, url: str, **rest: Any) -> Any:
         try:
             response = await send(method, url, **rest)
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except (aiohttp.ClientError, OSError, asyncio.CancelledError):  # the last at a time-out, too
             on_request(method, 0)
             raise
         on_request(method, response.status)
@@ -149,9 +149,9 @@ async def request(
     """
     cost.charge(requests=1)
     with _as_api_errors():
-        limits = aiohttp.ClientTimeout(total=seconds)
-        response = await _begin(api, method, path, limits, query, body, accept, content_type, headers)
-        text = await _received(response, MOST_BYTES)
+        async with asyncio.timeout(seconds):
+            response = await _begin(api, method, path, query, body, accept, content_type, headers)
+            text = await _received(response, MOST_BYTES)
     cost.charge(bytes=len(text))
     return parsed(text)
 
@@ -171,9 +171,9 @@ async def read(
     """
     cost.charge(requests=1)
     with _as_api_errors():
-        limits = aiohttp.ClientTimeout(total=seconds)
-        response = await _begin(api, "GET", path, limits, query, accept=accept)
-        text = await _received(response, most_bytes)
+        async with asyncio.timeout(seconds):
+            response = await _begin(api, "GET", path, query, accept=accept)
+            text = await _received(response, most_bytes)
     cost.charge(bytes=len(text))
     return text
 
@@ -181,8 +181,9 @@ async def read(
 async def date(api: ApiClient, *, seconds: float) -> datetime:
     """The API server's clock: the Date of its answer, whatever that is; an ApiError for none in `seconds`."""
     with _as_api_errors():
-        response = await _send(api, "GET", "/version", aiohttp.ClientTimeout(total=seconds))
-        await response.read()
+        async with asyncio.timeout(seconds):
+            response = await _send(api, "GET", "/version")
+            await response.read()
     try:
         found = parsedate_to_datetime(response.headers["Date"])
         return found.replace(tzinfo=UTC)  # always GMT (RFC 9110, section 5.6.7)
@@ -242,8 +243,8 @@ async def watch(
     """
     with _as_api_errors():
         async with asyncio.timeout(OPEN_SECONDS):
-            limits = aiohttp.ClientTimeout(sock_read=idle_timeout)
-            response = await _begin(api, "GET", path, limits, [("watch", "true"), *query], accept=accept)
+            query = [("watch", "true"), *query]
+            response = await _begin(api, "GET", path, query, accept=accept, idle_timeout=idle_timeout)
     try:
         async with aclosing(_events(response, parse)) as events:
             yield events
@@ -320,15 +321,15 @@ async def _begin(
     api: ApiClient,
     method: str,
     path: str,
-    limits: aiohttp.ClientTimeout,
     query: Sequence[tuple[str, str]],
     body: object = None,
     accept: str = JSON,
     content_type: str = JSON,
     headers: Mapping[str, str] | None = None,
+    idle_timeout: float | None = None,
 ) -> aiohttp.ClientResponse:
     """An answer of 2xx whose body is still to be read; an ApiError for any other."""
-    response = await _send(api, method, path, limits, query, body, accept, content_type, headers)
+    response = await _send(api, method, path, query, body, accept, content_type, headers, idle_timeout)
     if 200 <= response.status < 300:
         return response
     text = await _received(response, MOST_BYTES)
@@ -345,12 +346,12 @@ async def _send(
     api: ApiClient,
     method: str,
     path: str,
-    limits: aiohttp.ClientTimeout,
     query: Sequence[tuple[str, str]] = (),
     body: object = None,
     accept: str = JSON,
     content_type: str = JSON,
     headers: Mapping[str, str] | None = None,
+    idle_timeout: float | None = None,
 ) -> aiohttp.ClientResponse:
     """Any answer, whose body is still to be read.
 
@@ -374,7 +375,9 @@ async def _send(
         headers=sent,
         body=body,
         _preload_content=False,
-        _request_timeout=limits,
+        # None for the whole: aiohttp would lose a cancellation that comes with it. (TimerContext, in its
+        # helpers, undoes one at the end of each block that it stands around: of a request there are two.)
+        _request_timeout=aiohttp.ClientTimeout(sock_read=idle_timeout),
     )
     return response
 

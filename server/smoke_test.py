@@ -105,10 +105,14 @@ async def _problem(api: ApiClient, urls: Sequence[str], authority: Path) -> str:
 
 async def _unready(url: str, authority: Path) -> str:
     """Why a program is not ready, or cannot be asked; empty where it is."""
-    limits = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
+    limits = aiohttp.ClientTimeout()  # none for the whole: kube.client says why
     try:
         context = ssl.create_default_context(cafile=authority)
-        async with aiohttp.ClientSession(timeout=limits) as session, session.get(url, ssl=context) as answer:
+        async with (
+            asyncio.timeout(_REQUEST_SECONDS),
+            aiohttp.ClientSession(timeout=limits) as session,
+            session.get(url, ssl=context) as answer,
+        ):
             said = (await answer.text()).strip()
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return f"{type(error).__name__} {error}".rstrip()

@@ -6,6 +6,7 @@ directory that was not packed is no object of its own (`archive: none`), and a b
 anything else that listens there, answers a HEAD by 404 as well.
 """
 
+import asyncio
 import base64
 import re
 import ssl
@@ -54,7 +55,7 @@ class Web:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=SECONDS),
+                timeout=aiohttp.ClientTimeout(),  # none for the whole: kube.client says why
             )
         return self._session
 
@@ -111,9 +112,12 @@ class _HttpProbe:
     async def __call__(self, key: str) -> There | ObjectGone | Unknown:
         try:
             # No redirect is followed: only what is configured is contacted.
-            async with self._web.session.head(
-                URL(key), allow_redirects=False, headers=self._headers, ssl=self._tls
-            ) as answer:
+            async with (
+                asyncio.timeout(SECONDS),
+                self._web.session.head(
+                    URL(key), allow_redirects=False, headers=self._headers, ssl=self._tls
+                ) as answer,
+            ):
                 if 200 <= answer.status < 300:
                     return There(_strong(answer.headers.get("ETag", "")))
                 if answer.status in (404, 410):

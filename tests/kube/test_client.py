@@ -1,5 +1,7 @@
 import asyncio
 import json
+import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -119,6 +121,34 @@ async def test_no_answer_in_time_or_at_all_is_unavailable(cluster: Cluster) -> N
     for error in (late, broken, away):
         assert (type(error), error.status, error.retry_after) == (Unavailable, 0, 0)
         assert str(error), "the log says what it was"
+
+
+@pytest.mark.parametrize("ask", [client.request, client.read, client.date], ids=lambda ask: ask.__name__)
+async def test_a_cancellation_that_comes_with_the_time_out_is_none_the_less(
+    cluster: Cluster, ask: Callable[..., Awaitable[object]]
+) -> None:
+    """As when a keeper is told to stop while the API server is slow: what goes on regardless ends never."""
+    seconds, asked = 0.3, asyncio.Event()
+
+    async def late(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        return await hang(request)
+
+    what = {client.request: ("GET", "/api"), client.read: ("/api",), client.date: ()}[ask]
+    async with answering(late, "GET") as url, api_client(cluster, url=url) as api:
+        task = asyncio.ensure_future(ask(api, *what, seconds=seconds))
+        await asked.wait()
+        asyncio.get_running_loop().call_later(seconds, task.cancel)
+        time.sleep(2 * seconds)  # noqa: ASYNC251 the loop meets both at once, the time-out first
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize("room", ["certs", "cli", "keeper", "kube", "server", "sidecar", "webhook"])
+def test_no_request_has_a_time_out_of_aiohttps_that_would_lose_it(room: str) -> None:
+    files = sorted((Path(__file__).parents[2] / room).rglob("*.py"))
+    assert files
+    assert [str(file) for file in files if "ClientTimeout(total" in file.read_text()] == []
 
 
 async def test_the_api_servers_clock_is_read_off_any_answer(cluster: Cluster) -> None:

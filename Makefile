@@ -4,17 +4,21 @@ PYTHON ?= python3
 WORKERS ?= auto
 # Not empty: `make test` says which lines and branches ran; a third slower, so .ci/run asks for it.
 COVERAGE ?=
+# What `make hurried` runs: the rooms whose tests start few processes, on a clock that runs so many times as fast.
+HURRIED := $(addprefix tests/,certs keeper kube memoize server webhook)
+HURRY ?= 5
 BIN := .venv/bin
 STAMP := .venv/.installed
 # Else every worker compiles every test for itself, each time.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help check lint format test mutations entrypoint demo bench lock sbom clean
+.PHONY: help check lint format test hurried mutations entrypoint demo bench lock sbom clean
 
 help:
 	@echo 'make demo    run a workflow, run it again, see it answered from the cache'
 	@echo 'make check   lint, then the fast tests: what to run before each commit'
 	@echo 'make test    lint, then every test that this machine can run'
+	@echo 'make hurried     find tests that a slower machine would fail, by a clock that runs five times as fast'
 	@echo 'make mutations   break the product where harm is greatest, and see that a test notices'
 	@echo 'make lint    ruff, mypy and the rules of who imports whom'
 	@echo 'make bench   measure what it costs, into bench/RESULTS.md'
@@ -58,6 +62,9 @@ else
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 endif
+
+hurried: entrypoint
+	HURRY=$(HURRY) PYTHONPATH=. $(BIN)/pytest -p tests.hurried -n $(WORKERS) --dist loadgroup $(HURRIED)
 
 mutations: $(STAMP)
 	$(BIN)/python tools/mutations

@@ -18,6 +18,8 @@ from sidecar.entrypoint import build
 
 ENV_ISOLATION = "DEVCLUSTER_ISOLATION"
 """`user`, `root` or `none`: how containers are kept apart; without it, as well as this kernel allows."""
+SECONDS = 180.0
+"""In which a workflow that takes a few is over, on a machine that has too much to do."""
 
 T = TypeVar("T")
 
@@ -48,16 +50,16 @@ class DevCluster:
         """Create a Workflow as `kubectl create` does; ApiError when a webhook denies it."""
         return await self.client.create(WORKFLOWS, namespace, workflow)
 
-    async def run(self, workflow: Mapping[str, Any], namespace: str, seconds: float = 60) -> Object:
+    async def run(self, workflow: Mapping[str, Any], namespace: str, seconds: float = SECONDS) -> Object:
         """Create a Workflow and wait until it is over; TimeoutError after `seconds`."""
         created = await self.submit(workflow, namespace)
         return await self.finished(created, seconds)
 
-    async def finished(self, workflow: Object, seconds: float = 60) -> Object:
+    async def finished(self, workflow: Object, seconds: float = SECONDS) -> Object:
         """The Workflow once it is over."""
         return await self.unless_broken(self._finished(workflow["metadata"]["uid"]), seconds)
 
-    async def unless_broken(self, awaited: Coroutine[Any, Any, T], seconds: float | None = 60) -> T:
+    async def unless_broken(self, awaited: Coroutine[Any, Any, T], seconds: float | None = SECONDS) -> T:
         """What `awaited` gives; an error once a part of the cluster fails, or after `seconds`."""
         task = asyncio.ensure_future(awaited)
         try:

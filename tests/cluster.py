@@ -249,7 +249,7 @@ class Cluster:
         assert status in (201, 409), body
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
     """Return once the condition holds; AssertionError if it does not within the time."""
     deadline = time.monotonic() + seconds
     while True:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -47,6 +48,24 @@ OF_A_MODULE = {"stepmemo", "strongest", "keeping", "inside", "plain", "image_vol
 """Fixtures of a module that are dear: servers, devclusters, walks through the model of the protocol."""
 ANY_OF_A_MODULE = "any_cluster"
 """A fixture whose parameter is the name of one of these."""
+
+PATIENT = 60.0
+"""Seconds in place of time-outs that a busy machine would meet where a test is about something else …"""
+NO_SUBJECT = {
+    "keeper.api.auth.TIMEOUT": PATIENT,
+    "keeper.api.claim.TIMEOUT": PATIENT,
+    "keeper.api.handlers.TURN_SECONDS": PATIENT,
+    "keeper.api.people.SECONDS": PATIENT,
+    "keeper.cache.configmap.TIMEOUT": PATIENT,
+    "keeper.cache.store.ConfigMapStore.read.__defaults__": (PATIENT,),
+    "keeper.cache.view.View.read.__defaults__": (PATIENT,),
+    "keeper.postgresql.removal.CONFIG_MAP_TIMEOUT": PATIENT,
+    "keeper.postgresql.removal.LEAST": PATIENT,
+    "keeper.postgresql.store.PostgresStore.read.__defaults__": (PATIENT,),
+    "keeper.postgresql.store.WRITE_SECONDS": PATIENT,
+    "server.child.START_SECONDS": PATIENT,
+}
+"""… which are these; a test that is about one sets it itself."""
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("stepmemo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -190,6 +209,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         on_both = metafunc.definition.get_closest_marker("contract") is not None
         tiers = [DEVCLUSTER, KUBE_APISERVER] if on_both else [DEVCLUSTER]
         metafunc.parametrize("cluster", tiers, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def in_the_program() -> Iterator[dict[str, Any]]:
+    """Have no test depend on how fast the machine is, where its subject is something else.
+
+    What each of NO_SUBJECT is in the program, for a test that is about it.
+    """
+    own = {name: resolve_name(name) for name in NO_SUBJECT}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in NO_SUBJECT.items():
+            patch.setattr(name, value)
+        yield own
 
 
 @pytest.fixture(scope="session")

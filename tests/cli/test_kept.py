@@ -58,6 +58,12 @@ class Installed:
         assert (await self.store.put(kept_in, cache, key, text, NOW)).reason is Reason.STORED
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keeper rests after each answer, and longer where the machine is busy."""
+    monkeypatch.setattr(asking, "SECONDS", 60.0)
+
+
 @pytest_asyncio.fixture
 async def installed(
     cluster: Cluster, stepmemo: Stepmemo, postgresql: Server, tmp_path: Path

@@ -26,9 +26,9 @@ def test_what_is_in_the_way_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(leave, "SETTLE_SECONDS", 60.0)
-    assert main(["leave", "--timeout=100ms"]) == 1
+    assert main(["leave", "--timeout=3s"]) == 1
     assert capsys.readouterr().err == (
-        "stepmemo leave: not done after 0.1 s: a Pod that is being admitted may be gated yet\n"
+        "stepmemo leave: not done after 3 s: a Pod that is being admitted may be gated yet\n"
     )
 
 

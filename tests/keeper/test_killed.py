@@ -19,6 +19,8 @@ WHEN = ("before", "after")
 MOST = 40
 """Requests of one scenario; one that has fewer ends with a keeper that was not killed."""
 AT_ONCE = 4
+SECONDS = 500
+"""For what takes a second or two where nothing else runs: many run at once, and each is many requests."""
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +152,7 @@ async def test_two_keepers_that_act_at_once_end_every_pod_right_and_once(
         of_two = partial(make, most_runners=2) if make is a_runner_and_its_waiters else make
         scenario = of_two(Site.new(cluster))
         async with keeping(scenario.site, wait=False) as one, keeping(scenario.site, wait=False) as other:
-            await until(scenario.over)
+            await until(scenario.over, SECONDS)
         scenario.check([*one.proxy.calls, *other.proxy.calls])
 
 
@@ -160,12 +162,12 @@ async def _killed_at(cluster: Cluster, make: Callable[[Site], Scenario], index: 
     first, second = Proxy(cluster), Proxy(cluster)
     first.stop_at(index, when)
     async with keeping(scenario.site, first, wait=False) as running:
-        await until(lambda: first.stopped.is_set() or scenario.over())
+        await until(lambda: first.stopped.is_set() or scenario.over(), SECONDS)
         await running.kill()
     if first.stopped.is_set():
         forget_the_lease(scenario.site)
         async with keeping(scenario.site, second):
-            await until(scenario.over)
+            await until(scenario.over, SECONDS)
     scenario.check([*first.calls, *second.calls])
     return first.stopped.is_set()
 

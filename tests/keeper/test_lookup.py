@@ -22,6 +22,12 @@ from tests.webhook.serving import api_client
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 TEXT = json.dumps({"nodeID": "wf-1", "outputs": {}, "creationTimestamp": "2026-05-04T11:00:00Z"})
 WORK, CACHE = "work", "cache"
+BOUND = "keeper.lookup.LOOKUP_TIMEOUT"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BOUND, 60.0)
 
 
 def step(key: str = "k", max_age: str = "", declared: Declared | None = Declared()) -> Step:  # noqa: B008
@@ -93,7 +99,10 @@ async def test_a_step_whose_template_is_not_known_is_not_looked_up(cluster: Clus
 
 
 @pytest.mark.parametrize("trouble", [broken, gibberish, overloaded, hang])
-async def test_what_cannot_be_read_now_is_unknown_and_never_a_miss(cluster: Cluster, trouble: Answer) -> None:
+async def test_what_cannot_be_read_now_is_unknown_and_never_a_miss(
+    cluster: Cluster, trouble: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BOUND, 0.25)
     collection = Collection()
     collection.on_get.append(trouble)
     async with viewed(cluster, collection) as view:

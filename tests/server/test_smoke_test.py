@@ -19,6 +19,8 @@ from tests.webhook.serving import certify
 
 Json = dict[str, Any]
 Answer = Callable[[Json], web.Response]
+SOON = 1.5
+"""Seconds after which it gives up, and in which it is to have looked once, also on a busy machine."""
 
 
 def converted(sent: Json) -> web.Response:
@@ -115,7 +117,7 @@ async def test_an_api_server_that_does_not_ask_the_webhook_is_told(
 ) -> None:
     async with api_server(answer) as api:
         with pytest.raises(SmokeTestError) as raised:
-            await smoke_test(api, [], tmp_path / AUTHORITY_FILE, 0.3)
+            await smoke_test(api, [], tmp_path / AUTHORITY_FILE, SOON)
     assert said in str(raised.value)
 
 
@@ -132,7 +134,7 @@ async def test_a_program_that_cannot_be_asked_or_trusted_is_told(case: str, tmp_
     async with program(tmp_path, (503, "not in sync yet\n")) as url, api_server(converted) as api:
         asked = "https://localhost:1" if case == "nobody" else url
         with pytest.raises(SmokeTestError) as raised:
-            await smoke_test(api, [asked], authority, 0.3)
+            await smoke_test(api, [asked], authority, SOON)
     said = {
         "unready": "not in sync yet",
         "another CA": "certificate verify failed",

@@ -16,6 +16,7 @@ from memoize.reasons import Reason
 from tests.cluster import DEVCLUSTER, Cluster
 from tests.keeper.api.asked import Asked, recorded
 from tests.keeper.troubled import Answer, answering, broken, gibberish, hang
+from tests.waiting import until
 from tests.webhook.serving import api_client
 
 NOW = datetime(2026, 7, 31, 12, tzinfo=UTC)
@@ -405,13 +406,15 @@ async def test_a_namespace_whose_entries_wait_keeps_nobody_elses_out(
     async with (
         answering(answer, "*") as url,
         api_client(cluster, url=url) as api,
-        writing_with(api, seconds=0.5) as writer,
+        writing_with(api, seconds=60) as writer,
     ):
-        mine = [writer.put("ns", f"cache-{n}", "a", entry(), NOW) for n in range(8)]
+        mine = [asyncio.create_task(writer.put("ns", f"cache-{n}", "a", entry(), NOW)) for n in range(8)]
         others = [writer.put(f"other-{n}", "cache", "a", entry(), NOW) for n in range(20)]
-        outcomes = await asyncio.gather(*mine, *others)
-    reasons = [outcome.reason for outcome in outcomes]
-    assert reasons == [Reason.API_UNAVAILABLE] * 6 + [Reason.RATE_LIMITED] * 2 + [Reason.STORED] * 20
+        assert {outcome.reason for outcome in await asyncio.gather(*others)} == {Reason.STORED}
+        await until(lambda: sum("/ns/" in path for path in asked) == writing.REQUESTS_OF_ONE)
+        assert [one.done() for one in mine] == [False] * 6 + [True] * 2
+    reasons = [outcome.reason for outcome in await asyncio.gather(*mine)]
+    assert reasons == [Reason.API_UNAVAILABLE] * 6 + [Reason.RATE_LIMITED] * 2
     assert sum("/ns/" in path for path in asked) == writing.REQUESTS_OF_ONE
 
 

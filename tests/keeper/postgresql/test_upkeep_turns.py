@@ -28,6 +28,12 @@ BEHIND = Outcome(Reason.RATE_LIMITED, "the Namespace's reads are behind")
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True)
+def in_time(monkeypatch: pytest.MonkeyPatch, in_the_program: dict[str, Any]) -> None:
+    for name in ("CONFIG_MAP_TIMEOUT", "LEAST"):
+        monkeypatch.setattr(removal, name, in_the_program[f"keeper.postgresql.removal.{name}"])
+
+
 class Caches(View):
     """ConfigMaps as a test says them, else empty. Those that are behind take long."""
 

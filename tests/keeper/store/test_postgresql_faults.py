@@ -37,6 +37,13 @@ def dsn_file(directory: Path, text: str) -> Path:
     return file
 
 
+@pytest.fixture(autouse=True)
+def in_time(monkeypatch: pytest.MonkeyPatch, in_the_program: dict[str, Any]) -> None:
+    for name in ("WRITE_SECONDS", "PostgresStore.read.__defaults__"):
+        name = f"keeper.postgresql.store.{name}"
+        monkeypatch.setattr(name, in_the_program[name])
+
+
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Server]:
     """A server that tests may kill; each leaves it running."""
@@ -326,8 +333,9 @@ async def nobody_may_write(world: World) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("fault", [disk_full, read_only, nobody_may_write], ids=lambda fault: fault.__name__)
 async def test_a_database_that_takes_nothing_is_read_all_the_same(
-    world: World, fault: Callable[[World], Any]
+    world: World, fault: Callable[[World], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("keeper.postgresql.store.PostgresStore.read.__defaults__", (BOUND,))
     namespace = world.namespace
     async with world.backing.keeper() as store:
         await store.put(namespace, CACHE, "a", text("a"), NOW)

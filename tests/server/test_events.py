@@ -233,7 +233,7 @@ async def test_a_fan_out_is_told_at_a_bounded_rate_and_a_warning_does_not_wait_b
             events.hit(OWNER, f"hello-{number}", ENTRY, NOW)
         events.skipped(OWNER, "hello-bad", Reason.NAME_CLASH, "")
         await until(lambda: len(arrived) == 101)
-        assert ticking.time > 98.5 * PACE_OF_ONE, "99 pauses, as floats add up"
+        assert round(ticking.time - 99 * PACE_OF_ONE, 6) >= 0
     assert "MemoizationSkipped" in arrived[:3]
     assert not lost
 

@@ -1,8 +1,9 @@
 """Whether an installation works: what is told of one that does not."""
 
+import asyncio
 import copy
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from memoize import names
 from server import smoke_test as trying
 from server.smoke_test import SmokeTestError, smoke_test
 from server.tls import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE
+from tests.cancelled import cancelled_as_it_runs_out_of_time
+from tests.keeper.troubled import hang
 from tests.webhook.serving import certify
 
 Json = dict[str, Any]
 Answer = Callable[[Json], web.Response]
+Ready = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SOON = 1.5
 """Seconds after which it gives up, and in which it is to have looked once, also on a busy machine."""
 
@@ -66,10 +70,17 @@ async def program(directory: Path, *answers: tuple[int, str]) -> AsyncIterator[s
     """One that gives these answers of whether it is ready, the last of them for ever; its URL."""
     left = list(answers)
 
-    async def ready(_: web.Request) -> web.Response:
+    async def ready(_: web.Request) -> web.StreamResponse:
         status, text = left.pop(0) if len(left) > 1 else left[0]
         return web.Response(status=status, text=text)
 
+    async with ready_or_not(directory, ready) as url:
+        yield url
+
+
+@asynccontextmanager
+async def ready_or_not(directory: Path, ready: Ready) -> AsyncIterator[str]:
+    """A program that is asked whether it is ready; its URL."""
     app = web.Application()
     app.router.add_get("/readyz", ready)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -80,7 +91,7 @@ async def program(directory: Path, *answers: tuple[int, str]) -> AsyncIterator[s
 
 @asynccontextmanager
 async def serving(app: web.Application, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
@@ -143,6 +154,19 @@ async def test_a_program_that_cannot_be_asked_or_trusted_is_told(case: str, tmp_
     }[case]
     assert said in str(raised.value)
     assert str(raised.value).startswith(asked)
+
+
+async def test_a_cancellation_that_comes_with_a_requests_time_out_is_none_the_less(tmp_path: Path) -> None:
+    certify(tmp_path, host="localhost")
+    asked = asyncio.Event()
+
+    async def late(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        return await hang(request)
+
+    async with ready_or_not(tmp_path, late) as url, api_server(converted) as api:
+        trial = smoke_test(api, [url], tmp_path / AUTHORITY_FILE, 60)
+        await cancelled_as_it_runs_out_of_time(trial, asked, trying._REQUEST_SECONDS)
 
 
 def test_wrong_settings_are_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,8 @@ class Objects:
         """The status of a list."""
         self.asked: list[str] = []
         """Method and path of each request."""
+        self.came = asyncio.Event()
+        """Set by each request."""
         self.at_once = self.most_at_once = 0
         self.let_go = asyncio.Event()
         self.signed: set[str] = set()
@@ -50,6 +52,7 @@ class Objects:
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked.append(f"{request.method} {request.raw_path}")
+        self.came.set()
         self.signed.add(request.headers.get("Authorization", "").partition(" ")[0])
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)

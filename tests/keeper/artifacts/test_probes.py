@@ -7,6 +7,7 @@ from keeper.artifacts import probes
 from keeper.artifacts.probes import Web, probe
 from keeper.artifacts.repositories import GCS, HTTP, S3, Azure, ConfigError, Kind
 from keeper.artifacts.verifier import ObjectGone, Probe, There, Unknown
+from tests.cancelled import cancelled_as_it_runs_out_of_time
 from tests.keeper.artifacts.objects import BUCKET, Objects
 
 FILES = {"user": "user", "password": "c2VjcmV0"}
@@ -120,6 +121,13 @@ async def test_who_does_not_answer_is_not_waited_for(name: str, monkeypatch: pyt
     objects.hangs = True
     async with probing(name, objects) as ask:
         assert await ask("out.tgz") == Unknown("no answer", down=True)
+
+
+async def test_a_cancellation_that_comes_with_the_time_out_is_none_the_less() -> None:
+    objects = Objects()
+    objects.hangs = True
+    async with probing("http", objects) as ask:
+        await cancelled_as_it_runs_out_of_time(ask("out.tgz"), objects.came, probes.SECONDS)
 
 
 async def test_a_redirect_of_a_web_server_is_not_followed() -> None:

@@ -35,12 +35,14 @@ def test_every_subcommand_explains_itself(command, capsys):
     assert f"usage: stepmemo {command}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_exit_code_is_the_subcommands():
     run = subprocess.run([sys.executable, "-m", "cli", "lint", EIGHT_MISTAKES], cwd=ROOT, capture_output=True)
     assert run.returncode == 1
     assert len(run.stdout.splitlines()) == 8
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_traceback():
     reader, writer = os.pipe()
     os.close(reader)
@@ -52,6 +54,7 @@ def test_a_reader_that_has_seen_enough_is_no_traceback():
     assert (run.returncode, run.stderr) == (1, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "completed"),
     [

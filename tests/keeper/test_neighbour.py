@@ -23,6 +23,8 @@ from server.metrics import Metrics
 from tests.keeper.site import Site
 from tests.virtual import Server, run
 
+pytestmark = pytest.mark.slow
+
 SERVICE = 0.01
 """Seconds for a request."""
 BUSY, OVERLOADED = 0.0002, 0.0015

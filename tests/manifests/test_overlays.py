@@ -27,6 +27,8 @@ from tests.manifests.rendering import (
 
 Json = dict[str, Any]
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).parents[2] / "README.md"
 
 

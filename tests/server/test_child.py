@@ -28,6 +28,8 @@ from tests.server import in_child
 from tests.server.in_child import HOLDS_START
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 HERE = in_child.__name__
 LONG = b"60"
 

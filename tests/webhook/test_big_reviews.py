@@ -35,6 +35,8 @@ from webhook.reply import ReviewAnswer, of
 from webhook.submit.budget import OBJECT
 
 Json = dict[str, Any]
+pytestmark = pytest.mark.slow
+
 SETTINGS = InjectSettings(image="stepmemo:golden")
 BUSY = replace(READY, ready=False)
 LONG = 60.0

@@ -1,10 +1,9 @@
 """An installation to keep certificates for: the manifests' rights under names of the test's own."""
 
-import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from certs.bundle import Bundle
 from certs.cluster import Certificates
 from certs.reader import CertificateReader
 from server.tls import utc_now
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.manifests.rendering import objects
 from tests.waiting import until
@@ -172,13 +172,8 @@ class Installation:
 
 @asynccontextmanager
 async def _running(certificates: Certificates | CertificateReader) -> AsyncIterator[None]:
-    task = asyncio.create_task(certificates.run())
-    try:
+    async with beside(certificates.run()):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 @dataclass(frozen=True)

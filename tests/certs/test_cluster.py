@@ -16,6 +16,7 @@ from certs import bundle as bundles
 from certs import pki
 from certs.bundle import Bundle
 from server.tls import ServingCertificate
+from tests.beside import beside
 from tests.certs.installation import CA_SECRET, SECRET, Installation, Replica
 from tests.cluster import Cluster
 from tests.waiting import until
@@ -216,25 +217,24 @@ async def test_whoever_trusts_the_ca_bundle_of_a_moment_ago_gets_through_while_t
     async with installation.replica(clock=lambda: seconds[0]) as replica:
         await replica.becomes_ready()
         serving = ServingCertificate(replica.directory)
-        follow = asyncio.create_task(serving.follow())
-        server = await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=serving.context)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            (before,) = installation.ca_bundles()
-            old = await serial(port, before)
-            installation.restore(bundles.new(installation.names, datetime.now(UTC)))
-            # Until all API servers have heard of it, those that have not get through, and those that have.
-            await until(lambda: len(pki.authorities(*installation.ca_bundles())) == 2)
-            (both,) = installation.ca_bundles()
-            async with installation.replica() as another:
-                await another.becomes_ready()
-            serving.reload()
-            assert [await serial(port, trusted) for trusted in (before, both)] == [old, old]
-            seconds[0] += 5
-            await until(lambda: replaced(port, both, old))
-            with pytest.raises(ssl.SSLCertVerificationError):
-                await serial(port, before)
-        follow.cancel()
+        async with beside(serving.follow()):
+            server = await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=serving.context)
+            async with server:
+                port = server.sockets[0].getsockname()[1]
+                (before,) = installation.ca_bundles()
+                old = await serial(port, before)
+                installation.restore(bundles.new(installation.names, datetime.now(UTC)))
+                # Until all API servers have heard of it, those get through that have and those that have not.
+                await until(lambda: len(pki.authorities(*installation.ca_bundles())) == 2)
+                (both,) = installation.ca_bundles()
+                async with installation.replica() as another:
+                    await another.becomes_ready()
+                serving.reload()
+                assert [await serial(port, trusted) for trusted in (before, both)] == [old, old]
+                seconds[0] += 5
+                await until(lambda: replaced(port, both, old))
+                with pytest.raises(ssl.SSLCertVerificationError):
+                    await serial(port, before)
 
 
 async def test_a_restart_with_another_ca_is_not_ready_before_every_api_server_has_heard_of_it(

@@ -17,6 +17,7 @@ from devcluster.kubelet import Kubelet
 from devcluster.process import strongest_isolation
 from devcluster.volumes import Volumes
 from memoize import names
+from tests.beside import beside
 from tests.devcluster.node import (
     Node,
     codes,
@@ -54,10 +55,8 @@ async def node(
         variables = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}
         volumes, services = Volumes(client, images), ["stepmemo.stepmemo.svc"]
         kubelet = Kubelet(client, images, volumes, directory / "node", isolation, variables, services)
-        running = asyncio.create_task(kubelet.run())
-        yield Node(client, kubelet, isolation)
-        running.cancel()
-        await asyncio.wait([running])
+        async with beside(kubelet.run()):
+            yield Node(client, kubelet, isolation)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from devcluster import api
 from devcluster.client import CONFIG_MAPS, NAMESPACES, ApiError, Client, Object, path_of
+from tests.beside import beside
 
 HISTORY = 3
 
@@ -41,17 +42,15 @@ async def test_following_goes_on_over_changes_that_the_server_has_forgotten(clie
             if name == "last":
                 caught_up.set()
 
-    following = asyncio.create_task(follow())
-    names = [f"c-{number}" for number in range(8)]
-    for _ in range(20):
-        await asyncio.gather(*(client.create(CONFIG_MAPS, "default", named(name)) for name in names))
-        await asyncio.gather(*(client.delete(CONFIG_MAPS, "default", name) for name in names))
-    await client.create(CONFIG_MAPS, "default", named("last"))
+    async with beside(follow()):
+        names = [f"c-{number}" for number in range(8)]
+        for _ in range(20):
+            await asyncio.gather(*(client.create(CONFIG_MAPS, "default", named(name)) for name in names))
+            await asyncio.gather(*(client.delete(CONFIG_MAPS, "default", name) for name in names))
+        await client.create(CONFIG_MAPS, "default", named("last"))
 
-    await asyncio.wait_for(caught_up.wait(), 60)
-    assert seen == {"last", "kube-root-ca.crt"}
-    following.cancel()
-    await asyncio.wait([following])
+        await asyncio.wait_for(caught_up.wait(), 60)
+        assert seen == {"last", "kube-root-ca.crt"}
 
 
 async def test_a_refusal_carries_the_servers_words_and_status(client: Client) -> None:

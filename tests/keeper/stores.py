@@ -1,6 +1,5 @@
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from keeper.postgresql.store import PostgresStore
 from keeper.postgresql.upkeep import Upkeep
 from keeper.store import Store
 from memoize.reasons import Reason
+from tests.beside import beside
 from tests.waiting import until
 
 
@@ -60,13 +60,10 @@ def in_postgresql(
 @asynccontextmanager
 async def running(store: Store, *, in_sync: bool = True) -> AsyncIterator[Store]:
     """The store until the block ends, by default once it is in sync."""
-    task = asyncio.create_task(store.run())  # type: ignore[arg-type]
     try:
-        if in_sync:
-            await until(lambda: store.in_sync)
-        yield store
+        async with beside(store.run()):
+            if in_sync:
+                await until(lambda: store.in_sync)
+            yield store
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
         await store.close()

@@ -2,7 +2,7 @@ import asyncio
 import copy
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,7 @@ from memoize import names
 from memoize.keeper_status import digest
 from memoize.reasons import Reason
 from server.metrics import Metrics
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.keeper import troubled
 from tests.waiting import until
@@ -483,13 +484,8 @@ async def running(cluster: Cluster, url: str = "") -> AsyncIterator[tuple[Breake
     ticking, told, metrics = Ticking(), Told(), Metrics()
     async with api_client(cluster, url=url) as api:
         found = Breaker(api, metrics, told, clock=ticking.clock, now=ticking.now, sleep=ticking.sleep)
-        task = asyncio.create_task(found.run())
-        try:
+        async with beside(found.run()):
             yield found, ticking, told, metrics
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 def created(cluster: Cluster, namespace: str = "") -> Json:

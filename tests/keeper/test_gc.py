@@ -19,6 +19,7 @@ from keeper.cache.writer import REQUESTS_OF_ONE, Writer
 from keeper.gc import CacheGC, ConfigMaps
 from memoize import names
 from memoize.eviction import Eviction, is_collected
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.keeper.api.asked import Asked, recorded
 from tests.waiting import until
@@ -327,9 +328,8 @@ async def test_it_comes_again_and_again_whatever_happens(
 
     monkeypatch.setattr(setting.gc, "collect", fails_once)
     setting.make({**NEW, "old": entry(61)})
-    task = asyncio.create_task(setting.gc.run())
-    await until(lambda: len(passes) > 2)
-    task.cancel()
+    async with beside(setting.gc.run()):
+        await until(lambda: len(passes) > 2)
     assert setting.data() == NEW
     assert setting.slept[0] == gc.FIRST_AFTER
     assert gc.EVERY <= setting.slept[1] <= 1.1 * gc.EVERY

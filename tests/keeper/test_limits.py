@@ -10,6 +10,7 @@ import pytest
 from devcluster.api.kinds import Object
 from keeper import limits
 from keeper.limits import FORGOTTEN, PACE, PERIOD, Limits, NamespaceLimits
+from tests.beside import beside
 from tests.virtual import Server, run
 
 SERVICE = 0.01
@@ -107,11 +108,8 @@ def played(play: Callable[[World], Coroutine[Any, Any, None]]) -> World:
 
     async def whole() -> World:
         world = World()
-        task = asyncio.create_task(world.limits.run())
-        await play(world)
-        assert not task.done()
-        task.cancel()
-        await asyncio.wait([task])
+        async with beside(world.limits.run()):
+            await play(world)
         return world
 
     return run(whole(), 0.00001)

@@ -20,6 +20,7 @@ from memoize import names
 from server.events import Events
 from server.lookups import Lookups
 from server.metrics import Metrics
+from tests.beside import beside
 from tests.keeper.site import Site
 from tests.virtual import Server, run
 
@@ -62,14 +63,11 @@ async def keeping(server: Server, probes: Mapping[Repository, Probe] | None = No
         clock=clock,
         now=now,
     )
-    tasks = [asyncio.create_task(part.run()) for part in (view, events, breaker, keeper)]
     try:
-        await so_that(lambda: keeper.ready and keeper.acts)
-        yield
+        async with beside(*(part.run() for part in (view, events, breaker, keeper))):
+            await so_that(lambda: keeper.ready and keeper.acts)
+            yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await verifier.close()
         await writer.close()
 

@@ -20,6 +20,7 @@ from keeper.steppods import GatedStep
 from kube.rate_limiter import RateLimiter
 from memoize import names
 from server.lookups import Lookups
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.keeper.gatedsteps import gated_step
 from tests.keeper.keepers import Running, decided, keeping
@@ -118,13 +119,8 @@ def step(site: Site, **changes: Any) -> GatedStep:
 
 @asynccontextmanager
 async def nudging(scene: Scene) -> AsyncIterator[Scene]:
-    running = asyncio.create_task(scene.nudges.run())
-    try:
+    async with beside(scene.nudges.run()):
         yield scene
-    finally:
-        assert not running.done(), "it would have ended the keeper"
-        running.cancel()
-        await asyncio.wait([running])
 
 
 def of_scene(play: Callable[[Scene], Coroutine[Any, Any, None]], rate: float = 200.0) -> Scene:

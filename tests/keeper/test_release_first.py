@@ -18,6 +18,7 @@ from kube.leader_election import Lease
 from memoize import names
 from server.events import Events
 from server.metrics import Metrics
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.keeper.keepers import ACCOUNT
 from tests.keeper.program import running
@@ -43,11 +44,9 @@ async def release(site: Site, proxy: Proxy | None = None, metrics: Metrics | Non
     token = site.cluster.service_account(site.namespace, ACCOUNT, rules_of("stepmemo-keeper"))
     async with proxy.serving() as url, api_client(site.cluster, url=url, token=token) as api:
         events = Events(api, metrics.event_dropped, "stepmemo-keeper", "test")
-        writing = asyncio.create_task(events.run())
-        lease = Lease(api, site.namespace, LEASE, "a", renew=0.02)
-        await release_first(api, lease, [site.namespace], metrics, events)
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
+        async with beside(events.run()):
+            lease = Lease(api, site.namespace, LEASE, "a", renew=0.02)
+            await release_first(api, lease, [site.namespace], metrics, events)
 
 
 def gates(site: Site, name: str) -> list[str]:
@@ -283,12 +282,10 @@ async def test_while_another_keeper_renews_the_lease_the_pods_are_left_to_it(
     name = site.pod()
     async with api_client(site.cluster) as api:
         acting = Lease(api, site.namespace, LEASE, "b", renew=0.02)
-        task = asyncio.create_task(acting.run())
-        await until(lambda: acting.is_leader)
-        await release(site)
-        assert acting.is_leader
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with beside(acting.run()):
+            await until(lambda: acting.is_leader)
+            await release(site)
+            assert acting.is_leader
     assert site.held(name)
     assert "another keeper acts" in caplog.text
 

@@ -16,6 +16,7 @@ from memoize.outcome import Outcome
 from memoize.reasons import Reason
 from server.events import Events
 from server.metrics import Metrics
+from tests.beside import beside
 from tests.keeper.gatedsteps import gated_step
 from tests.virtual import Server, run
 
@@ -34,12 +35,10 @@ def told(pod: ObservedPod, *outcomes: Outcome) -> list[str]:
         clock = asyncio.get_running_loop().time
         events = Events(server.api, metrics.event_dropped, "stepmemo-keeper", "test", clock=clock)
         reporter = Reporter(metrics, events, lambda: datetime.now(UTC))
-        writing = asyncio.create_task(events.run())
-        for outcome in outcomes:
-            reporter.outcome(pod, outcome)
-        await asyncio.sleep(60)
-        writing.cancel()
-        await asyncio.wait([writing])
+        async with beside(events.run()):
+            for outcome in outcomes:
+                reporter.outcome(pod, outcome)
+            await asyncio.sleep(60)
         found = server.cluster.list("Event", "work")[1]["items"]
         assert all(one["involvedObject"]["uid"] == "wf-uid" for one in found)
         return [one["message"].partition(":")[0] for one in found]

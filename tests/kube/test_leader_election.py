@@ -1,11 +1,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
 from kubernetes_asyncio.client import ApiClient
 
 from kube.leader_election import DURATION, Lease
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.keeper.api.asked import recorded
 from tests.keeper.troubled import Answer, answering, broken, gibberish, hang, overloaded
@@ -61,13 +62,8 @@ async def standing(
         renew=0.02,
         clock=clock,
     )
-    task = asyncio.create_task(lease.run())
-    try:
+    async with beside(lease.run()):
         yield lease
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.mark.contract

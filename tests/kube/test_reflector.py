@@ -15,6 +15,7 @@ from kube import client
 from kube.client import Json, Lines
 from kube.errors import Forbidden, TooLarge
 from kube.reflector import SLICE, Reflector
+from tests.beside import beside
 from tests.cluster import DEVCLUSTER, Cluster
 from tests.keeper.troubled import Answer, broken, gibberish, hang, overloaded
 from tests.kube.collection import Collection, cut_off, gone, gone_as_an_event, nonsense, over_at_once, silent
@@ -64,14 +65,9 @@ class Recorder:
 
 @asynccontextmanager
 async def running(reflector: Reflector) -> AsyncIterator[None]:
-    task = asyncio.create_task(reflector.run())
-    try:
+    async with beside(reflector.run()):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-        assert not reflector.in_sync
+    assert not reflector.in_sync
 
 
 @asynccontextmanager

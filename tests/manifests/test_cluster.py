@@ -19,6 +19,7 @@ from server.bodies import BODY_LIMIT
 from server.events import Events
 from server.lookups import Lookups
 from server.tls import ServingCertificate
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.manifests.rendering import (
     AUTO_KEY_REFERENCES,
@@ -138,10 +139,9 @@ async def test_each_account_may_look_up_and_tell(cluster: Cluster, program: str,
         if program == WEBHOOK:
             assert await lookups.namespace_labels(namespace) is not None
         events = Events(api, lambda _: lost.append("event"), program, "test")
-        telling = asyncio.create_task(events.run())
-        events.skipped(owner, "hello-1", Reason.NAME_CLASH, "")
-        await until(lambda: cluster.list("Event", namespace)[1]["items"])
-        telling.cancel()
+        async with beside(events.run()):
+            events.skipped(owner, "hello-1", Reason.NAME_CLASH, "")
+            await until(lambda: cluster.list("Event", namespace)[1]["items"])
     assert lost == []
 
 

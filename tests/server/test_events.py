@@ -1,7 +1,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +27,7 @@ from server.events import (
     skip_event,
     stored_event,
 )
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.keeper import troubled
 from tests.waiting import until
@@ -45,13 +46,8 @@ async def telling(cluster: Cluster, token: str | None = None) -> AsyncIterator[t
     lost: list[None] = []
     async with api_client(cluster, token=token) as api:
         events = Events(api, lambda _: lost.append(None), *REPORTER)
-        task = asyncio.create_task(events.run())
-        try:
+        async with beside(events.run()):
             yield events, lost
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 async def told(cluster: Cluster, namespace: str, count: int) -> list[dict[str, Any]]:
@@ -207,13 +203,8 @@ async def paced(
             clock=ticking.clock,
             sleep=ticking.sleep,
         )
-        task = asyncio.create_task(events.run())
-        try:
+        async with beside(events.run()):
             yield events, ticking
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 async def test_a_fan_out_is_told_at_a_bounded_rate_and_a_warning_does_not_wait_behind_it(

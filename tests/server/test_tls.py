@@ -15,6 +15,7 @@ from certs import bundle as bundles
 from certs import pki
 from certs.bundle import Bundle
 from server.tls import TRUST_SECONDS, Authorities, ServingCertificate
+from tests.beside import beside
 from tests.waiting import until
 from tests.webhook.serving import HOST, certify, files_of, mount, trusting
 
@@ -70,12 +71,10 @@ async def test_a_new_certificate_is_served_without_a_restart(tmp_path: Path) -> 
 
 async def test_changed_files_are_noticed_by_themselves(tmp_path: Path) -> None:
     certificate = ServingCertificate(tmp_path)
-    follow = asyncio.create_task(certificate.follow())
-    async with listening(certificate) as port:
+    async with beside(certificate.follow()), listening(certificate) as port:
         bundle = certify(tmp_path)
         await until(lambda: not certificate.unready)
         assert await served(port, trusting(bundle)) == serial(bundle)
-    follow.cancel()
 
 
 async def test_a_half_written_pair_leaves_the_last_good_one_and_is_read_again(tmp_path: Path) -> None:
@@ -173,9 +172,8 @@ async def test_the_end_of_what_is_served_is_said_once_in_the_log(
         return looked[-1]
 
     certificate = ServingCertificate(tmp_path, next_day)
-    follow = asyncio.create_task(certificate.follow())
-    await until(lambda: len(looked) > 5)
-    follow.cancel()
+    async with beside(certificate.follow()):
+        await until(lambda: len(looked) > 5)
     assert caplog.text.count("not ready: what was read from") == 1
 
 

@@ -23,6 +23,7 @@ from server.listener import Listener
 from server.lookups import Lookups
 from server.metrics import Metrics
 from server.tls import ServingCertificate
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.waiting import until
 from tests.webhook.serving import HOST, api_client, certify, trusting
@@ -112,16 +113,14 @@ async def installed(
     async with api_client(cluster, token=token) as api:
         lookups = Lookups(api, lambda _: None, seconds=10)
         events = Events(api, lambda _: None, "stepmemo-webhook", "test", workflows=lookups)
-        telling = asyncio.create_task(events.run())
         admission = Admission(
             lookups,
             events,
             validate,
             lambda: InjectSettings(image="stepmemo:golden"),
         )
-        async with serving(admission.workflow, admission.pod, directory) as served:
+        async with beside(events.run()), serving(admission.workflow, admission.pod, directory) as served:
             yield served
-        telling.cancel()
 
 
 def ask(obj: Json, namespace: str, **changes: Any) -> Json:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.keeper.troubled import Answer, broken, gibberish, hang, overloaded
 from tests.waiting import until
@@ -27,13 +28,8 @@ async def following(
 ) -> AsyncIterator[KeeperWatch]:
     async with api_client(cluster, url=url, token=options.pop("token", None)) as api:
         watch = KeeperWatch(api, namespace, **options)
-        task = asyncio.create_task(watch.run())
-        try:
+        async with beside(watch.run()):
             yield watch
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-            assert task.cancelled()
 
 
 async def shortly(_: float) -> None:

@@ -16,6 +16,7 @@ from keeper.cache.writer import Writer
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.waiting import until
 from tests.webhook.serving import api_client
@@ -181,18 +182,16 @@ async def test_a_namespace_that_takes_long_keeps_no_other_waiting(cluster: Clust
     view, rounds = Slow(), asyncio.Semaphore(0)
     async with api_client(cluster) as api:
         found = LastHits(Writer(api), view, now=lambda: LATER, sleep=lambda _: rounds.acquire())
-        running = asyncio.create_task(found.run())
-        for number in range(3):
-            for namespace in ("slow", "other"):
-                found.hit(namespace, str(number), "a", text())
+        async with beside(found.run()):
+            for number in range(3):
+                for namespace in ("slow", "other"):
+                    found.hit(namespace, str(number), "a", text())
+                rounds.release()
+                await until(lambda number=number: f"other/{number}" in view.read_of)
+            assert view.read_of.count("slow/0") == 1
+            view.answers.set()
             rounds.release()
-            await until(lambda number=number: f"other/{number}" in view.read_of)
-        assert view.read_of.count("slow/0") == 1
-        view.answers.set()
-        rounds.release()
-        await until(lambda: "slow/2" in view.read_of)
-        running.cancel()
-        await asyncio.wait([running])
+            await until(lambda: "slow/2" in view.read_of)
     assert sorted(set(view.read_of)) == [
         f"{who}/{number}" for who in ("other", "slow") for number in range(3)
     ]

@@ -1,9 +1,7 @@
 """What is told of caches, and how often."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +12,7 @@ from keeper.cache.reporter import EVENT_EVERY, PROBLEM_EVERY, CacheReporter
 from memoize.eviction import Cause, Eviction
 from server.events import Events
 from server.metrics import Metrics
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.waiting import until
 from tests.webhook.serving import api_client
@@ -42,11 +41,8 @@ class Told:
 async def told(cluster: Cluster) -> AsyncIterator[Told]:
     async with api_client(cluster) as api:
         events = Events(api, lambda _: None, "stepmemo-keeper", "keeper-0")
-        task = asyncio.create_task(events.run())
-        yield Told(cluster, events)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with beside(events.run()):
+            yield Told(cluster, events)
 
 
 @pytest.mark.contract

@@ -12,6 +12,7 @@ from keeper.cache.view import View
 from keeper.store import Cache
 from memoize import names
 from memoize.reasons import Reason
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.keeper.troubled import Answer, broken, gibberish, hang, overloaded
 from tests.kube.collection import LABELS, Collection, gone, silent
@@ -39,12 +40,8 @@ class Told:
 
 @asynccontextmanager
 async def running(view: View) -> AsyncIterator[View]:
-    task = asyncio.create_task(view.run())
-    try:
+    async with beside(view.run()):
         yield view
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 @asynccontextmanager

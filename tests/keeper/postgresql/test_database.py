@@ -12,6 +12,7 @@ import pytest
 from keeper.postgresql import sql
 from keeper.postgresql.database import GRACE, Database, DatabaseError
 from memoize.reasons import Reason
+from tests.beside import beside
 from tests.keeper.postgresql.conftest import Own
 from tests.tcp_way import way_to
 from tests.waiting import until
@@ -38,15 +39,10 @@ class Clock:
 
 @asynccontextmanager
 async def running(database: Database, *, wait: bool = True) -> AsyncIterator[Database]:
-    task = asyncio.create_task(database.run())
-    try:
+    async with beside(database.run()):
         if wait:
             await until(lambda: database.is_well)
         yield database
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:

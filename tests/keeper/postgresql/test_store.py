@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -21,6 +20,7 @@ from keeper.store import NOT_NOW, READ_TIMEOUT, Page
 from memoize.entry import Entry
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
+from tests.beside import beside
 from tests.keeper.postgresql.conftest import Own
 from tests.waiting import until
 
@@ -79,13 +79,9 @@ class World:
 async def world(own: Own) -> AsyncIterator[World]:
     async with ApiClient() as api:
         world = World(own, api)
-        tasks = [asyncio.create_task(one.run()) for one in world.databases]
-        await until(lambda: all(one.is_well for one in world.databases))
-        yield world
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        async with beside(*(one.run() for one in world.databases)):
+            await until(lambda: all(one.is_well for one in world.databases))
+            yield world
         for store in (world.store, world.other):
             await store.close()
 

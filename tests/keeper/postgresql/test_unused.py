@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from keeper.postgresql.store import PostgresStore
 from keeper.postgresql.unused import UnusedRows
 from keeper.postgresql.upkeep import Upkeep
 from memoize import names
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.keeper.postgresql.conftest import Own
 from tests.keeper.stores import in_postgresql
@@ -89,12 +89,9 @@ class World:
 async def world(cluster: Cluster, own: Own) -> AsyncIterator[World]:
     async with api_client(cluster) as api:
         store = in_postgresql(api, own.dsn_file)
-        task = asyncio.create_task(store.run())
-        await until(lambda: store.in_sync)
-        yield World(cluster, own, api, store)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with beside(store.run()):
+            await until(lambda: store.in_sync)
+            yield World(cluster, own, api, store)
         await store.close()
 
 

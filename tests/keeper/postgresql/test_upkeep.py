@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,6 +17,7 @@ from keeper.store import Page
 from memoize.entry import Entry
 from memoize.eviction import Cause
 from memoize.reasons import Reason
+from tests.beside import beside
 from tests.cluster import Cluster
 from tests.keeper.postgresql.conftest import Own
 from tests.keeper.stores import in_postgresql
@@ -47,12 +47,9 @@ async def api(cluster: Cluster) -> AsyncIterator[ApiClient]:
 @pytest_asyncio.fixture
 async def store(own: Own, namespace: str, api: ApiClient) -> AsyncIterator[PostgresStore]:
     store = in_postgresql(api, own.dsn_file, [namespace])
-    task = asyncio.create_task(store.run())
-    await until(lambda: store.in_sync)
-    yield store
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    async with beside(store.run()):
+        await until(lambda: store.in_sync)
+        yield store
     await store.close()
 
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +20,7 @@ from keeper.postgresql.upkeep import Upkeep
 from keeper.store import READ_TIMEOUT
 from memoize.outcome import Outcome
 from memoize.reasons import Reason
+from tests.beside import beside
 from tests.keeper.postgresql.conftest import Own
 from tests.waiting import until
 
@@ -113,12 +113,9 @@ class World:
 async def world(own: Own) -> AsyncIterator[World]:
     async with ApiClient() as api:
         database = Database(own.dsn_file, 6)
-        task = asyncio.create_task(database.run())
-        await until(lambda: database.is_well)
-        yield World(own, Caches(api), database)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with beside(database.run()):
+            await until(lambda: database.is_well)
+            yield World(own, Caches(api), database)
 
 
 # --- ConfigMaps that cannot be read ---------------------------------------------------------------------
@@ -343,12 +340,10 @@ async def test_how_much_there_is_is_learned_while_a_round_hangs(world: World) ->
         clock=lambda: 0.0,
         sleep=lambda seconds: asyncio.sleep(0.01),
     )
-    task = asyncio.create_task(work.run())
-    await until(lambda: world.view.asked)
-    await fill(world, "large", 10)
-    await until(lambda: work.is_full("large"))
-    task.cancel()
-    await asyncio.wait([task])
+    async with beside(work.run()):
+        await until(lambda: world.view.asked)
+        await fill(world, "large", 10)
+        await until(lambda: work.is_full("large"))
 
 
 async def test_nothing_that_a_gated_pod_looks_for_goes(world: World) -> None:

@@ -280,7 +280,7 @@ async def test_an_api_server_that_is_busy_is_left_alone_for_as_long_as_it_wishes
 async def test_a_connection_that_died_without_a_word_is_noticed(cluster: Cluster) -> None:
     collection = Collection()
     collection.on_watch.append(silent)
-    async with followed(cluster, collection, idle_timeout=0.1) as (_, recorder):
+    async with followed(cluster, collection, idle_timeout=2.0) as (_, recorder):
         collection.put("a", {})
         await until(lambda: recorder.events)
         assert recorder.syncs == 2

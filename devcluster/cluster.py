@@ -82,9 +82,9 @@ class DevCluster:
         file = self._kubelet.log_file(namespace, pod, container)
         return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
-    def kill(self, namespace: str, pod: str, container: str) -> None:
-        """End a running container as the kernel does when memory runs out."""
-        self._kubelet.kill(namespace, pod, container)
+    def kill(self, namespace: str, pod: str, container: str) -> bool:
+        """End a container as the kernel does when memory runs out; False where none of that name runs."""
+        return self._kubelet.kill(namespace, pod, container)
 
     async def stop(self) -> None:
         """End every part, and every container with them."""

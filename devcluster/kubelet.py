@@ -72,10 +72,15 @@ class Kubelet:
         if (process := self._process(namespace, pod, container)) is not None:
             await process.signal_inside(number)
 
-    def kill(self, namespace: str, pod: str, container: str) -> None:
-        """End a container as the kernel does when memory runs out: SIGKILL, for all that runs in it."""
-        if (process := self._process(namespace, pod, container)) is not None:
+    def kill(self, namespace: str, pod: str, container: str) -> bool:
+        """End a container as the kernel does when memory runs out: SIGKILL, for all that runs in it.
+
+        False where it does not run, or not yet: containers start side by side, and another may be quicker.
+        """
+        process = self._process(namespace, pod, container)
+        if process is not None:
             process.kill()
+        return process is not None
 
     def _process(self, namespace: str, pod: str, container: str) -> ContainerProcess | None:
         for worker in self._workers.values():

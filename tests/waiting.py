@@ -10,14 +10,13 @@ SHORTEST = 0.01
 RESTS = 10
 """… and how many times as long as a look takes: one may be several requests, of which the whole suite once
 spent a fifth of its time."""
+PATIENCE = 200.0
+"""Seconds for what is no test's subject: less than pytest gives a test, and enough on a machine that is ten
+times too small for what it does."""
 
 
-async def until(condition: Callable[[], object], seconds: float = 200) -> None:
-    """Return once the condition, or what it awaits, holds; TimeoutError if it does not within the time.
-
-    No test is about these seconds: they are less than pytest gives a test, and enough on a machine that is
-    ten times too small for what it does.
-    """
+async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Return once the condition, or what it awaits, holds; TimeoutError if it does not within the time."""
     async with asyncio.timeout(seconds):
         while True:
             began = time.monotonic()

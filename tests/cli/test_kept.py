@@ -230,7 +230,7 @@ async def test_all_namespaces_one_after_the_other_and_what_cannot_be_asked_about
     cluster.delete("ServiceAccount", bare, "default")
     code, out, err = await installed.run("caches", "-A", "-o", "json")
     found = [item["namespace"] for item in json.loads(out)["items"] if item["store"] == "PostgreSQL"]
-    assert [name for name in found if name in others] == others
+    assert [name for name in found if name in others] == others, err
     assert code == 1
     assert f"Namespaces could not be looked into, such as {bare}: no ServiceAccount default in" in err
     assert len(err.splitlines()) == 1

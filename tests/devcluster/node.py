@@ -9,6 +9,7 @@ from typing import Any
 
 from devcluster.client import PODS, Client, Object
 from devcluster.kubelet import Kubelet
+from tests.waiting import PATIENCE, until
 
 _numbers = itertools.count(1)
 
@@ -41,16 +42,14 @@ class Node:
                     return found
             raise AssertionError("the watch ended")
 
-        return await asyncio.wait_for(wait(), 60)
+        return await asyncio.wait_for(wait(), PATIENCE)
 
     def log(self, pod: Object, container: str = "main") -> str:
         file = self.kubelet.log_file("default", pod["metadata"]["name"], container)
         return file.read_text() if file.exists() else ""
 
     async def until_printed(self, pod: Object, text: str, container: str = "main") -> None:
-        async with asyncio.timeout(20):
-            while text not in self.log(pod, container):  # noqa: ASYNC110 - a file is what there is to look at
-                await asyncio.sleep(0.01)
+        await until(lambda: text in self.log(pod, container))
 
 
 def shell(script: str, name: str = "main", **fields: Any) -> Object:
@@ -98,6 +97,4 @@ def processes_with(text: str) -> list[int]:
 
 
 async def until_gone(pod: Object) -> None:
-    async with asyncio.timeout(20):
-        while marked(pod):  # noqa: ASYNC110 - the process table is what there is to look at
-            await asyncio.sleep(0.01)
+    await until(lambda: not marked(pod))

@@ -10,6 +10,7 @@ from argo import names as argo
 from devcluster.client import CONFIG_MAPS, PODS, ApiError, Client, Object, Resource
 from devcluster.cluster import DevCluster
 from memoize import names
+from tests.waiting import PATIENCE, until
 
 CACHE = "memo"
 RANDOM = "cat /proc/sys/kernel/random/uuid"
@@ -65,13 +66,11 @@ class Space:
 
     async def until_ran(self, times: int) -> None:
         """Wait until a step's own command has started so often."""
-        async with asyncio.timeout(20):
-            while self.times_ran() < times:  # noqa: ASYNC110 - a file is what there is to look at
-                await asyncio.sleep(0.01)
+        await until(lambda: self.times_ran() >= times)
 
-    def kill(self, workflow: Object, container: str) -> None:
-        """End a container of a one-step Workflow as the kernel does when memory runs out."""
-        self.cluster.kill(self.name, workflow["metadata"]["name"], container)
+    async def kill(self, workflow: Object, container: str) -> None:
+        """End a container of a one-step Workflow as the kernel does when memory runs out, once it runs."""
+        await until(lambda: self.cluster.kill(self.name, workflow["metadata"]["name"], container))
 
     def times_ran(self) -> int:
         """How often a step's own command ran in this namespace."""
@@ -115,7 +114,7 @@ class Space:
         """The Pods of a Workflow, once their labels say what became of each."""
         selector = f"{argo.WORKFLOW_LABEL}={workflow['metadata']['name']}"
         last = (names.RESULT_HIT, names.RESULT_STORED, names.RESULT_SKIPPED)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 pods: list[Object] = (await self.client.list(PODS, self.name, selector))["items"]
                 if pods and all(result(pod) in last for pod in pods):
@@ -124,7 +123,7 @@ class Space:
 
     async def until_there(self, resource: Resource, count: int, selector: str = "") -> list[Object]:
         """So many objects of a kind, once they are there."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 found: list[Object] = (await self.client.list(resource, self.name, selector))["items"]
                 if len(found) >= count:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from devcluster import argoexec
+from tests.waiting import PATIENCE
 
 PROGRAM = Path(argoexec.__file__)
 
@@ -37,7 +38,7 @@ class Pod:
 
     def run(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         process = self.start(*arguments, **variables)
-        stdout, stderr = process.communicate(timeout=20)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
     def init(self, **template: Any) -> "subprocess.CompletedProcess[str]":
@@ -134,7 +135,7 @@ def test_a_signal_reaches_everything_that_the_command_started(pod: Pod) -> None:
 
     process.terminate()
 
-    assert process.communicate(timeout=20)[0] == "child\n"
+    assert process.communicate(timeout=PATIENCE)[0] == "child\n"
     assert (process.returncode, pod.read("ctr/main/exitcode")) == (5, "5")
 
 

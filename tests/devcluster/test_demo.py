@@ -19,6 +19,7 @@ from devcluster.terminal import Terminal
 from memoize import names
 from memoize.reasons import Reason
 from tests.devcluster.node import processes_with
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 QUICK = Pace(step=0.5, max_age=6)
@@ -85,7 +86,7 @@ async def test_a_signal_ends_the_demo_in_good_order(tmp_path: Path, number: sign
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         async for line in process.stdout:
             if b"argo submit" in line:
                 break

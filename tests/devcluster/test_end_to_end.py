@@ -140,7 +140,7 @@ async def test_a_main_container_that_is_killed_with_its_emissary_ends_and_leaves
 ) -> None:
     submitted = await any_space.submit(container("echo x > /tmp/out; sleep 600"))
     await any_space.until_ran(1)
-    any_space.kill(submitted, "main")
+    await any_space.kill(submitted, "main")
 
     killed = await any_space.cluster.finished(submitted)
 
@@ -304,7 +304,7 @@ async def test_a_killed_sidecar_leaves_no_entry(space: Space, killed: str) -> No
     go_on = "until test -e /ran/go-on; do sleep 0.02; done"
     submitted = await space.submit(container(f"{go_on}; echo x > /tmp/out"))
     await space.until_ran(1)
-    space.kill(submitted, killed)
+    await space.kill(submitted, killed)
     space.file("go-on").touch()
 
     run = await space.cluster.finished(submitted)

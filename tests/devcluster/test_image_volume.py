@@ -1,7 +1,5 @@
 """stepmemo's whole path with our image as a volume: one container of ours, which looks up beside the step."""
 
-import asyncio
-
 import pytest
 
 from devcluster.client import Object
@@ -16,6 +14,7 @@ from tests.devcluster.playground import (
     script,
     steps,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -98,10 +97,8 @@ async def test_a_killed_sidecar_is_started_again_stores_nothing_and_fails_no_ste
     submitted = await volume_space.submit(container(f"{go_on}; echo x > /tmp/out"))
     await volume_space.until_ran(1)
 
-    volume_space.kill(submitted, "stepmemo")
-    async with asyncio.timeout(20):
-        while "InternalError" not in volume_space.reasons(submitted, "stepmemo"):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await volume_space.kill(submitted, "stepmemo")
+    await until(lambda: "InternalError" in volume_space.reasons(submitted, "stepmemo"))
     volume_space.file("go-on").touch()
     run = await volume_space.cluster.finished(submitted)
 

@@ -30,6 +30,7 @@ from tests.devcluster.node import (
     until_gone,
     volume,
 )
+from tests.waiting import until
 
 TOKEN_REVIEWS = "apis/authentication.k8s.io/v1", "tokenreviews"
 
@@ -112,7 +113,7 @@ async def test_a_container_that_the_kernel_kills_has_exit_code_137(node: Node) -
     pod = await node.create(shell("echo up; sleep 600"))
     await node.until_printed(pod, "up")
 
-    node.kubelet.kill("default", pod["metadata"]["name"], "main")
+    await until(lambda: node.kubelet.kill("default", pod["metadata"]["name"], "main"))
 
     assert codes(await node.until(pod, ended)) == {"main": 137}
     await until_gone(pod)
@@ -341,9 +342,7 @@ async def test_a_token_for_another_audience_names_the_pod(node: Node) -> None:
     pod = await node.create(
         shell("cat /tokens/token; sleep 600", volumeMounts=mounted("/tokens", "tokens")), volumes=[tokens]
     )
-    async with asyncio.timeout(20):
-        while len(node.log(pod)) < 10:  # noqa: ASYNC110 - a file is what there is to look at
-            await asyncio.sleep(0.01)
+    await until(lambda: len(node.log(pod)) >= 10)
 
     asked = {"spec": {"token": node.log(pod), "audiences": ["stepmemo"]}}
     status = (await node.client.create(TOKEN_REVIEWS, None, asked))["status"]
@@ -435,13 +434,9 @@ async def main():
 asyncio.run(main())
 """
     kubelet = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
-    async with asyncio.timeout(20):
-        while not (tmp_path / "log").exists() or "up" not in (tmp_path / "log").read_text():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await until(lambda: (tmp_path / "log").exists() and "up" in (tmp_path / "log").read_text())
 
     kubelet.kill()
     await kubelet.wait()
 
-    async with asyncio.timeout(20):
-        while processes_with(str(tmp_path)):  # noqa: ASYNC110 - the process table is what there is to look at
-            await asyncio.sleep(0.01)
+    await until(lambda: not processes_with(str(tmp_path)))

@@ -113,6 +113,7 @@ async def test_a_container_that_the_kernel_kills_has_exit_code_137(node: Node) -
     pod = await node.create(shell("echo up; sleep 600"))
     await node.until_printed(pod, "up")
 
+    assert not node.kubelet.kill("default", pod["metadata"]["name"], "another")
     await until(lambda: node.kubelet.kill("default", pod["metadata"]["name"], "main"))
 
     assert codes(await node.until(pod, ended)) == {"main": 137}

@@ -56,7 +56,7 @@ class Postgres:
     @asynccontextmanager
     async def keeper(self, *, in_sync: bool = True) -> AsyncIterator[Store]:
         async with api_client(self.cluster) as api:
-            created = Lookups(api, lambda resource: None).namespace_created
+            created = Lookups(api, lambda resource: None, seconds=10).namespace_created
             store = in_postgresql(
                 api, self._dsn_file, [self.namespace], hit_interval=HIT_INTERVAL, created=created
             )

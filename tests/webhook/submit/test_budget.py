@@ -180,7 +180,7 @@ def bend(function: Callable[[Any], object], *places: str) -> int:
 
 
 def products(function: Callable[[Any], object], *places: str) -> dict[tuple[str, ...], int]:
-    """Of which of these what stands in one is read for each of the other, with the bend of each two.
+    """The pairs of these places of which one is read for each of the other, with the bend of each.
 
     One look at all of them tells whether there are any; which, is found only then.
     """
@@ -190,9 +190,12 @@ def products(function: Callable[[Any], object], *places: str) -> dict[tuple[str,
     return {pair: more for pair, more in bends.items() if more >= 100} or {places: all_of_them}
 
 
-GROUPS = [tuple(PLACES)[first::5] for first in range(5)]
+SPOILING = ("names in an expression", "unknown fields of a block", "wrong tags in a key")
+"""With one of these a template's block is refused, and much else of the template is not looked at …"""
+SOUND = [place for place in PLACES if place not in SPOILING]
+GROUPS = [SOUND[first::5] for first in range(5)]
 TOGETHER = {f"groups {a} and {b}": (*GROUPS[a], *GROUPS[b]) for a, b in combinations(range(5), 2)}
-"""Each two places are in one of these."""
+"""… while each two others are in one of these."""
 
 
 @pytest.mark.xdist_group("what a review takes")  # one process counts the work for each place alone, once
@@ -203,9 +206,24 @@ def test_what_there_is_in_one_place_is_not_read_for_each_of_another(together: st
         assert products(review, *(place for place in places if place != left_out)) == {}
 
 
-def test_every_two_places_are_looked_at_together() -> None:
+@pytest.mark.xdist_group("what a review takes")
+@pytest.mark.parametrize("spoiling", SPOILING)
+def test_nor_is_it_where_a_block_is_refused(spoiling: str) -> None:
+    pairs = [(spoiling, other) for other in PLACES if other != spoiling]
+    assert {pair: more for pair in pairs if (more := products(review, *pair))} == {}
+
+
+def test_every_two_places_are_looked_at_and_a_sound_template_stays_so() -> None:
     looked_at = {frozenset(pair) for places in TOGETHER.values() for pair in combinations(places, 2)}
+    looked_at |= {
+        frozenset((spoiling, other)) for spoiling in SPOILING for other in PLACES if other != spoiling
+    }
     assert looked_at == {frozenset(pair) for pair in combinations(PLACES, 2)}
+    of_it = "spec.templates[0]."
+    for places in TOGETHER.values():
+        assert [error for error in review(filled(*places)(1)).errors if of_it in str(error)] == []
+    for place in SPOILING:
+        assert [error for error in review(filled(place)(1)).errors if of_it in str(error)]
 
 
 def test_a_quadratic_place_would_be_found() -> None:

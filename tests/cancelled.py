@@ -15,8 +15,11 @@ async def cancelled_as_it_runs_out_of_time(
 
     As when a program is told to stop while who is asked is slow: what goes on regardless ends never.
     """
-    task = asyncio.ensure_future(call)
-    await asked.wait()
+    task, arrived = asyncio.ensure_future(call), asyncio.ensure_future(asked.wait())
+    await asyncio.wait({task, arrived}, return_when=asyncio.FIRST_COMPLETED)
+    if not arrived.done():
+        arrived.cancel()
+        raise AssertionError(f"it ended before its request arrived: {await task}")
     loop = asyncio.get_running_loop()
     now = loop.time
     # Later than the request's own time-out, which began before; the loop's clock then is past both.

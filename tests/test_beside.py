@@ -1,4 +1,6 @@
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,10 @@ async def returns() -> None:
     return
 
 
+async def cancels_itself() -> None:
+    raise asyncio.CancelledError
+
+
 async def test_what_runs_beside_a_block_is_ended_with_it_whatever_comes_of_it() -> None:
     told: list[str] = []
     async with beside(for_ever(told), for_ever(told)):
@@ -37,10 +43,14 @@ async def test_what_runs_beside_a_block_is_ended_with_it_whatever_comes_of_it() 
     assert told == ["ended"] * 3
 
 
-async def test_a_part_that_failed_or_ended_by_itself_fails_the_test() -> None:
+async def test_a_part_that_failed_fails_the_test() -> None:
     with pytest.raises(KeyError, match="a bug"):
         async with beside(for_ever(), fails()):
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("part", [returns, cancels_itself])
+async def test_so_does_one_that_ended_by_itself(part: Callable[[], Coroutine[Any, Any, None]]) -> None:
     with pytest.raises(AssertionError, match="ended by itself"):
-        async with beside(for_ever(), returns()):
+        async with beside(for_ever(), part()):
             await asyncio.sleep(0)

@@ -20,7 +20,7 @@ from memoize.reasons import Reason
 from tests.beside import beside
 from tests.cluster import Cluster
 from tests.keeper.postgresql.conftest import Own
-from tests.keeper.stores import in_postgresql
+from tests.keeper.stores import in_postgresql, running
 from tests.waiting import until
 from tests.webhook.serving import api_client
 
@@ -51,6 +51,21 @@ async def store(own: Own, namespace: str, api: ApiClient) -> AsyncIterator[Postg
         await until(lambda: store.in_sync)
         yield store
     await store.close()
+
+
+async def test_a_store_that_runs_does_so_by_itself(
+    own: Own, namespace: str, api: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "PERIOD", 0.05)
+    async with running(in_postgresql(api, own.dsn_file, [namespace])) as store:
+        expired = text("k", age=timedelta(days=2), max_age="1h")
+        assert (await store.put(namespace, CACHE, "k", expired, NOW)).reason is Reason.STORED
+
+        async def is_gone() -> bool:
+            page = await store.entries(namespace, CACHE)
+            return isinstance(page, Page) and not page.items
+
+        await until(is_gone)
 
 
 class Evicted:

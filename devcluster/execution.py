@@ -17,7 +17,7 @@ SUCCEEDED, FAILED, ERROR, RUNNING = "Succeeded", "Failed", "Error", "Running"
 _PHASE_LABEL = f"{argo.DOMAIN}/phase"
 _SIGTERM = 15
 
-Kill = Callable[[str, str, str, int], Awaitable[None]]
+Kill = Callable[[str, str, str, int], Awaitable[object]]
 """(namespace, pod, container, signal): what Argo does by running `argoexec kill` in a container."""
 
 

@@ -67,15 +67,16 @@ class Kubelet:
             finally:
                 await asyncio.gather(*(worker.abort() for worker in self._workers.values()))
 
-    async def signal_inside(self, namespace: str, pod: str, container: str, number: int) -> None:
-        """Signal a container's first process from inside; nothing happens where it does not run."""
-        if (process := self._process(namespace, pod, container)) is not None:
-            await process.signal_inside(number)
+    async def signal_inside(self, namespace: str, pod: str, container: str, number: int) -> bool:
+        """Signal a container's first process from inside; False where it does not run, or not yet."""
+        process = self._process(namespace, pod, container)
+        return process is not None and await process.signal_inside(number)
 
     def kill(self, namespace: str, pod: str, container: str) -> bool:
         """End a container as the kernel does when memory runs out: SIGKILL, for all that runs in it.
 
-        False where it does not run, or not yet: containers start side by side, and another may be quicker.
+        False where it was not started yet, or has ended: containers start side by side, and another may be
+        quicker.
         """
         process = self._process(namespace, pod, container)
         if process is not None:

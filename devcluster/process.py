@@ -51,14 +51,20 @@ class ContainerProcess:
         """End the container with everything in it."""
         self._signal(signal.SIGQUIT)
 
-    async def signal_inside(self, number: int) -> None:
-        """Signal the container's first process from inside, as `argoexec kill` does by `kubectl exec`."""
-        with contextlib.suppress(FileNotFoundError):
+    async def signal_inside(self, number: int) -> bool:
+        """Signal the container's first process from inside, as `argoexec kill` does by `kubectl exec`.
+
+        False where there is none yet.
+        """
+        try:
             pid = self._pid_file.read_text(encoding="ascii")
-            sender = await asyncio.create_subprocess_exec(
-                *_COMMAND, str(self._plan_file), "kill", pid, str(number), stderr=asyncio.subprocess.DEVNULL
-            )
-            await sender.wait()
+        except FileNotFoundError:
+            return False
+        sender = await asyncio.create_subprocess_exec(
+            *_COMMAND, str(self._plan_file), "kill", pid, str(number), stderr=asyncio.subprocess.DEVNULL
+        )
+        await sender.wait()
+        return True
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):

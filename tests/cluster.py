@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from devcluster.api.kinds import by_name
-from tests.waiting import rest
+from tests.waiting import PATIENCE, rest
 
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -249,7 +249,7 @@ class Cluster:
         assert status in (201, 409), body
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Return once the condition holds; AssertionError if it does not within the time."""
     deadline = time.monotonic() + seconds
     while True:

@@ -56,6 +56,12 @@ def shell(script: str, name: str = "main", **fields: Any) -> Object:
     return {"name": name, "image": "busybox", "command": ["sh", "-c", script]} | fields
 
 
+def running(pod: Object) -> bool:
+    """Whether the kubelet says so of every container: what one printed may be there before."""
+    found = (pod.get("status") or {}).get("containerStatuses") or [{"state": {}}]
+    return all("running" in each["state"] for each in found)
+
+
 def ended(pod: Object) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 

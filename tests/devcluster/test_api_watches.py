@@ -9,6 +9,7 @@ from devcluster.api import kinds, paging, watch
 from devcluster.api.errors import ApiError
 from devcluster.api.kinds import Object
 from devcluster.api.store import Store
+from tests.waiting import PATIENCE
 
 
 def put(store: Store, name: str, **content: Any) -> Object:
@@ -69,7 +70,7 @@ async def test_a_quiet_watch_is_told_how_far_it_is_if_it_asks() -> None:
     events = watch.events(store, kinds.CONFIG_MAP, None, lambda _: True, query, bookmark_seconds=0.01)
     store.put(kinds.SECRET, {"metadata": {"name": "other", "namespace": "n"}})
 
-    type_, bookmark = await asyncio.wait_for(anext(events), 60)
+    type_, bookmark = await asyncio.wait_for(anext(events), PATIENCE)
 
     assert type_ == "BOOKMARK"
     assert bookmark == {
@@ -83,7 +84,7 @@ async def test_a_quiet_watch_is_told_how_far_it_is_if_it_asks() -> None:
     done, _ = await asyncio.wait({waiting}, timeout=0.05)
     assert not done
     put(store, "b")
-    assert (await asyncio.wait_for(waiting, 60))[0] == "ADDED"
+    assert (await asyncio.wait_for(waiting, PATIENCE))[0] == "ADDED"
 
 
 async def test_what_is_written_while_a_watch_is_read_slowly_is_told_too() -> None:
@@ -96,6 +97,6 @@ async def test_what_is_written_while_a_watch_is_read_slowly_is_told_too() -> Non
 
     seen = [(await anext(events))[1]]
     put(store, "c")
-    seen += [(await asyncio.wait_for(anext(events), 60))[1] for _ in range(2)]
+    seen += [(await asyncio.wait_for(anext(events), PATIENCE))[1] for _ in range(2)]
 
     assert names(seen) == ["a", "b", "c"]

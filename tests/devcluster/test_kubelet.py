@@ -26,6 +26,7 @@ from tests.devcluster.node import (
     mounted,
     on_host,
     processes_with,
+    running,
     shell,
     until_gone,
     volume,
@@ -286,6 +287,7 @@ async def test_other_images_are_the_host_alone(apart: Node) -> None:
 async def test_deleting_a_pod_asks_its_containers_to_end(node: Node) -> None:
     pod = await node.create(shell("trap 'echo asked; exit 0' TERM; echo up; while :; do sleep 0.01; done"))
     await node.until_printed(pod, "up")
+    await node.until(pod, running)
 
     await node.client.delete(PODS, "default", pod["metadata"]["name"])
 
@@ -412,7 +414,8 @@ for _ in range(2):
     pod = await apart.create({"name": "main", "image": "stepmemo", "command": command})
     await apart.until_printed(pod, "up")
 
-    await apart.kubelet.signal_inside("default", pod["metadata"]["name"], "main", signal.SIGTERM)
+    where = ("default", pod["metadata"]["name"], "main")
+    await until(lambda: apart.kubelet.signal_inside(*where, signal.SIGTERM))
     await apart.until_printed(pod, "inside: True")
     await apart.client.delete(PODS, "default", pod["metadata"]["name"])
 

@@ -10,6 +10,7 @@ import pytest_asyncio
 from devcluster import api
 from devcluster.client import CONFIG_MAPS, NAMESPACES, ApiError, Client, Object, path_of
 from tests.beside import beside
+from tests.waiting import PATIENCE
 
 HISTORY = 3
 
@@ -49,7 +50,7 @@ async def test_following_goes_on_over_changes_that_the_server_has_forgotten(clie
             await asyncio.gather(*(client.delete(CONFIG_MAPS, "default", name) for name in names))
         await client.create(CONFIG_MAPS, "default", named("last"))
 
-        await asyncio.wait_for(caught_up.wait(), 60)
+        await asyncio.wait_for(caught_up.wait(), PATIENCE)
         assert seen == {"last", "kube-root-ca.crt"}
 
 

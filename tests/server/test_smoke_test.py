@@ -23,6 +23,8 @@ from tests.webhook.serving import certify
 Json = dict[str, Any]
 Answer = Callable[[Json], web.Response]
 Ready = Callable[[web.Request], Awaitable[web.StreamResponse]]
+pytestmark = pytest.mark.slow
+
 SOON = 1.5
 """Seconds after which it gives up, and in which it is to have looked once, also on a busy machine."""
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -74,12 +74,13 @@ def test_a_wide_table_cuts_nothing() -> None:
     ]
 
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs", "Mn", "Me", "Cf", "Cc", "Zl", "Zp"]), max_size=40)
+TEXTS = st.text(
+    st.characters(exclude_categories=["Cs", "Mn", "Me", "Cf", "Cc", "Zl", "Zp"]), max_size=40
+).map(plain)
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=5), st.integers(28, 60))
 def test_no_line_is_longer_than_the_terminal(rows: list[tuple[str, str]], width: int) -> None:
-    assume(all(plain(cell) == cell for row in rows for cell in row))
     fields = [Field("ONE", yields=True), Field("TWO", yields=True)]
     lines = printed(fields, rows, width)
     assert len(lines) == len(rows) + 1

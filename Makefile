@@ -51,7 +51,7 @@ entrypoint: $(STAMP)
 	$(BIN)/python -m sidecar.entrypoint.build
 
 check: lint
-	$(BIN)/pytest -m 'not slow' -n logical --dist worksteal --hypothesis-profile=quick
+	$(BIN)/pytest -m 'not slow' -n auto --dist loadgroup --hypothesis-profile=quick
 
 test: lint entrypoint
 ifeq ($(COVERAGE),)

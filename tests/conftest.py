@@ -32,8 +32,8 @@ from webhook.inject.containers import InjectSettings
 
 Json = dict[str, Any]
 
-WORKERS_A_CORE = 5
-"""Most tests wait: for processes that start, for time-outs, for an API server."""
+WORKERS_A_CORE, WORKERS_A_CORE_WITHOUT_SLOW = 5, 2
+"""Most tests wait, for processes that start, time-outs or an API server; those of `make check` seldom do."""
 _LONGEST_ID = 60
 _HERE = Path(__file__).parent
 SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/entrypoint")]
@@ -114,14 +114,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """What `-n auto` means here."""
-    return WORKERS_A_CORE * len(os.sched_getaffinity(0))
+    each = WORKERS_A_CORE_WITHOUT_SLOW if _leaves_out_slow(config) else WORKERS_A_CORE
+    return each * len(os.sched_getaffinity(0))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Do not even read the slow rooms where `-m` leaves them out."""
-    return True if config.option.markexpr == "not slow" and collection_path in SLOW_ROOMS else None
+    return True if _leaves_out_slow(config) and collection_path in SLOW_ROOMS else None
+
+
+def _leaves_out_slow(config: pytest.Config) -> bool:
+    return bool(config.option.markexpr == "not slow")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

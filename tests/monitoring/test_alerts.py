@@ -58,6 +58,7 @@ def test_an_alert_is_tested_where_it_fires_and_where_it_does_not(alert: Json) ->
     assert {bool(one["exp_alerts"]) for one in tried} == {True, False}
 
 
+@pytest.mark.slow
 def test_alerts_fire_when_they_are_to(tmp_path: Path) -> None:
     checked, rules, cases = (tmp_path / name for name in ("checked.yaml", "rules.yaml", CASES.name))
     checked.write_text(yaml.safe_dump(RULE["spec"]))

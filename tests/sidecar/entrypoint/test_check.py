@@ -28,6 +28,8 @@ esac
 """
 POINTS = ["before_claim", "before_post", "before_decision", "before_link", "after_decision"]
 DEATHS = {"killed": "kill -9 $$", "segfault": "kill -SEGV $$", "error": "exit 1", "hang": "exec sleep 600"}
+LIMITS = dict.fromkeys(DEATHS, 60_000) | {"hang": 2_000}
+"""How long a check may take, in milliseconds: what does not hang is over before, however busy the machine."""
 
 
 def checker(pod, **points: str) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ def test_without_a_command_the_word_is_run(pod) -> None:
 def test_a_checker_that_dies_at_any_point_leaves_one_word_and_no_false_result(
     pod, point: str, death: str
 ) -> None:
-    done = pod.run("check", "-t", 300, "--", *checker(pod, **{point: DEATHS[death]}))
+    done = pod.run("check", "-t", LIMITS[death], "--", *checker(pod, **{point: DEATHS[death]}))
     assert done.returncode == 0
     posted = (pod.shared / "posted").exists()
     assert (pod.word, posted) == (("hit", True) if point == "after_decision" else ("run", False))
@@ -64,7 +66,7 @@ def test_a_checker_that_dies_at_any_point_leaves_one_word_and_no_false_result(
 @pytest.mark.parametrize("death", DEATHS)
 def test_a_retraction_that_dies_does_not_keep_the_step_from_running(pod, death: str) -> None:
     script = checker(pod, before_decision="kill -9 $$", in_retract=DEATHS[death])
-    done = pod.run("check", "-t", 300, "--", *script)
+    done = pod.run("check", "-t", LIMITS[death], "--", *script)
     assert (done.returncode, pod.word) == (0, "run")
     assert done.stderr.count("reason=Undecided") == 2
 
@@ -105,7 +107,8 @@ def python(pod, text: str) -> tuple[str, ...]:
     ],
 )
 def test_the_step_runs_whatever_python_does(pod, text: str, said: str) -> None:
-    done = pod.run("check", "-t", 500, "--", *python(pod, text))
+    limit = 500 if "too long" in said else 20_000
+    done = pod.run("check", "-t", limit, "--", *python(pod, text))
     assert (done.returncode, pod.word) == (0, "run")
     assert f"stepmemo: reason=Undecided the check {said}" in done.stderr
 
@@ -138,7 +141,7 @@ def test_python_gets_the_verb_and_its_time_and_everything_else_as_it_was(pod) ->
 
 def test_what_python_leaves_behind_dies_with_it_when_it_takes_too_long(pod) -> None:
     script = pod.script("sh -c 'echo $$ > orphan; exec sleep 600' & exec sleep 600")
-    assert pod.run("check", "-t", 300, "--", *script).returncode == 0
+    assert pod.run("check", "-t", 2_000, "--", *script).returncode == 0
     orphan = int((pod.shared / "orphan").read_text())
     pod.until(
         lambda: not Path(f"/proc/{orphan}").exists() or pod.status(orphan, "State")[0] == "Z", "the orphan"

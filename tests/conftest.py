@@ -32,8 +32,8 @@ from webhook.inject.containers import InjectSettings
 
 Json = dict[str, Any]
 
-WORKERS_A_CORE, WORKERS_A_CORE_WITHOUT_SLOW = 5, 2
-"""Most tests wait, for processes that start, time-outs or an API server; those of `make check` seldom do."""
+WORKERS_A_CORE = 5
+"""Most tests wait, for processes that start, time-outs or an API server; for `make check` one will do."""
 _LONGEST_ID = 60
 _HERE = Path(__file__).parent
 SLOW_ROOMS = [_HERE / room for room in ("bench", "contract", "devcluster", "e2e", "sidecar/entrypoint")]
@@ -116,7 +116,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """What `-n auto` means here."""
-    each = WORKERS_A_CORE_WITHOUT_SLOW if _leaves_out_slow(config) else WORKERS_A_CORE
+    each = 1 if _leaves_out_slow(config) else WORKERS_A_CORE
     return each * len(os.sched_getaffinity(0))
 
 

@@ -188,6 +188,7 @@ def test_nobody_is_asked_about_who_is_of_no_use_any_more() -> None:
     played(play)
 
 
+@pytest.mark.slow
 def test_however_many_there_are_so_many_are_read_in_a_second_and_the_new_ones_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

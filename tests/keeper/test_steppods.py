@@ -307,6 +307,7 @@ def test_no_pod_that_an_api_server_takes_keeps_the_keeper_from_reading_it(
     assert isinstance(read(pod), GatedStep | InvalidStep)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", [1, 5000])
 def test_the_size_of_a_step_is_about_what_it_takes(parameters: int) -> None:
     """As text of many small objects is not: they take fifteen times as much."""

@@ -367,6 +367,7 @@ def test_lines_do_not_depend_on_how_they_are_cut(lines: list[bytes], cuts: list[
     assert fed == [line for line in lines if line]
 
 
+@pytest.mark.slow
 def test_a_line_of_megabytes_is_put_together() -> None:
     reader, line = Lines(), json.dumps({"x": "y" * 5_000_000}).encode()
     fed = [reader.fed((line + b"\n")[at : at + 4096]) for at in range(0, len(line) + 1, 4096)]

@@ -161,6 +161,7 @@ async def test_of_a_share_no_more_is_held_and_what_has_more_is_left_in_peace() -
     assert served.refused == [Refusal.BODIES]
 
 
+@pytest.mark.slow
 async def test_what_follows_a_request_is_not_read_while_it_is_answered() -> None:
     async with site() as served:
         reader, writer = await served.send(b"x")

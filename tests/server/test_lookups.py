@@ -330,6 +330,7 @@ def forged(number: int, namespace: str = "work") -> Owner:
     return Owner(namespace, f"forged-{number}", "u")
 
 
+@pytest.mark.slow
 async def test_three_thousand_forged_names_of_one_namespace_are_a_bounded_number_of_requests() -> None:
     asked, lookups = flooded()
     found = [await lookups.of_step(forged(number)) for number in range(3_000)]
@@ -344,6 +345,7 @@ async def test_three_thousand_forged_names_of_one_namespace_are_a_bounded_number
     assert await lookups.workflow_metadata(Owner("quiet", "hello", "u")) is not None
 
 
+@pytest.mark.slow
 async def test_versions_are_a_bounded_number_of_requests_and_take_nothing_from_workflows() -> None:
     asked, lookups = flooded()
     asked.there = {f"real-{number}": "u" for number in range(300)}
@@ -398,6 +400,7 @@ async def test_beside_forged_names_within_the_rate_each_new_workflow_is_read() -
     assert all(one.metadata is not None for one in found)
 
 
+@pytest.mark.slow
 async def test_forged_names_of_many_namespaces_are_a_bounded_number_of_requests_too() -> None:
     asked, lookups = flooded()
     for number in range(3_000):
@@ -406,6 +409,7 @@ async def test_forged_names_of_many_namespaces_are_a_bounded_number_of_requests_
     assert BURST / 2 < len(asked.paths) <= BURST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "forge",
     [
@@ -433,6 +437,7 @@ async def test_beside_forged_names_of_other_namespaces_each_new_workflow_of_a_kn
     assert all(one.metadata is not None and one.labels == {"a": "b"} for one in found)
 
 
+@pytest.mark.slow
 async def test_a_namespace_whose_labels_cannot_be_read_is_known_by_its_workflows() -> None:
     asked, lookups = flooded()
     asked.there = {"first": "u", "second": "u"}
@@ -442,6 +447,7 @@ async def test_a_namespace_whose_labels_cannot_be_read_is_known_by_its_workflows
     assert (await lookups.of_step(Owner("made-up", "second", "u"))).metadata is not None
 
 
+@pytest.mark.slow
 async def test_a_workflow_that_was_there_is_read_again_in_the_midst_of_a_flood() -> None:
     owner = Owner("work", "hello", "u")
     asked, lookups = flooded()
@@ -459,6 +465,7 @@ async def test_a_workflow_that_was_there_is_read_again_in_the_midst_of_a_flood()
     assert asked.count("/hello") == before + 1
 
 
+@pytest.mark.slow
 async def test_forged_names_push_nothing_out_of_what_is_remembered() -> None:
     owner = Owner("work", "hello", "u")
     asked, lookups = flooded()

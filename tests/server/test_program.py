@@ -64,6 +64,7 @@ def test_a_bug_is_not_hidden() -> None:
         exit_code(ending(KeyError("x")))
 
 
+@pytest.mark.slow
 def test_what_is_there_at_the_start_is_not_looked_at_by_the_collector() -> None:
     gc.unfreeze()
     try:

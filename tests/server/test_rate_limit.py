@@ -69,6 +69,7 @@ def test_who_asks_for_less_than_the_others_gets_all_of_it_and_they_get_the_rest(
     assert sum(got.values()) >= 0.95 * 10 * RATE
 
 
+@pytest.mark.slow
 def test_many_who_ask_for_too_much_get_the_same_each() -> None:
     got = taken(10, **{f"flood-{number}": 1_000 + 100 * number for number in range(8)}, busy=20)
     assert got.pop("busy") == 200
@@ -76,6 +77,7 @@ def test_many_who_ask_for_too_much_get_the_same_each() -> None:
     assert all(0.8 * even <= one <= 1.2 * even for one in got.values())
 
 
+@pytest.mark.slow
 def test_who_asks_now_and_then_gets_all_of_it_however_many_the_others_are() -> None:
     clock = Clock()
     fair, got, quiet = FairLimit(RATE, BURST, clock=clock), 0, []
@@ -89,6 +91,7 @@ def test_who_asks_now_and_then_gets_all_of_it_however_many_the_others_are() -> N
     assert got >= 0.95 * 20 * RATE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "burst"), [(RATE, BURST), (20.0, 40)])
 def test_a_thousand_of_whom_each_asks_for_little_get_no_more_than_there_is_and_the_same_each(
     rate: float, burst: int

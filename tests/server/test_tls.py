@@ -69,6 +69,7 @@ async def test_a_new_certificate_is_served_without_a_restart(tmp_path: Path) -> 
             await served(port, trusting(old))
 
 
+@pytest.mark.slow
 async def test_changed_files_are_noticed_by_themselves(tmp_path: Path) -> None:
     certificate = ServingCertificate(tmp_path)
     async with beside(certificate.follow()), listening(certificate) as port:
@@ -161,6 +162,7 @@ def test_what_is_not_valid_now_is_told_whatever_served_before(tmp_path: Path, da
     assert certificate.expiry == end.timestamp()
 
 
+@pytest.mark.slow
 async def test_the_end_of_what_is_served_is_said_once_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -66,6 +66,7 @@ def test_the_causes_of_a_refusal_are_read_whatever_their_shape():
         assert RequestResult("x", 422, {"details": details}).causes == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["1", "0"])
 def test_retry_after_is_kept_to(client: Client, api: faults.Api, value: str):
     api.once("GET", CONFIGMAPS, Fault(429, headers=(("Retry-After", value),)))

@@ -110,6 +110,7 @@ REFUSALS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "reason"), REFUSALS)
 def test_a_look_up_that_is_refused_lets_the_step_run_and_says_why(
     pod: Pod, api: faults.Api, status: int, reason: Reason
@@ -125,6 +126,7 @@ def test_a_look_up_that_is_refused_lets_the_step_run_and_says_why(
     assert api.count("POST", RESULTS) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "reason"), [*REFUSALS, (413, Reason.CACHE_FULL)])
 def test_an_entry_that_is_refused_is_lost_and_said_so_once(
     ended: Pod, api: faults.Api, status: int, reason: Reason
@@ -135,6 +137,7 @@ def test_an_entry_that_is_refused_is_lost_and_said_so_once(
     assert ended.last_word["reason"] == reason
 
 
+@pytest.mark.slow
 def test_what_the_service_said_counts_though_the_last_attempt_is_cut_off(ended: Pod, api: faults.Api):
     ended.timeout_ms = SHORT
     api.once("POST", ENTRIES, Fault(429))
@@ -156,6 +159,7 @@ def test_a_service_that_is_busy_for_a_moment_is_asked_again(
     assert api.count("POST", resource) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["check", "capture"])
 def test_a_service_that_nobody_listens_for_costs_a_part_of_the_time(ended: Pod, api: faults.Api, verb: str):
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -497,6 +497,7 @@ async def test_a_decision_that_is_as_it_should_be_is_a_metric_and_a_line_at_debu
 # --- What is beyond the bounds -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_reviews_of_one_namespace_are_shed_without_a_retry_after_and_others_are_answered(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

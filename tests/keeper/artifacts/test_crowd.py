@@ -21,6 +21,7 @@ AT_MOST = 8.0
 """Seconds until all of them are answered, or let run."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "answer", "takes", "label"),
     [

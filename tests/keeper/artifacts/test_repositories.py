@@ -62,6 +62,7 @@ def test_a_text_that_is_no_yaml_is_told_by_its_line_alone() -> None:
     assert refusal(b"repositories:\n- s3: {secretKey: hunter2") == "it is no YAML, line 2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [b"!!int ''", b"!!bool hunter2", b"!!timestamp hunter2", b"[" * 10_000],

@@ -147,6 +147,7 @@ def test_a_file_may_be_elsewhere(site: Site, tmp_path_factory: pytest.TempPathFa
     assert site.used == [["main"]]
 
 
+@pytest.mark.slow
 def test_a_keeper_without_the_flag_loads_nothing_of_the_library() -> None:
     """Only what is imported inside of a function, where the flag is given, leads there."""
 

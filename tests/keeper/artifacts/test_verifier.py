@@ -294,6 +294,7 @@ async def test_a_repository_without_an_answer_is_not_asked_for_that_namespace_fo
     assert bucket.asked == ["a", "c", "d"]
 
 
+@pytest.mark.slow
 async def test_of_one_namespace_few_are_asked_for_at_once_and_others_are_served_beside() -> None:
     bucket = Bucket()
     bucket.open.clear()

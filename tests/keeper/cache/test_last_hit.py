@@ -225,6 +225,7 @@ def test_the_entry_itself_says_whether_it_is_due(last_hit: datetime | None, due:
     assert is_due(text(last_hit=last_hit), INTERVAL, NOW) == due
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(
     st.dictionaries(

@@ -146,6 +146,7 @@ def review(obj: Any, validate: str = ENFORCE) -> Verdict:
     return review_object("Workflow", obj, None, "CREATE", {}, validate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_a_review_takes_work_that_grows_with_what_there_is(place: str) -> None:
     made = filled(place)
@@ -198,6 +199,7 @@ TOGETHER = {f"groups {a} and {b}": (*GROUPS[a], *GROUPS[b]) for a, b in combinat
 """… while each two others are in one of these."""
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("what a review takes")  # one process counts the work for each place alone, once
 @pytest.mark.parametrize("together", TOGETHER)
 def test_what_there_is_in_one_place_is_not_read_for_each_of_another(together: str) -> None:
@@ -206,6 +208,7 @@ def test_what_there_is_in_one_place_is_not_read_for_each_of_another(together: st
         assert products(review, *(place for place in places if place != left_out)) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("what a review takes")
 @pytest.mark.parametrize("spoiling", SPOILING)
 def test_nor_is_it_where_a_block_is_refused(spoiling: str) -> None:
@@ -226,6 +229,7 @@ def test_every_two_places_are_looked_at_and_a_sound_template_stays_so() -> None:
         assert [error for error in review(filled(place)(1)).errors if of_it in str(error)]
 
 
+@pytest.mark.slow
 def test_a_quadratic_place_would_be_found() -> None:
     def copies(obj: Any) -> list[Json]:
         return [{**obj["metadata"]["annotations"]} for one in obj["spec"]["templates"] if not one]
@@ -266,6 +270,7 @@ BEYOND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validate", [ENFORCE, WARN, OFF])
 @pytest.mark.parametrize("why", BEYOND)
 def test_an_object_beyond_the_budget_passes_untouched_and_its_author_is_told(why: str, validate: str) -> None:
@@ -275,6 +280,7 @@ def test_an_object_beyond_the_budget_passes_untouched_and_its_author_is_told(why
     assert len(verdict.warnings[0]) <= 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
     [
@@ -291,6 +297,7 @@ def test_up_to_the_budget_an_object_is_reviewed(spec: Json) -> None:
     assert review({**workflow(), "spec": spec}).reason is not Reason.BEYOND_BUDGET
 
 
+@pytest.mark.slow
 def test_what_is_beyond_the_budget_is_not_read_to_its_end() -> None:
     def empty(count: int) -> Json:
         return {"metadata": {}, "spec": {"templates": [{}] * count}}

@@ -435,17 +435,15 @@ def test_what_came_at_once_is_handed_on_at_once_but_for_others_that_want_the_loo
         reflector = Reflector(
             server.api, "/api/v1/namespaces/work/configmaps", recorder, name="them", clock=loop.time
         )
-        following = asyncio.create_task(reflector.run())
-        while not reflector.in_sync:
-            turns += known == "a list"
-            await asyncio.sleep(0)
-        if known == "a watch":
-            create()
-        while len(recorder.objects) < 200:
-            turns += 1
-            await asyncio.sleep(0)
-        following.cancel()
-        await asyncio.wait([following])
+        async with beside(reflector.run()):
+            while not reflector.in_sync:
+                turns += known == "a list"
+                await asyncio.sleep(0)
+            if known == "a watch":
+                create()
+            while len(recorder.objects) < 200:
+                turns += 1
+                await asyncio.sleep(0)
         return turns
 
     assert least <= run(follow(), 0.0) <= most
@@ -475,14 +473,11 @@ def test_lists_at_once_share_a_slice_of_the_loop() -> None:
             )
             for _ in range(count)
         ]
-        following = [asyncio.create_task(one.run()) for one in reflectors]
-        while not all(one.in_sync for one in reflectors):
-            before = loop.now
-            await asyncio.sleep(0)
-            turns.append(loop.now - before)
-        for task in following:
-            task.cancel()
-        await asyncio.wait(following)
+        async with beside(*(one.run() for one in reflectors)):
+            while not all(one.in_sync for one in reflectors):
+                before = loop.now
+                await asyncio.sleep(0)
+                turns.append(loop.now - before)
         return sorted(turns)[-4]  # in the first ones nobody knows yet who else has work
 
     assert run(follow(), 0.0) <= SLICE + count * each + 1e-6

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 
 from server.listener import FRESH, SCRAPERS_OF_ONE, MetricsListener
 from server.metrics import CONTENT_TYPE, Metrics
+from tests.beside import beside
 from tests.waiting import until
 
 CONNECTIONS = 'stepmemo_refused_requests_total{reason="Connections"}'
@@ -21,18 +22,13 @@ async def serving(
 ) -> AsyncIterator[int]:
     """The port that they are served on."""
     caplog.set_level(logging.INFO)
-    running = asyncio.create_task(MetricsListener(metrics, clock=clock).run(("127.0.0.1", 0)))
 
     def said() -> list[int]:
         return [one.fields["port"] for one in caplog.records if one.getMessage() == "serving metrics"]  # type: ignore[attr-defined]
 
-    await until(said)
-    try:
+    async with beside(MetricsListener(metrics, clock=clock).run(("127.0.0.1", 0))):
+        await until(said)
         yield said()[0]
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
 
 
 async def test_a_scraper_needs_no_certificate_and_finds_nothing_else_there(

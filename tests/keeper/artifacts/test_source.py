@@ -5,7 +5,6 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from keeper.artifacts.repositories import Repository
 from keeper.artifacts.source import MOST_FILE_BYTES, Source
 from keeper.artifacts.verifier import Probe
+from tests.beside import beside
 from tests.waiting import until
 
 KEEPER = Path(__file__).parents[3] / "keeper"
@@ -113,15 +113,12 @@ async def test_files_are_read_beside_the_event_loop(site: Site) -> None:
 
     written = asyncio.create_task(asyncio.to_thread(write))
     await asyncio.sleep(0)
-    running = asyncio.create_task(site.source.run())
-    await asyncio.sleep(0)
-    goes_on.set()
-    assert await written
-    await until(lambda: site.used == [[]])
-    running.cancel()
-    with suppress(asyncio.CancelledError):
+    async with beside(site.source.run()):
+        await asyncio.sleep(0)
+        goes_on.set()
+        assert await written
+        await until(lambda: site.used == [[]])
         file.unlink()
-        await running
 
 
 @pytest.mark.parametrize("content", ["\u00fc", "-----BEGIN CERTIFICATE-----"])

@@ -65,12 +65,13 @@ async def keeping(
     token: str | None = None,
     dsn_file: Path | None = None,
     probes: Mapping[Repository, Probe] | None = None,
+    probe_seconds: float = 60.0,
     wait: bool = True,
 ) -> AsyncIterator[Running]:
     """A keeper of the site's Namespace until the block ends; ready first, unless told otherwise.
 
     Entries are in ConfigMaps, or in the database that `dsn_file` names. With `probes` their artifacts are
-    looked for.
+    looked for, so many seconds at most.
     """
     proxy = proxy or Proxy(site.cluster)
     if token is None:
@@ -102,7 +103,7 @@ async def keeping(
         identity = f"keeper-{next(_numbers)}"
         verifier = None
         if probes is not None:
-            verifier = Verifier(store.drop, metrics.artifact_checked)
+            verifier = Verifier(store.drop, metrics.artifact_checked, seconds=probe_seconds)
             verifier.use(probes)
         keeper = Keeper(
             api,

@@ -35,6 +35,7 @@ def completed(site: Site, name: str) -> str:
     return str((site.result(name) or {})["metadata"]["labels"][argo.OUTPUTS_COMPLETED])
 
 
+@pytest.mark.usefixtures("long_pause")
 async def test_who_gets_the_lease_back_takes_back_what_another_posted_meanwhile(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +90,7 @@ def lose_the_lease(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_renewed", None)
 
 
+@pytest.mark.usefixtures("long_pause")
 async def test_the_nodes_next_pod_does_not_run_beside_the_answer_of_one_that_was_deleted(site: Site) -> None:
     site.store()
     async with keeping(site) as running:
@@ -105,6 +107,7 @@ async def test_the_nodes_next_pod_does_not_run_beside_the_answer_of_one_that_was
     assert not site.value(name)
 
 
+@pytest.mark.usefixtures("long_pause")
 async def test_a_pod_that_is_deleted_while_it_is_answered_leaves_no_answer(site: Site) -> None:
     site.store()
     async with keeping(site):
@@ -127,6 +130,7 @@ async def ending_while_it_is_answered(site: Site, running: Running, how: str) ->
     return name
 
 
+@pytest.mark.usefixtures("long_pause")
 @pytest.mark.parametrize(("bound", "of"), [("controller.ORPHAN_DEADLINE", 0.5), ("state.MOST_ORPHANS", 0)])
 async def test_an_answer_that_cannot_be_taken_back_from_a_pod_that_is_gone_is_told_and_left(
     site: Site, monkeypatch: pytest.MonkeyPatch, bound: str, of: float
@@ -143,6 +147,7 @@ async def test_an_answer_that_cannot_be_taken_back_from_a_pod_that_is_gone_is_to
         assert not any(name in call.path for call in running.proxy.calls[tried:])
 
 
+@pytest.mark.usefixtures("long_pause")
 async def test_an_answer_that_cannot_be_taken_back_keeps_a_step_from_being_stored_and_not_from_its_label(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +163,7 @@ async def test_an_answer_that_cannot_be_taken_back_keeps_a_step_from_being_store
     assert entry.workflow == "earlier", "what was posted may be among what is there"
 
 
+@pytest.mark.usefixtures("long_pause")
 async def test_a_pod_that_is_rewritten_while_it_is_answered_runs_without_the_answer(site: Site) -> None:
     site.store()
     async with keeping(site):

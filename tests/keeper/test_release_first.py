@@ -265,7 +265,7 @@ async def test_a_list_that_fails_is_made_again_and_no_other(
 async def test_a_pod_that_cannot_be_released_does_not_stop_the_start_for_ever(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(releasing, "DEADLINE", 2.0)
+    monkeypatch.setattr(releasing, "DEADLINE", 5.0)
     first, second = site.pod(0), site.pod(1)
     proxy = Proxy(site.cluster)
     proxy.fault = refusing(403, f"PATCH pods/{first}")

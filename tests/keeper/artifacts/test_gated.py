@@ -89,7 +89,7 @@ async def test_a_pod_is_answered_though_a_repository_never_answers(site: Site) -
     bucket = Bucket()
     bucket.open.clear()
     site.store(outputs=outputs(OUT, at("slow")))
-    async with keeping(site, probes={repository(): bucket}):
+    async with keeping(site, probes={repository(): bucket}, probe_seconds=0.5):
         pod = site.pod()
         await decided(site, pod)
         assert site.label(pod) == names.RESULT_HIT

@@ -40,6 +40,7 @@ from keeper.state import (
     Failures,
     Gated,
     Gone,
+    Labelled,
     Labelling,
     Orphaned,
     Orphans,
@@ -314,7 +315,7 @@ class Keeper:
         record = self._records.put(found, shown, self._clock(), result_may_exist=result_may_exist)
         if isinstance(found, InjectedPod):
             self._breaker.on_pod(pod)
-        if found.phase is Phase.OVER and not isinstance(record.state, Unlabelled):
+        if found.phase is Phase.OVER and not isinstance(record.state, Labelled | Unlabelled):
             # What a step reported goes with its workflow, so there is no time to lose.
             self._enqueue(record, urgent=record.failures is None)
         elif isinstance(record.state, Releasing | Orphaned):

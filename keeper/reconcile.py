@@ -16,6 +16,7 @@ from keeper.state import (
     Gated,
     Gone,
     Handled,
+    Labelled,
     Labelling,
     Orphaned,
     PostedAnswer,
@@ -105,7 +106,7 @@ class Reconciler:
         """Do what the Pod's state asks for; None: it has another state by now."""
         pod, state = record.pod, record.state
         match state:
-            case Running() | Handled() | Unlabelled() | Gone():
+            case Running() | Handled() | Labelled() | Unlabelled() | Gone():
                 return Result()
             case Gated() | Answering() | Releasing() if pod.deleting:
                 return Result()
@@ -135,7 +136,7 @@ class Reconciler:
                 if record.result_may_exist and final.label == names.RESULT_SKIPPED:
                     await self._actions.close(pod)
                 await self._actions.label(pod, *final)
-                return Result()
+                record.on_labelled()
         return None
 
     def give_up(self, record: Record, outcome: Outcome) -> None:

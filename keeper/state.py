@@ -2,10 +2,10 @@
 
 All of it can be read anew from the API server: it spares requests, and nothing is wrong without it.
 
-    Gated ─► Answering ─► Handled            an entry is there: its outputs are posted, the Pod succeeds
-      └──────────┴─► Releasing ─► Handled    the Pod is to run; that is final
-    Running ─► Capturing ─► Labelling        the Pod ran: its outputs are stored, its label says how it ended
-                              └─► Unlabelled and its label is refused for ever
+    Gated ─► Answering ─► Handled                    its entry is there: its outputs are posted, it succeeds
+      └──────────┴─► Releasing ─► Handled            it is to run; that is final
+    Running ─► Capturing ─► Labelling ─► Labelled    it ran: its outputs are stored, its label says how
+                              └─► Unlabelled         its label is refused for ever
 
 A Pod that leaves `Answering` otherwise, let run or deleted by somebody, is `Orphaned` until its answer is
 gone.
@@ -115,6 +115,13 @@ class Labelling:
 
 
 @dataclass(frozen=True, slots=True)
+class Labelled:
+    """It is over and handled, and the watch will show its label."""
+
+    final: FinalLabel
+
+
+@dataclass(frozen=True, slots=True)
 class Unlabelled:
     """It is over and handled, and its label was refused for so long that it is not tried any more."""
 
@@ -126,7 +133,7 @@ class Gone:
     """It is deleted, or has a final label."""
 
 
-Left = Running | Capturing | Terminated | Labelling | Unlabelled | Gone
+Left = Running | Capturing | Terminated | Labelling | Labelled | Unlabelled | Gone
 """The Pod is not gated any more."""
 
 
@@ -174,7 +181,10 @@ def after(before: State, shown: State) -> State:
     `shown` is what it would be for a keeper that has just been started, or Gone.
     """
     match before, shown:
-        case ((Labelling() | Unlabelled() | Orphaned(_, Labelling())), (Capturing() | Terminated())):
+        case (
+            (Labelling() | Labelled() | Unlabelled() | Orphaned(_, Labelling() | Labelled())),
+            (Capturing() | Terminated()),
+        ):
             return before
         case Orphaned(answer) | Answering(_, answer) | Releasing(_, PostedAnswer() as answer), (
             Running() | Capturing() | Terminated() | Gone()
@@ -245,7 +255,7 @@ class Record:
                 self.state = Answering(step, answer)
             case Releasing(reason):
                 self.state = Releasing(reason, answer)
-            case Running() | Capturing() | Terminated() | Labelling() | Unlabelled() | Gone():
+            case Running() | Capturing() | Terminated() | Labelling() | Labelled() | Unlabelled() | Gone():
                 self.state = Orphaned(answer, self.state)
 
     def release(self, reason: Outcome) -> None:
@@ -276,6 +286,11 @@ class Record:
             case _:
                 return False
         return True
+
+    def on_labelled(self) -> None:
+        """Its label was written; the watch may have shown it already."""
+        if isinstance(self.state, Labelling):
+            self.state = Labelled(self.state.final)
 
     def leave_unlabelled(self) -> None:
         """Its label cannot be written."""

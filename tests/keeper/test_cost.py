@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from keeper.state import Records
 from memoize import names
 from tests.cluster import Cluster
 from tests.keeper.keepers import decided, keeping
@@ -82,3 +83,24 @@ async def test_a_step_alone_that_is_stored_reads_its_workflow_and_its_cache_as_w
         "PATCH configmaps": 1,
         "POST configmaps": 1,
     }
+
+
+async def test_a_pod_that_changes_while_it_is_labelled_is_labelled_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Argo's controller labels it `completed` at about that time."""
+    monkeypatch.setattr(Records, "drop", lambda self, uid: None)  # the watch is late with the label
+    async with keeping(site) as running:
+        name = site.pod()
+        await decided(site, name)
+
+        def change(method: str, path: str) -> None:
+            if f"{method} {path}" == f"PATCH pods/{name}" and site.succeeded(name):
+                running.keeper.on_pod(site.get(name), new=False)  # as the watch does
+
+        running.proxy.fault = change
+        await asyncio.to_thread(site.run, name)
+        await until(lambda: site.label(name) == names.RESULT_STORED)
+        queue = running.keeper._queue
+        await until(lambda: not queue and not queue._working)
+    assert kinds(running.proxy.calls)["PATCH pods"] == 2, "let run, and labelled"

@@ -13,6 +13,7 @@ from keeper.state import (
     Gated,
     Gone,
     Handled,
+    Labelled,
     Labelling,
     Left,
     Orphaned,
@@ -89,7 +90,8 @@ def test_an_answer_stays_with_a_pod_that_is_edited_as_long_as_it_is_the_same_ste
 
 @pytest.mark.parametrize("shown", [OVER, Terminated(SKIPPED)])
 def test_a_pod_is_captured_once(shown: State) -> None:
-    for before in (Labelling(SKIPPED), Unlabelled(SKIPPED), Orphaned(ANSWER, Labelling(SKIPPED))):
+    known = (Labelling(SKIPPED), Labelled(SKIPPED), Unlabelled(SKIPPED))
+    for before in (*known, Orphaned(ANSWER, Labelling(SKIPPED)), Orphaned(ANSWER, Labelled(SKIPPED))):
         assert after(before, shown) == before
 
 
@@ -145,6 +147,16 @@ def test_a_pod_that_became_invalid_is_remembered_as_the_step_that_it_was() -> No
     known.on_shown(EDITED, Gated(EDITED), 0.0)
     known.on_gone()
     assert (known.last_valid, known.state) == (EDITED, Gone())
+
+
+def test_a_label_is_written_once() -> None:
+    known = record(Labelling(SKIPPED))
+    known.on_labelled()
+    assert known.state == Labelled(SKIPPED)
+    for other in (OVER, Gone(), Unlabelled(SKIPPED), Orphaned(ANSWER, Labelling(SKIPPED))):
+        known = record(other)
+        known.on_labelled()
+        assert known.state == other
 
 
 def test_a_label_that_is_given_up_stays_what_it_was_to_be() -> None:

@@ -13,6 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,10 @@ class Database:
             connection.terminate()
             raise
         finally:
-            await pool.release(connection, timeout=ANSWER_SECONDS)
+            # Where that fails the connection is ended. It does where a task is cancelled and others end the
+            # pool at the same time: an error in place of the cancellation would keep that task from ending.
+            with suppress(Exception):
+                await pool.release(connection, timeout=ANSWER_SECONDS)
 
     async def _open(self) -> asyncpg.Pool:
         """New connections to a database whose schema is ours."""

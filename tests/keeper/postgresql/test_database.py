@@ -295,6 +295,27 @@ async def test_a_statement_that_takes_too_long_is_cancelled_and_no_outage(
         assert database.is_well
 
 
+async def test_who_is_cancelled_with_a_statement_on_its_way_ends_though_the_connections_end_too(
+    own: Own,
+) -> None:
+    """So do the parts of a keeper that ends, which go on after a DatabaseError."""
+    database = Database(own.dsn_file, 5)
+    keeping = asyncio.create_task(database.run())
+    await until(lambda: database.is_well)
+    asking = asyncio.create_task(database.fetch("SELECT pg_sleep(60)"))
+    sleeps = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(60)'"
+
+    async def is_on_its_way() -> bool:
+        return bool(await own.run(sleeps))
+
+    await until(is_on_its_way)
+    asking.cancel()
+    keeping.cancel()
+    await asyncio.wait([asking, keeping])
+    assert asking.cancelled()
+    assert keeping.cancelled()
+
+
 async def test_a_server_that_only_reads_answers_reads_and_another_is_looked_for(
     own: Own, monkeypatch: pytest.MonkeyPatch
 ) -> None:

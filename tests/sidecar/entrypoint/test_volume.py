@@ -8,6 +8,7 @@ import time
 import pytest
 
 from memoize import names
+from tests.sidecar.entrypoint.test_check import DEATHS, LIMITS
 
 PATIENT = ("-t", 60_000)
 SIDECAR = ("-M", "main", "-w", "wait")
@@ -162,11 +163,6 @@ def test_entrypoints_that_were_first_run_and_the_step_is_stored(pod) -> None:
     assert [pod.end(entrypoint).stdout for entrypoint in entrypoints] == ["ran\n", "ran\n"]
     assert pod.end(capture(pod, checker(pod), *SIDECAR)).returncode == 0
     assert (pod.word, (pod.shared / "posted").exists(), stored(pod)) == ("run", False, True)
-
-
-DEATHS = {"killed": "kill -9 $$", "segfault": "kill -SEGV $$", "error": "exit 1", "hang": NEVER}
-LIMITS = dict.fromkeys(DEATHS, 60_000) | {"hang": 2_000}
-"""How long a check may take, in milliseconds: what does not hang is over before, however busy the machine."""
 
 
 @pytest.mark.parametrize("death", DEATHS)

@@ -7,6 +7,7 @@ import platform
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from kubernetes_asyncio.client import ApiClient
@@ -24,6 +25,9 @@ S = TypeVar("S")
 
 _PAUSE = 1.0
 """Seconds until a part that ended by a bug is begun anew."""
+CANCEL_AGAIN = 12.0
+"""Seconds until parts that were cancelled and have not ended are cancelled once more: longer than a listener
+takes to close, and within the Pod's grace period."""
 
 
 class ProgramError(Exception):
@@ -117,7 +121,12 @@ def _set(*events: asyncio.Event) -> None:
 
 
 async def until_first_ends(*work: Coroutine[Any, Any, object]) -> object:
-    """Run all side by side until one ends, and end the others; gives or raises what that one does."""
+    """Run all side by side until one ends, and end the others; gives or raises what that one does.
+
+    A part may lose a cancellation: an error in some `finally`, of a library's too, takes its place, and a
+    loop that bears errors goes on. It is cancelled once more then, so that the program ends, and not by
+    SIGKILL with a Lease that others wait for.
+    """
     tasks = [asyncio.create_task(one) for one in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -126,7 +135,9 @@ async def until_first_ends(*work: Coroutine[Any, Any, object]) -> object:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_AGAIN):  # cancels what gather waits for, and waits for it still
+                await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def again(run: Callable[[], Awaitable[object]]) -> None:

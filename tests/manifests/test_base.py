@@ -13,6 +13,7 @@ from argo import names as argo
 from argo import templates
 from memoize import names
 from server import listener
+from server.program import CANCEL_AGAIN
 from tests.manifests.rendering import (
     BASE,
     CABUNDLE,
@@ -174,9 +175,10 @@ def test_what_is_written_has_a_place_that_can_be_written() -> None:
 
 
 @programs
-def test_there_is_time_to_drain(program: str) -> None:
+def test_there_is_time_to_drain_and_then_to_cancel_twice(program: str) -> None:
+    assert CANCEL_AGAIN > listener.CLOSING_SECONDS
     delay = SETTINGS[program].parse(["--image=x"] if program == WEBHOOK else [], {}).shutdown_delay
-    assert pod(program)["terminationGracePeriodSeconds"] > delay + listener.CLOSING_SECONDS
+    assert pod(program)["terminationGracePeriodSeconds"] > delay + listener.CLOSING_SECONDS + CANCEL_AGAIN
 
 
 def test_a_webhook_that_is_away_or_slow_stops_nobody() -> None:

@@ -1,11 +1,14 @@
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from kube.errors import Forbidden
-from server.program import again, exit_code, spare_the_collector
+from server import program
+from server.program import again, exit_code, spare_the_collector, until_first_ends
 from server.settings import SettingsError
 
 
@@ -57,6 +60,47 @@ async def test_a_part_that_fails_while_it_is_ended_is_not_begun_anew() -> None:
     assert done
     with pytest.raises(ExceptionGroup):
         task.result()
+
+
+@pytest.mark.parametrize("level", [0, 1, 2], ids="in {} more".format)
+async def test_a_part_that_lost_its_cancellation_ends_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
+    """As one does where a library's error in some `finally` took the place of the cancellation."""
+    monkeypatch.setattr(program, "CANCEL_AGAIN", 0.01)
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def part() -> None:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    work: Coroutine[Any, Any, object] = part()
+    for _ in range(level):
+        work = until_first_ends(work)
+    async with asyncio.timeout(30):
+        await until_first_ends(begun.wait(), work)
+    assert ended.is_set()
+
+
+async def test_a_part_that_ends_at_once_is_cancelled_once() -> None:
+    cancelled = 0
+
+    async def part() -> None:
+        nonlocal cancelled
+        try:
+            await asyncio.Event().wait()
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            cancelled = task.cancelling()
+
+    assert await until_first_ends(asyncio.sleep(0, "what it says"), part()) == "what it says"
+    assert cancelled == 1
 
 
 def test_a_bug_is_not_hidden() -> None:

@@ -118,14 +118,10 @@ class Labelling:
 class Labelled:
     """It is over and handled, and the watch will show its label."""
 
-    final: FinalLabel
-
 
 @dataclass(frozen=True, slots=True)
 class Unlabelled:
     """It is over and handled, and its label was refused for so long that it is not tried any more."""
-
-    final: FinalLabel
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,12 +286,12 @@ class Record:
     def on_labelled(self) -> None:
         """Its label was written; the watch may have shown it already."""
         if isinstance(self.state, Labelling):
-            self.state = Labelled(self.state.final)
+            self.state = Labelled()
 
     def leave_unlabelled(self) -> None:
         """Its label cannot be written."""
         if isinstance(self.state, Labelling):
-            self.state = Unlabelled(self.state.final)
+            self.state = Unlabelled()
 
 
 class Orphans:

@@ -17,6 +17,7 @@ from memoize import names
 from server.events import Events
 from server.lookups import Lookups
 from server.metrics import Metrics
+from tests.conftest import PATIENT
 from tests.keeper.proxy import Proxy
 from tests.keeper.site import Site
 from tests.keeper.stores import config_maps, in_postgresql
@@ -65,7 +66,7 @@ async def keeping(
     token: str | None = None,
     dsn_file: Path | None = None,
     probes: Mapping[Repository, Probe] | None = None,
-    probe_seconds: float = 60.0,
+    probe_seconds: float = PATIENT,
     wait: bool = True,
 ) -> AsyncIterator[Running]:
     """A keeper of the site's Namespace until the block ends; ready first, unless told otherwise.

@@ -90,8 +90,8 @@ def test_an_answer_stays_with_a_pod_that_is_edited_as_long_as_it_is_the_same_ste
 
 @pytest.mark.parametrize("shown", [OVER, Terminated(SKIPPED)])
 def test_a_pod_is_captured_once(shown: State) -> None:
-    known = (Labelling(SKIPPED), Labelled(SKIPPED), Unlabelled(SKIPPED))
-    for before in (*known, Orphaned(ANSWER, Labelling(SKIPPED)), Orphaned(ANSWER, Labelled(SKIPPED))):
+    known = (Labelling(SKIPPED), Labelled(), Unlabelled())
+    for before in (*known, Orphaned(ANSWER, Labelling(SKIPPED)), Orphaned(ANSWER, Labelled())):
         assert after(before, shown) == before
 
 
@@ -152,17 +152,17 @@ def test_a_pod_that_became_invalid_is_remembered_as_the_step_that_it_was() -> No
 def test_a_label_is_written_once() -> None:
     known = record(Labelling(SKIPPED))
     known.on_labelled()
-    assert known.state == Labelled(SKIPPED)
-    for other in (OVER, Gone(), Unlabelled(SKIPPED), Orphaned(ANSWER, Labelling(SKIPPED))):
+    assert known.state == Labelled()
+    for other in (OVER, Gone(), Unlabelled(), Orphaned(ANSWER, Labelling(SKIPPED))):
         known = record(other)
         known.on_labelled()
         assert known.state == other
 
 
-def test_a_label_that_is_given_up_stays_what_it_was_to_be() -> None:
+def test_a_label_is_given_up_only_where_one_is_to_be_written() -> None:
     known = record(Labelling(SKIPPED))
     known.leave_unlabelled()
-    assert known.state == Unlabelled(SKIPPED)
+    assert known.state == Unlabelled()
     for other in (OVER, Gated(STEP), Orphaned(ANSWER, Labelling(SKIPPED))):
         known = record(other)
         known.leave_unlabelled()

@@ -23,7 +23,7 @@ from memoize.reasons import Reason
 from memoize.step import Step
 from tests.cluster import DEVCLUSTER, Cluster
 from tests.sidecar import cacheservice
-from tests.sidecar.steppod import CACHE_LABELS, OUTPUTS, POD_UID, STEP, entry
+from tests.sidecar.steppod import CACHE_LABELS, ENOUGH_MS, OUTPUTS, POD_UID, STEP, entry
 
 pytestmark = pytest.mark.contract
 
@@ -75,7 +75,7 @@ class StepPod:
             names.ENV_NAMESPACE: self.namespace,
             names.ENV_POD_NAME: "wf-a-123",
             names.ENV_POD_UID: POD_UID,
-            names.ENV_TIMEOUT_MS: "10000",
+            names.ENV_TIMEOUT_MS: str(ENOUGH_MS),
             names.ENV_SHARED_DIR: str(self.directory / "shared"),
             names.ENV_ARGO_DIR: str(self.directory / "argo"),
             names.ENV_SERVICEACCOUNT_DIR: str(self.directory / "serviceaccount"),

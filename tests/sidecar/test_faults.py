@@ -95,7 +95,7 @@ def test_a_look_up_that_fails_once_is_repeated(pod: Pod, api: faults.Api, fault:
 def test_a_part_of_the_work_that_hangs_leaves_time_for_what_comes_after_it(
     pod: Pod, api: faults.Api, verb: str, call: Call
 ):
-    pod.timeout_ms = 1500
+    pod.timeout_ms = 4000
     pod.main_ended()
     have_entry(api)
     api.on(call, Fault("hang"))

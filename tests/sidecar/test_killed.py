@@ -18,9 +18,8 @@ from memoize.entry import Entry
 from sidecar.entrypoint.build import path_for_host
 from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, RESULTS, Api, Fault
-from tests.sidecar.steppod import OUTPUTS, POD_UID, have_entry
+from tests.sidecar.steppod import ENOUGH_MS, OUTPUTS, POD_UID, have_entry
 from tests.sidecar.wholestep import (
-    ENOUGH_MS,
     GIVE_UP,
     SIDECAR,
     WholeStep,

@@ -20,9 +20,8 @@ from memoize.reasons import Reason
 from sidecar.entrypoint.build import path_for_host
 from tests.sidecar import faults
 from tests.sidecar.faults import CONFIGMAPS, Api, Call, Fault
-from tests.sidecar.steppod import have_entry
+from tests.sidecar.steppod import ENOUGH_MS, have_entry
 from tests.sidecar.wholestep import (
-    ENOUGH_MS,
     TIMEOUT_MS,
     Seen,
     WholeStep,

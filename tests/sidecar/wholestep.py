@@ -26,10 +26,8 @@ printf "$1" > "$0/argo/ctr/main/exitcode"
 exit "$1"
 """
 WAIT = "read code; exit $code"
-ENOUGH_MS = 20_000
-"""For a sidecar that is to reach its end on any machine, where nothing lasts."""
-GIVE_UP = 60
-"""Seconds after which a step is taken for one that hangs."""
+GIVE_UP = 180
+"""Seconds after which a step is taken for one that hangs: more than ENOUGH_MS."""
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ class Proxy:
         self.fault: Fault = lambda method, path: None
         self.fault_all: Fault = lambda method, path: None
         self.cut = False
+        self.turned_away = 0
+        """Requests that met the cut."""
         self.stopped = asyncio.Event()
         self._stop: tuple[int, str] = (-1, "")
         self._count = 0
@@ -126,6 +128,7 @@ class Proxy:
 
     def _reset_if_cut(self, request: web.Request) -> None:
         if self.cut:
+            self.turned_away += 1
             assert request.transport is not None
             request.transport.abort()
             raise web.HTTPServiceUnavailable  # nobody hears it

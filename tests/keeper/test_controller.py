@@ -1,4 +1,3 @@
-import asyncio
 import json
 import re
 import time
@@ -384,7 +383,7 @@ async def test_an_api_server_that_is_away_for_a_while_delays_and_no_more(site: S
     async with keeping(site) as running:
         running.proxy.cut = True
         name = site.pod()
-        await asyncio.sleep(0.5)
+        await until(lambda: running.proxy.turned_away >= 3)
         assert site.held(name)
         running.proxy.cut = False
         await decided(site, name)
@@ -466,7 +465,7 @@ async def test_a_keeper_is_ready_once_it_sees_and_not_when_it_is_cut_off(site: S
     proxy = Proxy(site.cluster)
     proxy.cut = True
     async with keeping(site, proxy, wait=False) as running:
-        await asyncio.sleep(0.3)
+        await until(lambda: proxy.turned_away >= 3)
         assert not running.keeper.ready
         proxy.cut = False
         await until(lambda: running.keeper.ready)

@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
 from kubernetes_asyncio.client import ApiClient
 
 from kube.leader_election import DURATION, Lease
@@ -155,12 +156,19 @@ async def test_a_holder_whose_renewals_fail_stops_acting_before_others_may_take_
 
 @pytest.mark.parametrize("answer", [broken, overloaded, gibberish, hang])
 async def test_trouble_with_the_api_server_ends_nothing(cluster: Cluster, answer: Answer) -> None:
+    asked = 0
+
+    async def counted(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        return await answer(request)
+
     async with (
-        answering(answer, "*") as url,
+        answering(counted, "*") as url,
         api_client(cluster, url=url) as api,
         standing(api, "ns", "a") as lease,
     ):
-        await asyncio.sleep(0.1)
+        await until(lambda: asked >= 2)
         assert not lease.is_leader
 
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 # Processes that `make test` shares the tests among; 0: none but one, for a machine that is slow or shared.
 WORKERS ?= auto
-# Not empty: `make test` says which lines and branches ran; a third slower, so .ci/run asks for it.
+# Not empty: `make test` says how much of each file ran; a third slower, so .ci/run asks for it.
 COVERAGE ?=
 # What `make hurried` runs: the rooms whose tests start few processes, on a clock that runs so many times as fast.
 HURRIED := $(addprefix tests/,certs keeper kube memoize server webhook)

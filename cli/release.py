@@ -12,7 +12,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "release",
         help="let Pods run that stepmemo has gated",
         description="Takes stepmemo's scheduling gate from Pods that are gated, so that their steps run. "
-        "Needs the rights to list and patch Pods, and to get and delete WorkflowTaskResults. "
+        "Needs the rights to get, list and patch Pods, and to get and delete WorkflowTaskResults. "
         "Exit code 0: none of them is gated any more; 1: one could not be released or is not there; "
         "2: wrong usage, or no cluster.",
     )

@@ -1,7 +1,6 @@
 """Servers as processes of their own: started, ready, and what their CPU time was."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from bench.api import ROOT
 from bench.load import BadAnswerError, Connection
+from devcluster.ports import free_port
 from server.listener import READY_PATH
 
 _START_SECONDS = 30.0
@@ -40,7 +40,7 @@ def started(
 
     `{port}` in the arguments is filled in.
     """
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-B", "-m", module, *(one.format(port=port) for one in arguments)]
     log = directory / f"{name}.log"
     with (
@@ -70,10 +70,3 @@ def _ready(port: int) -> bool:
     except (OSError, BadAnswerError):
         return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

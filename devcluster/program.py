@@ -7,7 +7,6 @@ the port is another.
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from devcluster.api.server import write_kubeconfig
 from devcluster.client import Client
 from devcluster.images import STEPMEMO_IMAGE
 from devcluster.installation import KEEPER, NAMESPACE, WEBHOOK, Workload
+from devcluster.ports import free_port
 from devcluster.process import ContainerProcess
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
@@ -126,7 +126,7 @@ async def start_all(
     settings: Mapping[str, str],
 ) -> list[Program]:
     """Start every program that the manifests have a Deployment of; `settings` are variables of them all."""
-    ports = {name: _free_port() for name in workloads}
+    ports = {name: free_port() for name in workloads}
     flags: dict[str, dict[str, object]] = {
         WEBHOOK: {"image": STEPMEMO_IMAGE},
         KEEPER: {"state-dir": directory / "state"},
@@ -137,10 +137,3 @@ async def start_all(
         await Program.start(workload, client, server, directory / name, ports[name], flags[name], settings)
         for name, workload in workloads.items()
     ]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

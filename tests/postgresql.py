@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,8 @@ from urllib.parse import quote, urlencode
 
 import asyncpg
 import pytest
+
+from devcluster.ports import free_port
 
 OLDEST = 14
 USER, PASSWORD = "stepmemo", "not/a secret?"
@@ -264,11 +265,3 @@ def as_nobody() -> dict[str, Any]:
     if os.geteuid() != 0:
         return {}
     return {"user": _UNPRIVILEGED, "group": _UNPRIVILEGED, "extra_groups": []}
-
-
-def free_port() -> int:
-    """A port of this host that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

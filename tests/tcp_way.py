@@ -5,6 +5,8 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from devcluster.ports import free_port
+
 _CHUNK = 1 << 16
 _SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
 """A PostgreSQL client's first message where it wants TLS, to which "S" says yes (its Message Formats)."""
@@ -21,7 +23,7 @@ class Way:
 
     def __init__(self, target: int, tls: ssl.SSLContext | None = None) -> None:
         self.target, self._tls = target, tls
-        self.port = 0
+        self.port = free_port()
         self.passing = asyncio.Event()
         self.passing.set()
         self.delay = 0.0
@@ -37,7 +39,6 @@ class Way:
     async def open(self) -> None:
         """Take connections, on the same port as before."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
         """Take no new connections: they are refused. Those that are there stay."""

@@ -1,7 +1,6 @@
 """stepmemo as manifests/base installs it, in front of the namespaces that a test names."""
 
 import os
-import socket
 import ssl
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from devcluster.api.server import write_kubeconfig
 from devcluster.installation import KEEPER, WEBHOOK, Workload, rendered, rules, workloads
+from devcluster.ports import free_port
 from devcluster.program import READY
 from tests.cluster import DEVCLUSTER, Cluster, Object, wait_for
 from tests.processes import MEASURED
@@ -41,7 +41,7 @@ def installed(cluster: Cluster, directory: Path, *components: str) -> Iterator[S
     label = {"test.stepmemo.dev/installation": namespace}
     everything = rendered(components)
     programs = workloads(everything)
-    ports = {name: _free_port() for name in programs}
+    ports = {name: free_port() for name in programs}
     flags = {
         WEBHOOK: {"image": IMAGE, "webhook-configuration": namespace},
         KEEPER: {"state-dir": directory / "state"},
@@ -164,10 +164,3 @@ def _trusting_all() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from devcluster.ports import free_port
 from tests.e2e import server
 from tests.e2e.kube import kubectl
 
@@ -50,7 +50,7 @@ class HostKeeper:
     def _start(self) -> subprocess.Popen[bytes]:
         flags = [f"--cert-dir={self._directory / 'certs'}", f"--state-dir={self._directory / 'state'}"]
         flags.append("--metrics-listen=off")
-        command = [sys.executable, "-m", "keeper", *self._flags, f"--listen=127.0.0.1:{_free_port()}", *flags]
+        command = [sys.executable, "-m", "keeper", *self._flags, f"--listen=127.0.0.1:{free_port()}", *flags]
         with (self._directory / "log").open("ab") as log:
             return subprocess.Popen(command, cwd=_ROOT, env=self._environment, stdout=log, stderr=log)
 
@@ -135,10 +135,3 @@ def _kubeconfig(account: str) -> dict[str, object]:
         "contexts": [{"name": name, "context": context}],
         "current-context": name,
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from devcluster.ports import free_port
 from keeper.store import Page
 from memoize.entry import Entry
 from memoize.reasons import Reason
@@ -38,7 +39,7 @@ async def pooled(postgresql: Server, cluster: Cluster) -> AsyncIterator[Postgres
         pytest.skip("no pgbouncer: install it, or name it in STEPMEMO_PGBOUNCER")
     database = await postgresql.create_database()
     with servers.directory("stepmemo-pgbouncer-") as place:
-        port = servers.free_port()
+        port = free_port()
         (place / "users").write_text(f'"{USER}" "{PASSWORD}"\n')
         (place / "ini").write_text(
             f"[databases]\n{database} = host=127.0.0.1 port={postgresql.port}\n"

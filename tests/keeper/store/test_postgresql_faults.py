@@ -114,39 +114,49 @@ async def works(store: Store, namespace: str) -> bool:
 async def refused(world: World) -> AsyncIterator[None]:
     world.way.refuse()
     world.way.cut()
-    yield
-    await world.way.open()
+    try:
+        yield
+    finally:
+        await world.way.open()
 
 
 @asynccontextmanager
 async def silent(world: World) -> AsyncIterator[None]:
     """A firewall that drops packets, those of open connections too."""
     world.way.passing.clear()
-    yield
-    world.way.passing.set()
+    try:
+        yield
+    finally:
+        world.way.passing.set()
 
 
 @asynccontextmanager
 async def slow(world: World) -> AsyncIterator[None]:
     """Each way of each message takes longer than anybody waits."""
     world.way.delay = 20.0
-    yield
-    world.way.delay = 0.0
+    try:
+        yield
+    finally:
+        world.way.delay = 0.0
 
 
 @asynccontextmanager
 async def cut_before_it_arrives(world: World) -> AsyncIterator[None]:
     world.way.cut_at = b"stepmemo."
-    yield
-    world.way.cut_at = b""
+    try:
+        yield
+    finally:
+        world.way.cut_at = b""
 
 
 @asynccontextmanager
 async def cut_before_it_is_answered(world: World) -> AsyncIterator[None]:
     """Statements take effect and nobody hears of it."""
     world.way.cut_behind = b"stepmemo."
-    yield
-    world.way.cut_behind = b""
+    try:
+        yield
+    finally:
+        world.way.cut_behind = b""
 
 
 @asynccontextmanager
@@ -174,8 +184,10 @@ async def locked(world: World) -> AsyncIterator[None]:
 async def no_more_connections(world: World) -> AsyncIterator[None]:
     await world.server.fetch(f"ALTER DATABASE {world.database} ALLOW_CONNECTIONS false")
     await world.disconnect()
-    yield
-    await world.server.fetch(f"ALTER DATABASE {world.database} ALLOW_CONNECTIONS true")
+    try:
+        yield
+    finally:
+        await world.server.fetch(f"ALTER DATABASE {world.database} ALLOW_CONNECTIONS true")
 
 
 @asynccontextmanager
@@ -183,8 +195,10 @@ async def another_password(world: World) -> AsyncIterator[None]:
     """The Secret was not changed with the database."""
     await world.server.fetch(f"ALTER ROLE {USER} PASSWORD 'another'")
     await world.disconnect()
-    yield
-    await world.server.fetch(f"ALTER ROLE {USER} PASSWORD '{PASSWORD}'")
+    try:
+        yield
+    finally:
+        await world.server.fetch(f"ALTER ROLE {USER} PASSWORD '{PASSWORD}'")
 
 
 @asynccontextmanager
@@ -194,15 +208,19 @@ async def no_database(world: World) -> AsyncIterator[None]:
         with suppress(asyncpg.ObjectInUseError):
             await world.server.fetch(f"ALTER DATABASE {world.database} RENAME TO away")
             break
-    yield
-    await world.server.fetch(f"ALTER DATABASE away RENAME TO {world.database}")
+    try:
+        yield
+    finally:
+        await world.server.fetch(f"ALTER DATABASE away RENAME TO {world.database}")
 
 
 @asynccontextmanager
 async def no_table(world: World) -> AsyncIterator[None]:
     await world.sql("ALTER TABLE stepmemo.entries RENAME TO away")
-    yield
-    await world.sql("ALTER TABLE stepmemo.away RENAME TO entries")
+    try:
+        yield
+    finally:
+        await world.sql("ALTER TABLE stepmemo.away RENAME TO entries")
 
 
 GONE: list[Callable[[World], Any]] = [
@@ -302,8 +320,10 @@ async def disk_full(world: World) -> AsyncIterator[None]:
         "CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE OR DELETE ON stepmemo.entries "
         "FOR EACH STATEMENT EXECUTE FUNCTION full_disk()"
     )
-    yield
-    await world.sql("DROP FUNCTION full_disk() CASCADE")
+    try:
+        yield
+    finally:
+        await world.sql("DROP FUNCTION full_disk() CASCADE")
 
 
 @asynccontextmanager
@@ -311,9 +331,11 @@ async def read_only(world: World) -> AsyncIterator[None]:
     """As a standby, or a server that an administrator protects."""
     await world.server.fetch(f"ALTER DATABASE {world.database} SET default_transaction_read_only = on")
     await world.disconnect()
-    yield
-    await world.server.fetch(f"ALTER DATABASE {world.database} RESET default_transaction_read_only")
-    await world.disconnect()
+    try:
+        yield
+    finally:
+        await world.server.fetch(f"ALTER DATABASE {world.database} RESET default_transaction_read_only")
+        await world.disconnect()
 
 
 @asynccontextmanager
@@ -327,8 +349,10 @@ async def nobody_may_write(world: World) -> AsyncIterator[None]:
         "CREATE TRIGGER denied BEFORE INSERT OR UPDATE OR DELETE ON stepmemo.entries "
         "FOR EACH STATEMENT EXECUTE FUNCTION denied()"
     )
-    yield
-    await world.sql("DROP FUNCTION denied() CASCADE")
+    try:
+        yield
+    finally:
+        await world.sql("DROP FUNCTION denied() CASCADE")
 
 
 @pytest.mark.parametrize("fault", [disk_full, read_only, nobody_may_write], ids=lambda fault: fault.__name__)

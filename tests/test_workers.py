@@ -22,6 +22,8 @@ def test_tests_of_a_devcluster_go_to_the_worker_that_starts_it(request: pytest.F
             assert isinstance(item, pytest.Function)
             (marker,) = item.iter_markers("xdist_group")
             groups.add(marker.args[0].partition(" ")[2])
+    if not groups:
+        pytest.skip("none is among the tests of this run")
     assert groups <= {"strongest None", "plain None", "inside None"}
 
 

@@ -78,11 +78,12 @@ async def test_a_quiet_watch_is_told_how_far_it_is_if_it_asks() -> None:
         "apiVersion": "v1",
         "metadata": {"resourceVersion": str(store.revision)},
     }
-    del query["allowWatchBookmarks"]
-    quiet = watch.events(store, kinds.CONFIG_MAP, None, lambda _: True, query, bookmark_seconds=0.01)
+    told = watch.events(store, kinds.CONFIG_MAP, None, lambda _: True, query, bookmark_seconds=0.01)
+    without = {"resourceVersion": version}
+    quiet = watch.events(store, kinds.CONFIG_MAP, None, lambda _: True, without, bookmark_seconds=0.01)
     waiting = asyncio.ensure_future(anext(quiet))
-    done, _ = await asyncio.wait({waiting}, timeout=0.05)
-    assert not done
+    assert (await asyncio.wait_for(anext(told), PATIENCE))[0] == "BOOKMARK"
+    assert not waiting.done()
     put(store, "b")
     assert (await asyncio.wait_for(waiting, PATIENCE))[0] == "ADDED"
 

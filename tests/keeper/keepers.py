@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ async def keeping(
     dsn_file: Path | None = None,
     probes: Mapping[Repository, Probe] | None = None,
     probe_seconds: float = PATIENT,
+    breaker_clock: Callable[[], float] = time.monotonic,
     wait: bool = True,
 ) -> AsyncIterator[Running]:
     """A keeper of the site's Namespace until the block ends; ready first, unless told otherwise.
@@ -100,7 +102,7 @@ async def keeping(
             store = in_postgresql(api, dsn_file, settings.namespaces, on_written=metrics.cache_writes)
         # Not among the requests that a test counts.
         events = Events(aside, metrics.event_dropped, "stepmemo-keeper", "test")
-        breaker = Breaker(api, metrics, events)
+        breaker = Breaker(api, metrics, events, clock=breaker_clock)
         identity = f"keeper-{next(_numbers)}"
         verifier = None
         if probes is not None:

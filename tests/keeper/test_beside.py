@@ -175,13 +175,17 @@ async def test_a_pod_that_is_rewritten_while_it_is_answered_runs_without_the_ans
     assert not site.succeeded(name)
 
 
-async def test_a_pod_that_loses_its_label_for_a_moment_while_it_is_answered_is_decided(site: Site) -> None:
+@pytest.mark.usefixtures("long_pause")
+async def test_a_pod_that_loses_its_label_for_a_moment_while_it_is_answered_is_decided(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site.store()
     async with keeping(site) as running:
         name = site.pod(case=PAUSED)
         await until(lambda: site.value(name) == OUT)
         pod = site.get(name)
         running.keeper.on_deleted(pod["metadata"]["uid"])  # the watch shows both at once
+        monkeypatch.setattr("keeper.reconcile.PAUSE", 0.0)
         running.keeper.on_pod(pod, new=True)
         await decided(site, name)
     assert (site.label(name), site.value(name)) == (names.RESULT_HIT, OUT)
@@ -219,6 +223,7 @@ async def test_a_pod_that_was_told_to_run_is_let_run_though_there_is_an_entry_by
     assert not any(call.method == "POST" and not call.says.endswith("empty") for call in running.proxy.calls)
 
 
+@pytest.mark.usefixtures("long_pause")
 async def test_a_pod_that_was_taken_from_the_keeper_and_given_back_is_let_run(site: Site) -> None:
     """The watch may have broken in between: then the keeper sees a held Pod that it was done with."""
     site.store()

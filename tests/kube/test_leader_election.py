@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from aiohttp import web
@@ -89,12 +89,13 @@ async def test_one_of_two_holds_it_and_the_other_follows_when_it_is_given_up(
     cluster: Cluster,
 ) -> None:
     namespace = cluster.namespace()
-    async with api_client(cluster) as api, standing(api, namespace, "b") as second:
+    async with api_client(cluster) as api, AsyncExitStack() as stack:
         async with standing(api, namespace, "a") as first:
-            await until(lambda: first.is_leader or second.is_leader)
-            assert first.is_leader != second.is_leader
-            if not first.is_leader:
-                return
+            await until(lambda: first.is_leader)
+            looks = Looks()
+            second = await stack.enter_async_context(standing(api, namespace, "b", may_lead=looks))
+            await looks.two_more()
+            assert (first.is_leader, second.is_leader) == (True, False)
         await until(lambda: second.is_leader)
         assert not first.is_leader
     lease = cluster.get("Lease", namespace, "keeper")[1]

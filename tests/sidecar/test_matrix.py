@@ -5,6 +5,7 @@ held against the same step without us.
 """
 
 import ast
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -295,10 +296,16 @@ def test_where_nothing_fails_the_requests_are_those_of_the_matrix(
 def test_a_server_that_nobody_listens_for_is_not_noticed(
     tmp_path: Path, credentials: Path, control: dict[int, Seen]
 ):
-    step = WholeStep(tmp_path, Api(), ("127.0.0.1", 1), credentials)
-    seen = step.run()
-    assert (seen.exit_codes, seen.outputs, step.runs) == (control[0].exit_codes, control[0].outputs, 1)
-    assert seen.seconds - control[0].seconds < OVERHEAD + 2 * busy()
+    overhead = math.inf
+    for number in range(1 + AGAIN):
+        (directory := tmp_path / str(number)).mkdir()
+        step = WholeStep(directory, Api(), ("127.0.0.1", 1), credentials)
+        seen = step.run()
+        assert (seen.exit_codes, seen.outputs, step.runs) == (control[0].exit_codes, control[0].outputs, 1)
+        overhead = seen.seconds - control[0].seconds
+        if overhead < OVERHEAD + 2 * busy():
+            return
+    pytest.fail(f"the step waited {overhead} s for us")
 
 
 def test_the_matrix_has_a_row_for_every_request_in_the_code():

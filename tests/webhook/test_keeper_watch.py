@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ async def test_a_keeper_is_followed_from_its_first_renewal_to_its_end(cluster: C
         }
     ]
     token = cluster.service_account(namespace, "webhook", rules)
-    numbers = iter(range(60))
+    numbers = cycle(range(60))
 
     def renew(**options: Any) -> None:
         change = named(next(numbers), namespace, **options)

@@ -213,7 +213,7 @@ def test_it_serves_certificates_from_files_until_the_signal(cluster: Cluster, tm
 
 def test_it_says_how_the_keeper_is_and_serves_without_one(cluster: Cluster, tmp_path: Path) -> None:
     certify(tmp_path / "certs")
-    namespace, numbers = cluster.namespace(), iter(range(60))
+    namespace, numbers = cluster.namespace(), cycle(range(60))
     metadata = {"name": LEASE, "namespace": namespace}
 
     def renew() -> None:
@@ -234,9 +234,13 @@ def test_it_says_how_the_keeper_is_and_serves_without_one(cluster: Cluster, tmp_
             return server.get("/readyz") == (200, "ok\nkeeper: ready\n")
 
         wait_for(becomes_ready)
-        metrics = server.metrics.splitlines()
-        assert 'stepmemo_keeper_state{state="ready"} 1.0' in metrics
-        assert 'stepmemo_keeper_state{state="gone"} 0.0' in metrics
+
+        def is_shown_ready() -> bool:
+            renew()
+            (shown,) = re.findall(r'\nstepmemo_keeper_state{state="(\w+)"} 1\.0\n', server.metrics)
+            return shown == "ready"
+
+        wait_for(is_shown_ready)
         assert server.get("/metrics")[0] == 404, "they have a port of their own"
         wait_for(lambda: server.get("/readyz") == (200, "ok\nkeeper: gone\n"))
         said = [json.loads(line) for line in server.log.splitlines()]

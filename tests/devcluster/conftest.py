@@ -16,7 +16,7 @@ from devcluster.cluster import DevCluster, start
 from devcluster.installation import ACCESS_DIRECT
 from tests.devcluster.playground import Space
 
-_PATIENT = {"STEPMEMO_CHECK_TIMEOUT": "20s", "STEPMEMO_CAPTURE_TIMEOUT": "20s"}
+_PATIENT = {"STEPMEMO_CHECK_TIMEOUT": "60s", "STEPMEMO_CAPTURE_TIMEOUT": "60s"}
 """What happens when time runs out is not the subject here, and a machine may be busy."""
 _numbers = itertools.count(1)
 

@@ -18,10 +18,10 @@ from server.tls import CERTIFICATE_FILE, KEY_FILE
 from tests.cluster import Cluster
 from tests.keeper.api.steps import container
 from tests.keeper.stores import config_maps
+from tests.waiting import PATIENCE
 from tests.webhook.serving import api_client, certify
 
 HOST = "127.0.0.1"
-SECONDS = 10
 
 
 class Served(NamedTuple):
@@ -40,9 +40,9 @@ def serving(cluster: Cluster, directory: Path) -> Iterator[Served]:
     thread.start()
     stack = AsyncExitStack()
     try:
-        port = asyncio.run_coroutine_threadsafe(_serve(stack, cluster, directory), loop).result(SECONDS)
+        port = asyncio.run_coroutine_threadsafe(_serve(stack, cluster, directory), loop).result(PATIENCE)
         yield Served(f"https://{HOST}:{port}", authority.ca_pem.decode())
-        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(SECONDS)
+        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(PATIENCE)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -16,18 +16,17 @@ from memoize.taskresult import posted_by_us
 from tests.sidecar import faults
 from tests.sidecar.faults import RESULTS, Call
 from tests.sidecar.protocol import Result
-from tests.sidecar.steppod import Pod
+from tests.sidecar.steppod import ENOUGH_MS, Pod
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PYTHON = [sys.executable, *names.SIDECAR_COMMAND[1:]]
 REPORTED = {"parameters": [{"name": "out", "value": "of the step itself"}]}
 NODE = "wf-123"
-SECONDS = 20.0
-"""After which a condition that should hold soon is taken for one that never will."""
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.002)
@@ -52,7 +51,7 @@ class Stop:
         self.reached, self.released, self.over = threading.Event(), threading.Event(), threading.Event()
 
     def wait(self) -> None:
-        assert self.reached.wait(SECONDS), f"nothing came to {self.point}"
+        assert self.reached.wait(PATIENCE), f"nothing came to {self.point}"
 
     def release(self, lands: bool = True) -> None:
         """The request takes effect now, or never will."""
@@ -95,7 +94,7 @@ class Api(faults.Api):
         for stop in self.stops:
             if stop.point == (call, when) and not stop.reached.is_set():
                 stop.reached.set()
-                stop.released.wait(2 * SECONDS)
+                stop.released.wait(PATIENCE)
                 return stop
         return None
 
@@ -148,7 +147,7 @@ class Containers:
         self.processes.append(process)
         return process
 
-    def sidecar(self, check_ms: int = 20_000) -> "subprocess.Popen[str]":
+    def sidecar(self, check_ms: int = ENOUGH_MS) -> "subprocess.Popen[str]":
         """As the webhook writes it for a step that is only looked up: it leaves when the word is there."""
         return self.start("capture", "-c", str(check_ms), "--", *PYTHON)
 

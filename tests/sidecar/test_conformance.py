@@ -12,9 +12,10 @@ from memoize import names
 from sidecar.entrypoint.build import path_for_host
 from tests.sidecar.faults import Call, Fault
 from tests.sidecar.protocol import Delivery, Result
-from tests.sidecar.steppod import OUTPUTS, Pod, have_entry
-from tests.sidecar.stopping import REPORTED, SECONDS, Api, Containers, Stop
+from tests.sidecar.steppod import ENOUGH_MS, OUTPUTS, Pod, have_entry
+from tests.sidecar.stopping import REPORTED, Api, Containers, Stop
 from tests.sidecar.walk import explore
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ STEPS = {
 }
 """Where the model's Python is when it makes the request: it looks up before the claim, tells at the end."""
 
-PATIENT, IMPATIENT = 60_000, 1
+PATIENT, IMPATIENT = ENOUGH_MS, 1
 POINTS = [("before", False), ("before", True), ("after", True)]
 """When the request is held up, and whether it still takes effect."""
 
@@ -64,9 +65,9 @@ def ends(api: Api, modelled: set[tuple[str, bool, str, Result]]) -> Callable[...
     """Brings a run to its end, then lets the held requests go; the word, after everything that must hold."""
 
     def end(sidecar: "subprocess.Popen[str]", step: list["subprocess.Popen[str]"], *late: Stop) -> str:
-        said = sidecar.communicate(timeout=SECONDS)[1]
+        said = sidecar.communicate(timeout=PATIENCE)[1]
         assert sidecar.returncode == 0, said
-        ran = [entrypoint.communicate(timeout=SECONDS)[0] for entrypoint in step].count("ran\n")
+        ran = [entrypoint.communicate(timeout=PATIENCE)[0] for entrypoint in step].count("ran\n")
         assert [entrypoint.returncode for entrypoint in step] == [0] * len(step)
         assert (api.word, ran) in {(names.DECISION_HIT, 0), (names.DECISION_RUN, len(step))}
         if ran:
@@ -76,7 +77,7 @@ def ends(api: Api, modelled: set[tuple[str, bool, str, Result]]) -> Callable[...
             assert api.result is Result.OURS
         for stop in late:
             stop.release(stop.lands)
-            assert stop.over.wait(SECONDS)
+            assert stop.over.wait(PATIENCE)
         assert api.outputs == (REPORTED if ran else OUTPUTS)
         for seen in api.seen:
             assert any((at, seen.claim, seen.word, seen.result) in modelled for at in STEPS[seen.call]), seen
@@ -160,7 +161,7 @@ def test_a_post_that_arrives_while_it_is_kept_out_is_taken_back(
     sidecar = strike(containers, sidecar)
     kept.wait()
     post.release()
-    assert post.over.wait(SECONDS)
+    assert post.over.wait(PATIENCE)
     kept.release()
     assert ends(sidecar, step) == names.DECISION_RUN
     assert [seen.call for seen in api.seen][-3:] == [Call.KEEP_OUT, Call.READ_RESULT, Call.TAKE_BACK]
@@ -185,7 +186,7 @@ def test_an_impatient_entrypoint_runs_and_python_that_comes_to_the_claim_later_p
     look_up.wait()
     step = containers.step(IMPATIENT)
     for entrypoint in step:
-        entrypoint.wait(SECONDS)
+        entrypoint.wait(PATIENCE)
     look_up.release()
     assert ends(sidecar, step) == names.DECISION_RUN
     assert [seen.call for seen in api.seen] == [Call.READ_CACHE]
@@ -236,7 +237,7 @@ def test_time_that_runs_out_at_the_post_ends_like_any_other_death(
     containers: Containers, api: Api, ends, strike: Strike | None
 ):
     post = api.stop(Call.POST_RESULT, "before")
-    sidecar = containers.sidecar(check_ms=6000)
+    sidecar = containers.sidecar(check_ms=20_000)
     post.wait()
     step = containers.step(PATIENT)
     if strike:

@@ -107,7 +107,7 @@ async def test_files_are_read_beside_the_event_loop(site: Site) -> None:
 
     def write() -> bool:
         """Let the file be read, soon or late; whether the loop went on meanwhile."""
-        went_on = goes_on.wait(5)
+        went_on = goes_on.wait(60)
         file.write_text("{}")
         return went_on
 

@@ -186,7 +186,7 @@ def _in_order(
 
     def place(data_key: str) -> _Place:
         times = read[data_key]
-        # A time to come is a wrong clock's, and would keep its entry for ever.
+        # A time to come is a wrong clock's: its entry stays no longer than one that is used now.
         used = min(max(times.last_hit or _NEVER, times.created or _NEVER), now)
         if data_key == newest:
             return _Place(_Turn.NEWEST, used, data_key)

@@ -212,6 +212,32 @@ async def test_a_pod_that_is_rewritten_just_before_its_end_is_not_held_for_ever(
     assert not site.succeeded(name)
 
 
+async def test_a_pod_whose_deletion_begins_while_it_is_answered_is_left_alone_until_it_is_gone(
+    site: Site,
+) -> None:
+    """Who holds its finalizers may take as long as he likes."""
+    site.store()
+    proxy, name = Proxy(site.cluster), site.pod()
+    edit(site, name, {"metadata": {"finalizers": ["test.stepmemo.dev/kept"]}})
+    deleted: list[str] = []
+
+    def meanwhile(method: str, path: str) -> web.Response | None:
+        if f"{method} {path}" == "POST workflowtaskresults" and not deleted:
+            deleted.append(name)
+            site.delete(name)
+        return None
+
+    proxy.fault = meanwhile
+    async with keeping(site, proxy) as running:
+        await until(lambda: site.value(name) == OUT)
+        other = site.pod(1)
+        await decided(site, other)
+        assert (site.held(name), site.value(name)) == (True, OUT)
+        assert f"PATCH pods/{name}" not in [call.says for call in running.proxy.calls]
+        edit(site, name, {"metadata": {"finalizers": None}})
+        await until(lambda: not site.value(name))
+
+
 async def test_a_pod_that_was_told_to_run_is_let_run_though_there_is_an_entry_by_now(site: Site) -> None:
     """Its keeper was killed between its word and the gate."""
     site.store()

@@ -332,6 +332,16 @@ def test_a_step_that_met_trouble_is_left_alone_for_an_hour_though_the_image_work
     assert table.refuses(step="hello-1") == ""
 
 
+def test_a_step_that_meets_trouble_again_keeps_no_other_one_from_being_forgotten() -> None:
+    table = Table()
+    for number in (1, 2, 1):
+        table.see(pod(number, check=PULL))
+        table.after(GRACE)
+        table.circuits.on_deleted(f"u-{number}", table.time)
+    table.after(REMEMBERED - GRACE)
+    assert table.circuits.troubled(3) == [("work", "hello-1")]
+
+
 def test_a_pod_is_hopeless_after_two_minutes_and_then_only_now_and_then() -> None:
     table = Table()
     table.see(pod(check=PULL))

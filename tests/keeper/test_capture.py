@@ -70,6 +70,14 @@ def test_a_main_container_must_end_with_0(code: int | None) -> None:
     assert reason(over(main=code)) == Reason.STEP_FAILED
 
 
+@pytest.mark.parametrize("unknown", ["startedAt", "finishedAt"])
+def test_a_main_container_of_which_a_time_is_not_known_is_not_stored(unknown: str) -> None:
+    pod = over()
+    (main,) = (one for one in pod["status"]["containerStatuses"] if one["name"] == "main")
+    main["state"]["terminated"][unknown] = None
+    assert reason(pod) == Reason.STEP_FAILED
+
+
 @pytest.mark.parametrize("code", [1, 64, 137, 143, None])
 @pytest.mark.parametrize("name", ["wait", "supervisor"])
 def test_argos_own_container_must_end_with_0(name: str, code: int | None) -> None:
@@ -295,11 +303,12 @@ async def test_a_read_that_failed_is_not_what_the_workflow_said(cluster: Cluster
     pod, end = watched(site, name), End(None, 5.0)
     proxy.fault = refusing(500, "GET workflows", times=1)
     async with capturing(site, proxy, clock) as capture:
+        seen = clock.now
         with pytest.raises(Unavailable):
-            await capture.run(pod, end, clock.now)
-        assert await capture.run(pod, end, clock.now) == Later(GATHER)
+            await capture.run(pod, end, seen)
+        assert await capture.run(pod, end, seen) == Later(GATHER)
         clock.now += GATHER
-        outcome = await capture.run(pod, end, clock.now)
+        outcome = await capture.run(pod, end, seen)
     assert isinstance(outcome, Outcome)
     assert outcome.reason is Reason.STORED
 

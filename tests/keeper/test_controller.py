@@ -269,6 +269,18 @@ async def test_a_held_pod_that_is_deleted_just_goes(site: Site) -> None:
     assert site.result(gone) is None
 
 
+async def test_a_cache_that_could_not_be_read_for_a_moment_is_read_again_long_before_a_pod_is_given_up(
+    site: Site,
+) -> None:
+    site.store()
+    proxy = Proxy(site.cluster)
+    proxy.fault = refusing(500, "GET configmaps", times=1)
+    async with keeping(site, proxy, gate_timeout=3600.0):
+        name = site.pod()
+        await decided(site, name)
+    assert site.label(name) == names.RESULT_HIT
+
+
 @pytest.mark.parametrize("part", ["POST workflowtaskresults", "PATCH pods", "GET workflows"])
 @pytest.mark.parametrize("status", [409, 429, 500, 503])
 async def test_what_the_api_server_refuses_for_a_while_is_done_after(

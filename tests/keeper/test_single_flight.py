@@ -290,6 +290,16 @@ def test_nobody_waits_beyond_its_limit() -> None:
     assert table.decide(pod, MISS, limit) == Release(Outcome(Reason.SHARED_RUN_TIMEOUT))
 
 
+def test_nobody_waits_beyond_its_limit_for_an_entry_to_be_seen() -> None:
+    limit = START + STORED_GRACE / 2
+    pod = gated_step("a", until=limit)
+    table = flights(pod, running("z"))
+    assert table.decide(pod, MISS, START) == Wait(limit)
+    table.on_stored("z", START)
+    assert table.decide(pod, MISS, START) == Wait(limit)
+    assert table.decide(pod, MISS, limit) == Release(Outcome(Reason.SHARED_RUN_TIMEOUT))
+
+
 def test_a_plan_cannot_make_a_pod_wait_longer_than_the_server_lets_it() -> None:
     pod = gated_step("a", until=START + timedelta(days=9))
     assert flights(pod, running("z")).decide(pod, MISS, START) == Wait(LIMIT)

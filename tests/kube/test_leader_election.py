@@ -10,6 +10,7 @@ from kube.leader_election import DURATION, Lease
 from tests.beside import beside
 from tests.cluster import Cluster
 from tests.keeper.api.asked import recorded
+from tests.keeper.proxy import Proxy
 from tests.keeper.troubled import Answer, answering, broken, gibberish, hang, overloaded
 from tests.waiting import until
 from tests.webhook.serving import api_client
@@ -153,6 +154,26 @@ async def test_a_holder_whose_renewals_fail_stops_acting_before_others_may_take_
         assert lease.is_leader
         clock.now = renewed + DURATION * 2 / 3
         assert not lease.is_leader
+
+
+async def test_a_renewal_counts_from_when_it_was_sent_and_not_from_its_answer(cluster: Cluster) -> None:
+    """Others count from when they see it, which may be before the answer is here."""
+    namespace, clock, proxy = cluster.namespace(), Clock(), Proxy(cluster)
+    sent = clock.now
+
+    def slow(method: str, path: str) -> None:
+        if method == "POST":
+            clock.now = sent + DURATION / 4
+
+    proxy.fault_all = slow
+    async with proxy.serving() as url, api_client(cluster, url=url) as api:
+        lease = Lease(api, namespace, "keeper", "a", renew=3600.0, clock=clock)
+        async with beside(lease.run()):
+            await until(lambda: lease.is_leader)
+            clock.now = sent + DURATION * 2 / 3 - 0.1
+            assert lease.is_leader
+            clock.now = sent + DURATION * 2 / 3
+            assert not lease.is_leader
 
 
 @pytest.mark.parametrize("answer", [broken, overloaded, gibberish, hang])

@@ -434,6 +434,7 @@ def test_the_mode_of_the_files_of_a_volume_counts(mode: int):
         ("app@sha256:ab", "app:v1@sha256:ab", True),
         ("app:v1@sha256:ab", "app:v2@sha256:ab", True),
         ("r:5000/app:v1@sha256:ab", "r:5000/app@sha256:ab", True),
+        ("r:5000/app@sha256:ab", "r:5000/other@sha256:ab", False),
         ("app:v1@sha256:ab", "app:v1@sha256:cd", False),
         ("app:v1", "app:v2", False),
         ("r:5000/app", "r:5001/app", False),
@@ -461,6 +462,19 @@ def test_what_other_webhooks_add_to_run_beside_the_step_does_not_count():
     main = next(c for c in pod["spec"]["containers"] if c["name"] == "main")
     main["volumeMounts"].append({"name": "aws-iam-token", "mountPath": "/var/run/secrets/eks"})
     assert _key(pod).parts == _key(pod_of(WHOLE)).parts
+
+
+def test_a_secret_in_the_place_of_the_service_accounts_token_is_its_authors():
+    def mounting(secret: str) -> Json:
+        mount = {"name": "s", "mountPath": argo.SERVICEACCOUNT_DIR}
+        volume = {"name": "s", "secret": {"secretName": secret}}
+        pod = pod_of({"container": {"image": "x", "volumeMounts": [mount]}, "volumes": [volume]})
+        main = next(c for c in pod["spec"]["containers"] if c["name"] == "main")
+        others = [one for one in main["volumeMounts"] if one["mountPath"] != argo.SERVICEACCOUNT_DIR]
+        main["volumeMounts"] = [*others, mount]  # where there is one, the API server adds no token
+        return pod
+
+    assert keyparts.changed(_key(mounting("a")).short, _key(mounting("b")).short) == ["volumes/s"]
 
 
 @pytest.mark.parametrize(

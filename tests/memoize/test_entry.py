@@ -447,6 +447,7 @@ def test_it_expires_at_the_very_moment_from_which_on_it_is_too_old_by_its_own_wo
         (NOW, "0s", NOW),
         (NOW, "-1h", NOW),
         (None, "1h", datetime(1970, 1, 1, tzinfo=UTC)),
+        (datetime(9999, 12, 31, 23, tzinfo=UTC), "1h", None),
     ],
 )
 def test_what_never_expires_says_so_and_what_is_too_old_whatever_the_time_has_expired(

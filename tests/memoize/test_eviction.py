@@ -150,6 +150,14 @@ def test_data_keys_count_where_the_object_would_be_too_large():
     assert evicted(long, object_limit=weight).keys() == {"k" * 250 + "2"}
 
 
+def test_the_key_of_what_is_written_counts_in_the_object_and_what_is_no_data_does():
+    weight = sum(object_bytes(*item) for item in {**FULL, "new": entry(0)}.items())
+    for other in (0, 600):
+        fits = {"limit": 10_000, "other_bytes": other, "object_limit": weight + other}
+        assert evicted(FULL, **fits) == {}
+        assert "a" in evicted(FULL, **{**fits, "object_limit": weight + other - 1})
+
+
 GONE: dict[str, tuple[dict[str, str], Policy, dict[str, str]]] = {
     "nothing, where nothing is asked for": (FULL, Policy(), {}),
     "what has expired": ({**FULL, "b": entry(40, max_age="5m")}, Policy(), {"b": "expired"}),
@@ -171,6 +179,12 @@ GONE: dict[str, tuple[dict[str, str], Policy, dict[str, str]]] = {
 @pytest.mark.parametrize(("data", "policy", "expected"), GONE.values(), ids=GONE)
 def test_a_clean_up_removes(data: dict[str, str], policy: Policy, expected: dict[str, str]):
     assert {one.data_key: one.cause.value for one in to_collect(data, NOW, policy)} == expected
+
+
+def test_a_clean_up_counts_values_that_are_no_data():
+    for other, expected in ((300, []), (301, ["a"])):
+        removed = to_collect(FULL, NOW, Policy(limit=1500), other_bytes=other)
+        assert [one.data_key for one in removed] == expected
 
 
 def test_clean_ups_in_a_row_come_to_an_end():

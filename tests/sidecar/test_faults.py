@@ -194,6 +194,21 @@ def test_a_result_whose_fate_stays_unknown_is_retracted_before_the_step_runs(
     holds(pod, api, ended)
 
 
+def test_who_is_too_late_takes_back_no_version_but_that_of_its_own_request(pod: Pod, api: faults.Api):
+    """One that was found after a lost reply may be what the step itself has reported meanwhile."""
+    have_entry(api)
+    api.once("POST", RESULTS, Fault("reset", applied=True))
+    reported = {"parameters": [{"name": "out", "value": "of the step"}]}
+
+    def run_and_report() -> None:
+        (pod.shared / names.DECISION_FILE).write_text(names.DECISION_RUN)
+        api.objects[RESULTS]["wf-123"]["outputs"] = reported
+
+    api.meanwhile("PATCH", RESULTS, run_and_report)
+    assert pod.run("check").reason is Reason.UNDECIDED
+    assert api.objects[RESULTS]["wf-123"]["outputs"] == reported
+
+
 @pytest.mark.parametrize("late", [1, 2, 3])
 @pytest.mark.parametrize("seen", ["hang", "reset"])
 def test_a_result_that_arrives_while_it_is_retracted_never_answers_the_step(

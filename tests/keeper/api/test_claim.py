@@ -57,6 +57,13 @@ def test_a_pod_without_a_claim_is_refused(metadata: dict[str, Any]) -> None:
     assert refusal.code == 403
 
 
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_is_over_is_refused(phase: str) -> None:
+    refusal = claim({**pod(), "status": {"phase": phase}}, CALLER)
+    assert isinstance(refusal, ErrorAnswer)
+    assert (refusal.code, refusal.message) == (403, "the Pod is over")
+
+
 @pytest.mark.parametrize(
     "ours",
     [

@@ -2,6 +2,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +50,14 @@ def test_nothing_is_taken_that_the_pod_does_not_say(own: dict[str, str]) -> None
     so = {"key": "hello-1", "maxAge": "1h", "pod": "pod", "workflow": "wf"}
     taken = isinstance(request.entry(sent(stepmemo=own), CLAIM, NOW), str)
     assert taken == all(value in ("", so[name]) for name, value in own.items())
+
+
+@pytest.mark.parametrize(("field", "said"), [("maxAge", "1h"), ("workflow", "wf")])
+def test_nothing_is_taken_where_the_pod_says_nothing(field: str, said: str) -> None:
+    silent = CLAIM._replace(memo=Memo("hello-1", "my-cache", ""), workflow="")
+    refusal = request.entry(sent(stepmemo={field: said}), silent, NOW)
+    assert isinstance(refusal, ErrorAnswer)
+    assert refusal.code == 403
 
 
 def test_fields_that_a_later_version_adds_stay() -> None:

@@ -91,6 +91,26 @@ async def test_who_asks_after_an_event_waits_for_the_next_read_and_there_is_one_
     assert api.kept == [(A, "3", {"k": "3"})]
 
 
+async def test_what_is_heard_of_while_the_second_read_is_under_way_is_not_lost_with_the_first(
+    api: Api,
+) -> None:
+    api.open.clear()
+    first = asyncio.ensure_future(api.reads.get(A))
+    await until(lambda: api.asked)
+    api.reads.on_event(A, "1")
+    api.answers[A] = ("1", {"k": "1"})
+    second = asyncio.ensure_future(api.reads.get(A))
+    await asyncio.sleep(0)
+    api.open.set()
+    api.open.clear()
+    await first
+    await until(lambda: api.asked == [A, A])
+    api.reads.on_event(A, "2")
+    api.open.set()
+    await second
+    assert api.kept == []
+
+
 async def test_an_answer_is_kept_unless_something_newer_was_heard_of(api: Api) -> None:
     for told, kept in ((["1"], True), (["1", "2"], False), (["2", "1"], True), ([""], False), ([], True)):
         api.open.clear()

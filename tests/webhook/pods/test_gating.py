@@ -100,6 +100,7 @@ WORKFLOW = step_pod()["metadata"]["labels"][argo.WORKFLOW_LABEL]
 SHARED = {
     "as recorded": step_pod(),
     "a claim of its author's": with_claim("shared"),
+    "a claim of its author's whose name begins as its workflow's": with_claim(f"{WORKFLOW}s"),
     "thirty seconds": step_pod(timeout="30s"),
     "asks for no node": with_annotation(names.GATED, "true"),
 }

@@ -13,7 +13,7 @@ import pytest
 
 from argo import names as argo
 from keeper.steppods import GatedStep, read
-from kube.jsonpatch import Op
+from kube.jsonpatch import Op, add
 from memoize import names
 from memoize.keeper_status import KeeperStatus
 from memoize.key import data_key
@@ -121,6 +121,15 @@ def test_the_keeper_knows_a_step_by_the_digest_that_took_its_keys_place(pod: Jso
     assert [bool(step.digest) for step in found] == [False, True]
 
 
+def test_annotations_may_take_all_the_room_there_is_and_no_key_gives_way_before(pod: Json) -> None:
+    annotations = pod["metadata"]["annotations"]
+    annotations |= {names.KEY: "x" * 300, "a": ""}
+    annotations["a"] = "x" * (room.ANNOTATIONS - sum(len(one + said) for one, said in annotations.items()))
+    assert room.shortened(pod, {}) == []
+    annotations["a"] += "x"
+    assert room.shortened(pod, {})
+
+
 def test_a_short_key_does_not_give_way_since_its_entry_lies_under_itself(pod: Json) -> None:
     pod = grown(pod, 0, by_key=False)
     pod["metadata"]["annotations"]["b"] = "over"
@@ -186,6 +195,15 @@ def test_many_small_fields_count_for_what_managed_fields_say_of_them(pod: Json) 
     assert room.too_large(pod, [])
     main["env"] = []
     assert not room.too_large(with_bytes(pod, size), [])
+
+
+def test_what_is_added_counts_for_what_managed_fields_say_of_it(pod: Json) -> None:
+    """Of two values of one size."""
+    full = with_bytes(pod, 700_000)
+    many = {f"V{number}": "" for number in range(30_000)}
+    one = {"V": "x" * (len(json.dumps(many, separators=(",", ":"))) - len('{"V":""}'))}
+    assert room.too_large(full, [add(("spec", "x"), many)])
+    assert not room.too_large(full, [add(("spec", "x"), one)])
 
 
 def test_a_pod_that_is_known_to_be_small_is_not_measured(pod: Json) -> None:

@@ -131,6 +131,11 @@ def spoilt(pod: Json, what: str) -> Json:
     match what:
         case "check gone":
             spec["initContainers"] = without(spec.get("initContainers"), "stepmemo-check")
+        case "check beside":
+            spec["containers"] += (
+                c for c in spec.get("initContainers") or () if c["name"] == "stepmemo-check"
+            )
+            return spoilt(pod, "check gone")
         case "capture gone":
             spec["containers"] = without(spec["containers"], "stepmemo")
         case "both gone":
@@ -158,6 +163,7 @@ def spoilt(pod: Json, what: str) -> Json:
 
 WAYS = [
     "check gone",
+    "check beside",
     "capture gone",
     "both gone",
     "check last",

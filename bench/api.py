@@ -19,7 +19,7 @@ from tests.cluster import DEVCLUSTER, KUBE_APISERVER, Cluster, Object
 
 ROOT = Path(__file__).parents[1]
 _DIRECT = ROOT / "manifests/components/direct/rbac.yaml"
-_END_SECONDS = 30
+_END_SECONDS = 120
 
 
 @contextmanager

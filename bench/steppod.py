@@ -28,7 +28,7 @@ from tests.cluster import Cluster
 
 PYTHON = str(Path(sys.executable).resolve())
 """The interpreter itself: a virtual environment's would read its configuration first."""
-_PATIENCE = 30.0
+_PATIENCE = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Workload:
         number = next(self._numbers)
         shared = self.directory / f"pod-{number}"
         shared.mkdir()
-        command = [self.installation.entrypoint, "check", "-t", "10000", "-m", "56", "--"]
+        command = [self.installation.entrypoint, "check", "-t", "60000", "-m", "56", "--"]
         environment = self._environment(shared, self._step(key, cache, f"wf-{number}"))
         with Watch(shared) as watch:
             began = time.perf_counter()

@@ -35,7 +35,7 @@ _OURS, _CONSTANT = "stepmemo", "constant"
 _AGAINST = "parse and answer a constant"
 _THROUGHPUT = {PODS_PATH: Target("at least", 0.5), WORKFLOWS_PATH: Target("at least", 0.4)}
 _P99 = Target("at most", 5)
-_PATIENCE = 30.0
+_PATIENCE = 120.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -24,7 +24,7 @@ from devcluster.process import ContainerProcess
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _POLL_SECONDS = 0.02
-_START_SECONDS = 60
+_START_SECONDS = 120
 
 READY = ("ok\n", "ok\nkeeper: ready\n")
 """What the keeper says, or a webhook that has none; and a webhook that has seen its keeper ready."""

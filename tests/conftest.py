@@ -28,6 +28,7 @@ from tests import control_plane
 from tests import postgresql as postgresql_server
 from tests.cluster import DEVCLUSTER, KUBE_APISERVER, Cluster
 from tests.recordedpods import PODS
+from tests.waiting import PATIENCE
 from webhook.inject.containers import InjectSettings
 
 Json = dict[str, Any]
@@ -265,8 +266,8 @@ def _in_thread(directory: Path) -> Iterator[Api]:
     thread.start()
     server = serve(directory)
     try:
-        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(60)
-        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(60)
+        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(PATIENCE)
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(PATIENCE)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -13,6 +13,7 @@ import pytest
 from devcluster.api.kinds import KINDS, Kind
 from tests.cluster import KUBE_APISERVER, Cluster, Object, wait_for
 from tests.manifests.rendering import BASE, render
+from tests.waiting import PATIENCE
 
 EVERYTHING = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
 """The rules of an account that RBAC allows all: what is refused to it, a policy refuses."""
@@ -47,7 +48,7 @@ def running(directory: Path) -> Iterator[Cluster]:
             yield cluster
         finally:
             process.stdin.close()
-            process.wait(timeout=30)
+            process.wait(PATIENCE)
 
 
 def _see_that_it_is_built() -> None:

@@ -31,7 +31,7 @@ USER, PASSWORD = "stepmemo", "not/a secret?"
 """The password needs quoting in a URL, as those of many installations do."""
 _UNPRIVILEGED = 65534
 """The uid and gid of the server where the tests run as root, as whom PostgreSQL does not start."""
-_SECONDS = 60
+_SECONDS = 180
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "60",

@@ -16,6 +16,7 @@ from devcluster.ports import free_port
 from devcluster.program import READY
 from tests.cluster import DEVCLUSTER, Cluster, Object, wait_for
 from tests.processes import MEASURED
+from tests.waiting import PATIENCE
 
 CHECKOUT = Path(__file__).parent.parent.parent
 IMAGE = "stepmemo:golden"
@@ -89,7 +90,7 @@ def _running(
             yield runs
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(PATIENCE)
 
 
 def _grant(cluster: Cluster, namespace: str, everything: list[Object], account: str) -> str:

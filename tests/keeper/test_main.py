@@ -13,6 +13,7 @@ from server.tls import AUTHORITY_FILE
 from tests.cluster import Cluster, wait_for
 from tests.keeper.program import run, running
 from tests.keeper.site import Site
+from tests.waiting import PATIENCE
 from tests.webhook.serving import certify
 
 pytestmark = pytest.mark.slow
@@ -107,11 +108,11 @@ def test_one_that_stands_by_is_ready_too_and_takes_over_from_one_that_is_told_to
             wait_for(lambda: notice in second.get("/readyz")[1])
             before = holder(cluster, namespace)
             first.process.send_signal(signal.SIGTERM)
-            assert first.process.wait(20) == 0
+            assert first.process.wait(PATIENCE) == 0
             wait_for(lambda: "\nstepmemo_keeper_acts 1.0" in second.metrics)
             assert holder(cluster, namespace) not in ("", before)
             second.process.send_signal(signal.SIGTERM)
-            assert second.process.wait(20) == 0
+            assert second.process.wait(PATIENCE) == 0
     assert holder(cluster, namespace) == ""
     for name in "ab":
         assert json.loads((tmp_path / name / "state" / FILE).read_text()) == {"runs": False, "unclean": []}

@@ -21,6 +21,7 @@ from devcluster.api.server import write_kubeconfig
 from tests.argopods import pod_of
 from tests.cluster import Cluster, wait_for
 from tests.processes import MEASURED
+from tests.waiting import PATIENCE
 from tests.webhook.keeperstatus import lease
 from tests.webhook.serving import api_client, certify, files_of, mount
 from tests.webhook.test_hooks import ask
@@ -62,7 +63,7 @@ class Process:
         pattern = re.compile(r"serving metrics\W+host\W+127\.0\.0\.1\W+port\W+(\d+)")
         wait_for(lambda: pattern.search(self.log))
         (port,) = pattern.findall(self.log)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as response:
             return str(response.read().decode())
 
     def get(self, path: str, body: object = None) -> tuple[int, str]:
@@ -76,7 +77,7 @@ class Process:
         url = urllib.request.Request(f"https://127.0.0.1:{found[1]}{path}", data)
         url.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(url, context=context, timeout=10) as response:
+            with urllib.request.urlopen(url, context=context, timeout=PATIENCE) as response:
                 return response.status, response.read().decode()
         except HTTPError as refusal:
             with refusal:
@@ -148,7 +149,7 @@ def test_a_signal_ends_the_wait_for_an_api_server(tmp_path: Path, argv: list[str
         with running(tmp_path, {"KUBECONFIG": str(kubeconfig)}, *argv) as server:
             wait_for(lambda: waiting in server.log)
             server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(20) == 0
+            assert server.process.wait(PATIENCE) == 0
     assert "listening" not in server.log
 
 
@@ -206,7 +207,7 @@ def test_it_serves_certificates_from_files_until_the_signal(cluster: Cluster, tm
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: server.get("/readyz") == (503, "shutting down\nkeeper: gone\n"))
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE) == 0
     messages = [json.loads(line)["message"] for line in server.log.splitlines()]
     assert "shutting down" in messages
 
@@ -344,5 +345,5 @@ def test_it_makes_its_own_certificate_and_waits_for_its_configuration(
         assert server.get("/healthz") == (200, "ok\n")
         assert cluster.get("Secret", namespace, "stepmemo-certs")[0] == 200
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(PATIENCE) == 0
     assert "Traceback" not in server.log

@@ -4,7 +4,9 @@ import random
 import socket
 
 _BELOW_EPHEMERAL = range(10_000, 32_000)
-_candidates = iter(random.SystemRandom().sample(_BELOW_EPHEMERAL, len(_BELOW_EPHEMERAL)))
+_TRIES = 1000
+_random = random.SystemRandom()
+_given = set[int]()
 
 
 def free_port() -> int:
@@ -12,12 +14,20 @@ def free_port() -> int:
 
     Who asks the system for any port, or connects, gets one from 32768 on (ip_local_port_range in Linux'
     ip-sysctl; 49152 elsewhere): a port that was such a one may be another's by the time that a program is up.
+    RuntimeError: there is none.
     """
-    for port in _candidates:
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+    for _ in range(_TRIES):
+        port = _random.choice(_BELOW_EPHEMERAL)
+        if port not in _given and _is_free(port):
+            _given.add(port)
             return port
-    raise RuntimeError("every port was given away or is in use")
+    raise RuntimeError("no port is free")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

@@ -74,7 +74,7 @@ async def keeping(
     """A keeper of the site's Namespace until the block ends; ready first, unless told otherwise.
 
     Entries are in ConfigMaps, or in the database that `dsn_file` names. With `probes` their artifacts are
-    looked for, so many seconds at most.
+    looked for, so many seconds at most. `breaker_clock` counts the seconds of its Breaker.
     """
     proxy = proxy or Proxy(site.cluster)
     if token is None:

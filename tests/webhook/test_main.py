@@ -238,8 +238,11 @@ def test_it_says_how_the_keeper_is_and_serves_without_one(cluster: Cluster, tmp_
 
         def is_shown_ready() -> bool:
             renew()
-            (shown,) = re.findall(r'\nstepmemo_keeper_state{state="(\w+)"} 1\.0\n', server.metrics)
-            return shown == "ready"
+            shown = server.metrics.splitlines()
+            return (
+                'stepmemo_keeper_state{state="ready"} 1.0' in shown
+                and 'stepmemo_keeper_state{state="gone"} 0.0' in shown
+            )
 
         wait_for(is_shown_ready)
         assert server.get("/metrics")[0] == 404, "they have a port of their own"
